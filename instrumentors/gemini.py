@@ -1,0 +1,189 @@
+"""Gemini calls as spans, instrumented where google-genai sends: `BaseApiClient.request` and its siblings.
+
+`generate_content`, its stream, chats, each round of automatic function calling, `embed_content` and image
+output all go through these four methods, for the Developer API and Vertex AI alike.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from opentelemetry import trace
+from opentelemetry.instrumentation.instrumentor import BaseInstrumentor  # type: ignore[attr-defined]
+
+from instrumentors import gemini_wire
+from instrumentors.patches import Patches, check_version
+from instrumentors.spans import Attributes, Call, captures_content, logger, read, send, send_async, suppressed
+from instrumentors.streams import FollowedAsyncStream, FollowedStream, Watch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection
+
+    from opentelemetry.trace import Tracer
+
+Args = tuple[Any, ...]
+
+
+class GeminiInstrumentor(BaseInstrumentor):  # type: ignore[misc]
+    """Spans for calls through the `google-genai` package, synchronous and asynchronous, streamed or not.
+
+    `instrument(tracer_provider=None, capture_content=None)`; `capture_content=None` follows
+    ``OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT``.
+    """
+
+    def instrumentation_dependencies(self) -> Collection[str]:
+        """Name the versions that are known to work."""
+        return ("google-genai >= 1.32, < 4",)
+
+    def instrument(self, **kwargs: Any) -> Any:
+        """Instrument; raises ModuleNotFoundError where `google-genai` is not installed."""
+        # Our own check says once what is unusual and goes on; the base class would silently do nothing.
+        kwargs.pop("skip_dep_check", None)
+        return super().instrument(skip_dep_check=True, **kwargs)
+
+    def _instrument(self, **kwargs: Any) -> None:
+        from google.genai import _api_client
+
+        check_version("google-genai", lowest=(1, 32), below=(4, 0))
+        tracer = trace.get_tracer("otel_posthog.gemini", tracer_provider=kwargs.get("tracer_provider"))
+        sender = _Sender(tracer, content=captures_content(kwargs.get("capture_content")))
+        self._patches = Patches()
+        for name in ("request", "request_streamed", "async_request", "async_request_streamed"):
+            if hasattr(_api_client.BaseApiClient, name):
+                self._patches.wrap(_api_client.BaseApiClient, name, getattr(sender, name))
+            else:
+                logger.warning("google-genai has no %s any more: such calls give no span", name)
+
+    def _uninstrument(self, **_: Any) -> None:
+        self._patches.undo()
+
+
+class _Sender:
+    """Stands at the SDK's one place of sending."""
+
+    def __init__(self, tracer: Tracer, *, content: bool) -> None:
+        self.tracer, self.content = tracer, content
+
+    def request(self, wrapped: Callable[..., Any], client: Any, args: Args, kwargs: dict[str, Any]) -> Any:
+        attempt = self._attempt(client, args, kwargs, stream=False)
+        if attempt is None:
+            return wrapped(*args, **kwargs)
+        attempt.open()
+        return send(wrapped, attempt)
+
+    async def async_request(
+        self, wrapped: Callable[..., Any], client: Any, args: Args, kwargs: dict[str, Any]
+    ) -> Any:
+        attempt = self._attempt(client, args, kwargs, stream=False)
+        if attempt is None:
+            return await wrapped(*args, **kwargs)
+        attempt.open()
+        return await send_async(wrapped, attempt)
+
+    def request_streamed(
+        self, wrapped: Callable[..., Any], client: Any, args: Args, kwargs: dict[str, Any]
+    ) -> Any:
+        # A generator: nothing is sent before its first chunk is asked for, so there is no span before that.
+        stream = wrapped(*args, **kwargs)
+        attempt = self._attempt(client, args, kwargs, stream=True)
+        if attempt is None:
+            return stream
+        return FollowedStream(stream, Watch(_Chunks(attempt.endpoint), start=attempt.open))
+
+    async def async_request_streamed(
+        self, wrapped: Callable[..., Any], client: Any, args: Args, kwargs: dict[str, Any]
+    ) -> Any:
+        attempt = self._attempt(client, args, kwargs, stream=True)
+        if attempt is None:
+            return await wrapped(*args, **kwargs)
+        attempt.open()
+        return await send_async(wrapped, attempt)
+
+    def _attempt(self, client: Any, args: Args, kwargs: dict[str, Any], *, stream: bool) -> _Attempt | None:
+        if suppressed():
+            return None
+        try:
+            path = args[1] if len(args) > 1 else kwargs["path"]
+            request = args[2] if len(args) > 2 else kwargs["request_dict"]
+            found = gemini_wire.find(path)
+            if found is None:
+                return None
+            endpoint, model = found
+            facts = read(_request_facts, endpoint, request, model, stream, self.content)
+            facts = facts or {"gen_ai.operation.name": endpoint.operation, "gen_ai.request.model": model}
+            facts |= _server(client)
+            return _Attempt(self, endpoint, facts, args=args, kwargs=kwargs, stream=stream)
+        except Exception as error:  # noqa: BLE001 - the user's call goes on without a span
+            logger.debug("otel-posthog could not follow a call: %s", type(error).__name__)
+            return None
+
+
+class _Attempt:
+    """One request, sent as it was given."""
+
+    call: Call
+
+    def __init__(
+        self,
+        sender: _Sender,
+        endpoint: gemini_wire.Endpoint,
+        facts: Attributes,
+        *,
+        args: Args,
+        kwargs: dict[str, Any],
+        stream: bool,
+    ) -> None:
+        self.args, self.kwargs, self.endpoint = args, kwargs, endpoint
+        self._sender, self._facts, self._stream = sender, facts, stream
+
+    def open(self) -> Call:
+        """Open the span of the call."""
+        self.call = Call.open(self._sender.tracer, self._facts, content=self._sender.content)
+        return self.call
+
+    def again(self, _: Exception) -> bool:
+        """Never send twice."""
+        return False
+
+    def answered(self, result: Any) -> Any:
+        """End the call with its response, or follow its stream."""
+        if self._stream:
+            return FollowedAsyncStream(result, Watch(_Chunks(self.endpoint), call=self.call))
+        facts = read(_response_facts, self.endpoint, result, self.call.content) if self.call.recording else {}
+        self.call.finish(facts)
+        return result
+
+
+class _Chunks:
+    """Reads the SDK's chunks, which hold the service's JSON as text."""
+
+    def __init__(self, endpoint: gemini_wire.Endpoint) -> None:
+        self._gather = endpoint.gather()
+
+    def add(self, chunk: Any) -> bool:
+        return self._gather.add(json.loads(chunk.body))
+
+    def facts(self, content: bool, complete: bool, /) -> Attributes:
+        return self._gather.facts(content, complete)
+
+
+def _request_facts(
+    endpoint: gemini_wire.Endpoint, request: Any, model: str, stream: bool, content: bool
+) -> Attributes:
+    return gemini_wire.request_facts(endpoint, request, model, stream=stream, content=content)
+
+
+def _response_facts(endpoint: gemini_wire.Endpoint, result: Any, content: bool) -> Attributes:
+    return endpoint.response(json.loads(result.body), content) if result.body else {}
+
+
+def _server(client: Any) -> Attributes:
+    vertex = bool(getattr(client, "vertexai", False))
+    facts: Attributes = {"gen_ai.provider.name": "gcp.vertex_ai" if vertex else "gcp.gemini"}
+    address = urlsplit(str(getattr(client._http_options, "base_url", "") or ""))
+    if address.hostname:
+        facts["server.address"] = address.hostname
+        facts["server.port"] = address.port or (443 if address.scheme == "https" else 80)
+    return facts

@@ -1,0 +1,328 @@
+"""Every option, once: its name, its environment variables, its default and what it means.
+
+The table `OPTIONS` is the only place an option is declared; arguments, environment variables and the
+table in the README all follow from it. `resolve` turns arguments and an environment into a frozen
+`Config`. A wrong argument raises `ValueError` naming the option; a wrong environment value is reported
+through `warn` and the next source is used instead.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypedDict
+
+__all__ = ["OPTIONS", "PREFIX", "Config", "Option", "Options", "resolve"]
+
+PREFIX = "OTEL_EXPORTER_POSTHOG_"
+EVENT_FAMILIES = frozenset({"ai", "llm_completion", "llm_generation"})
+
+_TRUE = frozenset({"1", "true", "yes", "on"})
+_FALSE = frozenset({"0", "false", "no", "off"})
+
+
+def _key(value: object) -> str:
+    if isinstance(value, str) and value.strip():
+        return value.strip()
+    raise ValueError("a project key such as phc_... is expected")
+
+
+def _url(value: object) -> str:
+    text = value.strip() if isinstance(value, str) else ""
+    if text.startswith(("http://", "https://")) and len(text.partition("//")[2]) > 0:
+        return text
+    raise ValueError("a URL such as https://us.i.posthog.com is expected")
+
+
+def _families(value: object) -> frozenset[str]:
+    if isinstance(value, str):
+        names = [part.strip() for part in value.split(",") if part.strip()]
+    elif isinstance(value, (list, tuple, set, frozenset)):
+        names = list(value)
+    else:
+        names = [""]
+    if EVENT_FAMILIES.issuperset(names):
+        return frozenset(names)
+    raise ValueError("expected a comma-separated list of: " + ", ".join(sorted(EVENT_FAMILIES)))
+
+
+def _bool(value: object) -> bool:
+    if isinstance(value, bool):
+        return value
+    word = value.strip().lower() if isinstance(value, str) else ""
+    if word in _TRUE or word in _FALSE:
+        return word in _TRUE
+    raise ValueError("true or false is expected")
+
+
+def _seconds(value: object) -> float:
+    try:
+        number = float(value) if isinstance(value, str | int | float) and value is not True else math.nan
+    except ValueError:
+        number = math.nan
+    if 0 < number < math.inf:
+        return number
+    raise ValueError("a number of seconds above zero is expected")
+
+
+def _bytes(value: object) -> int:
+    text = str(value).strip() if isinstance(value, str | int) else ""
+    if text.isdecimal() and int(text) >= 8192:
+        return int(text)
+    raise ValueError("a whole number of bytes, at least 8192, is expected")
+
+
+def _batch_bytes(value: object) -> int:
+    number = _bytes(value)
+    if number <= 16 * 1024 * 1024:  # PostHog takes bodies of 20 MB
+        return number
+    raise ValueError("a whole number of bytes, from 8192 to 16777216, is expected")
+
+
+def _choice(*allowed: str) -> Callable[[object], str]:
+    def parse(value: object) -> str:
+        if isinstance(value, str) and value.strip().lower() in allowed:
+            return value.strip().lower()
+        raise ValueError("expected one of: " + ", ".join(allowed))
+
+    return parse
+
+
+def _file(value: object) -> Path:
+    if isinstance(value, (str, Path)) and Path(value).is_file():
+        return Path(value)
+    raise ValueError("the path of an existing file is expected")
+
+
+def _callable(value: object) -> Callable[..., Any]:
+    if callable(value):
+        return value
+    raise ValueError("something that can be called is expected")
+
+
+def _client(value: object) -> Any:
+    if all(hasattr(value, name) for name in ("api_key", "host", "capture")):
+        return value
+    raise ValueError("a posthog.Posthog client is expected")
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One option: an argument, the environment variable `OTEL_EXPORTER_POSTHOG_<NAME>`, or both."""
+
+    name: str
+    parse: Callable[[object], Any]
+    default: Any
+    meaning: str
+    fallbacks: tuple[str, ...] = ()
+    """Other environment variables that are read when ours is not set."""
+    shown_default: str = ""
+    argument_only: bool = False
+
+    @property
+    def variables(self) -> tuple[str, ...]:
+        """The environment variables that set this option, the first set one wins."""
+        return () if self.argument_only else (PREFIX + self.name.upper(), *self.fallbacks)
+
+
+OPTIONS: tuple[Option, ...] = (
+    Option(
+        "api_key",
+        _key,
+        None,
+        "The key of your PostHog project (`phc_...`).",
+        fallbacks=("POSTHOG_API_KEY", "POSTHOG_PROJECT_API_KEY"),
+        shown_default="none: nothing is sent, one warning says so",
+    ),
+    Option(
+        "endpoint",
+        _url,
+        "https://us.i.posthog.com",
+        "Where PostHog is; app addresses are mapped to ingestion addresses.",
+        fallbacks=("POSTHOG_HOST",),
+    ),
+    Option(
+        "events",
+        _families,
+        frozenset({"ai", "llm_completion"}),
+        "Which events to send: `ai` (`$ai_generation` and its family), `llm_completion` "
+        "(requested, success, failed), `llm_generation` (one flat event a call).",
+        shown_default="ai,llm_completion",
+    ),
+    Option(
+        "capture_content",
+        _bool,
+        True,
+        "Whether prompts, answers, tool arguments and error texts leave the process. Also off where "
+        "`OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT` says no.",
+        shown_default="true",
+    ),
+    Option(
+        "max_content_bytes",
+        _bytes,
+        None,
+        "The most bytes that one event may have; content is cut to fit, with a marker, never dropped.",
+        shown_default="PostHog's limits",
+    ),
+    Option(
+        "media",
+        _choice("placeholder", "full"),
+        "placeholder",
+        "What stands in an event for base64 images, audio and files: a `placeholder` with kind, MIME "
+        "type and size, or the data in `full`.",
+    ),
+    Option(
+        "cost",
+        _choice("client", "server"),
+        "client",
+        "Who works out what a call cost: we (`client`, offline price table) or PostHog (`server`).",
+    ),
+    Option("prices", _file, None, "A JSON or TOML file of your own prices.", shown_default="built-in table"),
+    Option("timeout", _seconds, 10.0, "Seconds that one request to PostHog, and one `export()`, may take."),
+    Option("compression", _choice("gzip", "none"), "gzip", "How request bodies are compressed."),
+    Option(
+        "max_queue_bytes",
+        _bytes,
+        64 * 1024 * 1024,
+        "Bytes of spans that may wait to be sent; beyond it the oldest are dropped and counted.",
+        shown_default="67108864 (64 MiB)",
+    ),
+    Option("flush_interval", _seconds, 1.0, "Seconds that a span waits for company before it is sent."),
+    Option(
+        "max_batch_bytes",
+        _batch_bytes,
+        4 * 1024 * 1024,
+        "The size of a request body, before compression, that a batch aims at.",
+        shown_default="4194304 (4 MiB)",
+    ),
+    Option(
+        "max_retry_seconds",
+        _seconds,
+        300.0,
+        "Seconds after which the processor gives up on a batch that PostHog does not take.",
+    ),
+    Option(
+        "before_send",
+        _callable,
+        None,
+        "A function that gets each event as a dict and returns it, changed or not, or None to drop it.",
+        argument_only=True,
+    ),
+    Option(
+        "client",
+        _client,
+        None,
+        "An existing `posthog.Posthog` client, whose key, host, `privacy_mode`, `super_properties`, "
+        "`before_send`, `disabled` and `historical_migration` are used.",
+        argument_only=True,
+    ),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """All options, resolved. The fields are the names in `OPTIONS`; what they mean stands there."""
+
+    api_key: str | None
+    endpoint: str
+    events: frozenset[str]
+    capture_content: bool
+    max_content_bytes: int | None
+    media: str
+    cost: str
+    prices: Path | None
+    timeout: float
+    compression: str
+    max_queue_bytes: int
+    flush_interval: float
+    max_batch_bytes: int
+    max_retry_seconds: float
+    before_send: Callable[[dict[str, Any]], dict[str, Any] | None] | None
+    client: Any
+
+
+class Options(TypedDict, total=False):
+    """The options as keyword arguments. What they mean stands in `OPTIONS`."""
+
+    api_key: str | None
+    endpoint: str | None
+    events: str | Iterable[str] | None
+    capture_content: bool | None
+    max_content_bytes: int | None
+    media: str | None
+    cost: str | None
+    prices: str | Path | None
+    timeout: float | None
+    compression: str | None
+    max_queue_bytes: int | None
+    flush_interval: float | None
+    max_batch_bytes: int | None
+    max_retry_seconds: float | None
+    before_send: Callable[[dict[str, Any]], dict[str, Any] | None] | None
+    client: Any
+
+
+def resolve(
+    arguments: Mapping[str, Any], environ: Mapping[str, str], warn: Callable[[str, str], None]
+) -> Config:
+    """Arguments over the client over the environment over defaults.
+
+    `arguments` that are None count as not given. `warn(variable, sentence)` is called for an
+    environment value that cannot be used.
+
+    Raises:
+        ValueError: an argument is wrong; the text names it and says what is expected.
+        TypeError: there is no option of that name.
+    """
+    unknown = set(arguments) - {option.name for option in OPTIONS}
+    if unknown:
+        raise TypeError(f"there is no option {min(unknown)!r}")
+    given: dict[str, Any] = {}
+    for option in OPTIONS:
+        value = arguments.get(option.name)
+        if value is not None:
+            try:
+                given[option.name] = option.parse(value)
+            except ValueError as error:
+                raise ValueError(f"{option.name}: {error}") from None
+    given = {**_of_client(given.get("client")), **given}
+    values = {
+        option.name: given[option.name] if option.name in given else _from_environ(option, environ, warn)
+        for option in OPTIONS
+    }
+    if "capture_content" not in given and _says_no_content(environ):
+        values["capture_content"] = False
+    return Config(**values)
+
+
+def _of_client(client: Any) -> dict[str, Any]:
+    """What an existing `posthog.Posthog` decides about where events go and what they may hold."""
+    if client is None:
+        return {}
+    taken: dict[str, Any] = {"endpoint": client.host or None}
+    if client.api_key and not getattr(client, "disabled", False):
+        taken["api_key"] = client.api_key
+    else:
+        taken["api_key"] = None
+    if getattr(client, "privacy_mode", False):
+        taken["capture_content"] = False
+    return {name: value for name, value in taken.items() if value is not None or name == "api_key"}
+
+
+def _from_environ(option: Option, environ: Mapping[str, str], warn: Callable[[str, str], None]) -> Any:
+    for variable in option.variables:
+        text = environ.get(variable, "")
+        if not text.strip():  # OpenTelemetry: an empty variable is an unset one
+            continue
+        try:
+            return option.parse(text)
+        except ValueError as error:
+            warn(variable, f"{variable} is not usable: {error}; it is ignored")
+    return option.default
+
+
+def _says_no_content(environ: Mapping[str, str]) -> bool:
+    word = environ.get("OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT", "").strip().lower()
+    return word in _FALSE or word == "no_content"

@@ -1,0 +1,131 @@
+"""Events reach PostHog: the composition of encoding, lanes, batches, retries and the transport."""
+
+from __future__ import annotations
+
+import random as _random
+import threading
+import time
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Any
+
+from otel_posthog.delivery.batch import Item, batches
+from otel_posthog.delivery.counters import Counters
+from otel_posthog.delivery.lanes import Lane, Lanes
+from otel_posthog.delivery.notices import Notices
+from otel_posthog.delivery.retry import Retrying
+from otel_posthog.delivery.sender import Report, Sender
+from otel_posthog.delivery.transport import RequestsTransport, Transport
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from otel_posthog.delivery.options import DeliveryOptions
+
+
+def _utc_now() -> datetime:
+    return datetime.now(timezone.utc)
+
+
+class Delivery:
+    """Sends events to PostHog and says truthfully what became of them. Safe to use from several threads."""
+
+    def __init__(
+        self,
+        options: DeliveryOptions,
+        *,
+        transport: Transport | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        now: Callable[[], datetime] = _utc_now,
+        sleep: Callable[[float], object] | None = None,
+        random: Callable[[], float] = _random.random,
+    ) -> None:
+        """Compose a delivery.
+
+        `clock` is in seconds and never goes back, `now` is the wall clock in UTC, `sleep` waits so many
+        seconds (default: a wait that `close(abort=True)` ends), `random` is in [0, 1).
+        """
+        self._options = options
+        self._clock = clock
+        self._closing = threading.Event()
+        self._transport: Transport = RequestsTransport() if transport is None else transport
+        self._lanes = Lanes(clock)
+        self._counters = Counters()
+        self._sender = Sender(
+            options,
+            transport=self._transport,
+            retrying=Retrying(
+                clock=clock,
+                sleep=self._wait if sleep is None else sleep,
+                random=random,
+                closed=self._is_closing,
+            ),
+            lanes=self._lanes,
+            counters=self._counters,
+            notices=Notices(clock),
+            now=now,
+        )
+
+    def send(self, events: Sequence[dict[str, Any]], deadline: float | None = None) -> bool:
+        """Send `events`, return True only if PostHog accepted every one of them.
+
+        False means that some were refused for good, or not accepted before `deadline` (in the clock's time;
+        None: `max_retry_seconds` from now); `deliver` says which. Never raises for what PostHog, the
+        network or an event's content do.
+        """
+        return self.deliver(events, deadline).complete
+
+    def deliver(self, events: Sequence[dict[str, Any]], deadline: float | None = None) -> Report:
+        """Send `events` as `send` does, and return what became of each."""
+        if deadline is None:
+            deadline = self._clock() + self._options.max_retry_seconds
+        report = Report()
+        lanes = self._by_lane(events)
+        for lanes_left, (lane, items) in zip(range(len(lanes), 0, -1), lanes, strict=True):
+            # A lane that is down must not use up the time of the other.
+            now = self._clock()
+            lane_deadline = now + (deadline - now) / lanes_left
+            work = list(batches(items, self._options.max_batch_bytes, self._options.max_batch_events))
+            self._sender.send(lane, work, lane_deadline, report)
+        return report
+
+    def close(self, abort: bool = False) -> None:
+        """Close idle connections.
+
+        With `abort`, a waiting back-off ends at once, no further attempt is made now or later, and what is
+        not accepted yet is handed back. Without, sends that are under way go on.
+        """
+        if abort:
+            self._closing.set()
+        self._transport.close()
+
+    def stats(self) -> dict[str, Any]:
+        """Return counts since the start.
+
+        `delivered`, `retried` (once per further attempt) and `cut`: events by name. `refused` and `unsent`:
+        by name, then by reason. `requests`: HTTP attempts; `bytes`: of JSON in them; `wire_bytes`: the same
+        compressed.
+        """
+        return self._counters.snapshot()
+
+    def reset_after_fork(self) -> None:
+        """In a forked child: new connections and locks, counts from zero."""
+        self._closing = threading.Event()
+        self._transport.reset_after_fork()
+        self._counters.reset_after_fork()
+
+    def _by_lane(self, events: Sequence[dict[str, Any]]) -> list[tuple[Lane, list[Item]]]:
+        lanes: dict[str, tuple[Lane, list[Item]]] = {}
+        max_bytes = self._options.max_event_bytes
+        for event in events:
+            lane = self._lanes.for_event(event["event"])
+            item = Item(event, lane, max_bytes)
+            lanes.setdefault(lane.path, (lane, []))[1].append(item)
+            if item.cut:
+                self._counters.events("cut", [item.name])
+        return list(lanes.values())
+
+    def _is_closing(self) -> bool:
+        return self._closing.is_set()
+
+    def _wait(self, seconds: float) -> None:
+        self._closing.wait(seconds)

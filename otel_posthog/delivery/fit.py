@@ -1,0 +1,166 @@
+"""An event over its limit is cut to fit: the longest strings first, then lists and objects of small items.
+
+Every cut leaves a note saying how much is gone, so that nobody takes the rest for the whole.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+_ENVELOPE_BYTES = 4096  # for everything beside `properties`: name, uuid, distinct id, timestamp
+_LONG_STRING = 256  # characters; ids and names stay whole as long as there is something longer
+_SMALL_ITEM = 64  # bytes; an item of a list or object is left out rather than cut below this
+_NOTE_BYTES = 64  # the longest note, with quotes, key and comma
+
+
+def escaped_size(data: bytes) -> int:
+    """Return the bytes of `data` once it is a JSON string inside JSON.
+
+    PostHog rust/capture puts an event into its Kafka message this way, so the limit of that message
+    (`message.max.bytes`, 1,000,000) counts every quote and backslash twice.
+    """
+    return len(data) + data.count(b'"') + data.count(b"\\")
+
+
+def fit(data: bytes, limit: int, size: Callable[[bytes], int] = len) -> bytes:
+    """Return the encoded event `data` with as little cut out of it as makes `size` of it at most `limit`.
+
+    `limit` is in bytes and at least `options.MIN_EVENT_BYTES`. The result is valid JSON, and what fits
+    already is returned as it is.
+    """
+    result = data
+    target = limit
+    for _ in range(4):
+        measured = size(result)
+        if measured <= limit:
+            return result
+        # What was cut was less dense in quotes than what is left: aim lower, by as much as it is over.
+        target = min(target, len(result) * limit // measured)
+        result = _cut_event(data, target)
+    return result if size(result) <= limit else _cut_event(data, limit // 2)
+
+
+def _cut_event(data: bytes, limit: int) -> bytes:
+    event = orjson.loads(data)
+    holder = {"properties": event.pop("properties", {})}
+    envelope = _prune(event, min(_ENVELOPE_BYTES, limit // 2))
+    room = limit - len(orjson.dumps(envelope)) - len(b',"properties":')
+    _cut_strings(holder, room)
+    return orjson.dumps({**envelope, "properties": _prune(holder["properties"], room)})
+
+
+def _cut_strings(holder: dict[str, Any], room: int) -> None:
+    """Cut the longest strings in `holder`, all to one length, so that its only value takes `room` bytes."""
+    excess = len(orjson.dumps(holder["properties"])) - room
+    if excess <= 0:
+        return
+    strings = sorted(_long_strings(holder), key=lambda each: each[0], reverse=True)
+    level = _water_level([each[0] for each in strings], excess)
+    for length, node, key in strings:
+        if length <= level:
+            break
+        node[key] = cut_text(node[key], level)
+
+
+def _long_strings(root: Any) -> Iterator[tuple[int, Any, Any]]:
+    nodes = [root]
+    while nodes:
+        node = nodes.pop()
+        for key, value in node.items() if isinstance(node, dict) else enumerate(node):
+            if isinstance(value, str):
+                if len(value) > _LONG_STRING:
+                    yield len(orjson.dumps(value)), node, key
+            elif isinstance(value, (dict, list)):
+                nodes.append(value)
+
+
+def _water_level(lengths: list[int], excess: int) -> int:
+    """Return the length to which the first of `lengths` (falling) must go for `excess` to be gone."""
+    total = 0
+    for count, length in enumerate(lengths, 1):
+        total += length
+        level = (total - excess) // count
+        if count == len(lengths) or level >= lengths[count]:
+            return max(level, _LONG_STRING)
+    return _LONG_STRING
+
+
+def cut_text(text: str, limit: int) -> str:
+    """Return the beginning of `text` with a note of how much was cut, at most `limit` bytes as JSON.
+
+    `limit` must leave room for the note itself, 64 bytes do.
+    """
+    encoded = orjson.dumps(text)
+    if len(encoded) <= limit:
+        return text
+    end = max(limit - _NOTE_BYTES, 1)
+    # The end may lie inside a character or an escape, both at most six bytes long.
+    for stop in range(end, max(end - 6, 0), -1):
+        try:
+            start: str = orjson.loads(encoded[:stop] + b'"')
+        except orjson.JSONDecodeError:
+            continue
+        return f"{start}…[cut: {len(text) - len(start)} characters]"
+    return f"…[cut: {len(text)} characters]"
+
+
+def _prune(value: Any, room: int) -> Any:
+    """Return `value` in at most `room` (64 or more) bytes: small parts stay whole, others get a share."""
+    if isinstance(value, str):
+        return cut_text(value, room)
+    if not isinstance(value, (dict, list)) or len(orjson.dumps(value)) <= room:
+        return value
+    if isinstance(value, dict):
+        keys = list(value)
+        names = [len(orjson.dumps(key)) + 2 for key in keys]  # with colon and comma
+        costs = [name + len(orjson.dumps(each)) for name, each in zip(names, value.values(), strict=True)]
+        # PostHog's own small properties (`$ai_trace_id`, ...) make the event what it is.
+        order = sorted(
+            range(len(keys)),
+            key=lambda at: (not (keys[at].startswith("$") and costs[at] <= _LONG_STRING), costs[at]),
+        )
+    else:
+        keys = list(range(len(value)))
+        names = [1] * len(keys)
+        costs = [1 + len(orjson.dumps(each)) for each in value]
+        # Enough room for all: each gets its share. Too many: the first and the last.
+        many = room // len(keys) < _SMALL_ITEM
+        order = _ends_first(len(keys)) if many else sorted(range(len(keys)), key=costs.__getitem__)
+    kept = _share(value, [*zip(keys, names, costs, strict=True)], order, room - 2 - _NOTE_BYTES)
+    if isinstance(value, dict):
+        result = {key: kept[at] for at, key in enumerate(keys) if at in kept}
+        if len(kept) < len(keys):
+            result["…"] = f"[cut: {len(keys) - len(kept)} items]"
+        return result
+    items = [kept[at] for at in sorted(kept)]
+    if len(kept) < len(keys):
+        gap = next(at for at in keys if at not in kept)
+        items.insert(gap, f"…[cut: {len(keys) - len(kept)} items]")
+    return items
+
+
+def _share(value: Any, parts: list[tuple[Any, int, int]], order: list[int], room: int) -> dict[int, Any]:
+    """Return by position what of `value` is kept, served in `order` from `room` bytes.
+
+    Each of `parts` is a key or index, the bytes around the value (name, colon, comma), and all its bytes.
+    """
+    kept: dict[int, Any] = {}
+    for served, at in enumerate(order):
+        key, around, cost = parts[at]
+        share = min(room, max(room // (len(order) - served), _LONG_STRING))
+        if cost <= share:
+            kept[at] = value[key]
+            room -= cost
+        elif share - around >= _NOTE_BYTES:
+            kept[at] = _prune(value[key], share - around)
+            room -= around + len(orjson.dumps(kept[at]))
+    return kept
+
+
+def _ends_first(count: int) -> list[int]:
+    return [at // 2 if at % 2 == 0 else count - 1 - at // 2 for at in range(count)]

@@ -1,0 +1,51 @@
+"""Which events go to which of PostHog's paths, and what each path allows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from otel_posthog.delivery.fit import escaped_size
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+# Seconds: a self-hosted PostHog that is upgraded gets its AI lane within ten minutes.
+FALLBACK_SECONDS = 600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Lane:
+    """One path of PostHog's capture service."""
+
+    path: str
+    max_event_bytes: int
+    size: Callable[[bytes], int]
+    """How PostHog measures an event against `max_event_bytes`."""
+
+
+# PostHog rust/capture: AI_MAX_EVENT_BYTES, 8 MiB an event; 16 KiB are left for what it adds.
+AI = Lane("/i/v0/ai/batch/", 8 * 1024 * 1024 - 16 * 1024, len)
+# PostHog rust/capture: a `$ai_*` event over 983,040 bytes is a 413 for the whole request, and a Kafka message
+# (the event escaped once more, and 400 bytes of envelope) ends at 1,000,000. A KiB is left.
+EVENTS = Lane("/batch/", 983_040 - 1024, escaped_size)
+
+
+class Lanes:
+    """The lane of an event; remembers for ten minutes that this PostHog has no AI lane."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._ai_from = float("-inf")
+
+    def for_event(self, name: str) -> Lane:
+        """Return the lane for events called `name`: every `$ai_*` event is an AI event to PostHog."""
+        return self.current(AI) if name.startswith("$ai_") else EVENTS
+
+    def current(self, lane: Lane) -> Lane:
+        """Return `lane`, or what stands in for it now."""
+        return EVENTS if lane is AI and self._clock() < self._ai_from else lane
+
+    def ai_is_missing(self) -> None:
+        """Note that the AI lane answered 404, as self-hosted installations do that are older than it."""
+        self._ai_from = self._clock() + FALLBACK_SECONDS

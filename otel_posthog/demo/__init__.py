@@ -1,0 +1,1 @@
+"""A small chat product, the services it calls, and what it cost: `otel-posthog demo`."""

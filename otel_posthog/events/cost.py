@@ -1,0 +1,258 @@
+"""What a call cost: unit prices from `genai-prices` (offline) or the user's own file, times its tokens.
+
+Prices are looked up once per provider, model, service tier and half hour (some change by date or time of
+day), and kept as floats per token: costing a call is then a few multiplications. The arithmetic is that
+of `genai_prices.calc_price`, and tests hold it against that for every model in its data.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields
+from datetime import datetime, timezone
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+from otel_posthog.calls import ModelCall, Usage
+
+if TYPE_CHECKING:
+    from genai_prices.types import ModelPrice
+
+__all__ = ["Cost", "PriceBook", "Rates", "own_prices"]
+
+_MILLION = 1_000_000
+_THOUSAND = 1000
+_HALF_HOUR_NS = 1_800 * 10**9
+_LATEST = 4_000_000
+"""Half hours from 1970 to 2198; clocks may say anything."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """US dollars. `total` also holds what is billed by request and by web search."""
+
+    input: float
+    output: float
+    total: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rates:
+    """US dollars for one token (one request, one search); None: not priced apart from its parent."""
+
+    input: float | None = None
+    output: float | None = None
+    cache_read: float | None = None
+    cache_write: float | None = None
+    cache_read_audio: float | None = None
+    input_image: float | None = None
+    input_audio: float | None = None
+    output_image: float | None = None
+    output_audio: float | None = None
+    reasoning: float | None = None
+    request: float | None = None
+    search: float | None = None
+
+
+Tiers = tuple[tuple[int, Rates], ...]
+"""`(more input tokens than this, rates)`, the highest first; crossing a step prices all tokens anew."""
+
+_UNITS: dict[str, tuple[str, int]] = {
+    "input": ("input_mtok", _MILLION),
+    "output": ("output_mtok", _MILLION),
+    "cache_read": ("cache_read_mtok", _MILLION),
+    "cache_write": ("cache_write_mtok", _MILLION),
+    "cache_read_audio": ("cache_audio_read_mtok", _MILLION),
+    "input_image": ("input_image_mtok", _MILLION),
+    "input_audio": ("input_audio_mtok", _MILLION),
+    "output_image": ("output_image_mtok", _MILLION),
+    "output_audio": ("output_audio_mtok", _MILLION),
+    "reasoning": ("output_reasoning_mtok", _MILLION),
+    "request": ("requests_kcount", _THOUSAND),
+    "search": ("web_searches_kcount", _THOUSAND),
+}
+"""Our rate, and the price key of `genai-prices` it comes from with the number of units that price is for."""
+
+_PROVIDERS = {
+    "azure": "azure",
+    "bedrock": "aws",
+    "vertex": "google",
+    "google": "google",
+    "xai": "x-ai",
+    "moonshot": "moonshotai",
+}
+"""Our provider words where `genai-prices` has another id."""
+
+_DATED = re.compile(r"[-@](?:\d{4}-\d{2}-\d{2}|\d{8}|\d{3}|latest)$")
+
+
+def cost_of(usage: Usage, tiers: Tiers) -> Cost | None:
+    """The cost of these tokens; None where nothing that was reported has a price."""
+    cache_read, cache_write = usage.cache_read or 0, usage.cache_write or 0
+    total_input = usage.input or 0
+    if usage.cache_exclusive or total_input < cache_read + cache_write:
+        total_input += cache_read + cache_write  # fewer tokens than their own part: it was not counted in
+    rates = next((rates for above, rates in tiers if total_input > above), tiers[-1][1])
+    if (usage.input is None or rates.input is None) and (usage.output is None or rates.output is None):
+        if rates.request is None:
+            return None
+    elif (usage.input and rates.input is None) or (usage.output and rates.output is None):
+        return None  # half a price is a wrong price
+
+    left, paid_in = total_input, 0.0
+    audio_cached = min(usage.cache_read_audio or 0, cache_read) if rates.cache_read_audio is not None else 0
+    for tokens, rate in (
+        (audio_cached, rates.cache_read_audio),
+        (cache_read - audio_cached, rates.cache_read),
+        (cache_write, rates.cache_write),
+        ((usage.input_audio or 0) - audio_cached, rates.input_audio),
+        (usage.input_image or 0, rates.input_image),
+    ):
+        if rate is not None and tokens > 0:
+            tokens = min(tokens, left)  # noqa: PLW2901  # parts that exceed the whole are cut to it
+            paid_in += tokens * rate
+            left -= tokens
+    paid_in += left * (rates.input or 0.0)
+
+    left, paid_out = usage.output or 0, 0.0
+    for tokens, rate in (
+        (usage.output_image or 0, rates.output_image),
+        (usage.output_audio or 0, rates.output_audio),
+        (usage.reasoning or 0, rates.reasoning),
+    ):
+        if rate is not None and tokens > 0:
+            tokens = min(tokens, left)  # noqa: PLW2901  # as above
+            paid_out += tokens * rate
+            left -= tokens
+    paid_out += left * (rates.output or 0.0)
+    extra = (rates.request or 0.0) + (usage.searches or 0) * (rates.search or 0.0)
+    return Cost(round(paid_in, 12), round(paid_out, 12), round(paid_in + paid_out + extra, 12))
+
+
+class PriceBook:
+    """Finds the unit prices of a call and works out its cost. `own` wins over the built-in table."""
+
+    def __init__(self, own: Mapping[str, Rates] | None = None) -> None:
+        # A fifth of a second, so not with this module; here, because later would be in somebody's call.
+        import genai_prices.data_snapshot
+
+        self._snapshot = genai_prices.data_snapshot.get_snapshot
+        self._snapshot()
+        own = own or {}
+        self._exact = {name.lower(): rates for name, rates in own.items() if not _is_pattern(name)}
+        self._patterns = [(name.lower(), rates) for name, rates in own.items() if _is_pattern(name)]
+        self._tiers = lru_cache(maxsize=2048)(self._look_up)
+
+    def cost(self, call: ModelCall) -> Cost | None:
+        """The cost of the call, or None where model or tokens are not known."""
+        tier = call.facts.get("service_tier") or call.parameters.get("service_tier")
+        for model in (call.response_model, call.request_model):
+            if model is not None:
+                tiers = self._tiers(call.provider, model, tier, call.start_ns // _HALF_HOUR_NS)
+                if tiers:
+                    return cost_of(call.usage, tiers)
+        return None
+
+    def _look_up(self, provider: str | None, model: str, tier: str | None, half_hour: int) -> Tiers:
+        for name in _names(model):
+            if (rates := self._own(name)) is not None:
+                return ((-1, rates),)
+        moment = datetime.fromtimestamp(min(max(half_hour, 0), _LATEST) * 1800, timezone.utc)
+        for name in _names(model):
+            if (price := self._listed(provider, name, tier, moment)) is not None:
+                return _tiers_of(price)
+        return ()
+
+    def _listed(
+        self, provider: str | None, model: str, tier: str | None, moment: datetime
+    ) -> ModelPrice | None:
+        snapshot = self._snapshot()
+        named = _PROVIDERS.get(provider or "", provider)
+        known = named if any(listed.id == named for listed in snapshot.providers) else None
+        try:
+            _, found = snapshot.find_provider_model(model, None, known, None)
+        except LookupError:
+            return None
+        return found.get_prices(moment, {"service_tier": tier} if tier else None)
+
+    def _own(self, model: str) -> Rates | None:
+        if (rates := self._exact.get(model)) is not None:
+            return rates
+        return next((rates for pattern, rates in self._patterns if fnmatch.fnmatchcase(model, pattern)), None)
+
+
+def _is_pattern(name: str) -> bool:
+    return any(sign in name for sign in "*?[")
+
+
+def _names(model: str) -> Iterator[str]:
+    """The name as given; without its path (`models/`, `openai/`, `publishers/google/models/`); undated."""
+    name = model.strip().lower()
+    tail = name.rpartition("/")[2]
+    yield name
+    if tail != name:
+        yield tail
+    if (undated := _DATED.sub("", tail)) != tail:
+        yield undated
+
+
+def _tiers_of(price: ModelPrice) -> Tiers:
+    values = {field: (getattr(price, key, None), per) for field, (key, per) in _UNITS.items()}
+    starts = {-1}
+    for value, _ in values.values():
+        starts.update(tier.start for tier in getattr(value, "tiers", ()))
+    made = []
+    for start in sorted(starts, reverse=True):
+        rates = {
+            field: float(at) / per
+            for field, (value, per) in values.items()
+            if (at := _at(value, start)) is not None
+        }
+        made.append((start, Rates(**rates)))
+    return tuple(made) if any(getattr(made[-1][1], f.name) is not None for f in fields(Rates)) else ()
+
+
+def _at(value: Any, start: int) -> Any:
+    """The price for more than `start` input tokens."""
+    if not hasattr(value, "tiers"):
+        return value
+    price = value.base
+    for tier in value.tiers:
+        if start >= tier.start:
+            price = tier.price
+    return price
+
+
+_OWN_KEYS = {field: per for field, (_, per) in _UNITS.items()}
+
+
+def own_prices(content: Any) -> dict[str, Rates]:
+    """The user's price file, parsed: `{"models": {"my-model-*": {"input": 1.25, "output": 10}}}`.
+
+    Token prices are US dollars per million tokens, `request` and `search` are US dollars each. Names
+    may hold `*` and `?`; an exact name wins over a pattern, an earlier pattern over a later one.
+
+    Raises:
+        ValueError: a key or a price is wrong; the text says which.
+    """
+    models = content.get("models") if isinstance(content, dict) else None
+    if not isinstance(models, dict) or not models:
+        raise ValueError('a table "models" with at least one model is expected')
+    return {str(name): _own_rates(str(name), prices) for name, prices in models.items()}
+
+
+def _own_rates(name: str, prices: Any) -> Rates:
+    if not isinstance(prices, dict) or not prices:
+        raise ValueError(f"model {name!r}: prices such as input = 1.25 are expected")
+    rates = {}
+    for key, price in prices.items():
+        if key not in _OWN_KEYS:
+            raise ValueError(
+                f"model {name!r}: {key!r} is no price; known are: {', '.join(sorted(_OWN_KEYS))}"
+            )
+        if isinstance(price, bool) or not isinstance(price, int | float) or not 0 <= price < float("inf"):
+            raise ValueError(f"model {name!r}: the price {key!r} must be a number, zero or more")
+        rates[key] = price / (_MILLION if _OWN_KEYS[key] == _MILLION else 1)
+    return Rates(**rates)

@@ -1,0 +1,108 @@
+"""Who an event is about, and which event it is: uuid, timestamp, distinct id, person, groups, session."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+from otel_posthog.calls import ModelCall
+
+__all__ = ["event_uuid", "make_event", "person_properties", "timestamp"]
+
+_NAMESPACE = bytes.fromhex("5b2f0c0e6f0a5f0e9d0c2f6b7f3c1a90")
+_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+_LATEST_NS = 253_402_300_799 * 10**9
+"""The end of the year 9999, the last moment a timestamp can name."""
+
+MAX_DISTINCT_ID = 200
+"""Characters (PostHog rust/capture); longer ids are rejected there."""
+
+_ILLEGAL_IDS = frozenset(
+    {
+        "anonymous",
+        "null",
+        "undefined",
+        "none",
+        "system",
+        "user",
+        "backend",
+        "guest",
+        "id",
+        "email",
+        "true",
+        "false",
+        "0",
+        "nan",
+        "[object object]",
+        "not_authenticated",
+        "distinct_id",
+        "distinctid",
+    }
+)
+"""PostHog merges nobody under these: they are what bugs send (nodejs person state, isDistinctIdIllegal)."""
+
+
+def event_uuid(trace_id: str, span_id: str, event: str) -> str:
+    """The uuid (version 5) of an event: one span and event name give the same uuid anywhere, any time."""
+    digest = bytearray(hashlib.sha1(_NAMESPACE + f"{trace_id}:{span_id}:{event}".encode()).digest()[:16])  # noqa: S324  # RFC 9562 says SHA-1; nothing is protected by it
+    digest[6] = digest[6] & 0x0F | 0x50
+    digest[8] = digest[8] & 0x3F | 0x80
+    text = digest.hex()
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+
+
+def timestamp(ns: int) -> str:
+    """Nanoseconds since 1970 as RFC 3339 in UTC, to the microsecond."""
+    moment = _EPOCH + timedelta(microseconds=min(max(ns, 0), _LATEST_NS) // 1000)
+    return (
+        moment.strftime("%Y-%m-%dT%H:%M:%S.%f") + "Z"
+        if moment.year < 1000
+        else moment.isoformat("T", "microseconds")[:-6] + "Z"
+    )
+
+
+def person_properties(call: ModelCall) -> tuple[str, dict[str, Any]]:
+    """The distinct id, and the properties that say whose event it is.
+
+    The user, where there is one; else the session, conversation or chat, else the trace, without a
+    person: such an event makes no profile (`$process_person_profile` is false).
+    """
+    context = call.context
+    properties: dict[str, Any] = {}
+    distinct_id = context.distinct_id
+    if distinct_id is None or distinct_id.strip().lower() in _ILLEGAL_IDS:
+        distinct_id = context.session_id or context.conversation_id or context.chat_id or trace_id(call)
+        properties["$process_person_profile"] = False
+    if context.groups:
+        properties["$groups"] = dict(context.groups)
+    if context.session_id is not None:
+        properties["$session_id"] = context.session_id
+    return distinct_id[:MAX_DISTINCT_ID], properties
+
+
+def trace_id(call: ModelCall) -> str:
+    """The trace as PostHog groups it: the application's own name for it, else OpenTelemetry's id."""
+    return call.context.trace_name or call.trace_id
+
+
+def custom_properties(call: ModelCall) -> dict[str, Any]:
+    """What the application said about the call: its own properties, and the variants of its flags."""
+    found = dict(call.context.properties)
+    for key, variant in call.context.flags.items():
+        found[f"$feature/{key}"] = variant
+    return found
+
+
+def make_event(
+    name: str, call: ModelCall, at_ns: int, distinct_id: str, properties: Mapping[str, Any]
+) -> dict[str, Any]:
+    """An event as PostHog's capture wires take it."""
+    return {
+        "event": name,
+        "uuid": event_uuid(call.trace_id, call.span_id, name),
+        "distinct_id": distinct_id,
+        "timestamp": timestamp(at_ns),
+        "properties": properties,
+    }

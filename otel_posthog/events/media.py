@@ -1,0 +1,61 @@
+"""Base64 stays at home: images, audio and files in content become a short text that says what was there."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+__all__ = ["clean", "placeholder"]
+
+MIN_BASE64 = 512
+"""Characters from which an unbroken run of base64 is taken for data and not for an id or a token."""
+
+_DATA_URI = re.compile(
+    r"data:([\w.+-]+/[\w.+-]+)?((?:;[\w.+-]+=[^;,\s\"']{0,100}){0,5});base64,([A-Za-z0-9+/=_-]*)"
+)
+_BASE64 = re.compile(r"[A-Za-z0-9+/_-]+={0,2}\Z")
+_MAX_DEPTH = 40
+
+
+def clean(value: Any, depth: int = 0) -> Any:
+    """The value with every data URI and every long base64 text in it replaced. Containers are copied."""
+    kind = type(value)
+    if kind is str:
+        return _clean_text(value)
+    if kind is dict:
+        if depth >= _MAX_DEPTH:
+            return "[nested too deeply]"
+        mime = (
+            value.get("mime_type") or value.get("mimeType") or value.get("media_type") or value.get("format")
+        )
+        made = {}
+        for key, inner in value.items():
+            cleaned = clean(inner, depth + 1)
+            if (
+                cleaned is not inner
+                and type(inner) is str
+                and isinstance(mime, str)
+                and cleaned.startswith("[base64")
+            ):
+                cleaned = placeholder(mime, inner)
+            made[key] = cleaned
+        return made
+    if kind is list:
+        return [clean(inner, depth + 1) for inner in value] if depth < _MAX_DEPTH else "[nested too deeply]"
+    return placeholder(None, value) if kind is bytes else value
+
+
+def placeholder(mime: str | None, data: str | bytes, modality: str | None = None) -> str:
+    """`[image: image/png, 12345 bytes]`: kind, MIME type and size of what is not sent."""
+    size = len(data) if isinstance(data, bytes) else len(data.rstrip("=")) * 3 // 4
+    kind = modality or (mime or "").partition("/")[0]
+    kind = kind if kind in {"image", "audio", "video", "document"} else "file" if mime else "base64"
+    return f"[{kind}: {mime}, {size} bytes]" if mime else f"[{kind}: {size} bytes]"
+
+
+def _clean_text(text: str) -> str:
+    if ";base64," in text:
+        text = _DATA_URI.sub(lambda match: placeholder(match[1] or "text/plain", match[3]), text)
+    if len(text) >= MIN_BASE64 and _BASE64.match(text):
+        return placeholder(None, text)
+    return text

@@ -1,0 +1,165 @@
+"""Messages in the shapes that PostHog's pages render.
+
+PostHog's normalizer (products/ai_observability/frontend/normalizer, recipes openai_chat and anthropic)
+renders `{role, content, tool_calls, tool_call_id}` with text, images, thinking and tool blocks; of the
+conventions' own `parts` it shows only text and tool calls, so parts are put into the richer shape.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import orjson
+
+from otel_posthog.calls import Message
+from otel_posthog.events.media import clean, placeholder
+
+__all__ = ["rendered", "text_length"]
+
+Part = dict[str, Any]
+
+
+def rendered(messages: Sequence[Message], full_media: bool) -> list[dict[str, Any]]:
+    """The messages as `$ai_input` and `$ai_output_choices` hold them."""
+    made: list[dict[str, Any]] = []
+    for message in messages:
+        made.extend(_rendered(message, full_media))
+    return made
+
+
+def text_length(messages: Sequence[Message]) -> int:
+    """Characters of all text in the messages; media count nothing."""
+    return sum(
+        len(content)
+        for message in messages
+        for part in message.get("parts", ())
+        if isinstance(part, dict)
+        and isinstance(content := part.get("content"), str)
+        and part.get("type") != "blob"
+    )
+
+
+def _rendered(message: Message, full_media: bool) -> Iterable[dict[str, Any]]:
+    role, parts = message.get("role", "user"), message.get("parts", [])
+    if len(parts) == 1 and isinstance(parts[0], dict) and parts[0].get("type") == "text":
+        content = parts[0].get("content")  # nearly every message
+        yield {"role": role, "content": content if full_media else clean(content)}
+        return
+    blocks: list[Any] = []
+    calls: list[dict[str, Any]] = []
+    for part in parts:
+        if not isinstance(part, dict):
+            blocks.append({"type": "text", "text": part if isinstance(part, str) else _json(part)})
+            continue
+        kind = part.get("type")
+        if kind == "tool_call":
+            calls.append(_tool_call(part))
+        elif kind == "tool_call_response":
+            response = part.get("response", part.get("result"))
+            yield {
+                "role": "tool",
+                "tool_call_id": part.get("id"),
+                "content": response
+                if isinstance(response, str)
+                else _json(response if full_media else clean(response)),
+            }
+        else:
+            shape = _BLOCKS.get(kind) if isinstance(kind, str) else None
+            block = shape(part, full_media) if shape is not None else part
+            blocks.append(block if full_media else clean(block))
+    if blocks or calls or not parts:
+        only_text = len(blocks) == 1 and isinstance(blocks[0], dict) and set(blocks[0]) == {"type", "text"}
+        made: dict[str, Any] = {"role": role, "content": blocks[0]["text"] if only_text else blocks or None}
+        if calls:
+            made["tool_calls"] = calls
+        yield made
+
+
+def _json(value: Any) -> str:
+    """A value in a place where pages expect text."""
+    if value is None:
+        return ""
+    try:
+        return orjson.dumps(value).decode()
+    except TypeError:
+        return str(value)
+
+
+def _tool_call(part: Part) -> dict[str, Any]:
+    arguments = part.get("arguments")
+    return {
+        "id": part.get("id"),
+        "type": "function",
+        "function": {
+            "name": part.get("name"),
+            "arguments": arguments if isinstance(arguments, str) else _json(clean(arguments)),
+        },
+    }
+
+
+def _text(part: Part, _full: bool) -> Part:
+    content = part.get("content", part.get("text"))
+    return {"type": "text", "text": content if isinstance(content, str) else _json(content)}
+
+
+def _reasoning(part: Part, _full: bool) -> Part:
+    content = part.get("content", part.get("text"))
+    return {"type": "thinking", "thinking": content if isinstance(content, str) else _json(content)}
+
+
+def _blob(part: Part, full: bool) -> Part:
+    mime, data = part.get("mime_type"), part.get("content", part.get("data"))
+    mime = mime if isinstance(mime, str) else None
+    if not isinstance(data, str | bytes):
+        return part
+    if not full:
+        return {"type": "text", "text": placeholder(mime, data, part.get("modality"))}
+    uri = f"data:{mime or 'application/octet-stream'};base64,{data if isinstance(data, str) else data.hex()}"
+    if (mime or "").startswith("image/") or part.get("modality") == "image":
+        return {"type": "image", "image": uri}
+    return {"type": "file", "file": {"filename": mime or "file", "file_data": uri}}
+
+
+def _uri(part: Part, full: bool) -> Part:
+    uri = part.get("uri")
+    if not isinstance(uri, str):
+        return part
+    if part.get("modality") == "image" and (full or not uri.startswith("data:")):
+        return {"type": "image", "image": uri}
+    return {"type": "text", "text": f"[{part.get('modality') or 'file'}: {uri if full else clean(uri)}]"}
+
+
+def _file(part: Part, _full: bool) -> Part:
+    return {"type": "text", "text": f"[{part.get('modality') or 'file'}: {part.get('file_id')}]"}
+
+
+def _server_tool_call(part: Part, _full: bool) -> Part:
+    return {
+        "type": "tool_use",
+        "id": part.get("id"),
+        "name": part.get("name"),
+        "input": part.get("server_tool_call", part.get("arguments")),
+    }
+
+
+def _server_tool_response(part: Part, _full: bool) -> Part:
+    return {
+        "type": "tool_result",
+        "tool_use_id": part.get("id"),
+        "content": _json(part.get("server_tool_call_response", part.get("response"))),
+    }
+
+
+_BLOCKS: dict[str, Callable[[Part, bool], Part]] = {
+    "text": _text,
+    "refusal": _text,
+    "reasoning": _reasoning,
+    "thinking": _reasoning,
+    "blob": _blob,
+    "uri": _uri,
+    "file": _file,
+    "server_tool_call": _server_tool_call,
+    "server_tool_call_response": _server_tool_response,
+}
+"""Part types of the GenAI conventions; a part of any other type is passed on as it is."""

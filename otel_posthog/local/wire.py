@@ -1,0 +1,64 @@
+"""PostHog's capture wires: a request goes in, events or a refusal come out. Pure.
+
+What each path takes, its limits and its status codes follow PostHog's ``rust/capture`` as far as it bears on
+a sender; quotas and restrictions are not played. Whichever wire an event came by, it leaves here in one
+shape, that of ``/batch/``.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from otel_posthog.local import wire_v0, wire_v1
+from otel_posthog.local.limits import (
+    AI_BATCH,
+    BATCH,
+    SINGLE,
+    V1,
+    Accepted,
+    Event,
+    RefusalError,
+    Wire,
+    check_length,
+    too_large,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = [
+    "WIRES",
+    "Accepted",
+    "Event",
+    "RefusalError",
+    "Wire",
+    "check_length",
+    "read",
+    "too_large",
+    "wire_at",
+]
+
+#: Path without its trailing slash -> wire. Both spellings are served.
+WIRES: dict[str, Wire] = {
+    "/batch": BATCH,
+    "/i/v0/e": SINGLE,
+    "/e": SINGLE,
+    "/capture": SINGLE,
+    "/i/v0/ai/batch": AI_BATCH,
+    "/i/v1/analytics/events": V1,
+}
+
+
+def wire_at(path: str) -> Wire:
+    """Find the wire at ``path`` (no query string); refuses an unknown one with 404."""
+    wire = WIRES.get(path.rstrip("/"))
+    if wire is None:
+        raise RefusalError(404, "not_found", f"no such path; capture is at {', '.join(WIRES)}")
+    return wire
+
+
+def read(wire: Wire, headers: Mapping[str, str], body: bytes) -> Accepted:
+    """Turn a request into its events, or raise ``RefusalError``. Header names in lower case."""
+    check_length(wire, len(body))
+    reader = wire_v1.read if wire.v1 else wire_v0.read
+    return reader(wire, headers, body)

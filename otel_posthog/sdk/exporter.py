@@ -1,0 +1,85 @@
+"""`PostHogSpanExporter`: spans to PostHog, under any span processor."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Any
+
+from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
+from typing_extensions import Unpack
+
+from otel_posthog.assembly import Forwarder, forwarder
+from otel_posthog.spans.view import of_sdk_span
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from opentelemetry.sdk.trace import ReadableSpan
+
+    from otel_posthog.config import Options
+
+__all__ = ["PostHogSpanExporter"]
+
+
+class PostHogSpanExporter(SpanExporter):
+    """Sends the spans of model calls, agents and tools to PostHog as events. Ignores all other spans.
+
+    Use it under any `SpanProcessor`. `PostHogSpanProcessor` does more: it puts `ai_context` onto spans,
+    sends `llm_completion_requested` when a call starts, and loses nothing in a burst.
+
+    Every argument is optional, keyword only, and has an environment variable; the README lists them.
+
+    Raises:
+        ValueError: an argument is wrong; the text names it.
+    """
+
+    def __init__(self, **options: Unpack[Options]) -> None:
+        self.forwarder: Forwarder = forwarder(options)
+        self._under_way = 0
+        self._idle = threading.Condition()
+        self._closed = False
+        self.shielded = False
+        """True while the processor it was made for is replaced: that one's shutdown is not ours."""
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        """SUCCESS: PostHog has accepted every event of these spans; FAILURE: not, or not within `timeout`."""
+        if not self.forwarder.enabled:
+            return SpanExportResult.SUCCESS
+        if self._closed:
+            return SpanExportResult.FAILURE
+        with self._idle:
+            self._under_way += 1
+        try:
+            events = self.forwarder.convert(
+                (view for span in spans if (view := of_sdk_span(span)) is not None and is_sampled(span)),
+                self.forwarder.pipeline.finished,
+            )
+            sent = self.forwarder.send(events, self.forwarder.config.timeout)
+        finally:
+            with self._idle:
+                self._under_way -= 1
+                self._idle.notify_all()
+        return SpanExportResult.SUCCESS if sent else SpanExportResult.FAILURE
+
+    def force_flush(self, timeout_millis: int = 30_000) -> bool:
+        """Whether every `export` that is under way in other threads ended within the time."""
+        with self._idle:
+            return self._idle.wait_for(lambda: self._under_way == 0, timeout_millis / 1000)
+
+    def shutdown(self, timeout_millis: int = 30_000) -> None:
+        """Take no more spans; let exports under way end, or end them after the time."""
+        if self._closed or self.shielded:
+            return
+        self._closed = True
+        ended = self.force_flush(timeout_millis)
+        self.forwarder.delivery.close(abort=not ended)
+
+    def stats(self) -> dict[str, Any]:
+        """Counts since the start: events converted, delivered, retried, cut, refused, dropped by reason."""
+        return self.forwarder.stats()
+
+
+def is_sampled(span: ReadableSpan) -> bool:
+    """Whether the sampler wants the span exported; one that is only recorded is not."""
+    context = span.get_span_context()
+    return context is not None and context.trace_flags.sampled

@@ -1,0 +1,282 @@
+"""`PostHogSpanProcessor`: context onto spans at their start, every finished span handed over at once.
+
+What a span costs the application: at its start a few attributes, at its end a look at its attributes'
+names and an entry in a queue. Converting, encoding and sending happen on a thread of our own.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import weakref
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from opentelemetry import trace
+from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
+from typing_extensions import Unpack
+
+from otel_posthog.assembly import say_once
+from otel_posthog.attributes import PARENT_ID
+from otel_posthog.delivery import ByteBoundedQueue
+from otel_posthog.sdk.context import current_attributes, inherited_attributes
+from otel_posthog.sdk.exporter import PostHogSpanExporter, is_sampled
+from otel_posthog.spans.view import MARKERS, PackedSpan, SpanView, attributes_of, of_sdk_span, pack, unpack
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from opentelemetry.context import Context
+
+    from otel_posthog.config import Options
+
+__all__ = ["PostHogSpanProcessor"]
+
+STARTED_BYTES = 300
+"""What the news of a start takes in memory, measured on CPython 3.11."""
+MAX_TAKEN = 500
+"""Spans that are converted and sent together."""
+ENOUGH_BYTES = 1024 * 1024
+"""So much waiting is sent without waiting for more."""
+
+MAX_OPEN_SPANS = 100_000
+"""Spans under way that are remembered; of older ones the parent or the announcement may be told anew."""
+
+_REQUESTED = "llm_completion_requested"
+
+
+class _Started(NamedTuple):
+    """A call that began. Read when its turn comes: some instrumentors name the model after the start."""
+
+    span_id: int
+    span: weakref.ref[Span]
+
+
+class _Ended(NamedTuple):
+    span_id: int
+    packed: PackedSpan
+
+
+class PostHogSpanProcessor(SpanProcessor):
+    """Attach it to a `TracerProvider`: spans of model calls, agents and tools become PostHog events.
+
+    - at the start of a span: `ai_context` and the context of the span above go onto it, and a model call
+      sends `llm_completion_requested`;
+    - at its end: it is handed over at once, however many end in a burst, and sent from a thread of our own.
+
+    Every argument is optional, keyword only, and has an environment variable; the README lists them.
+    `exporter` is an existing `PostHogSpanExporter` to send through, instead of options.
+
+    Raises:
+        ValueError: an argument is wrong; the text names it.
+    """
+
+    def __init__(self, exporter: PostHogSpanExporter | None = None, **options: Unpack[Options]) -> None:
+        if exporter is not None and options:
+            raise ValueError("exporter: give either an exporter or options, not both")
+        self.exporter = exporter if exporter is not None else PostHogSpanExporter(**options)
+        self._forwarder = self.exporter.forwarder
+        config = self._forwarder.config
+        self._flush_interval = config.flush_interval
+        self._max_taken = MAX_TAKEN
+        self._queue: ByteBoundedQueue[_Started | _Ended] = ByteBoundedQueue(config.max_queue_bytes)
+        self._requested: dict[str, None] = {}
+        """Span ids whose `llm_completion_requested` is sent, until they end. Only the worker touches it."""
+        self._nearest: dict[int, str] = {}
+        """For every open span that is or has an AI span above it: the id of the nearest one."""
+        self._worker: threading.Thread | None = None
+        self._starting = threading.Lock()
+        self._closed = False
+        if hasattr(os, "register_at_fork"):
+            reset = weakref.WeakMethod(self._reset_after_fork)
+            os.register_at_fork(after_in_child=lambda: (method := reset()) and method())
+
+    # --- on the application's threads --------------------------------------------------------------
+
+    def on_start(self, span: Span, parent_context: Context | None = None) -> None:
+        """Put context onto the span; hand a model call over, so that its start is known."""
+        if not self._forwarder.enabled or self._closed:
+            return
+        try:
+            self._start(span, parent_context)
+        except Exception as error:  # noqa: BLE001  # never into the application
+            say_once(
+                "on_start",
+                "A span's context could not be read (%s); please report this.",
+                type(error).__name__,
+            )
+
+    def on_end(self, span: ReadableSpan) -> None:
+        """Hand the span over."""
+        context = span.get_span_context()
+        if context is None or not self._forwarder.enabled:
+            return
+        self._nearest.pop(context.span_id, None)
+        if not context.trace_flags.sampled:
+            return
+        try:
+            packed = pack(span)
+        except Exception as error:  # noqa: BLE001  # never into the application
+            say_once("on_end", "A span could not be read (%s); please report this.", type(error).__name__)
+            return
+        if packed is None:
+            return
+        if self._closed:
+            say_once("closed", "A span ended after shutdown and is not sent.")
+            return
+        self._hand_over(_Ended(context.span_id, packed), packed.size)
+
+    def force_flush(self, timeout_millis: int = 30_000) -> bool:
+        """Whether everything handed over so far is accepted by PostHog, within the time."""
+        if not self._forwarder.enabled:
+            return True
+        ticket = self._queue.ticket()
+        self._queue.flush()
+        return self._queue.wait_done(ticket, timeout_millis / 1000)
+
+    def shutdown(self, timeout_millis: int = 30_000) -> None:
+        """Send what waits, within the time, and stop."""
+        if self._closed:
+            return
+        self._closed = True
+        flushed = self.force_flush(timeout_millis)
+        if not flushed:
+            waiting = len(self._queue)
+            say_once(
+                "shutdown",
+                "Shut down before everything was sent: %d spans and those on their way are lost.",
+                waiting,
+            )
+        self._queue.flush()
+        self.exporter.forwarder.delivery.close(abort=True)
+
+    def stats(self) -> dict[str, Any]:
+        """As `PostHogSpanExporter.stats`, and what waits or was dropped here."""
+        return {
+            **self.exporter.stats(),
+            "queue": {
+                "spans": len(self._queue),
+                "bytes": self._queue.bytes,
+                "dropped": self._queue.dropped(),
+            },
+        }
+
+    def follow_batch_settings(self, environ: Mapping[str, str]) -> None:
+        """Heed `OTEL_BSP_SCHEDULE_DELAY` and `OTEL_BSP_MAX_EXPORT_BATCH_SIZE`, where they are set.
+
+        `OTEL_BSP_MAX_QUEUE_SIZE` has no counterpart: the queue is bounded by `max_queue_bytes`.
+        """
+        for name in ("OTEL_BSP_SCHEDULE_DELAY", "OTEL_BSP_MAX_EXPORT_BATCH_SIZE"):
+            try:
+                value = int(environ.get(name) or 0)
+            except ValueError:  # the SDK has said so already
+                continue
+            if value > 0 and name == "OTEL_BSP_SCHEDULE_DELAY":
+                self._flush_interval = value / 1000
+            elif value > 0:
+                self._max_taken = value
+
+    def _start(self, span: Span, parent_context: Context | None) -> None:
+        parent = trace.get_current_span(parent_context)
+        put: dict[str, Any] = {}
+        if isinstance(parent, Span) and parent.is_recording():
+            above = attributes_of(parent)
+            put.update(inherited_attributes(above))
+        else:
+            above = {}
+        put.update(current_attributes(parent_context))
+        own = attributes_of(span)
+        of_concern = not MARKERS.isdisjoint(own)
+        self._place(span, parent, above, put, of_concern=of_concern)
+        if put:
+            span.set_attributes({name: value for name, value in put.items() if name not in own})
+        if of_concern and is_sampled(span):
+            self._hand_over(_Started(span.get_span_context().span_id, weakref.ref(span)), STARTED_BYTES)
+
+    def _place(self, span: Span, parent: Any, above: Any, put: dict[str, Any], *, of_concern: bool) -> None:
+        """Work out the nearest AI span above, which alone PostHog will know as a parent."""
+        context, upper = span.get_span_context(), parent.get_span_context()
+        nearest: str | None = None
+        if upper.is_valid and not upper.is_remote:
+            nearest = self._nearest.get(upper.span_id)
+            if nearest is None and not MARKERS.isdisjoint(above):  # it showed what it is after its start
+                nearest = format(upper.span_id, "016x")
+        if of_concern:
+            if span.parent is not None:
+                put[PARENT_ID] = nearest or format(context.trace_id, "032x")
+            self._nearest[context.span_id] = format(context.span_id, "016x")
+        elif nearest is not None:
+            self._nearest[context.span_id] = nearest
+        _forget_oldest(self._nearest)
+
+    def _hand_over(self, item: _Started | _Ended, size: int) -> None:
+        if self._worker is None:
+            self._start_worker()
+        self._queue.put(item, size)
+
+    def _start_worker(self) -> None:
+        with self._starting:
+            if self._worker is None:
+                worker = threading.Thread(target=self._work, name="otel-posthog", daemon=True)
+                self._worker = worker
+                worker.start()
+
+    def _reset_after_fork(self) -> None:
+        """In a child: its own thread when it first needs one; what waited is the parent's to send."""
+        self._starting = threading.Lock()
+        self._worker = None
+        self._requested = {}
+        self._queue.reset_after_fork()
+        self._forwarder.reset_after_fork()
+
+    # --- on our own thread -------------------------------------------------------------------------
+
+    def _work(self) -> None:
+        while True:
+            self._queue.wait_for_batch(0.0 if self._closed else self._flush_interval, enough=ENOUGH_BYTES)
+            while taken := self._queue.take(self._max_taken):
+                delivered = False
+                try:
+                    delivered = self._send(taken)
+                except Exception as error:  # noqa: BLE001  # the thread must live
+                    say_once("worker", "Sending failed (%s); please report this.", type(error).__name__)
+                finally:
+                    self._queue.done(len(taken), delivered=delivered)
+            if self._closed:
+                return
+
+    def _send(self, taken: list[_Started | _Ended]) -> bool:
+        ended = {item.span_id for item in taken if isinstance(item, _Ended)}
+        events: list[dict[str, Any]] = []
+        for item in taken:
+            if isinstance(item, _Ended):
+                events += self._forwarder.convert([unpack(item.packed)], self._finished)
+            elif item.span_id not in ended:  # one that ended meanwhile sends both at once
+                span = item.span()
+                view = of_sdk_span(span) if span is not None else None
+                if view is not None:
+                    events += self._forwarder.convert([view], self._started)
+        announced = [event["properties"]["$ai_span_id"] for event in events if event["event"] == _REQUESTED]
+        delivered = self._forwarder.send(events)
+        if not delivered:  # then the finished span says it once more; the uuid is the same
+            for span_id in announced:
+                self._requested.pop(span_id, None)
+        return delivered
+
+    def _started(self, view: SpanView) -> list[dict[str, Any]]:
+        event = self._forwarder.pipeline.started(view)
+        if event is None:
+            return []
+        self._requested[view.span_id] = None
+        _forget_oldest(self._requested)
+        return [event]
+
+    def _finished(self, view: SpanView) -> list[dict[str, Any]]:
+        requested = view.span_id not in self._requested
+        self._requested.pop(view.span_id, None)
+        return self._forwarder.pipeline.finished(view, requested=requested)
+
+
+def _forget_oldest(open_spans: dict[Any, Any]) -> None:
+    """Spans that never end must not fill the memory."""
+    while len(open_spans) > MAX_OPEN_SPANS:
+        open_spans.pop(next(iter(open_spans)), None)

@@ -1,0 +1,75 @@
+"""`configure()`: everything in one call."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from typing import TYPE_CHECKING
+
+from opentelemetry import trace
+from opentelemetry.sdk.trace import TracerProvider
+from typing_extensions import Unpack
+
+from otel_posthog.sdk.processor import PostHogSpanProcessor
+
+if TYPE_CHECKING:
+    from otel_posthog.config import Options
+
+__all__ = ["configure"]
+
+_log = logging.getLogger("otel_posthog")
+_lock = threading.Lock()
+_configured: PostHogSpanProcessor | None = None
+
+
+def configure(**options: Unpack[Options]) -> PostHogSpanProcessor:
+    """Set everything up: a tracer provider (or the existing one), our processor, both instrumentors.
+
+    A second call changes nothing and returns the same processor. Every argument is optional, keyword
+    only, and has an environment variable; the README lists them.
+
+    Returns:
+        The processor, with `force_flush(timeout_millis)`, `shutdown()` and `stats()`.
+
+    Raises:
+        ValueError: an argument is wrong; the text names it.
+    """
+    global _configured  # noqa: PLW0603  # once a process, as OpenTelemetry's provider is
+    with _lock:
+        if _configured is not None:
+            if options:
+                _log.warning(
+                    "configure() was called before; these options are ignored: %s", ", ".join(options)
+                )
+            return _configured
+        processor = PostHogSpanProcessor(**options)
+        provider = trace.get_tracer_provider()
+        if not isinstance(provider, TracerProvider):
+            provider = TracerProvider()
+            trace.set_tracer_provider(provider)
+        provider.add_span_processor(processor)
+        _instrument()
+        _configured = processor
+        return processor
+
+
+def adopt(processor: PostHogSpanProcessor) -> None:
+    """Take a processor that the environment set up for that of `configure()`: none is added twice."""
+    global _configured  # noqa: PLW0603  # as above
+    with _lock:
+        _configured = processor
+
+
+def _instrument() -> None:
+    try:
+        from instrumentors import GeminiInstrumentor, OpenAIInstrumentor
+    except ModuleNotFoundError:
+        _log.warning("Nothing is instrumented: pip install 'otel-posthog[openai]' or 'otel-posthog[gemini]'.")
+        return
+    for instrumentor in (OpenAIInstrumentor(), GeminiInstrumentor()):
+        if instrumentor.is_instrumented_by_opentelemetry:
+            continue
+        try:
+            instrumentor.instrument(skip_dep_check=True)
+        except ModuleNotFoundError:
+            _log.debug("%s: its SDK is not installed.", type(instrumentor).__name__)

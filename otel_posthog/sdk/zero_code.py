@@ -1,0 +1,84 @@
+"""`OTEL_TRACES_EXPORTER=posthog opentelemetry-instrument python app.py`, with nothing else set.
+
+Three things stand in the way of that line, and one entry point is here against each:
+
+- without a distribution package nobody configures the SDK; with `opentelemetry-distro` metrics and
+  logs default to an OTLP exporter, and where none is installed the whole start-up is given up
+  (`sdk/_configuration`: an unknown exporter raises). `PostHogDistro` sets those two to none in that case,
+  leaves everything else to the distribution that is there, and configures the SDK if none is;
+- which of several distributions is loaded is a matter of file order, so `environment_variables`, which the
+  command line loads first, does the same through the environment;
+- the SDK puts its own batch processor before an exporter, which loses spans in a burst and knows nothing
+  of a span's start. `take_over` puts ours in its place.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from typing import Any
+
+from opentelemetry import trace
+from opentelemetry.instrumentation.distro import BaseDistro, DefaultDistro
+from opentelemetry.instrumentation.version import __version__ as instrumentation_version
+from opentelemetry.sdk._configuration import _OTelSDKConfigurator
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor
+from opentelemetry.util._importlib_metadata import EntryPoint, entry_points
+
+from otel_posthog.sdk.environment_variables import without_otlp
+from otel_posthog.sdk.exporter import PostHogSpanExporter
+from otel_posthog.sdk.processor import PostHogSpanProcessor
+from otel_posthog.sdk.setup import adopt
+
+__all__ = ["PostHogDistro", "take_over"]
+
+_log = logging.getLogger("otel_posthog")
+
+
+class _Configurator(_OTelSDKConfigurator):
+    """OpenTelemetry's own configuration by environment variables."""
+
+
+class PostHogDistro(BaseDistro):  # type: ignore[misc]  # untyped base
+    """Steps aside for another distribution where there is one; else does what is needed for the one line."""
+
+    def _configure(self, **kwargs: Any) -> None:
+        without_otlp(os.environ)
+        self._other().configure(**kwargs)
+        if not entry_points(group="opentelemetry_configurator"):
+            configurator: Any = _Configurator
+            configurator().configure(auto_instrumentation_version=instrumentation_version)
+
+    def load_instrumentor(self, entry_point: EntryPoint, **kwargs: Any) -> None:
+        """Load an instrumentor as the other distribution would."""
+        self._other().load_instrumentor(entry_point, **kwargs)
+
+    def _other(self) -> BaseDistro:
+        for entry_point in entry_points(group="opentelemetry_distro"):
+            if entry_point.name != "posthog":
+                other = entry_point.load()()
+                if isinstance(other, BaseDistro):
+                    return other
+        return DefaultDistro()
+
+
+def take_over() -> None:
+    """Put our processor in the place of each batch processor that has our exporter."""
+    provider = trace.get_tracer_provider()
+    if not isinstance(provider, TracerProvider):
+        return
+    # The SDK has no public way to ask a provider for its processors or to take one away.
+    active = getattr(provider, "_active_span_processor", None)
+    processors = getattr(active, "_span_processors", ())
+    for processor in processors:
+        exporter = getattr(processor, "span_exporter", None)
+        if isinstance(processor, BatchSpanProcessor) and isinstance(exporter, PostHogSpanExporter):
+            ours = PostHogSpanProcessor(exporter)
+            ours.follow_batch_settings(os.environ)
+            active._span_processors = tuple(ours if p is processor else p for p in active._span_processors)  # type: ignore[union-attr]
+            exporter.shielded = True  # from the shutdown of the processor it was made for
+            untyped: Any = processor
+            untyped.shutdown()
+            exporter.shielded = False
+            adopt(ours)

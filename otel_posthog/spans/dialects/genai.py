@@ -1,0 +1,224 @@
+"""The OpenTelemetry GenAI semantic conventions: the newest names, then the older ones still emitted.
+
+Newest: open-telemetry/semantic-conventions-genai, docs/gen-ai (2026). Older names follow in the order
+in which they were given up: `gen_ai.system` (to 1.36), `cache_creation` (to 2026-08), `prompt_tokens` and
+`completion_tokens` (to 1.27). Where the conventions have no word, `posthog.*` is what our own
+instrumentors write, and `gcp.gen_ai.*`, `openai.*` what the official ones write.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from otel_posthog import attributes
+from otel_posthog.calls import Kind
+from otel_posthog.spans.dialects.rules import Parts, Rule, table
+from otel_posthog.spans.messages import messages, system_messages, tools
+from otel_posthog.spans.values import (
+    boolean,
+    count,
+    finish_reasons,
+    number,
+    parse_json,
+    seconds,
+    text,
+    texts,
+)
+
+__all__ = ["OPERATIONS", "TABLE", "kind_of"]
+
+OPERATIONS = {
+    "chat": Kind.GENERATION,
+    "generate_content": Kind.GENERATION,
+    "text_completion": Kind.GENERATION,
+    "completion": Kind.GENERATION,
+    "interactions.create": Kind.GENERATION,
+    "realtime_inference": Kind.GENERATION,
+    "image_generation": Kind.GENERATION,
+    "image_edit": Kind.GENERATION,
+    "image_variation": Kind.GENERATION,
+    "transcription": Kind.GENERATION,
+    "translation": Kind.GENERATION,
+    "speech": Kind.GENERATION,
+    "embeddings": Kind.EMBEDDING,
+    "embedding": Kind.EMBEDDING,
+    "execute_tool": Kind.TOOL,
+    "create_agent": Kind.AGENT,
+    "invoke_agent": Kind.AGENT,
+    "handle_conversation_turn": Kind.AGENT,
+    "invoke_workflow": Kind.WORKFLOW,
+    "retrieval": Kind.RETRIEVAL,
+    "search_memory": Kind.RETRIEVAL,
+    "moderation": Kind.SPAN,
+    "fetch_response": Kind.SPAN,
+    "plan": Kind.SPAN,
+}
+"""What a span of each `gen_ai.operation.name` stands for. `fetch_response` reads a stored answer: no call."""
+
+
+def kind_of(parts: Parts) -> Kind:
+    """What the span stands for; one of an operation nobody has heard of is a call if it used tokens."""
+    operation = parts["call"].get("operation", "").lower()
+    known = OPERATIONS.get(operation)
+    if known is not None:
+        return known
+    if "image" in operation or "audio" in operation:
+        return Kind.GENERATION
+    asked = parts["call"].get("request_model") or parts["call"].get("response_model")
+    if asked and (not operation or parts["usage"]):
+        return Kind.GENERATION
+    return Kind.SPAN
+
+
+def input_messages(value: Any) -> Any:
+    """`gen_ai.input.messages`."""
+    return messages(value, "user")
+
+
+def output_messages(value: Any) -> Any:
+    """`gen_ai.output.messages`."""
+    return messages(value, "assistant")
+
+
+def _rows(part: str, **fields: tuple[Any, ...]) -> tuple[Rule, ...]:
+    return tuple(Rule(part, field, row[0], row[1:]) for field, row in fields.items())
+
+
+_USAGE = "gen_ai.usage."
+_CONFIG = "gcp.gen_ai.operation.config."
+
+TABLE = table(
+    *_rows(
+        "call",
+        operation=(text, "gen_ai.operation.name"),
+        provider=(text, "gen_ai.provider.name", "gen_ai.system"),
+        request_model=(text, "gen_ai.request.model"),
+        response_model=(text, "gen_ai.response.model"),
+        response_id=(text, "gen_ai.response.id"),
+        address=(text, "server.address"),
+        port=(count, "server.port"),
+        stream=(boolean, "gen_ai.request.stream"),
+        time_to_first_token=(
+            seconds,
+            "gen_ai.response.time_to_first_chunk",
+            "gen_ai.server.time_to_first_token",
+            "gen_ai.client.operation.time_to_first_chunk",
+        ),
+        finish_reasons=(finish_reasons, "gen_ai.response.finish_reasons", "gen_ai.response.finish_reason"),
+        system=(system_messages, "gen_ai.system_instructions"),
+        input=(input_messages, "gen_ai.input.messages"),
+        output=(output_messages, "gen_ai.output.messages"),
+        tools=(tools, "gen_ai.tool.definitions", "gen_ai.request.available_tools"),
+        embedded=(parse_json, "gen_ai.embeddings.input", "posthog.embeddings.input"),
+        agent_name=(text, "gen_ai.agent.name"),
+        tool_name=(text, "gen_ai.tool.name"),
+        workflow_name=(text, "gen_ai.workflow.name"),
+        input_state=(parse_json, "gen_ai.tool.call.arguments", "gen_ai.retrieval.query.text"),
+        output_state=(parse_json, "gen_ai.tool.call.result", "gen_ai.retrieval.documents"),
+        cost_usd=(number, "gen_ai.usage.cost", "gen_ai.cost.total_cost"),
+        prompt_name=(text, "gen_ai.prompt.name"),
+        prompt_version=(text, "gen_ai.prompt.version"),
+    ),
+    *_rows(
+        "usage",
+        input=(count, _USAGE + "input_tokens", _USAGE + "prompt_tokens"),
+        output=(count, _USAGE + "output_tokens", _USAGE + "completion_tokens"),
+        total=(count, _USAGE + "total_tokens"),
+        cache_read=(
+            count,
+            _USAGE + "cache_read.input_tokens",
+            _USAGE + "cache_read_input_tokens",
+            _USAGE + "cached_tokens",
+            _USAGE + "details.cache_read_tokens",
+        ),
+        cache_write=(
+            count,
+            _USAGE + "cache_write.input_tokens",
+            _USAGE + "cache_creation.input_tokens",
+            _USAGE + "cache_creation_input_tokens",
+            _USAGE + "details.cache_write_tokens",
+        ),
+        reasoning=(
+            count,
+            _USAGE + "reasoning.output_tokens",
+            _USAGE + "reasoning_tokens",
+            _USAGE + "details.reasoning_tokens",
+        ),
+        input_text=(count, _USAGE + "text.input_tokens"),
+        input_image=(count, _USAGE + "image.input_tokens"),
+        input_audio=(count, _USAGE + "audio.input_tokens"),
+        output_text=(count, _USAGE + "text.output_tokens"),
+        output_image=(count, _USAGE + "image.output_tokens"),
+        output_audio=(count, _USAGE + "audio.output_tokens"),
+        cache_read_audio=(count, _USAGE + "audio.cache_read.input_tokens"),
+        searches=(count, "posthog.web_search.count"),
+    ),
+    *_rows(
+        "parameters",
+        temperature=(number, "gen_ai.request.temperature"),
+        top_p=(number, "gen_ai.request.top_p"),
+        top_k=(number, "gen_ai.request.top_k"),
+        max_tokens=(count, "gen_ai.request.max_tokens", "gen_ai.request.max_completion_tokens"),
+        frequency_penalty=(number, "gen_ai.request.frequency_penalty"),
+        presence_penalty=(number, "gen_ai.request.presence_penalty"),
+        stop=(texts, "gen_ai.request.stop_sequences"),
+        seed=(number, "gen_ai.request.seed", "gen_ai.openai.request.seed"),
+        n=(count, "gen_ai.request.choice.count"),
+        reasoning_effort=(text, "gen_ai.request.reasoning.level", "gen_ai.request.reasoning_effort"),
+        service_tier=(
+            text,
+            "openai.request.service_tier",
+            "gen_ai.openai.request.service_tier",
+            "posthog.request.service_tier",
+        ),
+        response_format=(text, "gen_ai.output.type", "gen_ai.openai.request.response_format"),
+        previous_response_id=(text, "gen_ai.request.previous_response.id"),
+        dimensions=(count, "gen_ai.embeddings.dimension.count", "gen_ai.request.embedding.dimensions"),
+    ),
+    *_rows(
+        "facts",
+        service_tier=(text, "openai.response.service_tier", "posthog.response.service_tier"),
+        prompt_length=(count, "posthog.prompt.length"),
+        message_count=(count, "posthog.messages.count"),
+        image_count=(count, "posthog.image.count"),
+        image_size=(text, "posthog.image.size", _CONFIG + "image_config.image_size"),
+        image_quality=(text, "posthog.image.quality"),
+        aspect_ratio=(text, "posthog.image.aspect_ratio", _CONFIG + "image_config.aspect_ratio"),
+        reference_image_count=(count, "posthog.image.reference_count"),
+        attached_file_count=(count, "posthog.files.count"),
+        web_search_enabled=(boolean, "posthog.web_search.enabled"),
+        web_search_used=(boolean, "posthog.web_search.used"),
+        web_search_count=(count, "posthog.web_search.count"),
+        url_context_enabled=(boolean, "posthog.url_context.enabled"),
+        url_context_used=(boolean, "posthog.url_context.used"),
+        thinking_level=(text, "posthog.thinking.level", _CONFIG + "thinking_config.thinking_level"),
+        thinking_budget=(number, "posthog.thinking.budget", _CONFIG + "thinking_config.thinking_budget"),
+        stream_seconds=(seconds, "posthog.stream.duration"),
+        tools_offered=(count, "posthog.tools.count"),
+        tool_call_count=(count, "posthog.tool_calls.count"),
+        cached_content=(boolean, "posthog.cached_content"),
+        block_reason=(text, "posthog.prompt.block_reason"),
+        retry_count=(count, "posthog.retry.count"),
+        request_id=(text, "posthog.request.id"),
+    ),
+    *_rows(
+        "error",
+        type=(text, "error.type"),
+        http_status=(
+            count,
+            "posthog.http.status",
+            "http.response.status_code",
+            "http.status_code",
+        ),
+    ),
+    *(
+        Rule("context", field, boolean if field == "privacy_mode" else text, names)
+        for field, names in attributes.CONTEXT.items()
+    ),
+    Rule("context", "parent_id", text, (attributes.PARENT_ID,)),
+    prefixes=(
+        (attributes.GROUP, "groups", text),
+        (attributes.PROPERTY, "properties", lambda value: value),
+        (attributes.FLAG, "flags", lambda value: value),
+    ),
+)

@@ -1,0 +1,150 @@
+"""Readers of single attribute values: each answers the value in our terms, or None for what is no such value.
+
+Attributes are foreign data. A reader never raises, and never turns nonsense into a number.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from typing import Any
+
+import orjson
+
+__all__ = ["boolean", "count", "finish_reasons", "number", "parse_json", "seconds", "text", "texts"]
+
+MAX_COUNT = 2**53
+"""Larger whole numbers are not exact in JSON readers that use doubles, PostHog's among them."""
+
+_FINISH = {
+    "stop": "stop",
+    "end_turn": "stop",
+    "stop_sequence": "stop",
+    "completed": "stop",
+    "eos": "stop",
+    "complete": "stop",
+    "length": "length",
+    "max_tokens": "length",
+    "max_output_tokens": "length",
+    "incomplete": "length",
+    "model_length": "length",
+    "tool_call": "tool_call",
+    "tool_calls": "tool_call",
+    "tool_use": "tool_call",
+    "function_call": "tool_call",
+    "content_filter": "content_filter",
+    "content_filtered": "content_filter",
+    "safety": "content_filter",
+    "recitation": "content_filter",
+    "language": "content_filter",
+    "blocklist": "content_filter",
+    "prohibited_content": "content_filter",
+    "spii": "content_filter",
+    "image_safety": "content_filter",
+    "image_prohibited_content": "content_filter",
+    "image_recitation": "content_filter",
+    "refusal": "content_filter",
+    "malformed_function_call": "error",
+    "error": "error",
+    "failed": "error",
+    "cancelled": "error",
+}
+"""Providers' finish reasons in the words of the GenAI conventions (`gen_ai.response.finish_reasons`)."""
+
+_ENUM_PREFIX = re.compile(r"^.*\.")
+
+
+def text(value: Any) -> str | None:
+    """Text that says something. Numbers count as text: ids are often numbers."""
+    if type(value) is str:
+        return value or None
+    if isinstance(value, bool) or value is None:
+        return None
+    if isinstance(value, int):
+        return str(value)
+    if isinstance(value, float) and math.isfinite(value):
+        return str(int(value)) if value.is_integer() else str(value)
+    return None
+
+
+def number(value: Any) -> float | None:
+    """A finite number, also one that is written as text."""
+    if isinstance(value, str):
+        try:
+            value = float(value) if value.strip() else None
+        except ValueError:
+            return None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    if isinstance(value, int):
+        return value if abs(value) <= MAX_COUNT else None
+    if not math.isfinite(value):
+        return None
+    return int(value) if value.is_integer() and abs(value) <= MAX_COUNT else value
+
+
+def count(value: Any) -> int | None:
+    """A whole number from 0 to 2**53."""
+    if type(value) is int:
+        return value if 0 <= value <= MAX_COUNT else None
+    value = number(value)
+    if value is None or value < 0 or value != int(value):
+        return None
+    return int(value)
+
+
+def seconds(value: Any) -> float | None:
+    """A duration in seconds, not negative and at most a year."""
+    value = number(value)
+    return float(value) if value is not None and 0 <= value <= 31_536_000 else None
+
+
+def boolean(value: Any) -> bool | None:
+    """True or false, also as text."""
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, str):
+        return {"true": True, "false": False}.get(value.strip().lower())
+    return None
+
+
+def parse_json(value: Any) -> Any:
+    """What a JSON text says; any other value, and a text that is no JSON, comes back as it is."""
+    if type(value) is not str:
+        return value
+    try:
+        return orjson.loads(value)
+    except orjson.JSONDecodeError:
+        pass
+    try:  # what orjson is too strict for: NaN, lone surrogates, numbers beyond 64 bits
+        return json.loads(value)
+    except (ValueError, RecursionError):
+        return value
+
+
+def texts(value: Any) -> list[str] | None:
+    """A list of texts, also as JSON or as a single text."""
+    if isinstance(value, str):
+        value = parse_json(value) if value.lstrip().startswith("[") else [value]
+    if not isinstance(value, list):
+        return None
+    found = [item for item in map(text, value) if item is not None]
+    return found or None
+
+
+def finish_reason(value: Any) -> str | None:
+    """One finish reason in the convention's words; an unknown one in lower case."""
+    raw = text(value)
+    if raw is None:
+        return None
+    word = _ENUM_PREFIX.sub("", raw).lower()
+    if word in {"none", "null", "finish_reason_unspecified", "unspecified"}:
+        return None
+    return _FINISH.get(word, word)
+
+
+def finish_reasons(value: Any) -> list[str] | None:
+    """One finish reason a choice."""
+    found = [reason for reason in map(finish_reason, texts(value) or ()) if reason is not None]
+    return found or None

@@ -1,0 +1,277 @@
+"""One face for a span, whether the SDK ended it in this process or OTLP brought it from another.
+
+Both readers give the same values: text, numbers, booleans, bytes, None, and lists and dicts of these.
+The SDK has tuples where OTLP has arrays, and subclasses of `str` (enumerations of the provider SDKs)
+where OTLP has text; dialects never see the difference.
+
+A span that shows none of `MARKERS` is not about a model, agent or tool: the readers answer None for it
+after one set operation, before anything is copied.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import orjson
+
+if TYPE_CHECKING:
+    from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+    from opentelemetry.proto.common.v1.common_pb2 import AnyValue
+    from opentelemetry.proto.trace.v1 import trace_pb2
+    from opentelemetry.sdk.resources import Resource
+    from opentelemetry.sdk.trace import ReadableSpan
+
+__all__ = [
+    "MARKERS",
+    "PackedSpan",
+    "SpanEvent",
+    "SpanView",
+    "attributes_of",
+    "of_request",
+    "of_sdk_span",
+    "pack",
+    "unpack",
+]
+
+MARKERS = frozenset(
+    {
+        "gen_ai.operation.name",
+        "gen_ai.provider.name",
+        "gen_ai.system",
+        "gen_ai.request.model",
+        "gen_ai.response.model",
+        "gen_ai.agent.name",
+        "gen_ai.tool.name",
+        "gen_ai.usage.input_tokens",
+        "llm.request.type",
+        "traceloop.span.kind",
+    }
+)
+"""Attributes of which a span of interest has at least one, in any dialect we read."""
+
+Attributes = dict[str, Any]
+
+_PLAIN = frozenset({str, int, float, bool, type(None), bytes})
+_OTLP_KINDS = ("INTERNAL", "INTERNAL", "SERVER", "CLIENT", "PRODUCER", "CONSUMER")
+_OTLP_STATUS = ("UNSET", "OK", "ERROR")
+
+
+@dataclass(frozen=True, slots=True)
+class SpanEvent:
+    """Something that happened within a span, `time_ns` after 1970."""
+
+    name: str
+    time_ns: int
+    attributes: Attributes
+
+
+@dataclass(frozen=True, slots=True)
+class SpanView:
+    """A finished or running span, as far as a dialect may ask about it."""
+
+    name: str
+    kind: str
+    trace_id: str
+    span_id: str
+    parent_id: str | None
+    start_ns: int
+    end_ns: int | None
+    status: str
+    """UNSET, OK or ERROR."""
+    status_message: str | None
+    attributes: Attributes
+    events: Sequence[SpanEvent]
+    scope: str | None
+    scope_version: str | None
+    resource: Attributes
+
+
+# --- the SDK's spans -------------------------------------------------------------------------------
+
+_SDK_KINDS = ("INTERNAL", "SERVER", "CLIENT", "PRODUCER", "CONSUMER")
+_SDK_STATUS = ("UNSET", "OK", "ERROR")
+
+
+def attributes_of(span: ReadableSpan) -> Attributes:
+    """The attributes of an SDK span, as its own dict."""
+    # mappingproxy.copy() is BoundedAttributes.copy(): one dict copy under its lock. Any other way to
+    # read it takes the lock once for every key.
+    found: Any = span.attributes
+    copied: Attributes = found.copy() if found else {}
+    return copied
+
+
+def of_sdk_span(span: ReadableSpan) -> SpanView | None:
+    """The view of an SDK span, running or ended; None where it is no concern of ours."""
+    attributes = attributes_of(span)
+    if MARKERS.isdisjoint(attributes):
+        return None
+    return _of_row(_row(span, _plain_attributes(attributes)), span.resource)
+
+
+class PackedSpan(NamedTuple):
+    """A finished SDK span as it waits: half of the object's memory, and out of the application's reach."""
+
+    row: bytes | Row
+    resource: Resource
+    size: int
+    """Bytes that it takes in memory, about."""
+
+
+def pack(span: ReadableSpan) -> PackedSpan | None:
+    """The span, ready to wait; None where it is no concern of ours."""
+    attributes = attributes_of(span)
+    if MARKERS.isdisjoint(attributes):
+        return None
+    row = _row(span, attributes)
+    try:
+        document = orjson.dumps(row)
+    except TypeError:  # bytes, lone surrogates, numbers beyond 64 bits: rare enough to wait as they are
+        row = _row(span, _plain_attributes(attributes))
+        texts = sum(len(value) for value in attributes.values() if isinstance(value, str | bytes))
+        return PackedSpan(row, span.resource, _PACKED_OVERHEAD + 128 * len(attributes) + texts)
+    return PackedSpan(document, span.resource, _PACKED_OVERHEAD + len(document))
+
+
+def unpack(packed: PackedSpan) -> SpanView:
+    """The view of a span that was packed."""
+    row = packed.row
+    return _of_row(orjson.loads(row) if isinstance(row, bytes) else row, packed.resource)
+
+
+_PACKED_OVERHEAD = 256
+"""Bytes for the objects around the document, measured on CPython 3.11."""
+
+Row = tuple[Any, ...]
+
+
+def _row(span: ReadableSpan, attributes: Attributes) -> Row:
+    """What of a span we keep, in JSON's types where its attributes are."""
+    context, parent, scope = span.get_span_context(), span.parent, span.instrumentation_scope
+    events = span.events
+    return (
+        span.name,
+        span.kind.value,
+        format(context.trace_id, "032x") if context is not None else "",
+        format(context.span_id, "016x") if context is not None else "",
+        format(parent.span_id, "016x") if parent is not None else None,
+        span.start_time or 0,
+        span.end_time,
+        span.status.status_code.value,
+        span.status.description,
+        attributes,
+        [(e.name, e.timestamp, _plain_attributes(dict(e.attributes or {}))) for e in events]
+        if events
+        else (),
+        scope.name if scope is not None else None,
+        (scope.version or None) if scope is not None else None,
+    )
+
+
+def _of_row(row: Sequence[Any], resource: Resource) -> SpanView:
+    return SpanView(
+        name=row[0],
+        kind=_named(_SDK_KINDS, row[1]),
+        trace_id=row[2],
+        span_id=row[3],
+        parent_id=row[4],
+        start_ns=row[5],
+        end_ns=row[6],
+        status=_named(_SDK_STATUS, row[7]),
+        status_message=row[8],
+        attributes=row[9],
+        events=[SpanEvent(*event) for event in row[10]],
+        scope=row[11],
+        scope_version=row[12],
+        resource=_resource(resource),
+    )
+
+
+def _plain_attributes(attributes: Attributes) -> Attributes:
+    for key, value in attributes.items():
+        if type(value) not in _PLAIN:
+            attributes[key] = _plain(value)
+    return attributes
+
+
+@lru_cache(maxsize=16)
+def _resource(resource: Resource) -> Attributes:
+    """A resource is shared by all spans of a provider, and never changes."""
+    return {key: _plain(value) for key, value in resource.attributes.items()}
+
+
+def _plain(value: Any) -> Any:
+    """The value as OTLP would carry it."""
+    kind = type(value)
+    if kind in _PLAIN:
+        return value
+    if isinstance(value, str):
+        return str.__str__(value)
+    if isinstance(value, bool | int):
+        return int(value)
+    if isinstance(value, float):
+        return float(value)
+    if isinstance(value, Mapping):
+        return {str(key): _plain(inner) for key, inner in value.items()}
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        return bytes(value)
+    if isinstance(value, Sequence):
+        return [_plain(inner) for inner in value]
+    return str(value)
+
+
+# --- OTLP --------------------------------------------------------------------------------------------
+
+
+def of_request(request: ExportTraceServiceRequest) -> Iterator[SpanView]:
+    """The views of all spans of concern in an OTLP request (or a `TracesData`, which has the same shape)."""
+    for resource_spans in request.resource_spans:
+        resource = _attributes(resource_spans.resource.attributes)
+        for scope_spans in resource_spans.scope_spans:
+            for span in scope_spans.spans:
+                if any(pair.key in MARKERS for pair in span.attributes):
+                    yield _of_otlp_span(span, scope_spans.scope, resource)
+
+
+def _of_otlp_span(span: trace_pb2.Span, scope: Any, resource: Attributes) -> SpanView:
+    return SpanView(
+        name=span.name,
+        kind=_named(_OTLP_KINDS, span.kind),
+        trace_id=span.trace_id.hex(),
+        span_id=span.span_id.hex(),
+        parent_id=span.parent_span_id.hex() or None,
+        start_ns=span.start_time_unix_nano,
+        end_ns=span.end_time_unix_nano or None,
+        status=_named(_OTLP_STATUS, span.status.code),
+        status_message=span.status.message or None,
+        attributes=_attributes(span.attributes),
+        events=[
+            SpanEvent(event.name, event.time_unix_nano, _attributes(event.attributes))
+            for event in span.events
+        ],
+        scope=scope.name or None,
+        scope_version=scope.version or None,
+        resource=resource,
+    )
+
+
+def _named(names: tuple[str, ...], number: int) -> str:
+    return names[number] if 0 <= number < len(names) else names[0]
+
+
+def _attributes(pairs: Any) -> Attributes:
+    return {pair.key: _any_value(pair.value) for pair in pairs}
+
+
+def _any_value(value: AnyValue) -> Any:
+    which = value.WhichOneof("value")
+    if which is None:
+        return None
+    if which == "array_value":
+        return [_any_value(inner) for inner in value.array_value.values]
+    if which == "kvlist_value":
+        return _attributes(value.kvlist_value.values)
+    return getattr(value, which)

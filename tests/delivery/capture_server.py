@@ -1,0 +1,140 @@
+"""A loopback server that takes events as PostHog's capture service does: its paths, limits and answers.
+
+Source of the limits: PostHog rust/capture, as noted in `lanes.py` and `options.py`.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import sys
+import threading
+from collections import deque
+from contextlib import contextmanager
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+WIRE_LIMIT = 20_000_000
+AI_EVENT_LIMIT = 8 * 1024 * 1024
+EVENT_LIMIT = 983_040
+MESSAGE_LIMIT = 1_000_000
+
+
+@dataclass
+class Request:
+    path: str
+    headers: dict[str, str]
+    body: dict[str, Any]
+    peer: tuple[str, int]
+
+
+@dataclass
+class Answer:
+    status: int
+    body: bytes = b"{}"
+    headers: tuple[tuple[str, str], ...] = ()
+
+
+class CaptureServer(ThreadingHTTPServer):
+    """Keeps what it accepted in `events` and every request in `requests`."""
+
+    daemon_threads = True
+
+    def __init__(self, *, has_ai_lane: bool = True) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.has_ai_lane = has_ai_lane
+        self.requests: list[Request] = []
+        self.events: list[dict[str, Any]] = []
+        self.faults: deque[Answer | None] = deque()
+        """Answers to give before the server is itself again; None closes the connection without one."""
+        self.is_poison: Callable[[dict[str, Any]], bool] = lambda _: False
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}"
+
+    @property
+    def connections(self) -> int:
+        return len({request.peer for request in self.requests})
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Let a client hang up without a traceback in the middle of the test run."""
+        if not isinstance(sys.exc_info()[1], ConnectionError):
+            super().handle_error(request, client_address)
+
+    def judge(self, request: Request) -> Answer:
+        if request.path not in ("/batch/", "/i/v0/ai/batch/"):
+            return Answer(404)
+        is_ai = request.path == "/i/v0/ai/batch/"
+        if is_ai and not self.has_ai_lane:
+            return Answer(404)
+        if not request.body.get("api_key"):
+            return Answer(401)
+        batch = request.body["batch"]
+        for event in batch:
+            text = json.dumps(event, ensure_ascii=False, separators=(",", ":")).encode()
+            if is_ai and len(text) > AI_EVENT_LIMIT:
+                return Answer(413)
+            if not is_ai and event["event"].startswith("$ai_") and len(text) > EVENT_LIMIT:
+                return Answer(413)
+            if not is_ai and len(json.dumps(text.decode(), ensure_ascii=False).encode()) > MESSAGE_LIMIT:
+                return Answer(413)
+        if any(self.is_poison(event) or not event["distinct_id"] for event in batch):
+            return Answer(400)
+        if is_ai and any(not event["event"].startswith("$ai_") for event in batch):
+            return Answer(400)
+        self.events += batch
+        return Answer(200, b'{"status":"Ok"}')
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+    server: CaptureServer
+
+    def do_POST(self) -> None:
+        length = int(self.headers["Content-Length"])
+        raw = self.rfile.read(length)
+        data = gzip.decompress(raw) if self.headers.get("Content-Encoding") == "gzip" else raw
+        request = Request(
+            self.path,
+            {name.lower(): value for name, value in self.headers.items()},
+            json.loads(data, parse_constant=_not_json),
+            self.client_address,
+        )
+        self.server.requests.append(request)
+        answer = self.server.faults.popleft() if self.server.faults else self.server.judge(request)
+        if length > WIRE_LIMIT:
+            answer = Answer(413)
+        if answer is None:
+            self.close_connection = True
+            return
+        self.send_response(answer.status)
+        for name, value in answer.headers:
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(len(answer.body)))
+        self.end_headers()
+        self.wfile.write(answer.body)
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name
+        pass
+
+
+def _not_json(token: str) -> None:
+    raise ValueError(token)
+
+
+@contextmanager
+def capture_server(*, has_ai_lane: bool = True) -> Iterator[CaptureServer]:
+    with CaptureServer(has_ai_lane=has_ai_lane) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
+        thread.start()
+        try:
+            yield server
+        finally:
+            server.shutdown()
+            thread.join()

@@ -1,0 +1,293 @@
+"""Delivery over a transport that answers by script, on a clock that only sleeping moves."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from otel_posthog.delivery import Delivery, Response, TransportError
+from tests.delivery.support import KEY, Clock, Posted, ScriptedTransport, answer, delivery, event, options
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+def test_events_go_by_lane_with_the_key_and_the_moment() -> None:
+    transport = ScriptedTransport()
+    ai, other = event(), event("llm_completion_success")
+    assert delivery(transport, Clock()).send([ai, other])
+    assert [posted.url for posted in transport.posted] == [
+        "http://posthog.test/i/v0/ai/batch/",
+        "http://posthog.test/batch/",
+    ]
+    assert transport.posted[0].body == {
+        "api_key": KEY,
+        "sent_at": "2026-11-20T12:00:00+00:00",
+        "batch": [ai],
+    }
+    assert transport.posted[0].headers["Content-Type"] == "application/json"
+    assert transport.posted[0].headers["User-Agent"].startswith("otel-posthog/")
+    assert "Content-Encoding" not in transport.posted[0].headers
+
+
+def test_nothing_to_send_is_sent() -> None:
+    transport = ScriptedTransport()
+    assert delivery(transport, Clock()).send([])
+    assert transport.posted == []
+
+
+def test_a_historical_import_says_so() -> None:
+    transport = ScriptedTransport()
+    delivery(transport, Clock(), historical_migration=True).send([event()])
+    assert transport.posted[0].body["historical_migration"] is True
+
+
+def test_a_retry_renews_sent_at_and_nothing_else() -> None:
+    transport = ScriptedTransport([answer(503), TransportError("ConnectionError")])
+    sent = delivery(transport, Clock())
+    made = event()
+    assert sent.send([made])
+    assert [posted.body["sent_at"] for posted in transport.posted] == [
+        "2026-11-20T12:00:00+00:00",
+        "2026-11-20T12:00:01+00:00",
+        "2026-11-20T12:00:03+00:00",
+    ]
+    assert [posted.body["batch"] for posted in transport.posted] == [[made]] * 3
+    assert sent.stats()["retried"] == {"$ai_generation": 2}
+
+
+@pytest.mark.parametrize(
+    ("random", "waits"), [(1.0, [1, 2, 4, 8, 16, 30, 30]), (0.5, [0.5, 1, 2, 4, 8, 15, 15])]
+)
+def test_back_off_doubles_to_30_seconds_with_full_jitter(random: float, waits: list[float]) -> None:
+    clock = Clock()
+    transport = ScriptedTransport([answer(503)] * 7)
+    assert delivery(transport, clock, random=random).send([event()])
+    assert clock.slept == waits
+
+
+def test_retry_after_is_the_least_to_wait() -> None:
+    clock = Clock()
+    transport = ScriptedTransport([answer(429, retry_after="20"), answer(429, retry_after="20")])
+    assert delivery(transport, clock, random=0.25).send([event()])
+    assert clock.slept == [20.25, 20.5]
+
+
+def test_the_deadline_ends_it_and_hands_everything_back() -> None:
+    clock = Clock()
+    transport = ScriptedTransport(otherwise=lambda _: answer(500))
+    sent = delivery(transport, clock, max_batch_events=1)
+    events = [event(), event()]
+    report = sent.deliver(events, clock() + 10)
+    assert report.unsent == events
+    assert not report.complete
+    assert clock.seconds <= 1010
+    assert len(transport.posted) == 4
+    assert sent.stats()["unsent"] == {"$ai_generation": {"deadline": 2}}
+
+
+def test_without_a_deadline_it_goes_on_for_max_retry_seconds() -> None:
+    clock = Clock()
+    transport = ScriptedTransport(otherwise=lambda _: answer(500))
+    assert not delivery(transport, clock, max_retry_seconds=100).send([event()])
+    assert 1060 < clock.seconds <= 1100
+
+
+def test_a_deadline_in_the_past_sends_nothing() -> None:
+    transport = ScriptedTransport()
+    made = event()
+    assert delivery(transport, Clock()).deliver([made], 999).unsent == [made]
+    assert transport.posted == []
+
+
+def test_an_attempt_gets_no_more_time_than_is_left() -> None:
+    transport = ScriptedTransport()
+    sent = delivery(transport, Clock(), timeout=10)
+    sent.send([event()], 1003)
+    sent.send([event()], 1030)
+    assert [posted.timeout for posted in transport.posted] == [3, 10]
+
+
+def test_a_lane_that_is_down_leaves_time_for_the_other() -> None:
+    transport = ScriptedTransport(otherwise=lambda posted: answer(503 if "/ai/" in posted.url else 200))
+    ai, other = event(), event("llm_completion_success")
+    clock = Clock()
+    report = delivery(transport, clock, max_retry_seconds=100).deliver([ai, other])
+    assert clock.seconds <= 1050
+    assert report.unsent == [ai]
+    assert report.delivered == 1
+
+
+@pytest.mark.parametrize("status", [401, 403, 404, 302, 204])
+def test_a_refused_request_is_final_and_counted(status: int) -> None:
+    clock = Clock()
+    transport = ScriptedTransport([answer(status)])
+    sent = delivery(transport, clock)
+    made = event("llm_completion_failed")
+    assert sent.deliver([made]).refused == [(made, f"status_{status}")]
+    assert clock.slept == []
+    assert sent.stats()["refused"] == {"llm_completion_failed": {f"status_{status}": 1}}
+
+
+@given(st.integers(1, 40).flatmap(lambda n: st.tuples(st.just(n), st.sets(st.integers(0, n - 1)))))
+def test_any_poison_is_refused_alone_and_all_others_are_delivered_once(case: tuple[int, set[int]]) -> None:
+    count, poisoned = case
+    events = [event() for _ in range(count)]
+    poison = {events[at]["uuid"] for at in poisoned}
+    accepted: list[dict[str, Any]] = []
+
+    def serve(posted: Posted) -> Response:
+        if poison & set(posted.uuids):
+            return answer(400)
+        accepted.extend(posted.body["batch"])
+        return answer(200)
+
+    sent = delivery(ScriptedTransport(otherwise=serve), Clock())
+    report = sent.deliver(events)
+    assert accepted == [each for each in events if each["uuid"] not in poison]
+    assert report.refused == [(each, "invalid") for each in events if each["uuid"] in poison]
+    assert report.delivered == len(accepted) == sent.stats()["delivered"].get("$ai_generation", 0)
+    assert report.complete == (not poison)
+
+
+def test_a_lone_event_that_is_too_large_is_halved_until_it_fits() -> None:
+    transport = ScriptedTransport([answer(413), answer(413)])
+    sent = delivery(transport, Clock())
+    assert sent.send([event(text="x" * 100_000)])
+    lengths = [len(posted.body["batch"][0]["properties"]["text"]) for posted in transport.posted]
+    assert lengths[0] == 100_000
+    assert lengths[1] < 50_100
+    assert lengths[2] < 25_100
+    assert sent.stats()["cut"] == {"$ai_generation": 1}
+
+
+def test_a_small_event_that_is_too_large_is_refused() -> None:
+    transport = ScriptedTransport(otherwise=lambda _: answer(413))
+    made = event(text="x" * 10_000)
+    assert delivery(transport, Clock()).deliver([made]).refused == [(made, "too_large")]
+    assert len(transport.posted) == 2
+
+
+def test_a_missing_ai_lane_is_asked_again_after_ten_minutes() -> None:
+    clock = Clock()
+    has_lane = False
+
+    def serve(posted: Posted) -> Response:
+        return answer(404 if "/ai/" in posted.url and not has_lane else 200)
+
+    transport = ScriptedTransport(otherwise=serve)
+    sent = delivery(transport, clock, max_batch_events=1)
+    assert sent.send([event(text="x" * 2_000_000), event(text="y" * 2_000_000)])
+    has_lane = True
+    clock.seconds += 599
+    assert sent.send([event()])
+    clock.seconds += 1
+    assert sent.send([event()])
+    paths = [posted.url.removeprefix("http://posthog.test") for posted in transport.posted]
+    assert paths == ["/i/v0/ai/batch/", "/batch/", "/batch/", "/batch/", "/i/v0/ai/batch/"]
+    for posted in transport.posted[1:3]:
+        assert len(str(posted.body["batch"][0])) < 983_040
+    assert sent.stats()["cut"] == {"$ai_generation": 2}
+
+
+def test_no_more_than_500_events_go_in_one_request() -> None:
+    transport = ScriptedTransport()
+    assert delivery(transport, Clock()).send([event() for _ in range(1001)])
+    assert [len(posted.body["batch"]) for posted in transport.posted] == [500, 500, 1]
+
+
+def test_requests_and_bytes_are_counted() -> None:
+    transport = ScriptedTransport([answer(503)])
+    sent = delivery(transport, Clock())
+    sent.send([event()])
+    stats = sent.stats()
+    assert stats["requests"] == 2
+    assert stats["bytes"] == stats["wire_bytes"] > 400
+    assert stats["delivered"] == {"$ai_generation": 1}
+
+
+def test_closing_with_abort_ends_a_back_off_at_once() -> None:
+    waiting = threading.Event()
+
+    class Down(ScriptedTransport):
+        def post(self, url: str, body: bytes, headers: Mapping[str, str], timeout: float) -> Response:
+            waiting.set()
+            return super().post(url, body, headers, timeout)
+
+    transport = Down(otherwise=lambda _: answer(503, retry_after="60"))
+    sent = Delivery(options(), transport=transport)
+    results: list[bool] = []
+    thread = threading.Thread(target=lambda: results.append(sent.send([event()])))
+    thread.start()
+    assert waiting.wait(10)
+    sent.close(abort=True)
+    thread.join(10)
+    assert results == [False]
+    assert transport.closed == 1
+    assert sent.stats()["unsent"] == {"$ai_generation": {"closed": 1}}
+
+
+def test_closing_without_abort_leaves_sending_possible() -> None:
+    transport = ScriptedTransport()
+    sent = delivery(transport, Clock())
+    sent.close()
+    assert sent.send([event()])
+
+
+def test_a_forked_child_starts_afresh() -> None:
+    transport = ScriptedTransport()
+    sent = delivery(transport, Clock())
+    sent.send([event()])
+    sent.close(abort=True)
+    sent.reset_after_fork()
+    assert transport.resets == 1
+    assert sent.stats()["requests"] == 0
+    assert sent.send([event()])
+
+
+def test_a_problem_is_said_once_a_minute_and_says_what_to_do(caplog: pytest.LogCaptureFixture) -> None:
+    clock = Clock()
+    sent = delivery(ScriptedTransport(otherwise=lambda _: answer(401)), clock)
+    for seconds in (0, 59, 1):
+        clock.seconds += seconds
+        sent.send([event("llm_completion_failed")])
+    assert [record.getMessage() for record in caplog.records] == [
+        "PostHog at posthog.test refused 1 events (status_401): check the project API key (phc_...)."
+    ] * 2
+
+
+@pytest.mark.parametrize("status", [200, 204, 302, 400, 401, 403, 404, 408, 413, 429, 500])
+def test_neither_key_nor_content_is_logged(status: int, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    body = f"{KEY} secret words".encode()
+    sent = delivery(ScriptedTransport(otherwise=lambda _: answer(status, body)), Clock())
+    sent.send([event(text="secret words")])
+    assert "secret" not in caplog.text
+    assert KEY not in caplog.text
+
+
+def test_the_key_is_not_in_the_repr_of_the_options() -> None:
+    assert KEY not in repr(options())
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("compression", "zstd"),
+        ("timeout", 0),
+        ("timeout", float("nan")),
+        ("max_batch_bytes", 0),
+        ("max_batch_bytes", 20_000_000),
+        ("max_batch_events", 0),
+        ("max_retry_seconds", -1),
+        ("max_event_bytes", 8191),
+    ],
+)
+def test_an_option_that_cannot_work_raises_naming_it(name: str, value: object) -> None:
+    with pytest.raises(ValueError, match=name):
+        options(**{name: value})

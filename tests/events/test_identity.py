@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+import uuid
+from datetime import datetime, timezone
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from otel_posthog.events.identity import _NAMESPACE, event_uuid, person_properties, timestamp
+from otel_posthog.spans import read
+from tests.support.spans import make_view
+
+HEX = st.text("0123456789abcdef", min_size=16, max_size=32)
+
+
+@given(trace=HEX, span=HEX, name=st.text(max_size=40))
+def test_an_event_uuid_is_the_standard_uuid5_of_span_and_name(trace: str, span: str, name: str) -> None:
+    wanted = uuid.uuid5(uuid.UUID(bytes=_NAMESPACE), f"{trace}:{span}:{name}")
+    assert event_uuid(trace, span, name) == str(wanted)
+
+
+def test_events_of_one_span_have_different_uuids() -> None:
+    assert event_uuid("a", "b", "$ai_generation") != event_uuid("a", "b", "llm_completion_success")
+
+
+@given(st.integers(0, 253_402_300_798_999_999_999))
+def test_a_timestamp_is_the_moment_to_the_microsecond_in_utc(ns: int) -> None:
+    text = timestamp(ns)
+    assert text.endswith("Z")
+    found = datetime.fromisoformat(text[:-1] + "+00:00") - datetime(1970, 1, 1, tzinfo=timezone.utc)
+    assert found // (found.resolution) == ns // 1000
+
+
+@pytest.mark.parametrize("ns", [-1, 2**64, 2**70])
+def test_an_absurd_time_is_still_a_timestamp(ns: int) -> None:
+    assert len(timestamp(ns)) == 27
+
+
+@pytest.mark.parametrize(
+    ("attributes", "distinct_id", "personless"),
+    [
+        ({"posthog.distinct_id": "u", "posthog.chat_id": "c"}, "u", False),
+        ({"posthog.session_id": "s", "posthog.chat_id": "c"}, "s", True),
+        ({"posthog.conversation_id": "v", "posthog.chat_id": "c"}, "v", True),
+        ({"posthog.chat_id": "c"}, "c", True),
+        ({}, "1ccef0580a178f3612a542518f9fff59", True),
+        ({"posthog.distinct_id": "anonymous"}, "1ccef0580a178f3612a542518f9fff59", True),
+        ({"posthog.distinct_id": "x" * 500}, "x" * 200, False),
+    ],
+)
+def test_an_event_is_about_the_user_else_personless(
+    attributes: dict[str, Any], distinct_id: str, personless: bool
+) -> None:
+    found, properties = person_properties(read(make_view(attributes)))
+    assert found == distinct_id
+    assert properties.get("$process_person_profile", True) is not personless

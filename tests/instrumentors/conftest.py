@@ -1,0 +1,37 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from otel_posthog.demo.standin import StandIn
+from tests.instrumentors.provider import Provider, Request
+from tests.instrumentors.recording import Recorder
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@pytest.fixture(scope="session")
+def standin_requests() -> list[Request]:
+    return []
+
+
+@pytest.fixture(scope="session")
+def standin(standin_requests: list[Request]) -> Iterator[StandIn]:
+    def note(path: str, headers: dict[str, str], body: bytes) -> None:
+        standin_requests.append(Request(path, headers, body))
+
+    with StandIn(latency=0, chunk_pause=0, on_request=note) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def provider() -> Iterator[Provider]:
+    with Provider() as server:
+        yield server
+
+
+@pytest.fixture
+def recorder() -> Recorder:
+    return Recorder()

@@ -1,0 +1,233 @@
+"""`ai_context`: what spans that start inside it carry, and that nothing of it is left outside."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import threading
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import pytest
+from opentelemetry import context as otel_context
+
+from otel_posthog import ai_context
+from otel_posthog.sdk.context import current_attributes, inherited_attributes
+
+
+def feature() -> Any:
+    return current_attributes().get("posthog.feature")
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_left() -> Iterator[None]:
+    yield
+    assert current_attributes() == {}
+
+
+def test_everything_it_says_is_a_span_attribute() -> None:
+    with ai_context(
+        feature="smart_reply",
+        chat_id=7,
+        user_id="u",
+        username="ada",
+        ai_friend_id="luna",
+        session_id="s",
+        conversation_id="c",
+        trace_id="ticket-17",
+        groups={"company": "acme"},
+        properties={"topic": "cats", "n": 3},
+        flags={"new-model": True},
+        privacy_mode=True,
+    ):
+        assert current_attributes() == {
+            "posthog.feature": "smart_reply",
+            "posthog.chat_id": "7",
+            "posthog.distinct_id": "u",
+            "posthog.username": "ada",
+            "posthog.ai_friend_id": "luna",
+            "posthog.session_id": "s",
+            "posthog.conversation_id": "c",
+            "posthog.trace_id": "ticket-17",
+            "posthog.privacy_mode": True,
+            "posthog.group.company": "acme",
+            "posthog.property.topic": "cats",
+            "posthog.property.n": 3,
+            "posthog.flag.new-model": True,
+        }
+
+
+def test_an_inner_context_adds_and_overrides_and_goes_away() -> None:
+    with ai_context(feature="outer", chat_id="c"):
+        with ai_context(feature="inner", user_id="u"):
+            assert current_attributes() == {
+                "posthog.feature": "inner",
+                "posthog.chat_id": "c",
+                "posthog.distinct_id": "u",
+            }
+        assert current_attributes() == {"posthog.feature": "outer", "posthog.chat_id": "c"}
+
+
+def test_none_says_nothing() -> None:
+    with ai_context(feature="outer"), ai_context(feature=None, properties={"a": None}):
+        assert current_attributes() == {"posthog.feature": "outer"}
+
+
+def test_it_goes_away_with_an_exception() -> None:
+    with pytest.raises(KeyError), ai_context(feature="x"):
+        raise KeyError
+
+
+def test_a_function() -> None:
+    @ai_context(feature="x")
+    def decorated(a: int, *, b: int) -> tuple[Any, int]:
+        return feature(), a + b
+
+    assert decorated(1, b=2) == ("x", 3)
+    assert decorated.__name__ == "decorated"
+
+
+def test_a_recursive_function() -> None:
+    @ai_context(feature="x")
+    def down(n: int) -> list[Any]:
+        return [feature()] if n == 0 else [*down(n - 1), feature()]
+
+    assert down(3) == ["x"] * 4
+
+
+def test_a_coroutine_and_tasks_that_run_at_once() -> None:
+    async def ask(user: str) -> list[Any]:
+        with ai_context(user_id=user):
+            seen = []
+            for _ in range(20):
+                await asyncio.sleep(0)
+                seen.append(current_attributes()["posthog.distinct_id"])
+            return seen
+
+    @ai_context(feature="x")
+    async def decorated() -> Any:
+        await asyncio.sleep(0)
+        return feature(), await asyncio.gather(*(ask(str(n)) for n in range(50)))
+
+    found, users = asyncio.run(decorated())
+    assert found == "x"
+    assert users == [[str(n)] * 20 for n in range(50)]
+
+
+def test_a_generator_sees_it_and_its_driver_does_not() -> None:
+    @ai_context(feature="x")
+    def numbers() -> Iterator[Any]:
+        yield feature()
+        yield feature()
+
+    seen = [(found, feature()) for found in numbers()]
+    assert seen == [("x", None), ("x", None)]
+
+
+def test_a_generator_that_is_left_early_is_closed_inside_it() -> None:
+    closed: list[Any] = []
+
+    @ai_context(feature="x")
+    def numbers() -> Iterator[int]:
+        try:
+            yield 1
+            yield 2
+        finally:
+            closed.append(feature())
+
+    generator = numbers()
+    next(generator)
+    del generator
+    assert closed == ["x"]
+
+
+def test_a_generator_gets_what_is_sent_and_thrown_and_returns_what_it_returns() -> None:
+    @ai_context(feature="x")
+    def echo() -> Any:
+        got = yield "first"
+        try:
+            yield got
+        except KeyError:
+            yield feature()
+        return "end"
+
+    generator = echo()
+    assert next(generator) == "first"
+    assert generator.send("sent") == "sent"
+    assert generator.throw(KeyError("thrown")) == "x"
+    with pytest.raises(StopIteration) as stop:
+        next(generator)
+    assert stop.value.value == "end"
+
+
+def test_an_async_generator_sees_it_and_its_driver_does_not() -> None:
+    closed: list[Any] = []
+
+    @ai_context(feature="x")
+    async def numbers() -> AsyncIterator[Any]:
+        try:
+            for _ in range(3):
+                await asyncio.sleep(0)
+                yield feature()
+        finally:
+            closed.append(feature())
+
+    async def drive() -> list[Any]:
+        seen = []
+        generator = numbers()
+        async for found in generator:
+            seen.append((found, feature()))
+            if len(seen) == 2:
+                break
+        await generator.aclose()  # type: ignore[attr-defined]  # an async generator, declared as an iterator
+        return seen
+
+    assert asyncio.run(drive()) == [("x", None), ("x", None)]
+    assert closed == ["x"]
+
+
+def test_a_context_manager_in_a_generator_that_another_context_closes_says_nothing(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def inside() -> Iterator[Any]:
+        with ai_context(feature="x"):
+            yield feature()
+
+    generator: Any = inside()
+    assert contextvars.copy_context().run(next, generator) == "x"
+    generator.close()
+    assert caplog.records == []
+
+
+def test_a_thread_has_it_when_the_context_is_copied_and_else_not() -> None:
+    seen: list[Any] = []
+    with ai_context(feature="x"):
+        copied = contextvars.copy_context()
+        for target in (lambda: seen.append(feature()), lambda: copied.run(lambda: seen.append(feature()))):
+            thread = threading.Thread(target=target)
+            thread.start()
+            thread.join()
+    assert seen == [None, "x"]
+
+
+def test_an_explicit_opentelemetry_context_has_it() -> None:
+    with ai_context(feature="x"):
+        kept = otel_context.get_current()
+    assert current_attributes(kept) == {"posthog.feature": "x"}
+
+
+def test_a_span_hands_down_its_context_and_nothing_else() -> None:
+    own = {
+        "posthog.feature": "x",
+        "user.id": "u",
+        "posthog.group.company": "acme",
+        "posthog.image.count": 3,
+        "posthog.parent_id": "p",
+        "gen_ai.request.model": "m",
+        "http.route": "/",
+    }
+    assert inherited_attributes(own) == {
+        "posthog.feature": "x",
+        "user.id": "u",
+        "posthog.group.company": "acme",
+    }

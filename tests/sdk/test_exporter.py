@@ -1,0 +1,226 @@
+"""The exporter under other processors, its results, and what it takes from a `posthog.Posthog` client."""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SimpleSpanProcessor, SpanExportResult
+from posthog import Posthog
+
+from otel_posthog import PostHogSpanExporter
+from otel_posthog.assembly import forwarder
+from otel_posthog.delivery import Response
+from otel_posthog.local import Inbox
+from tests.support.spans import CHAT, make_view, sdk_span
+
+SECRET = {**CHAT, "gen_ai.input.messages": "a secret"}
+
+
+@contextmanager
+def exporting(inbox: Inbox, **options: Any) -> Iterator[PostHogSpanExporter]:
+    exporter = PostHogSpanExporter(**{"api_key": "phc_test", "endpoint": inbox.url, **options})
+    yield exporter
+    exporter.shutdown()
+
+
+@contextmanager
+def a_client(inbox: Inbox, **options: Any) -> Iterator[Posthog]:
+    client = Posthog("phc_of_the_client", host=inbox.url, **options)
+    yield client
+    client.shutdown()
+
+
+@pytest.mark.parametrize("processor", [SimpleSpanProcessor, BatchSpanProcessor])
+def test_it_works_under_any_processor(inbox: Inbox, processor: Any) -> None:
+    provider = TracerProvider(shutdown_on_exit=False)
+    provider.add_span_processor(processor(PostHogSpanExporter(api_key="phc_test", endpoint=inbox.url)))
+    provider.get_tracer("tests").start_span("chat", attributes=CHAT).end()
+    provider.shutdown()
+    assert Counter(event["event"] for event in inbox.events()) == {
+        "$ai_generation": 1,
+        "llm_completion_requested": 1,
+        "llm_completion_success": 1,
+    }
+
+
+def test_success_means_accepted_and_a_span_that_is_not_ours_is_no_failure(inbox: Inbox) -> None:
+    with exporting(inbox) as exporter:
+        assert exporter.export([sdk_span(), sdk_span({"http.route": "/"})]) is SpanExportResult.SUCCESS
+        assert exporter.export([]) is SpanExportResult.SUCCESS
+        assert exporter.export([sdk_span(sampled=False)]) is SpanExportResult.SUCCESS
+    assert len(inbox.events("$ai_generation")) == 1
+
+
+def test_the_same_span_exported_twice_is_the_same_events(inbox: Inbox) -> None:
+    with exporting(inbox) as exporter:
+        exporter.export([sdk_span()])
+        exporter.export([sdk_span()])
+    assert {event["_inbox"]["copies"] for event in inbox.events()} == {2}
+    assert len(inbox.events()) == 3
+
+
+def test_failure_means_not_accepted_within_the_timeout(inbox: Inbox) -> None:
+    with exporting(inbox, endpoint="http://127.0.0.1:9", timeout=0.2) as exporter:
+        assert exporter.export([sdk_span()]) is SpanExportResult.FAILURE
+
+
+def test_after_shutdown_it_fails_and_shutdown_may_be_repeated(inbox: Inbox) -> None:
+    with exporting(inbox) as exporter:
+        exporter.shutdown()
+        assert exporter.export([sdk_span()]) is SpanExportResult.FAILURE
+    assert inbox.events() == []
+
+
+def test_force_flush_waits_for_exports_under_way_and_keeps_its_time(inbox: Inbox) -> None:
+    entered, leave = threading.Event(), threading.Event()
+
+    def hold(event: dict[str, Any]) -> dict[str, Any]:
+        entered.set()
+        leave.wait(30)
+        return event
+
+    with exporting(inbox, before_send=hold) as exporter:
+        worker = threading.Thread(target=exporter.export, args=([sdk_span()],))
+        worker.start()
+        entered.wait(30)
+        assert exporter.force_flush(10) is False
+        leave.set()
+        assert exporter.force_flush(30_000) is True
+        worker.join()
+
+
+def test_without_a_key_it_is_off_and_says_how_to_switch_it_on(caplog: pytest.LogCaptureFixture) -> None:
+    exporter = PostHogSpanExporter()
+    assert exporter.export([sdk_span()]) is SpanExportResult.SUCCESS
+    exporter.shutdown()
+    assert ["POSTHOG_API_KEY" in record.message for record in caplog.records] == [True]
+
+
+@pytest.mark.parametrize("events", ["ai", "llm_completion", "llm_generation"])
+def test_events_chooses_the_families(inbox: Inbox, events: str) -> None:
+    with exporting(inbox, events=events) as exporter:
+        exporter.export([sdk_span()])
+    prefix = "$ai_" if events == "ai" else events
+    assert inbox.events()
+    assert all(event["event"].startswith(prefix) for event in inbox.events())
+
+
+def test_a_client_gives_its_key_host_and_properties(inbox: Inbox) -> None:
+    with (
+        a_client(
+            inbox, super_properties={"region": "eu"}, before_send=lambda event: {**event, "distinct_id": "x"}
+        ) as client,
+        exporting(inbox, api_key=None, endpoint=None, client=client) as exporter,
+    ):
+        assert exporter.forwarder.config.api_key == "phc_of_the_client"
+        exporter.export([sdk_span()])
+    for event in inbox.events():
+        assert event["properties"]["region"] == "eu"
+        assert event["distinct_id"] == "x"
+
+
+def test_an_argument_wins_over_the_client(inbox: Inbox) -> None:
+    with a_client(inbox) as client, exporting(inbox, client=client, api_key="phc_own") as exporter:
+        assert exporter.forwarder.config.api_key == "phc_own"
+
+
+def test_a_clients_privacy_mode_keeps_content_in(inbox: Inbox) -> None:
+    with a_client(inbox, privacy_mode=True) as client, exporting(inbox, client=client) as exporter:
+        exporter.export([sdk_span(SECRET)])
+    assert inbox.events()
+    assert "a secret" not in str(inbox.events())
+
+
+def test_a_disabled_client_sends_nothing_and_says_nothing(
+    inbox: Inbox, caplog: pytest.LogCaptureFixture
+) -> None:
+    with a_client(inbox, disabled=True) as client, exporting(inbox, api_key=None, client=client) as exporter:
+        assert exporter.export([sdk_span()]) is SpanExportResult.SUCCESS
+    assert inbox.events() == []
+    assert [record for record in caplog.records if record.name == "otel_posthog"] == []
+
+
+def test_a_clients_historical_migration_is_the_deliverys(inbox: Inbox) -> None:
+    bodies: list[dict[str, Any]] = []
+
+    class Recorder:
+        def post(self, _url: str, body: bytes, _headers: Mapping[str, str], _timeout: float) -> Response:
+            bodies.append(json.loads(body))
+            return Response(200, {}, b'{"status":"Ok"}')
+
+        def close(self) -> None: ...
+
+        def reset_after_fork(self) -> None: ...
+
+    with a_client(inbox, historical_migration=True) as client:
+        made = forwarder({"client": client, "compression": "none"}, transport=Recorder())
+        assert made.send(made.convert([make_view()], made.pipeline.finished))
+    assert [body["historical_migration"] for body in bodies] == [True, True]
+    assert {body["api_key"] for body in bodies} == {"phc_of_the_client"}
+
+
+def test_before_send_may_change_and_drop(inbox: Inbox) -> None:
+    def only_ai(event: dict[str, Any]) -> dict[str, Any] | None:
+        if not event["event"].startswith("$ai_"):
+            return None
+        return {**event, "properties": {**event["properties"], "seen": True}}
+
+    with exporting(inbox, before_send=only_ai) as exporter:
+        exporter.export([sdk_span()])
+        assert exporter.stats()["dropped by before_send"] == 2
+    [event] = inbox.events()
+    assert event["properties"]["seen"] is True
+
+
+def test_an_event_that_before_send_fails_on_is_not_sent_and_counted(
+    inbox: Inbox, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fails(event: dict[str, Any]) -> dict[str, Any]:
+        if event["event"] == "$ai_generation":
+            raise RuntimeError("a secret")
+        return event
+
+    with exporting(inbox, before_send=fails) as exporter:
+        exporter.export([sdk_span()])
+        assert exporter.stats()["dropped: before_send failed"] == 1
+    assert inbox.events("$ai_generation") == []
+    assert len(inbox.events()) == 2
+    [record] = [record for record in caplog.records if record.name == "otel_posthog"]
+    assert record.levelno == logging.WARNING
+    assert "a secret" not in record.getMessage()
+
+
+def test_own_prices_are_read_from_a_file(inbox: Inbox, tmp_path: Path) -> None:
+    file = tmp_path / "prices.toml"
+    file.write_text('[models."gpt-5.*"]\ninput = 100\noutput = 0\n')
+    with exporting(inbox, prices=file) as exporter:
+        exporter.export(
+            [sdk_span({**CHAT, "gen_ai.usage.input_tokens": 1000, "gen_ai.usage.output_tokens": 1})]
+        )
+    [event] = inbox.events("$ai_generation")
+    assert event["properties"]["$ai_total_cost_usd"] == 0.1
+
+
+@pytest.mark.parametrize("content", ["{", '{"models": {"m": {"imput": 1}}}', '{"prices": 1}'])
+def test_a_wrong_price_file_is_refused_by_name(tmp_path: Path, content: str) -> None:
+    file = tmp_path / "prices.json"
+    file.write_text(content)
+    with pytest.raises(ValueError, match=r"prices: prices\.json"):
+        PostHogSpanExporter(api_key="phc_x", prices=file)
+
+
+def test_costs_are_left_to_posthog_when_asked(inbox: Inbox) -> None:
+    with exporting(inbox, cost="server") as exporter:
+        exporter.export(
+            [sdk_span({**CHAT, "gen_ai.usage.input_tokens": 10, "gen_ai.usage.output_tokens": 10})]
+        )
+    assert not any("cost" in key for event in inbox.events() for key in event["properties"])

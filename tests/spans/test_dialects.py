@@ -1,0 +1,251 @@
+"""From attributes to `ModelCall`: the names of each dialect, old and new, and what odd spans become."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from otel_posthog.calls import Kind
+from otel_posthog.spans import read
+from otel_posthog.spans.view import SpanEvent
+from tests.support.spans import START, make_view
+
+
+def usage(attributes: dict[str, Any]) -> Any:
+    return read(make_view(attributes)).usage
+
+
+@pytest.mark.parametrize(
+    ("name", "field"),
+    [
+        ("gen_ai.usage.input_tokens", "input"),
+        ("gen_ai.usage.prompt_tokens", "input"),
+        ("gen_ai.usage.output_tokens", "output"),
+        ("gen_ai.usage.completion_tokens", "output"),
+        ("gen_ai.usage.cache_read.input_tokens", "cache_read"),
+        ("gen_ai.usage.cache_read_input_tokens", "cache_read"),
+        ("gen_ai.usage.cache_write.input_tokens", "cache_write"),
+        ("gen_ai.usage.cache_creation.input_tokens", "cache_write"),
+        ("gen_ai.usage.reasoning.output_tokens", "reasoning"),
+        ("gen_ai.usage.reasoning_tokens", "reasoning"),
+        ("gen_ai.usage.image.output_tokens", "output_image"),
+        ("gen_ai.usage.audio.input_tokens", "input_audio"),
+        ("llm.usage.total_tokens", "total"),
+    ],
+)
+def test_tokens_are_found_under_new_and_old_names(name: str, field: str) -> None:
+    dialect = {"llm.request.type": "chat"} if name.startswith("llm.") else {}
+    assert getattr(usage({name: 7, **dialect}), field) == 7
+
+
+def test_the_newest_name_wins_whatever_the_order() -> None:
+    names = {"gen_ai.usage.prompt_tokens": 1, "gen_ai.usage.input_tokens": 2}
+    assert usage(names).input == 2
+    assert usage(dict(reversed(names.items()))).input == 2
+
+
+def test_a_newest_name_with_nonsense_leaves_the_older_one() -> None:
+    assert usage({"gen_ai.usage.input_tokens": -5, "gen_ai.usage.prompt_tokens": 3}).input == 3
+
+
+@pytest.mark.parametrize(
+    ("operation", "kind"),
+    [
+        ("chat", Kind.GENERATION),
+        ("generate_content", Kind.GENERATION),
+        ("text_completion", Kind.GENERATION),
+        ("image_generation", Kind.GENERATION),
+        ("edit_image_somehow", Kind.GENERATION),
+        ("embeddings", Kind.EMBEDDING),
+        ("execute_tool", Kind.TOOL),
+        ("invoke_agent", Kind.AGENT),
+        ("invoke_workflow", Kind.WORKFLOW),
+        ("retrieval", Kind.RETRIEVAL),
+        ("fetch_response", Kind.SPAN),
+        ("something_new", Kind.SPAN),
+    ],
+)
+def test_an_operation_says_what_a_span_is(operation: str, kind: Kind) -> None:
+    assert read(make_view({"gen_ai.operation.name": operation})).kind is kind
+
+
+def test_an_unknown_operation_that_used_tokens_of_a_model_is_a_generation() -> None:
+    call = read(make_view({"gen_ai.operation.name": "something_new", "gen_ai.usage.input_tokens": 3}))
+    assert call.kind is Kind.GENERATION
+
+
+def test_a_span_with_a_model_and_no_operation_is_a_generation() -> None:
+    attributes = {"gen_ai.system": "openai", "gen_ai.request.model": "gpt-4o"}
+    assert read(make_view(only=attributes)).kind is Kind.GENERATION
+
+
+@pytest.mark.parametrize(
+    ("attributes", "kind"),
+    [
+        ({"llm.request.type": "chat"}, Kind.GENERATION),
+        ({"llm.request.type": "completion"}, Kind.GENERATION),
+        ({"llm.request.type": "embedding"}, Kind.EMBEDDING),
+        ({"llm.request.type": "rerank"}, Kind.RETRIEVAL),
+        ({"traceloop.span.kind": "workflow"}, Kind.WORKFLOW),
+        ({"traceloop.span.kind": "agent"}, Kind.AGENT),
+        ({"traceloop.span.kind": "tool"}, Kind.TOOL),
+        ({"traceloop.span.kind": "task"}, Kind.SPAN),
+    ],
+)
+def test_openllmetry_says_what_a_span_is(attributes: dict[str, str], kind: Kind) -> None:
+    assert read(make_view(only=attributes)).kind is kind
+
+
+def test_openllmetry_indexed_messages_are_read() -> None:
+    call = read(
+        make_view(
+            {
+                "llm.request.type": "chat",
+                "gen_ai.prompt.1.role": "user",
+                "gen_ai.prompt.1.content": "What is the weather?",
+                "gen_ai.prompt.0.role": "system",
+                "gen_ai.prompt.0.content": "Be brief.",
+                "gen_ai.completion.0.role": "assistant",
+                "gen_ai.completion.0.finish_reason": "tool_calls",
+                "gen_ai.completion.0.tool_calls.0.id": "c1",
+                "gen_ai.completion.0.tool_calls.0.name": "weather",
+                "gen_ai.completion.0.tool_calls.0.arguments": '{"city": "Paris"}',
+            }
+        )
+    )
+    assert [message["role"] for message in call.input] == ["system", "user"]
+    assert call.input[1]["parts"] == [{"type": "text", "content": "What is the weather?"}]
+    assert call.tools_called == ["weather"]
+    assert call.finish_reasons == ["tool_call"]
+
+
+def test_openllmetry_association_properties_are_user_conversation_and_properties() -> None:
+    association = "traceloop.association.properties."
+    context = read(
+        make_view(
+            {
+                "traceloop.span.kind": "task",
+                association + "user_id": "u1",
+                association + "session_id": "s1",
+                association + "plan": "pro",
+            }
+        )
+    ).context
+    assert (context.distinct_id, context.conversation_id) == ("u1", "s1")
+    assert context.properties == {"plan": "pro"}
+
+
+def test_openllmetry_entities_have_states() -> None:
+    call = read(
+        make_view(
+            {
+                "traceloop.span.kind": "workflow",
+                "traceloop.entity.name": "joke",
+                "traceloop.entity.input": '{"topic": "cats"}',
+                "traceloop.entity.output": "ha",
+            }
+        )
+    )
+    assert (call.name, call.input_state, call.output_state) == ("joke", {"topic": "cats"}, "ha")
+
+
+@pytest.mark.parametrize(
+    ("name", "field"),
+    [
+        ("posthog.distinct_id", "distinct_id"),
+        ("user_id", "distinct_id"),
+        ("user.id", "distinct_id"),
+        ("enduser.id", "distinct_id"),
+        ("posthog.feature", "feature"),
+        ("feature", "feature"),
+        ("chat_id", "chat_id"),
+        ("posthog.session_id", "session_id"),
+        ("gen_ai.conversation.id", "conversation_id"),
+        ("session.id", "conversation_id"),
+    ],
+)
+def test_context_is_found_on_the_span_and_on_its_resource(name: str, field: str) -> None:
+    assert getattr(read(make_view({name: "x"})).context, field) == "x"
+    assert getattr(read(make_view(resource={name: "x"})).context, field) == "x"
+    assert getattr(read(make_view({name: "span"}, resource={name: "resource"})).context, field) == "span"
+
+
+def test_groups_properties_and_flags_are_read_by_prefix() -> None:
+    context = read(
+        make_view({"posthog.group.company": "acme", "posthog.property.plan": 3, "posthog.flag.new": True})
+    ).context
+    assert context.groups == {"company": "acme"}
+    assert context.properties == {"plan": 3}
+    assert context.flags == {"new": True}
+
+
+@pytest.mark.parametrize(
+    ("attributes", "url"),
+    [
+        ({"server.address": "api.openai.com", "server.port": 443}, "https://api.openai.com"),
+        ({"server.address": "api.openai.com"}, "api.openai.com"),
+        ({"server.address": "127.0.0.1", "server.port": 8080}, "127.0.0.1:8080"),
+        ({"gen_ai.openai.api_base": "https://x/v1/", "llm.request.type": "chat"}, "https://x/v1/"),
+        ({"server.port": 443}, None),
+    ],
+)
+def test_a_base_url_says_what_is_known(attributes: dict[str, Any], url: str | None) -> None:
+    assert read(make_view(attributes)).base_url == url
+
+
+EXCEPTION = SpanEvent(
+    "exception",
+    START,
+    {"exception.type": "openai.RateLimitError", "exception.message": "Error code: 429 - slow down"},
+)
+
+
+@pytest.mark.parametrize(
+    ("changes", "error"),
+    [
+        pytest.param({}, None, id="no error"),
+        pytest.param({"status": "OK"}, None, id="ok"),
+        pytest.param({"status": "ERROR"}, (None, None, None), id="status alone"),
+        pytest.param(
+            {"status": "ERROR", "status_message": "no"}, (None, "no", None), id="with a description"
+        ),
+        pytest.param(
+            {"status": "ERROR", "events": [EXCEPTION]},
+            ("openai.RateLimitError", "Error code: 429 - slow down", 429),
+            id="exception event",
+        ),
+        pytest.param({"attributes": {"error.type": "503"}}, ("503", None, 503), id="a code as type"),
+        pytest.param({"attributes": {"error.type": "X"}}, ("X", None, None), id="type alone"),
+        pytest.param(
+            {"status": "ERROR", "attributes": {"error.type": "X", "http.response.status_code": 400}},
+            ("X", None, 400),
+            id="status code",
+        ),
+        pytest.param(
+            {"status": "ERROR", "attributes": {"posthog.http.status": 9999}},
+            (None, None, None),
+            id="no such code",
+        ),
+        pytest.param(
+            {"status": "ERROR", "status_message": "I counted to 500 and stopped"},
+            (None, "I counted to 500 and stopped", None),
+            id="no status is made up",
+        ),
+    ],
+)
+def test_an_error_is_what_was_reported(changes: dict[str, Any], error: Any) -> None:
+    attributes = changes.pop("attributes", {})
+    found = read(make_view(attributes, **changes)).error
+    assert (found and (found.type, found.message, found.http_status)) == error
+
+
+@pytest.mark.parametrize(
+    ("end", "seconds"), [(START + 10**9, 1.0), (None, None), (START - 1, None), (START, 0.0)]
+)
+def test_a_duration_is_known_only_with_a_sensible_end(end: int | None, seconds: float | None) -> None:
+    assert read(make_view(end_ns=end)).seconds == seconds
+
+
+def test_time_to_first_token_is_in_seconds() -> None:
+    assert read(make_view({"gen_ai.response.time_to_first_chunk": 0.25})).time_to_first_token == 0.25

@@ -1,0 +1,135 @@
+from __future__ import annotations
+
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import pytest
+
+from otel_posthog.config import OPTIONS, PREFIX, Config, Options, resolve
+
+
+def resolved(arguments: dict[str, Any] | None = None, **environ: str) -> tuple[Config, list[str]]:
+    warned: list[str] = []
+    found = resolve(arguments or {}, environ, lambda _variable, sentence: warned.append(sentence))
+    return found, warned
+
+
+def test_the_table_the_config_and_the_typed_arguments_have_the_same_options() -> None:
+    names = [option.name for option in OPTIONS]
+    assert sorted(names) == sorted(field.name for field in fields(Config))
+    assert sorted(names) == sorted(get_type_hints(Options))
+
+
+def test_every_default_is_what_its_own_reader_makes_of_it() -> None:
+    for option in OPTIONS:
+        if option.default is not None:
+            assert option.parse(option.default) == option.default
+
+
+def test_every_option_is_explained_in_one_paragraph() -> None:
+    for option in OPTIONS:
+        assert option.meaning.endswith(".")
+        assert "\n" not in option.meaning
+
+
+WRONG: list[tuple[str, Any, str]] = [
+    ("api_key", "", "key"),
+    ("api_key", 5, "key"),
+    ("endpoint", "us.i.posthog.com", "URL"),
+    ("endpoint", "https://", "URL"),
+    ("events", "ai,everything", "llm_completion"),
+    ("events", 5, "llm_completion"),
+    ("capture_content", "perhaps", "true or false"),
+    ("max_content_bytes", 10, "8192"),
+    ("max_content_bytes", "1e6", "8192"),
+    ("media", "some", "placeholder"),
+    ("cost", "free", "client"),
+    ("prices", "/no/such/file", "existing file"),
+    ("timeout", 0, "seconds"),
+    ("timeout", "soon", "seconds"),
+    ("timeout", float("nan"), "seconds"),
+    ("timeout", True, "seconds"),
+    ("compression", "brotli", "gzip"),
+    ("max_queue_bytes", -1, "8192"),
+    ("max_queue_bytes", True, "8192"),
+    ("flush_interval", "-1", "seconds"),
+    ("max_batch_bytes", 64 * 1024 * 1024, "16777216"),
+    ("max_retry_seconds", float("inf"), "seconds"),
+    ("before_send", "print", "called"),
+    ("client", object(), "posthog.Posthog"),
+]
+
+
+@pytest.mark.parametrize(("name", "value", "says"), WRONG)
+def test_a_wrong_argument_raises_and_is_named(name: str, value: Any, says: str) -> None:
+    with pytest.raises(ValueError, match=f"^{name}: .*{says}"):
+        resolved({name: value})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [(n, v) for n, v, _ in WRONG if isinstance(v, str) and v and n not in {"before_send", "client"}],
+)
+def test_a_wrong_environment_value_warns_once_and_the_default_is_used(name: str, value: str) -> None:
+    found, warned = resolved(None, **{PREFIX + name.upper(): value})
+    assert getattr(found, name) == next(option.default for option in OPTIONS if option.name == name)
+    assert len(warned) == 1
+    assert warned[0].startswith(PREFIX + name.upper())
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "value"),
+    [
+        ("api_key", " phc_x ", "phc_x"),
+        ("endpoint", "https://eu.posthog.com", "https://eu.posthog.com"),
+        ("events", "ai, llm_generation", frozenset({"ai", "llm_generation"})),
+        ("events", ",", frozenset()),
+        ("capture_content", "off", False),
+        ("capture_content", "TRUE", True),
+        ("timeout", "2.5", 2.5),
+        ("max_queue_bytes", "100000", 100_000),
+        ("media", "Full", "full"),
+    ],
+)
+def test_an_environment_value_is_read(name: str, text: str, value: Any) -> None:
+    found, warned = resolved(None, **{PREFIX + name.upper(): text})
+    assert getattr(found, name) == value
+    assert warned == []
+
+
+@pytest.mark.parametrize("variable", [PREFIX + "API_KEY", "POSTHOG_API_KEY", "POSTHOG_PROJECT_API_KEY"])
+def test_the_key_has_several_variables(variable: str) -> None:
+    assert resolved(None, **{variable: "phc_x"})[0].api_key == "phc_x"
+
+
+def test_our_own_variable_wins_and_an_argument_wins_over_it() -> None:
+    environ = {PREFIX + "API_KEY": "phc_own", "POSTHOG_API_KEY": "phc_other"}
+    assert resolved(None, **environ)[0].api_key == "phc_own"
+    assert resolved({"api_key": "phc_argument"}, **environ)[0].api_key == "phc_argument"
+
+
+def test_an_empty_variable_is_an_unset_one() -> None:
+    found, warned = resolved(None, **{PREFIX + "TIMEOUT": "", "POSTHOG_API_KEY": " "})
+    assert (found.timeout, found.api_key, warned) == (10.0, None, [])
+
+
+@pytest.mark.parametrize(
+    ("word", "captured"),
+    [("false", False), ("NO_CONTENT", False), ("0", False), ("true", True), ("SPAN_ONLY", True), ("", True)],
+)
+def test_opentelemetrys_own_variable_may_say_no_to_content(word: str, captured: bool) -> None:
+    variable = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
+    assert resolved(None, **{variable: word})[0].capture_content is captured
+    assert resolved({"capture_content": True}, **{variable: word})[0].capture_content is True
+
+
+def test_an_option_nobody_has_is_refused() -> None:
+    with pytest.raises(TypeError, match="'api_kee'"):
+        resolved({"api_kee": "phc_x"})
+
+
+def test_a_price_file_may_be_a_path(tmp_path: Path) -> None:
+    file = tmp_path / "prices.json"
+    file.write_text("{}")
+    assert resolved({"prices": file})[0].prices == file

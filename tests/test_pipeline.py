@@ -1,0 +1,125 @@
+"""Bad input: whatever a span holds its events come, nothing raises, its neighbours are untouched."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from otel_posthog.events import PriceBook
+from otel_posthog.pipeline import Pipeline
+from otel_posthog.spans.dialects.openllmetry import TABLE
+from otel_posthog.spans.view import SpanEvent
+from tests.spans.test_values import ANYTHING
+from tests.support.spans import START, make_view
+
+EVERYTHING = frozenset({"ai", "llm_completion", "llm_generation"})
+PIPELINE = Pipeline(families=EVERYTHING, prices=PriceBook())
+KNOWN = [
+    *sorted(TABLE.by_name),
+    "posthog.group.company",
+    "posthog.property.x",
+    "posthog.flag.y",
+    "gen_ai.prompt.0.content",
+    "gen_ai.prompt.0.tool_calls.0.arguments",
+    "gen_ai.completion.0.role",
+    "traceloop.association.properties.x",
+]
+WRITTEN = st.sampled_from(
+    ["{", "[]", "[null]", '[{"role": 1}]', '[{"parts": [null, 1, {"type": {}}]}]', '{"a":', "null", "[1e999]"]
+)
+ODD = ANYTHING | WRITTEN | st.integers(-(2**70), 2**70) | st.sampled_from(["\ud800", "\x00", "-1", "NaN"])
+
+
+@given(
+    attributes=st.dictionaries(st.sampled_from(KNOWN) | st.text(), ODD, max_size=12),
+    end=st.none() | st.integers(-(2**70), 2**70),
+    start=st.integers(-(2**70), 2**70),
+    status=st.sampled_from(["UNSET", "OK", "ERROR"]),
+    message=st.none() | st.text(),
+    exception=st.dictionaries(st.sampled_from(["exception.type", "exception.message"]), ODD),
+)
+def test_any_span_becomes_events(
+    attributes: Any, end: Any, start: int, status: str, message: Any, exception: Any
+) -> None:
+    view = make_view(
+        attributes,
+        start_ns=start,
+        end_ns=end,
+        status=status,
+        status_message=message,
+        events=[SpanEvent("exception", START, exception)],
+    )
+    events = PIPELINE.finished(view)
+    assert events
+    assert events == PIPELINE.finished(view)
+    PIPELINE.started(view)
+
+
+@pytest.mark.parametrize(
+    "attributes",
+    [
+        pytest.param({"gen_ai.input.messages": "x" * 1_000_000}, id="a million characters"),
+        pytest.param({"gen_ai.input.messages": "[" * 200_000}, id="nested beyond reason"),
+        pytest.param({"gen_ai.input.messages": json.dumps([[[[]]]])}, id="lists of lists"),
+        pytest.param(
+            {"gen_ai.usage.input_tokens": -5, "gen_ai.usage.output_tokens": 10**30}, id="absurd numbers"
+        ),
+        pytest.param(
+            {"gen_ai.provider.name": "nobody", "gen_ai.request.model": "\ud800\x00"}, id="odd names"
+        ),
+        pytest.param({"gen_ai.request.model": ["gpt-5.1"]}, id="a list for a name"),
+    ],
+)
+def test_a_bad_span_still_has_its_events(attributes: dict[str, Any]) -> None:
+    assert [event["event"] for event in PIPELINE.finished(make_view(attributes))] == [
+        "$ai_generation",
+        "llm_completion_requested",
+        "llm_completion_success",
+        "llm_generation",
+    ]
+
+
+def test_a_span_that_cannot_be_converted_takes_no_other_with_it() -> None:
+    good, broken = make_view(), make_view(attributes={"a": 1})
+
+    def convert(view: Any) -> list[dict[str, Any]]:
+        if view is broken:
+            raise ZeroDivisionError
+        return PIPELINE.finished(view)
+
+    made = PIPELINE.convert_all([good, broken, good], convert)
+    assert len(made.events) == 8
+    assert made.failures == ["ZeroDivisionError"]
+
+
+def test_a_structure_span_has_no_completion_events() -> None:
+    tool = make_view({"gen_ai.operation.name": "execute_tool"}, parent_id="3a341e0a2bbd6f7b")
+    assert [event["event"] for event in PIPELINE.finished(tool)] == ["$ai_span"]
+    assert Pipeline(families=frozenset({"llm_completion"})).finished(tool) == []
+
+
+@pytest.mark.parametrize("missing", ["gen_ai.request.model", "gen_ai.operation.name"])
+def test_a_start_is_announced_only_when_it_is_a_call_of_a_known_model(missing: str) -> None:
+    whole = make_view()
+    assert PIPELINE.started(whole) is not None
+    only = {name: value for name, value in whole.attributes.items() if name != missing}
+    found = PIPELINE.started(make_view(only=only))
+    assert (found is None) == (missing == "gen_ai.request.model")
+
+
+def test_an_announcement_is_the_event_that_the_finished_span_would_send() -> None:
+    announced = PIPELINE.started(make_view(end_ns=None))
+    finished = PIPELINE.finished(make_view())
+    assert announced in finished
+
+
+def test_a_cost_that_a_gateway_reported_is_kept() -> None:
+    [generation, *_] = PIPELINE.finished(
+        make_view({"gen_ai.usage.cost": 0.25, "gen_ai.usage.input_tokens": 5})
+    )
+    assert generation["properties"]["$ai_total_cost_usd"] == 0.25
+    assert generation["properties"]["$ai_cost_passthrough"] is True
