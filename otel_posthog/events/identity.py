@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from datetime import datetime, timedelta, timezone
+from functools import lru_cache
 from typing import Any
 
 from otel_posthog.calls import ModelCall
@@ -46,21 +47,26 @@ _ILLEGAL_IDS = frozenset(
 
 def event_uuid(trace_id: str, span_id: str, event: str) -> str:
     """The uuid (version 5) of an event: one span and event name give the same uuid anywhere, any time."""
-    digest = bytearray(hashlib.sha1(_NAMESPACE + f"{trace_id}:{span_id}:{event}".encode()).digest()[:16])  # noqa: S324  # RFC 9562 says SHA-1; nothing is protected by it
-    digest[6] = digest[6] & 0x0F | 0x50
-    digest[8] = digest[8] & 0x3F | 0x80
-    text = digest.hex()
-    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+    name = _NAMESPACE + f"{trace_id}:{span_id}:{event}".encode(errors="replace")
+    # RFC 9562 wants SHA-1 for version 5; nothing is protected by it.
+    digest = hashlib.sha1(name, usedforsecurity=False).hexdigest()
+    return (
+        f"{digest[:8]}-{digest[8:12]}-5{digest[13:16]}-{_VARIANT[digest[16]]}{digest[17:20]}-{digest[20:32]}"
+    )
+
+
+_VARIANT = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}
 
 
 def timestamp(ns: int) -> str:
     """Nanoseconds since 1970 as RFC 3339 in UTC, to the microsecond."""
-    moment = _EPOCH + timedelta(microseconds=min(max(ns, 0), _LATEST_NS) // 1000)
-    return (
-        moment.strftime("%Y-%m-%dT%H:%M:%S.%f") + "Z"
-        if moment.year < 1000
-        else moment.isoformat("T", "microseconds")[:-6] + "Z"
-    )
+    seconds, rest = divmod(min(max(ns, 0), _LATEST_NS), 1_000_000_000)
+    return f"{_second(seconds)}.{rest // 1000:06d}Z"
+
+
+@lru_cache(maxsize=1024)
+def _second(seconds: int) -> str:
+    return (_EPOCH + timedelta(seconds=seconds)).isoformat("T", "seconds")[:19]
 
 
 def person_properties(call: ModelCall) -> tuple[str, dict[str, Any]]:

@@ -24,7 +24,17 @@ def rendered(messages: Sequence[Message], full_media: bool) -> list[dict[str, An
     """The messages as `$ai_input` and `$ai_output_choices` hold them."""
     made: list[dict[str, Any]] = []
     for message in messages:
-        made.extend(_rendered(message, full_media))
+        parts = message["parts"]
+        if (
+            len(parts) == 1
+            and type(part := parts[0]) is dict
+            and part.get("type") == "text"
+            and "content" in part
+        ):
+            content = part["content"]  # nearly every message
+            made.append({"role": message["role"], "content": content if full_media else clean(content)})
+        else:
+            made.extend(_rendered(message, full_media))
     return made
 
 
@@ -41,11 +51,7 @@ def text_length(messages: Sequence[Message]) -> int:
 
 
 def _rendered(message: Message, full_media: bool) -> Iterable[dict[str, Any]]:
-    role, parts = message.get("role", "user"), message.get("parts", [])
-    if len(parts) == 1 and isinstance(parts[0], dict) and parts[0].get("type") == "text":
-        content = parts[0].get("content")  # nearly every message
-        yield {"role": role, "content": content if full_media else clean(content)}
-        return
+    role, parts = message["role"], message["parts"]
     blocks: list[Any] = []
     calls: list[dict[str, Any]] = []
     for part in parts:

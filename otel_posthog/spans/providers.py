@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 __all__ = ["provider_name"]
 
 _NAMES = {
@@ -28,6 +30,7 @@ _NAMES = {
 PostHog's cost lookup knows as aliases (nodejs/src/ingestion/pipelines/ai/costs)."""
 
 
+@lru_cache(maxsize=256)
 def provider_name(reported: str | None) -> str | None:
     """The provider in one word; one that nobody has heard of, in lower case."""
     if reported is None:

@@ -11,8 +11,6 @@ after one set operation, before anything is copied.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import orjson
@@ -59,8 +57,7 @@ _OTLP_KINDS = ("INTERNAL", "INTERNAL", "SERVER", "CLIENT", "PRODUCER", "CONSUMER
 _OTLP_STATUS = ("UNSET", "OK", "ERROR")
 
 
-@dataclass(frozen=True, slots=True)
-class SpanEvent:
+class SpanEvent(NamedTuple):
     """Something that happened within a span, `time_ns` after 1970."""
 
     name: str
@@ -68,8 +65,7 @@ class SpanEvent:
     attributes: Attributes
 
 
-@dataclass(frozen=True, slots=True)
-class SpanView:
+class SpanView(NamedTuple):
     """A finished or running span, as far as a dialect may ask about it."""
 
     name: str
@@ -91,9 +87,6 @@ class SpanView:
 
 # --- the SDK's spans -------------------------------------------------------------------------------
 
-_SDK_KINDS = ("INTERNAL", "SERVER", "CLIENT", "PRODUCER", "CONSUMER")
-_SDK_STATUS = ("UNSET", "OK", "ERROR")
-
 
 def attributes_of(span: ReadableSpan) -> Attributes:
     """The attributes of an SDK span, as its own dict."""
@@ -109,7 +102,7 @@ def of_sdk_span(span: ReadableSpan) -> SpanView | None:
     attributes = attributes_of(span)
     if MARKERS.isdisjoint(attributes):
         return None
-    return _of_row(_row(span, _plain_attributes(attributes)), span.resource)
+    return SpanView(*_row(span, _plain_attributes(attributes)), _resource(span.resource))
 
 
 class PackedSpan(NamedTuple):
@@ -128,7 +121,7 @@ def pack(span: ReadableSpan) -> PackedSpan | None:
         return None
     row = _row(span, attributes)
     try:
-        document = orjson.dumps(row)
+        document = orjson.dumps(row, default=_plain_event)
     except TypeError:  # bytes, lone surrogates, numbers beyond 64 bits: rare enough to wait as they are
         row = _row(span, _plain_attributes(attributes))
         texts = sum(len(value) for value in attributes.values() if isinstance(value, str | bytes))
@@ -136,12 +129,22 @@ def pack(span: ReadableSpan) -> PackedSpan | None:
     return PackedSpan(document, span.resource, _PACKED_OVERHEAD + len(document))
 
 
+def _plain_event(value: Any) -> Any:
+    if isinstance(value, SpanEvent):
+        return tuple(value)
+    raise TypeError
+
+
 def unpack(packed: PackedSpan) -> SpanView:
     """The view of a span that was packed."""
     row = packed.row
-    return _of_row(orjson.loads(row) if isinstance(row, bytes) else row, packed.resource)
+    if isinstance(row, bytes):
+        row = orjson.loads(row)
+        row[_EVENTS] = [SpanEvent(*event) for event in row[_EVENTS]]
+    return SpanView(*row, _resource(packed.resource))
 
 
+_EVENTS = SpanView._fields.index("events")
 _PACKED_OVERHEAD = 256
 """Bytes for the objects around the document, measured on CPython 3.11."""
 
@@ -149,44 +152,28 @@ Row = tuple[Any, ...]
 
 
 def _row(span: ReadableSpan, attributes: Attributes) -> Row:
-    """What of a span we keep, in JSON's types where its attributes are."""
-    context, parent, scope = span.get_span_context(), span.parent, span.instrumentation_scope
+    """The fields of a `SpanView` but for the resource."""
+    context, parent, scope, status = (
+        span.get_span_context(),
+        span.parent,
+        span.instrumentation_scope,
+        span.status,
+    )
     events = span.events
     return (
         span.name,
-        span.kind.value,
+        span.kind.name,
         format(context.trace_id, "032x") if context is not None else "",
         format(context.span_id, "016x") if context is not None else "",
         format(parent.span_id, "016x") if parent is not None else None,
         span.start_time or 0,
         span.end_time,
-        span.status.status_code.value,
-        span.status.description,
+        status.status_code.name,
+        status.description,
         attributes,
-        [(e.name, e.timestamp, _plain_attributes(dict(e.attributes or {}))) for e in events]
-        if events
-        else (),
+        [SpanEvent(e.name, e.timestamp, _plain_attributes(dict(e.attributes or {}))) for e in events],
         scope.name if scope is not None else None,
         (scope.version or None) if scope is not None else None,
-    )
-
-
-def _of_row(row: Sequence[Any], resource: Resource) -> SpanView:
-    return SpanView(
-        name=row[0],
-        kind=_named(_SDK_KINDS, row[1]),
-        trace_id=row[2],
-        span_id=row[3],
-        parent_id=row[4],
-        start_ns=row[5],
-        end_ns=row[6],
-        status=_named(_SDK_STATUS, row[7]),
-        status_message=row[8],
-        attributes=row[9],
-        events=[SpanEvent(*event) for event in row[10]],
-        scope=row[11],
-        scope_version=row[12],
-        resource=_resource(resource),
     )
 
 
@@ -197,10 +184,21 @@ def _plain_attributes(attributes: Attributes) -> Attributes:
     return attributes
 
 
-@lru_cache(maxsize=16)
+_resources: dict[int, tuple[Resource, Attributes]] = {}
+
+
 def _resource(resource: Resource) -> Attributes:
-    """A resource is shared by all spans of a provider, and never changes."""
-    return {key: _plain(value) for key, value in resource.attributes.items()}
+    """The attributes of a resource, which all spans of a provider share.
+
+    Kept by identity: a resource hashes itself by writing itself as JSON.
+    """
+    found = _resources.get(id(resource))
+    if found is None:
+        if len(_resources) >= 64:
+            _resources.clear()
+        found = (resource, {key: _plain(value) for key, value in resource.attributes.items()})
+        _resources[id(resource)] = found
+    return found[1]
 
 
 def _plain(value: Any) -> Any:

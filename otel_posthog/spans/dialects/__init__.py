@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import Any
 
-from otel_posthog.calls import CallContext, CallError, Kind, Message, ModelCall, Usage
+from otel_posthog.attributes import CONTEXT
+from otel_posthog.calls import NO_USAGE, CallContext, CallError, Kind, Message, ModelCall, Usage
 from otel_posthog.spans.dialects import genai, openllmetry
 from otel_posthog.spans.dialects.rules import Parts, apply
 from otel_posthog.spans.providers import provider_name
@@ -47,10 +49,13 @@ _RESOURCE = (
 """What of a resource is worth a property of every event; the rest describes machines."""
 
 
+_CONTEXT_NAMES = frozenset(name for names in CONTEXT.values() for name in names)
+
+
 def read(view: SpanView) -> ModelCall:
     """The call that a span of interest shows. Never raises for what its attributes hold."""
     attributes = view.attributes
-    if not _OPENLLMETRY_MARKERS.isdisjoint(attributes) or _OPENLLMETRY_SCOPES.match(view.scope or ""):
+    if not _OPENLLMETRY_MARKERS.isdisjoint(attributes) or _is_openllmetry(view.scope or ""):
         parts = apply(openllmetry.TABLE, attributes)
         openllmetry.complete(parts, attributes)
         kind = openllmetry.kind_of(parts)
@@ -58,6 +63,11 @@ def read(view: SpanView) -> ModelCall:
         parts = apply(genai.TABLE, attributes)
         kind = genai.kind_of(parts)
     return _call(view, kind, parts)
+
+
+@lru_cache(maxsize=256)
+def _is_openllmetry(scope: str) -> bool:
+    return _OPENLLMETRY_SCOPES.match(scope) is not None
 
 
 def _call(view: SpanView, kind: Kind, parts: Parts) -> ModelCall:
@@ -90,7 +100,7 @@ def _call(view: SpanView, kind: Kind, parts: Parts) -> ModelCall:
         stream=read("stream", None),
         time_to_first_token=read("time_to_first_token", None),
         parameters=parts["parameters"],
-        usage=Usage(**parts["usage"]),
+        usage=Usage(**parts["usage"]) if parts["usage"] else NO_USAGE,
         finish_reasons=read("finish_reasons", None) or _reasons_of(output),
         input=[*read("system", ()), *read("input", ())],
         output=output,
@@ -104,9 +114,17 @@ def _call(view: SpanView, kind: Kind, parts: Parts) -> ModelCall:
         context=_context(parts, view.resource),
         scope=view.scope,
         scope_version=view.scope_version,
-        resource={name: value for name in _RESOURCE if (value := text(view.resource.get(name)))},
+        resource={
+            name: value
+            for name in _RESOURCE
+            if name in view.resource and (value := text(view.resource[name]))
+        },
         cost_usd=read("cost_usd", None),
     )
+
+
+def _described(resource: Mapping[str, Any]) -> dict[str, str]:
+    return {name: value for name in _RESOURCE if name in resource and (value := text(resource[name]))}
 
 
 def _name(span_name: str, kind: Kind, names: Iterable[str | None]) -> str:
@@ -166,13 +184,9 @@ def _error(view: SpanView, reported: Mapping[str, Any]) -> CallError | None:
 
 def _context(parts: Parts, resource: Mapping[str, Any]) -> CallContext:
     context = parts["context"]
-    if resource:  # the last place to look: a worker that serves one feature or one tenant
-        for name, value in resource.items():
-            rule = genai.TABLE.by_name.get(name)
-            if rule is not None and rule[0] == "context" and rule[1] not in context:
-                found = rule[2](value)
-                if found is not None:
-                    context[rule[1]] = found
+    if not _CONTEXT_NAMES.isdisjoint(resource):  # the last place to look: a worker of one feature or tenant
+        for field, value in apply(genai.TABLE, resource)["context"].items():
+            context.setdefault(field, value)
     return CallContext(
         **context, groups=parts["groups"], properties=parts["properties"], flags=parts["flags"]
     )

@@ -47,6 +47,7 @@ class Table:
 
     rules: tuple[Rule, ...]
     by_name: Mapping[str, tuple[str, str, Reader, int]]
+    """Part, field, reader, and the rank of the name among those of its field; 0 for an only name."""
     prefixes: tuple[tuple[str, str, Reader], ...]
     """`(prefix, part, read)`: the rest of such an attribute's name is the field."""
 
@@ -54,35 +55,42 @@ class Table:
 def table(
     *rules: Rule, prefixes: tuple[tuple[str, str, Reader], ...] = (), base: Table | None = None
 ) -> Table:
-    """A table of `rules`, which win over those of `base` field by field."""
+    """A table of `rules` and those of `base`, whose names come after."""
     everything = (*rules, *(base.rules if base else ()))
+    names_of: dict[tuple[str, str], list[tuple[str, Reader]]] = {}
+    for rule in everything:
+        names_of.setdefault((rule.part, rule.field), []).extend((name, rule.read) for name in rule.names)
     by_name: dict[str, tuple[str, str, Reader, int]] = {}
-    for place, rule in enumerate(everything):
-        for rank, name in enumerate(rule.names):
-            by_name.setdefault(name, (rule.part, rule.field, rule.read, place * 100 + rank))
+    for (part, field), names in names_of.items():
+        for rank, (name, read) in enumerate(names, start=1):
+            by_name.setdefault(name, (part, field, read, rank if len(names) > 1 else 0))
     return Table(everything, by_name, (*prefixes, *(base.prefixes if base else ())))
 
 
 def apply(rules: Table, attributes: Mapping[str, Any]) -> Parts:
     """All that the table reads out of the attributes."""
     parts: Parts = {part: {} for part in PARTS}
-    ranks: dict[tuple[str, str], int] = {}
-    by_name = rules.by_name
+    ranks: dict[str, int] = {}
+    lookup = rules.by_name.get
     for name, value in attributes.items():
-        rule = by_name.get(name)
+        rule = lookup(name)
         if rule is None:
-            for prefix, part, read in rules.prefixes:
-                if name.startswith(prefix):
-                    if len(name) > len(prefix) and (found := read(value)) is not None:
-                        parts[part][name[len(prefix) :]] = found
-                    break
+            _by_prefix(rules, parts, name, value)
             continue
         part, field, read, rank = rule
-        target = parts[part]
-        if field in target and ranks[part, field] < rank:
+        if rank and ranks.get(part + field, rank) < rank:
             continue
         found = read(value)
         if found is not None:
-            target[field] = found
-            ranks[part, field] = rank
+            parts[part][field] = found
+            if rank:
+                ranks[part + field] = rank
     return parts
+
+
+def _by_prefix(rules: Table, parts: Parts, name: str, value: Any) -> None:
+    for prefix, part, read in rules.prefixes:
+        if name.startswith(prefix):
+            if len(name) > len(prefix) and (found := read(value)) is not None:
+                parts[part][name[len(prefix) :]] = found
+            return
