@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from otel_posthog import config as options
@@ -92,42 +92,53 @@ class Forwarder:
         )
         self._lock = threading.Lock()
         self._counts: Counter[str] = Counter()
+        self._converted = 0
 
-    def convert(self, views: Iterable[SpanView], convert: Callable[[SpanView], list[Event]]) -> list[Event]:
-        """The events of the views, ready to be sent; a view that cannot be converted is counted and said."""
-        made = self.pipeline.convert_all(views, convert)
-        self._count("converted", len(made.events))
-        for kind in made.failures:
-            self._count("failed to convert", 1)
-            say_once(
-                f"convert {kind}",
-                "A span could not be converted (%s): please report this with its attribute names.",
-                kind,
-            )
-        if not (self._hooks or self._super_properties):
-            return made.events
-        return [event for event in map(self._finish, made.events) if event is not None]
+    def convert(
+        self, views: Iterable[SpanView], convert: Callable[[SpanView], Iterable[Event]]
+    ) -> Iterator[Event]:
+        """The events of the views, one after the other, ready to be sent.
 
-    def send(self, events: list[Event], seconds: float | None = None) -> bool:
+        A view that cannot be converted is counted and said, and takes nothing else with it.
+        """
+        finish = self._finish if self._hooks or self._super_properties else None
+        for view in views:
+            try:
+                events = convert(view)
+            except Exception as error:  # noqa: BLE001  # a fault of ours must not cost the neighbours
+                self._failed(error)
+                continue
+            for event in events:
+                self._converted += 1
+                finished = event if finish is None else finish(event)
+                if finished is not None:
+                    yield finished
+
+    def send(self, events: Iterable[Event], seconds: float | None = None) -> bool:
         """Whether PostHog took all the events, within so many seconds (None: as long as retries go on)."""
         deadline = None if seconds is None else time.monotonic() + seconds
-        return not events or self.delivery.send(events, deadline)
+        return self.delivery.send(events, deadline)
 
     def stats(self) -> dict[str, Any]:
         """What became of everything so far; see `Delivery.stats` for the delivery's part."""
         with self._lock:
-            return {**self._counts, **self.delivery.stats()}
+            return {"converted": self._converted, **self._counts, **self.delivery.stats()}
 
     def reset_after_fork(self) -> None:
         """In a forked child: what the parent was doing stays the parent's."""
         self._lock = threading.Lock()
         self._counts = Counter()
+        self._converted = 0
         self.delivery.reset_after_fork()
 
-    def _count(self, what: str, number: int) -> None:
-        if number:
-            with self._lock:
-                self._counts[what] += number
+    def _count(self, what: str) -> None:
+        with self._lock:
+            self._counts[what] += 1
+
+    def _failed(self, error: Exception) -> None:
+        kind = type(error).__name__
+        self._count("failed to convert")
+        say_once(f"convert {kind}", "A span could not be converted (%s): please report this.", kind)
 
     def _finish(self, event: Event) -> Event | None:
         """The client's own properties, then what the application's hooks make of the event.
@@ -148,10 +159,10 @@ class Forwarder:
                     name,
                 )
                 answer = None
-                self._count("dropped: before_send failed", 1)
+                self._count("dropped: before_send failed")
             else:
                 if answer is None:
-                    self._count("dropped by before_send", 1)
+                    self._count("dropped by before_send")
             if not isinstance(answer, dict):
                 return None
             event = answer

@@ -1,15 +1,16 @@
 """What one call to a model was, in nobody's terms but its own: no span attribute, no PostHog property.
 
 `spans` makes these, `events` reads them. A value that was not reported is None or empty, never zero.
-Messages are in the neutral form of the GenAI conventions, `{"role": ..., "parts": [{"type": ...}]}`.
+Everything here is frozen and slotted: named tuples, which are made in a third of the time that frozen
+dataclasses take. Messages are in the neutral form of the GenAI conventions: a role and parts.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 __all__ = ["NO_CONTEXT", "NO_USAGE", "CallContext", "CallError", "Kind", "Message", "ModelCall", "Usage"]
 
@@ -22,25 +23,24 @@ modality, content}, `uri` {uri, modality}, `file` {file_id}, or any other shape 
 class Kind(Enum):
     """What a span of interest stands for."""
 
-    GENERATION = "generation"
-    EMBEDDING = "embedding"
-    AGENT = "agent"
-    WORKFLOW = "workflow"
-    TOOL = "tool"
-    RETRIEVAL = "retrieval"
-    SPAN = "span"
+    GENERATION = ("generation", True)
+    EMBEDDING = ("embedding", True)
+    AGENT = ("agent", False)
+    WORKFLOW = ("workflow", False)
+    TOOL = ("tool", False)
+    RETRIEVAL = ("retrieval", False)
+    SPAN = ("span", False)
 
-    @property
-    def is_model_call(self) -> bool:
+    def __init__(self, label: str, is_model_call: bool) -> None:
+        self.label = label
+        self.is_model_call = is_model_call
         """Whether a model was asked: it is costed and counted, all others are structure."""
-        return self in _MODEL_CALLS
 
 
-_MODEL_CALLS = frozenset({Kind.GENERATION, Kind.EMBEDDING})
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Usage:
+class Usage(NamedTuple):
     """Tokens. Input holds its cached and modality parts (unless `cache_exclusive`), output its reasoning."""
 
     input: int | None = None
@@ -62,8 +62,7 @@ class Usage:
     """Web searches that the provider made, and bills."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CallError:
+class CallError(NamedTuple):
     """Why a call failed: class or code, the text (which may quote a prompt), the HTTP status."""
 
     type: str | None = None
@@ -71,8 +70,7 @@ class CallError:
     http_status: int | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CallContext:
+class CallContext(NamedTuple):
     """Whose call it was and for what: from the span's own context attributes."""
 
     distinct_id: str | None = None
@@ -86,18 +84,17 @@ class CallContext:
     trace_name: str | None = None
     parent_id: str | None = None
     """The nearest span above that PostHog will get; None where nobody worked it out."""
-    groups: Mapping[str, str] = field(default_factory=dict)
-    properties: Mapping[str, Any] = field(default_factory=dict)
-    flags: Mapping[str, Any] = field(default_factory=dict)
     privacy_mode: bool = False
+    groups: Mapping[str, str] = _NOTHING
+    properties: Mapping[str, Any] = _NOTHING
+    flags: Mapping[str, Any] = _NOTHING
 
 
 NO_USAGE = Usage()
 NO_CONTEXT = CallContext()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ModelCall:
+class ModelCall(NamedTuple):
     """One call to a model, or one agent, tool, workflow or retrieval around such calls."""
 
     kind: Kind
@@ -107,10 +104,10 @@ class ModelCall:
     trace_id: str
     """32 hexadecimal digits, lower case; span and parent ids have 16."""
     span_id: str
-    parent_id: str | None = None
+    parent_id: str | None
     start_ns: int
     """Nanoseconds since 1970, UTC."""
-    end_ns: int | None = None
+    end_ns: int | None
 
     provider: str | None = None
     request_model: str | None = None
@@ -120,9 +117,6 @@ class ModelCall:
     stream: bool | None = None
     time_to_first_token: float | None = None
     """Seconds."""
-    parameters: Mapping[str, Any] = field(default_factory=dict)
-    """What the caller asked for besides messages: `temperature`, `max_tokens`, `top_p` ..."""
-    usage: Usage = NO_USAGE
     finish_reasons: Sequence[str] = ()
     """One a choice, in the convention's words: stop, length, tool_call, content_filter, error."""
     input: Sequence[Message] = ()
@@ -134,16 +128,19 @@ class ModelCall:
     tools_called: Sequence[str] = ()
     input_state: Any = None
     output_state: Any = None
-    facts: Mapping[str, Any] = field(default_factory=dict)
+    cost_usd: float | None = None
+    """What the provider or a gateway said that the call cost, in US dollars."""
+
+    parameters: Mapping[str, Any] = _NOTHING
+    """What the caller asked for besides messages: `temperature`, `max_tokens`, `top_p` ..."""
+    facts: Mapping[str, Any] = _NOTHING
     """What the conventions have no word for: image counts, web search, thinking level, lengths ..."""
+    usage: Usage = NO_USAGE
     error: CallError | None = None
     context: CallContext = NO_CONTEXT
     scope: str | None = None
-    scope_version: str | None = None
-    resource: Mapping[str, str] = field(default_factory=dict)
+    resource: Mapping[str, str] = _NOTHING
     """Which service it was: `service.name` and the like."""
-    cost_usd: float | None = None
-    """What the provider or a gateway said that the call cost, in US dollars."""
 
     @property
     def model(self) -> str | None:

@@ -1,14 +1,13 @@
 """Spans in, events out: the composition of `spans`, `calls` and `events`. Pure.
 
 `Pipeline` is told once what to make; `finished` and `started` then turn a view of a span into events.
-They may raise only for a fault of ours: whoever calls them for many spans keeps the others
-(`convert_all` does).
+They raise only for a fault of ours; whoever calls them for many spans keeps the others
+(`assembly.Forwarder.convert` does).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from otel_posthog import events, spans
@@ -16,17 +15,9 @@ from otel_posthog.calls import ModelCall
 from otel_posthog.events.cost import Cost, PriceBook
 from otel_posthog.spans.view import SpanView
 
-__all__ = ["Conversion", "Pipeline"]
+__all__ = ["Pipeline"]
 
 Event = dict[str, Any]
-
-
-@dataclass(slots=True)
-class Conversion:
-    """What became of some spans: their events, and for each that could not be converted the error's class."""
-
-    events: list[Event] = field(default_factory=list)
-    failures: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,26 +51,13 @@ class Pipeline:
             made.append(events.generation(call, cost))
         return made
 
-    def started(self, view: SpanView) -> Event | None:
-        """`llm_completion_requested` of a span that has begun; None where it does not yet say which model."""
+    def started(self, view: SpanView) -> list[Event]:
+        """`llm_completion_requested` of a span that has begun; nothing where it names no model yet."""
         if "llm_completion" not in self.families:
-            return None
+            return []
         call = spans.read(view)
-        if not call.kind.is_model_call or call.request_model is None:
-            return None
-        return events.requested(call)
-
-    def convert_all(
-        self, views: Iterable[SpanView], convert: Callable[[SpanView], list[Event]]
-    ) -> Conversion:
-        """`convert` of each view; one that fails takes nothing else with it."""
-        made = Conversion()
-        for view in views:
-            try:
-                made.events.extend(convert(view))
-            except Exception as error:  # noqa: BLE001, PERF203  # a fault of ours must not cost the neighbours
-                made.failures.append(type(error).__name__)
-        return made
+        known = call.kind.is_model_call and call.request_model is not None
+        return [events.requested(call)] if known else []
 
     def _ai(self, call: ModelCall, cost: Cost | None, content: bool) -> Event:
         return events.ai_event(call, cost, content=content, full_media=self.full_media)

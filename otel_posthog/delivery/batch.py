@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import orjson
+
 from otel_posthog.delivery.encode import encode
 from otel_posthog.delivery.fit import fit
 from otel_posthog.delivery.options import MIN_EVENT_BYTES
@@ -15,16 +17,27 @@ if TYPE_CHECKING:
 
 
 class Item:
-    """One event, encoded once, within the limit of its lane."""
+    """One event as bytes, encoded once, within the limit of its lane."""
 
-    __slots__ = ("cut", "data", "event", "name")
+    __slots__ = ("data", "name", "whole")
 
     def __init__(self, event: dict[str, Any], lane: Lane, max_bytes: int | None) -> None:
-        self.event = event
         self.name: str = event["event"]
         self.data = encode(event)
-        self.cut = False
+        self.whole: bytes | None = None
+        """All of the event, where it was cut."""
         self.fit_lane(lane, max_bytes)
+
+    @property
+    def cut(self) -> bool:
+        """Whether content was left out to fit."""
+        return self.whole is not None
+
+    @property
+    def event(self) -> dict[str, Any]:
+        """The whole event. Made of its bytes: hardly any event is asked for again, and bytes are small."""
+        found: dict[str, Any] = orjson.loads(self.whole or self.data)
+        return found
 
     def fit_lane(self, lane: Lane, max_bytes: int | None) -> None:
         """Cut the content as far as `lane` and `max_bytes` ask."""
@@ -43,9 +56,8 @@ class Item:
 
     def _cut_to(self, limit: int, lane: Lane | None) -> None:
         # From the whole event: notes of an earlier cut would be cut, and count wrong.
-        whole = encode(self.event) if self.cut else self.data
-        self.data = fit(whole, limit) if lane is None else fit(whole, limit, lane.size)
-        self.cut = True
+        self.whole = self.whole or self.data
+        self.data = fit(self.whole, limit) if lane is None else fit(self.whole, limit, lane.size)
 
 
 def batches(items: Iterable[Item], max_bytes: int, max_events: int) -> Iterator[list[Item]]:

@@ -17,7 +17,7 @@ from otel_posthog.delivery.sender import Report, Sender
 from otel_posthog.delivery.transport import RequestsTransport, Transport
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable
 
     from otel_posthog.delivery.options import DeliveryOptions
 
@@ -65,7 +65,7 @@ class Delivery:
             now=now,
         )
 
-    def send(self, events: Sequence[dict[str, Any]], deadline: float | None = None) -> bool:
+    def send(self, events: Iterable[dict[str, Any]], deadline: float | None = None) -> bool:
         """Send `events`, return True only if PostHog accepted every one of them.
 
         False means that some were refused for good, or not accepted before `deadline` (in the clock's time;
@@ -74,7 +74,7 @@ class Delivery:
         """
         return self.deliver(events, deadline).complete
 
-    def deliver(self, events: Sequence[dict[str, Any]], deadline: float | None = None) -> Report:
+    def deliver(self, events: Iterable[dict[str, Any]], deadline: float | None = None) -> Report:
         """Send `events` as `send` does, and return what became of each."""
         if deadline is None:
             deadline = self._clock() + self._options.max_retry_seconds
@@ -113,7 +113,7 @@ class Delivery:
         self._transport.reset_after_fork()
         self._counters.reset_after_fork()
 
-    def _by_lane(self, events: Sequence[dict[str, Any]]) -> list[tuple[Lane, list[Item]]]:
+    def _by_lane(self, events: Iterable[dict[str, Any]]) -> list[tuple[Lane, list[Item]]]:
         lanes: dict[str, tuple[Lane, list[Item]]] = {}
         max_bytes = self._options.max_event_bytes
         for event in events:

@@ -9,9 +9,8 @@ from __future__ import annotations
 from typing import Any
 
 from otel_posthog.calls import ModelCall
-from otel_posthog.events.ai import common_properties
 from otel_posthog.events.cost import Cost
-from otel_posthog.events.identity import custom_properties, make_event, person_properties, timestamp, trace_id
+from otel_posthog.events.identity import common_properties, make_event, person_properties, timestamp, trace_id
 from otel_posthog.events.messages import text_length
 
 __all__ = ["failed", "generation", "requested", "success"]
@@ -107,10 +106,9 @@ def _event(
 ) -> dict[str, Any]:
     distinct_id, person = person_properties(call)
     made = {
-        **custom_properties(call),
+        **common_properties(call),
         "model": call.request_model or call.response_model,
         "provider": call.provider,
-        **common_properties(call),
         "$ai_trace_id": trace_id(call),
         "$ai_span_id": call.span_id,
         **specific,

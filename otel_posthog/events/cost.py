@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from datetime import datetime, timezone
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from otel_posthog.calls import ModelCall, Usage
 
@@ -29,8 +29,7 @@ _LATEST = 4_000_000
 """Half hours from 1970 to 2198; clocks may say anything."""
 
 
-@dataclass(frozen=True, slots=True)
-class Cost:
+class Cost(NamedTuple):
     """US dollars. `total` also holds what is billed by request and by web search."""
 
     input: float
@@ -94,41 +93,50 @@ def cost_of(usage: Usage, tiers: Tiers) -> Cost | None:
     total_input = usage.input or 0
     if usage.cache_exclusive or total_input < cache_read + cache_write:
         total_input += cache_read + cache_write  # fewer tokens than their own part: it was not counted in
-    rates = next((rates for above, rates in tiers if total_input > above), tiers[-1][1])
+    rates = tiers[-1][1]
+    if len(tiers) > 1:
+        rates = next((each for above, each in tiers if total_input > above), rates)
     if (usage.input is None or rates.input is None) and (usage.output is None or rates.output is None):
         if rates.request is None:
             return None
     elif (usage.input and rates.input is None) or (usage.output and rates.output is None):
         return None  # half a price is a wrong price
 
-    left, paid_in = total_input, 0.0
-    audio_cached = min(usage.cache_read_audio or 0, cache_read) if rates.cache_read_audio is not None else 0
-    for tokens, rate in (
-        (audio_cached, rates.cache_read_audio),
-        (cache_read - audio_cached, rates.cache_read),
-        (cache_write, rates.cache_write),
-        ((usage.input_audio or 0) - audio_cached, rates.input_audio),
-        (usage.input_image or 0, rates.input_image),
-    ):
-        if rate is not None and tokens > 0:
-            tokens = min(tokens, left)  # noqa: PLW2901  # parts that exceed the whole are cut to it
-            paid_in += tokens * rate
-            left -= tokens
-    paid_in += left * (rates.input or 0.0)
-
-    left, paid_out = usage.output or 0, 0.0
-    for tokens, rate in (
-        (usage.output_image or 0, rates.output_image),
-        (usage.output_audio or 0, rates.output_audio),
-        (usage.reasoning or 0, rates.reasoning),
-    ):
-        if rate is not None and tokens > 0:
-            tokens = min(tokens, left)  # noqa: PLW2901  # as above
-            paid_out += tokens * rate
-            left -= tokens
-    paid_out += left * (rates.output or 0.0)
+    paid_in = total_input * (rates.input or 0.0)
+    if cache_read or cache_write or usage.input_audio or usage.input_image:
+        audio_cached = (
+            min(usage.cache_read_audio or 0, cache_read) if rates.cache_read_audio is not None else 0
+        )
+        paid_in = _pay(
+            total_input,
+            rates.input,
+            (audio_cached, rates.cache_read_audio),
+            (cache_read - audio_cached, rates.cache_read),
+            (cache_write, rates.cache_write),
+            ((usage.input_audio or 0) - audio_cached, rates.input_audio),
+            (usage.input_image or 0, rates.input_image),
+        )
+    paid_out = (usage.output or 0) * (rates.output or 0.0)
+    if usage.output_image or usage.output_audio or usage.reasoning:
+        paid_out = _pay(
+            usage.output or 0,
+            rates.output,
+            (usage.output_image or 0, rates.output_image),
+            (usage.output_audio or 0, rates.output_audio),
+            (usage.reasoning or 0, rates.reasoning),
+        )
     extra = (rates.request or 0.0) + (usage.searches or 0) * (rates.search or 0.0)
     return Cost(round(paid_in, 12), round(paid_out, 12), round(paid_in + paid_out + extra, 12))
+
+
+def _pay(whole: int, rate: float | None, *parts: tuple[int, float | None]) -> float:
+    """What `whole` tokens cost of which some have a rate of their own; more than the whole are not paid."""
+    left, paid = whole, 0.0
+    for tokens, own_rate in parts:
+        if own_rate is not None and tokens > 0:
+            paid += min(tokens, left) * own_rate
+            left -= min(tokens, left)
+    return paid + left * (rate or 0.0)
 
 
 class PriceBook:

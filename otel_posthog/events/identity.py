@@ -9,8 +9,20 @@ from functools import lru_cache
 from typing import Any
 
 from otel_posthog.calls import ModelCall
+from otel_posthog.version import __version__
 
-__all__ = ["event_uuid", "make_event", "person_properties", "timestamp"]
+__all__ = [
+    "LIB",
+    "common_properties",
+    "event_uuid",
+    "make_event",
+    "person_properties",
+    "timestamp",
+    "trace_id",
+]
+
+LIB = "otel-posthog"
+_ORIGIN = {"$lib": LIB, "$lib_version": __version__, "$is_server": True, "$geoip_disable": True}
 
 _NAMESPACE = bytes.fromhex("5b2f0c0e6f0a5f0e9d0c2f6b7f3c1a90")
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
@@ -47,7 +59,7 @@ _ILLEGAL_IDS = frozenset(
 
 def event_uuid(trace_id: str, span_id: str, event: str) -> str:
     """The uuid (version 5) of an event: one span and event name give the same uuid anywhere, any time."""
-    name = _NAMESPACE + f"{trace_id}:{span_id}:{event}".encode(errors="replace")
+    name = _NAMESPACE + f"{trace_id}:{span_id}:{event}".encode()
     # RFC 9562 wants SHA-1 for version 5; nothing is protected by it.
     digest = hashlib.sha1(name, usedforsecurity=False).hexdigest()
     return (
@@ -93,12 +105,21 @@ def trace_id(call: ModelCall) -> str:
     return call.context.trace_name or call.trace_id
 
 
-def custom_properties(call: ModelCall) -> dict[str, Any]:
-    """What the application said about the call: its own properties, and the variants of its flags."""
-    found = dict(call.context.properties)
-    for key, variant in call.context.flags.items():
-        found[f"$feature/{key}"] = variant
-    return found
+def common_properties(call: ModelCall) -> dict[str, Any]:
+    """What stands on every event of a call, of either family: context, custom properties, flags, origin."""
+    context = call.context
+    made = {**context.properties, **call.resource, **_ORIGIN}
+    if context.feature is not None:
+        made["feature"] = context.feature
+    if context.chat_id is not None:
+        made["chat_id"] = context.chat_id
+    if context.distinct_id is not None:
+        made["user_id"] = context.distinct_id
+    if context.ai_friend_id is not None:
+        made["ai_friend_id"] = context.ai_friend_id
+    for key, variant in context.flags.items():
+        made[f"$feature/{key}"] = variant
+    return made
 
 
 def make_event(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-__all__ = ["clean", "placeholder"]
+__all__ = ["clean", "may_hold_base64", "placeholder"]
 
 MIN_BASE64 = 512
 """Characters from which an unbroken run of base64 is taken for data and not for an id or a token."""
@@ -53,7 +53,14 @@ def placeholder(mime: str | None, data: str | bytes, modality: str | None = None
     return f"[{kind}: {mime}, {size} bytes]" if mime else f"[{kind}: {size} bytes]"
 
 
+def may_hold_base64(text: str) -> bool:
+    """Whether a look at the whole text is worth it: no data URI, and a space early on, say no."""
+    return ";base64," in text or (len(text) >= MIN_BASE64 and " " not in text[:MIN_BASE64])
+
+
 def _clean_text(text: str) -> str:
+    if not may_hold_base64(text):
+        return text
     if ";base64," in text:
         text = _DATA_URI.sub(lambda match: placeholder(match[1] or "text/plain", match[3]), text)
     if len(text) >= MIN_BASE64 and _BASE64.match(text):

@@ -13,7 +13,7 @@ from typing import Any
 import orjson
 
 from otel_posthog.calls import Message
-from otel_posthog.events.media import clean, placeholder
+from otel_posthog.events.media import clean, may_hold_base64, placeholder
 
 __all__ = ["rendered", "text_length"]
 
@@ -32,7 +32,9 @@ def rendered(messages: Sequence[Message], full_media: bool) -> list[dict[str, An
             and "content" in part
         ):
             content = part["content"]  # nearly every message
-            made.append({"role": message["role"], "content": content if full_media else clean(content)})
+            if not full_media and (type(content) is not str or may_hold_base64(content)):
+                content = clean(content)
+            made.append({"role": message["role"], "content": content})
         else:
             made.extend(_rendered(message, full_media))
     return made

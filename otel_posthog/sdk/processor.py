@@ -6,6 +6,7 @@ names and an entry in a queue. Converting, encoding and sending happen on a thre
 
 from __future__ import annotations
 
+import functools
 import os
 import threading
 import weakref
@@ -20,10 +21,10 @@ from otel_posthog.attributes import PARENT_ID
 from otel_posthog.delivery import ByteBoundedQueue
 from otel_posthog.sdk.context import current_attributes, inherited_attributes
 from otel_posthog.sdk.exporter import PostHogSpanExporter, is_sampled
-from otel_posthog.spans.view import MARKERS, PackedSpan, SpanView, attributes_of, of_sdk_span, pack, unpack
+from otel_posthog.spans.view import MARKERS, PackedSpan, attributes_of, of_sdk_span, pack, unpack
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from opentelemetry.context import Context
 
@@ -40,8 +41,6 @@ ENOUGH_BYTES = 1024 * 1024
 
 MAX_OPEN_SPANS = 100_000
 """Spans under way that are remembered; of older ones the parent or the announcement may be told anew."""
-
-_REQUESTED = "llm_completion_requested"
 
 
 class _Started(NamedTuple):
@@ -246,34 +245,36 @@ class PostHogSpanProcessor(SpanProcessor):
 
     def _send(self, taken: list[_Started | _Ended]) -> bool:
         ended = {item.span_id for item in taken if isinstance(item, _Ended)}
-        events: list[dict[str, Any]] = []
-        for item in taken:
-            if isinstance(item, _Ended):
-                events += self._forwarder.convert([unpack(item.packed)], self._finished)
-            elif item.span_id not in ended:  # one that ended meanwhile sends both at once
-                span = item.span()
-                view = of_sdk_span(span) if span is not None else None
-                if view is not None:
-                    events += self._forwarder.convert([view], self._started)
-        announced = [event["properties"]["$ai_span_id"] for event in events if event["event"] == _REQUESTED]
-        delivered = self._forwarder.send(events)
+        announced: list[str] = []
+        delivered = self._forwarder.send(
+            event
+            for item in taken
+            # One that ended meanwhile sends both at once.
+            if isinstance(item, _Ended) or item.span_id not in ended
+            for event in self._events(item, announced)
+        )
         if not delivered:  # then the finished span says it once more; the uuid is the same
             for span_id in announced:
                 self._requested.pop(span_id, None)
         return delivered
 
-    def _started(self, view: SpanView) -> list[dict[str, Any]]:
-        event = self._forwarder.pipeline.started(view)
-        if event is None:
-            return []
-        self._requested[view.span_id] = None
-        _forget_oldest(self._requested)
-        return [event]
-
-    def _finished(self, view: SpanView) -> list[dict[str, Any]]:
-        requested = view.span_id not in self._requested
-        self._requested.pop(view.span_id, None)
-        return self._forwarder.pipeline.finished(view, requested=requested)
+    def _events(self, item: _Started | _Ended, announced: list[str]) -> Iterator[dict[str, Any]]:
+        pipeline = self._forwarder.pipeline
+        if isinstance(item, _Ended):
+            view = unpack(item.packed)
+            requested = view.span_id not in self._requested
+            self._requested.pop(view.span_id, None)
+            finished = functools.partial(pipeline.finished, requested=requested)
+            yield from self._forwarder.convert([view], finished)
+            return
+        span = item.span()
+        running = of_sdk_span(span) if span is not None else None
+        if running is not None:
+            for event in self._forwarder.convert([running], pipeline.started):
+                announced.append(running.span_id)
+                self._requested[running.span_id] = None
+                _forget_oldest(self._requested)
+                yield event
 
 
 def _forget_oldest(open_spans: dict[Any, Any]) -> None:

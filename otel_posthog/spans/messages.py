@@ -22,9 +22,14 @@ def messages(value: Any, role: str) -> list[Message] | None:
         return None
     if not isinstance(parsed, list):
         return [_message(parsed, role)]
-    if all(isinstance(item, dict) and "type" in item and "role" not in item for item in parsed):
-        return [{"role": role, "parts": parsed}]  # parts without a message around them
-    return [_message(item, role) for item in parsed]
+    made = []
+    bare = 0
+    for item in parsed:
+        if type(item) is dict and "role" not in item and "type" in item:
+            bare += 1
+        made.append(_message(item, role))
+    # Parts without a message around them are one message.
+    return [{"role": role, "parts": parsed}] if bare == len(parsed) else made
 
 
 def system_messages(value: Any) -> list[Message] | None:
@@ -45,8 +50,8 @@ def tools(value: Any) -> list[Any] | None:
 def _message(item: Any, role: str) -> Message:
     if not isinstance(item, dict):
         return {"role": role, "parts": [_text_part(item)]}
-    if "parts" in item and isinstance(item["parts"], list):
-        return item if isinstance(item.get("role"), str) else {**item, "role": role}
+    if type(item.get("parts")) is list:
+        return item if type(item.get("role")) is str else {**item, "role": role}
     if "role" not in item and "content" not in item:
         return {"role": role, "parts": [item]}
     made: Message = {"role": text(item.get("role")) or role, "parts": list(_parts_of_chat(item))}

@@ -135,6 +135,8 @@ def texts(value: Any) -> list[str] | None:
 
 def finish_reason(value: Any) -> str | None:
     """One finish reason in the convention's words; an unknown one in lower case."""
+    if type(value) is str and value in _FINISH:
+        return _FINISH[value]
     raw = text(value)
     if raw is None:
         return None
@@ -146,5 +148,7 @@ def finish_reason(value: Any) -> str | None:
 
 def finish_reasons(value: Any) -> list[str] | None:
     """One finish reason a choice."""
+    if type(value) is list and len(value) == 1 and type(value[0]) is str and value[0] in _FINISH:
+        return [_FINISH[value[0]]]
     found = [reason for reason in map(finish_reason, texts(value) or ()) if reason is not None]
     return found or None

@@ -102,7 +102,7 @@ def of_sdk_span(span: ReadableSpan) -> SpanView | None:
     attributes = attributes_of(span)
     if MARKERS.isdisjoint(attributes):
         return None
-    return SpanView(*_row(span, _plain_attributes(attributes)), _resource(span.resource))
+    return SpanView._make((*_row(span, _plain_attributes(attributes)), _resource(span.resource)))
 
 
 class PackedSpan(NamedTuple):
@@ -141,7 +141,7 @@ def unpack(packed: PackedSpan) -> SpanView:
     if isinstance(row, bytes):
         row = orjson.loads(row)
         row[_EVENTS] = [SpanEvent(*event) for event in row[_EVENTS]]
-    return SpanView(*row, _resource(packed.resource))
+    return SpanView._make((*row, _resource(packed.resource)))
 
 
 _EVENTS = SpanView._fields.index("events")
@@ -206,6 +206,8 @@ def _plain(value: Any) -> Any:
     kind = type(value)
     if kind in _PLAIN:
         return value
+    if kind is tuple or kind is list:  # before the abstract types, which are slow to ask
+        return [_plain(inner) for inner in value]
     if isinstance(value, str):
         return str.__str__(value)
     if isinstance(value, bool | int):

@@ -160,13 +160,13 @@ def test_its_own_requests_are_not_traced(
     server: CaptureServer, transport: RequestsTransport, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[object] = []
-    original = transport._session.post
+    original = transport._session.send
 
     def watching(*args: Any, **kwargs: Any) -> Any:
         seen.append(context.get_value(context._SUPPRESS_INSTRUMENTATION_KEY))
         return original(*args, **kwargs)
 
-    monkeypatch.setattr(transport._session, "post", watching)
+    monkeypatch.setattr(transport._session, "send", watching)
     transport.post(server.url + "/batch/", b'{"batch":[]}', {}, 10)
     assert seen == [True]
     assert context.get_value(context._SUPPRESS_INSTRUMENTATION_KEY) is None

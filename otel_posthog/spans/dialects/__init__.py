@@ -12,7 +12,7 @@ from functools import lru_cache
 from typing import Any
 
 from otel_posthog.attributes import CONTEXT
-from otel_posthog.calls import NO_USAGE, CallContext, CallError, Kind, Message, ModelCall, Usage
+from otel_posthog.calls import NO_CONTEXT, NO_USAGE, CallContext, CallError, Kind, Message, ModelCall, Usage
 from otel_posthog.spans.dialects import genai, openllmetry
 from otel_posthog.spans.dialects.rules import Parts, apply
 from otel_posthog.spans.providers import provider_name
@@ -70,75 +70,88 @@ def _is_openllmetry(scope: str) -> bool:
     return _OPENLLMETRY_SCOPES.match(scope) is not None
 
 
+def _defaults(made: Any, first: str, last: str) -> dict[str, Any]:
+    names = made._fields[made._fields.index(first) : made._fields.index(last) + 1]
+    return {name: made._field_defaults[name] for name in names}
+
+
+# A named tuple is made of values in order in a third of the time that names take, so what was read is laid
+# over the defaults, which are in order.
+_CALL = _defaults(ModelCall, "provider", "cost_usd")
+_USAGE = _defaults(Usage, "input", "searches")
+_CONTEXT = _defaults(CallContext, "distinct_id", "flags")
+
+
 def _call(view: SpanView, kind: Kind, parts: Parts) -> ModelCall:
-    read = parts["call"].pop
-    output: list[Message] = read("output", [])
-    names = (
-        read("tool_name", None),
-        read("agent_name", None),
-        read("workflow_name", None),
-        read("entity_name", None),
-    )
-    facts = parts["facts"]
-    for key in ("prompt_name", "prompt_version"):
-        if value := read(key, None):
-            facts[key] = value
+    call, facts, usage = parts["call"], parts["facts"], parts["usage"]
+    take = call.pop
+    system, address, port = take("system", None), take("address", None), take("port", None)
+    if system is not None:
+        call["input"] = [*system, *call.get("input", ())]
+    if address is not None and "base_url" not in call:
+        call["base_url"] = _base_url(address, port)
+    output = call.get("output")
+    if output is not None:
+        call["tools_called"] = _called(output)
+        if "finish_reasons" not in call:
+            call["finish_reasons"] = _reasons_of(output)
+    if "provider" in call:
+        call["provider"] = provider_name(call["provider"])
+    if "cache_read" in usage or "cache_write" in usage:
+        # The conventions count cache tokens into the input; fewer than their own part were not.
+        cached = usage.get("cache_read", 0) + usage.get("cache_write", 0)
+        usage["cache_exclusive"] = usage.get("input", 0) < cached
+    operation, name = take("operation", None) or kind.label, view.name
+    if not _NAMES.isdisjoint(call):
+        name = _take_names(call, facts, name if kind.is_model_call else None) or name
     return ModelCall(
-        kind=kind,
-        operation=read("operation", None) or kind.value,
-        name=_name(view.name, kind, names),
-        trace_id=view.trace_id,
-        span_id=view.span_id,
-        parent_id=view.parent_id,
-        start_ns=view.start_ns,
-        end_ns=view.end_ns,
-        provider=provider_name(read("provider", None)),
-        request_model=read("request_model", None),
-        response_model=read("response_model", None),
-        response_id=read("response_id", None),
-        base_url=_base_url(read("base_url", None), read("address", None), read("port", None)),
-        stream=read("stream", None),
-        time_to_first_token=read("time_to_first_token", None),
-        parameters=parts["parameters"],
-        usage=Usage(**parts["usage"]) if parts["usage"] else NO_USAGE,
-        finish_reasons=read("finish_reasons", None) or _reasons_of(output),
-        input=[*read("system", ()), *read("input", ())],
-        output=output,
-        embedded=read("embedded", None),
-        tools=read("tools", ()),
-        tools_called=list(_called(output)),
-        input_state=read("input_state", None),
-        output_state=read("output_state", None),
-        facts=facts,
-        error=_error(view, parts["error"]),
-        context=_context(parts, view.resource),
-        scope=view.scope,
-        scope_version=view.scope_version,
-        resource={
-            name: value
-            for name in _RESOURCE
-            if name in view.resource and (value := text(view.resource[name]))
-        },
-        cost_usd=read("cost_usd", None),
+        kind,
+        operation,
+        name,
+        view.trace_id,
+        view.span_id,
+        view.parent_id,
+        view.start_ns,
+        view.end_ns,
+        *{**_CALL, **call}.values(),
+        parts["parameters"],
+        facts,
+        Usage(*{**_USAGE, **usage}.values()) if usage else NO_USAGE,
+        _error(view, parts["error"]),
+        _context(parts, view.resource),
+        view.scope,
+        _described(view.resource),
     )
+
+
+_NAMES = frozenset(
+    {"prompt_name", "prompt_version", "tool_name", "agent_name", "workflow_name", "entity_name"}
+)
+
+
+def _take_names(call: dict[str, Any], facts: dict[str, Any], name: str | None) -> str | None:
+    """Take names out of `call`; what has no `name` goes by its own: the tool's before its agent's."""
+    for key in ("prompt_name", "prompt_version"):
+        if key in call:
+            facts[key] = call.pop(key)
+    for key in ("tool_name", "agent_name", "workflow_name", "entity_name"):
+        name = name or call.get(key)
+        call.pop(key, None)
+    return name
 
 
 def _described(resource: Mapping[str, Any]) -> dict[str, str]:
     return {name: value for name in _RESOURCE if name in resource and (value := text(resource[name]))}
 
 
-def _name(span_name: str, kind: Kind, names: Iterable[str | None]) -> str:
-    """A tool or an agent goes by its own name, a call by its span's."""
-    return span_name if kind.is_model_call else next((name for name in names if name), span_name)
+_SCHEMES = {443: "https://", 80: "http://"}
 
 
-def _base_url(url: str | None, address: str | None, port: int | None) -> str | None:
+def _base_url(address: str, port: int | None) -> str:
     """Where the request went, as far as was said: a scheme is not made up for an unusual port."""
-    if url or not address:
-        return url
     if "://" in address or port is None:
         return address
-    scheme = {443: "https://", 80: "http://"}.get(port)
+    scheme = _SCHEMES.get(port)
     return scheme + address if scheme else f"{address}:{port}"
 
 
@@ -148,15 +161,13 @@ def _reasons_of(output: Iterable[Message]) -> list[str]:
     return [reason for reason in found if reason]
 
 
-def _called(output: Iterable[Message]) -> Iterable[str]:
-    for message in output:
-        for part in message.get("parts", ()):
-            if (
-                isinstance(part, dict)
-                and part.get("type") == "tool_call"
-                and (name := text(part.get("name")))
-            ):
-                yield name
+def _called(output: Iterable[Message]) -> list[str]:
+    return [
+        name
+        for message in output
+        for part in message["parts"]
+        if isinstance(part, dict) and part.get("type") == "tool_call" and (name := text(part.get("name")))
+    ]
 
 
 def _error(view: SpanView, reported: Mapping[str, Any]) -> CallError | None:
@@ -187,6 +198,7 @@ def _context(parts: Parts, resource: Mapping[str, Any]) -> CallContext:
     if not _CONTEXT_NAMES.isdisjoint(resource):  # the last place to look: a worker of one feature or tenant
         for field, value in apply(genai.TABLE, resource)["context"].items():
             context.setdefault(field, value)
-    return CallContext(
-        **context, groups=parts["groups"], properties=parts["properties"], flags=parts["flags"]
-    )
+    for part in ("groups", "properties", "flags"):
+        if parts[part]:
+            context[part] = parts[part]
+    return CallContext(*{**_CONTEXT, **context}.values()) if context else NO_CONTEXT

@@ -11,6 +11,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from otel_posthog.spans.values import text
+
 __all__ = ["Parts", "Rule", "Table", "apply", "table"]
 
 Reader = Callable[[Any], Any]
@@ -47,7 +49,7 @@ class Table:
 
     rules: tuple[Rule, ...]
     by_name: Mapping[str, tuple[str, str, Reader, int]]
-    """Part, field, reader, and the rank of the name among those of its field; 0 for an only name."""
+    """Part, field, reader, and the rank of the name among those of its field; 0 is the best."""
     prefixes: tuple[tuple[str, str, Reader], ...]
     """`(prefix, part, read)`: the rest of such an attribute's name is the field."""
 
@@ -62,15 +64,16 @@ def table(
         names_of.setdefault((rule.part, rule.field), []).extend((name, rule.read) for name in rule.names)
     by_name: dict[str, tuple[str, str, Reader, int]] = {}
     for (part, field), names in names_of.items():
-        for rank, (name, read) in enumerate(names, start=1):
-            by_name.setdefault(name, (part, field, read, rank if len(names) > 1 else 0))
+        for rank, (name, read) in enumerate(names):
+            by_name.setdefault(name, (part, field, read, rank))
     return Table(everything, by_name, (*prefixes, *(base.prefixes if base else ())))
 
 
 def apply(rules: Table, attributes: Mapping[str, Any]) -> Parts:
     """All that the table reads out of the attributes."""
     parts: Parts = {part: {} for part in PARTS}
-    ranks: dict[str, int] = {}
+    older: dict[str, int] = {}
+    """Fields that an older name has filled so far, and that name's rank."""
     lookup = rules.by_name.get
     for name, value in attributes.items():
         rule = lookup(name)
@@ -78,13 +81,17 @@ def apply(rules: Table, attributes: Mapping[str, Any]) -> Parts:
             _by_prefix(rules, parts, name, value)
             continue
         part, field, read, rank = rule
-        if rank and ranks.get(part + field, rank) < rank:
+        target = parts[part]
+        if rank and field in target and older.get(part + field, 0) < rank:
             continue
-        found = read(value)
+        # Most attributes are text and are read as such; for them the call is spared.
+        found = (value or None) if read is text and type(value) is str else read(value)
         if found is not None:
-            parts[part][field] = found
+            target[field] = found
             if rank:
-                ranks[part + field] = rank
+                older[part + field] = rank
+            elif older:
+                older.pop(part + field, None)
     return parts
 
 
