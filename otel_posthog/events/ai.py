@@ -55,9 +55,8 @@ def ai_event(call: ModelCall, cost: Cost | None, *, content: bool, full_media: b
     }
     if call.kind.is_model_call:
         known |= _of_model_call(call)
-        for usage, tokens in zip(_USAGE, call.usage, strict=True):
-            if tokens is not None:
-                properties[usage] = tokens
+        tokens = zip(_USAGE, call.usage, strict=True)
+        properties.update({name: count for name, count in tokens if count is not None})
         if cost is not None:
             properties |= _costs(cost)
     else:
