@@ -104,81 +104,25 @@ def _call(view: SpanView, kind: Kind, parts: Parts) -> ModelCall:
     operation, name = take("operation", None) or kind.label, view.name
     if not _NAMES.isdisjoint(call):
         name = _take_names(call, facts, name if kind.is_model_call else None) or name
-    return ModelCall._make(())
-
-
-_NAMES = frozenset(name for names in CONTEXT.values() for name in names)
-
-
-def read(view: SpanView) -> ModelCall:
-    """The call that a span of interest shows. Never raises for what its attributes hold."""
-    attributes = view.attributes
-    if not _OPENLLMETRY_MARKERS.isdisjoint(attributes) or _is_openllmetry(view.scope or ""):
-        parts = apply(openllmetry.TABLE, attributes)
-        openllmetry.complete(parts, attributes)
-        kind = openllmetry.kind_of(parts)
-    else:
-        parts = apply(genai.TABLE, attributes)
-        kind = genai.kind_of(parts)
-    return _call(view, kind, parts)
-
-
-@lru_cache(maxsize=256)
-def _is_openllmetry(scope: str) -> bool:
-    return _OPENLLMETRY_SCOPES.match(scope) is not None
-
-
-def _defaults(made: Any, first: str, last: str) -> dict[str, Any]:
-    names = made._fields[made._fields.index(first) : made._fields.index(last) + 1]
-    return {name: made._field_defaults[name] for name in names}
-
-
-# A named tuple is made of values in order in a third of the time that names take, so what was read is laid
-# over the defaults, which are in order.
-_CALL = _defaults(ModelCall, "provider", "cost_usd")
-_USAGE = _defaults(Usage, "input", "searches")
-_CONTEXT = _defaults(CallContext, "distinct_id", "flags")
-
-
-def _call(view: SpanView, kind: Kind, parts: Parts) -> ModelCall:
-    call, facts, usage = parts["call"], parts["facts"], parts["usage"]
-    take = call.pop
-    system, address, port = take("system", None), take("address", None), take("port", None)
-    if system is not None:
-        call["input"] = [*system, *call.get("input", ())]
-    if address is not None and "base_url" not in call:
-        call["base_url"] = _base_url(address, port)
-    output = call.get("output")
-    if output is not None:
-        call["tools_called"] = _called(output)
-        if "finish_reasons" not in call:
-            call["finish_reasons"] = _reasons_of(output)
-    if "provider" in call:
-        call["provider"] = provider_name(call["provider"])
-    if "cache_read" in usage or "cache_write" in usage:
-        # The conventions count cache tokens into the input; fewer than their own part were not.
-        cached = usage.get("cache_read", 0) + usage.get("cache_write", 0)
-        usage["cache_exclusive"] = usage.get("input", 0) < cached
-    operation, name = take("operation", None) or kind.label, view.name
-    if not _NAMES.isdisjoint(call):
-        name = _take_names(call, facts, name if kind.is_model_call else None) or name
-    return ModelCall(
-        kind,
-        operation,
-        name,
-        view.trace_id,
-        view.span_id,
-        view.parent_id,
-        view.start_ns,
-        view.end_ns,
-        *{**_CALL, **call}.values(),
-        parts["parameters"],
-        facts,
-        Usage(*{**_USAGE, **usage}.values()) if usage else NO_USAGE,
-        _error(view, parts["error"]),
-        _context(parts, view.resource),
-        view.scope,
-        _described(view.resource),
+    return ModelCall._make(
+        (
+            kind,
+            operation,
+            name,
+            view.trace_id,
+            view.span_id,
+            view.parent_id,
+            view.start_ns,
+            view.end_ns,
+            *{**_CALL, **call}.values(),
+            parts["parameters"],
+            facts,
+            Usage(*{**_USAGE, **usage}.values()) if usage else NO_USAGE,
+            _error(view, parts["error"]),
+            _context(parts, view.resource),
+            view.scope,
+            _described(view.resource),
+        )
     )
 
 
