@@ -1,0 +1,112 @@
+"""Every block of the README runs, and its table is what the code says."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from otel_posthog.demo.standin import StandIn
+from otel_posthog.local import Inbox
+from tests.support.readme import README, blocks, with_options_table
+
+PYTHON, BASH = blocks("python"), blocks("bash")
+ROOT = README.parent
+
+
+@pytest.fixture
+def stand_in() -> Iterator[StandIn]:
+    with StandIn(latency=0) as found:
+        yield found
+
+
+def environment(inbox: Inbox, stand_in: StandIn) -> dict[str, str]:
+    return {
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "POSTHOG_API_KEY": "phc_test",
+        "POSTHOG_HOST": inbox.url,
+        "OPENAI_API_KEY": "sk-x",
+        "OPENAI_BASE_URL": stand_in.openai_base_url,
+        "GEMINI_API_KEY": "x",
+        "GOOGLE_GEMINI_BASE_URL": stand_in.gemini_base_url,
+    }
+
+
+def test_the_options_table_is_that_of_the_code() -> None:
+    text = README.read_text(encoding="utf-8")
+    if os.environ.get("UPDATE_GOLDEN"):
+        README.write_text(with_options_table(text), encoding="utf-8")
+    assert README.read_text(encoding="utf-8") == with_options_table(text)
+
+
+@pytest.mark.parametrize("number", range(len(PYTHON)))
+def test_a_python_block_runs(number: int, stand_in: StandIn) -> None:
+    with Inbox() as inbox:
+        done = subprocess.run(
+            [sys.executable, "-c", PYTHON[number]],
+            env=environment(inbox, stand_in),
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        assert done.stderr == ""
+        if "configure()" in PYTHON[number]:
+            [generation] = inbox.events("$ai_generation")
+            assert generation["properties"]["feature"] == "translation"
+
+
+def test_the_one_line_runs_with_the_block_below_it(tmp_path: Path, stand_in: StandIn) -> None:
+    [line] = [block for block in BASH if "opentelemetry-instrument" in block]
+    (tmp_path / "app.py").write_text(PYTHON[0])
+    with Inbox() as inbox:
+        done = subprocess.run(
+            ["bash", "-euc", line],
+            env=environment(inbox, stand_in),
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        assert {event["properties"]["feature"] for event in inbox.events()} == {"smart_reply"}
+        assert len(inbox.events()) == 3
+
+
+def test_the_inbox_starts() -> None:
+    [line] = [block for block in BASH if "local" in block]
+    command = line.split()
+    assert command == ["otel-posthog", "local"]
+    started = subprocess.Popen(
+        [str(Path(sys.executable).parent / command[0]), *command[1:], "--port", "0"],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert started.stdout is not None
+    assert "http://127.0.0.1:" in started.stdout.readline()
+    started.terminate()
+    started.communicate(timeout=30)
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="make is one of the README's two requirements")
+@pytest.mark.parametrize("command", ["make demo", "make test"])
+def test_the_two_commands_are_there_and_come_first(command: str) -> None:
+    # Running them is CI's first step: a test cannot run the tests.
+    assert f"{command}\n" in BASH[:2]
+    planned = subprocess.run(
+        [*command.split(), "--dry-run"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout
+    assert re.search(r"otel-posthog demo|-m pytest", planned)
+
+
+def test_every_local_link_leads_somewhere() -> None:
+    for target in re.findall(r"\]\((?!http)([^)]+)\)", README.read_text(encoding="utf-8")):
+        assert (ROOT / target).exists(), target
