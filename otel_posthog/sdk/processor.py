@@ -21,7 +21,7 @@ from otel_posthog.attributes import PARENT_ID
 from otel_posthog.delivery import ByteBoundedQueue
 from otel_posthog.sdk.context import current_attributes, inherited_attributes
 from otel_posthog.sdk.exporter import PostHogSpanExporter, is_sampled
-from otel_posthog.spans.view import MARKERS, PackedSpan, attributes_of, of_sdk_span, pack, unpack
+from otel_posthog.spans.view import MARKERS, PackedSpan, SpanView, attributes_of, of_sdk_span, pack, unpack
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -269,12 +269,18 @@ class PostHogSpanProcessor(SpanProcessor):
             return
         span = item.span()
         running = of_sdk_span(span) if span is not None else None
-        if running is not None:
-            for event in self._forwarder.convert([running], pipeline.started):
-                announced.append(running.span_id)
-                self._requested[running.span_id] = None
+        if running is None:
+            return
+
+        def announce(view: SpanView) -> list[dict[str, Any]]:
+            events = pipeline.started(view)
+            if events:  # also where `before_send` drops it: then it is to stay dropped
+                announced.append(view.span_id)
+                self._requested[view.span_id] = None
                 _forget_oldest(self._requested)
-                yield event
+            return events
+
+        yield from self._forwarder.convert([running], announce)
 
 
 def _forget_oldest(open_spans: dict[Any, Any]) -> None:

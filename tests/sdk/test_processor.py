@@ -142,7 +142,7 @@ def test_a_call_that_names_its_model_just_after_its_start_is_announced(inbox: In
     span.end()
 
 
-def test_an_announcement_that_posthog_refused_comes_with_the_end(inbox: Inbox, attach: Make) -> None:
+def test_an_announcement_that_before_send_dropped_stays_dropped(inbox: Inbox, attach: Make) -> None:
     answers = iter([None])
     tracer, processor = attach(before_send=lambda event: next(answers, event), events="llm_completion")
     span = tracer.start_span("chat", attributes=CHAT)
@@ -151,6 +151,17 @@ def test_an_announcement_that_posthog_refused_comes_with_the_end(inbox: Inbox, a
     span.end()
     processor.force_flush()
     assert names(inbox) == {"llm_completion_success": 1}
+
+
+def test_an_announcement_that_did_not_arrive_comes_with_the_end(inbox: Inbox, attach: Make) -> None:
+    tracer, processor = attach(max_retry_seconds=0.01, timeout=5.0)
+    inbox.close()
+    span = tracer.start_span("chat", attributes=CHAT)
+    assert processor.force_flush() is False
+    with Inbox(port=int(inbox.url.rpartition(":")[2])) as back:
+        span.end()
+        assert processor.force_flush()
+        assert names(back)["llm_completion_requested"] == 1
 
 
 def test_a_span_that_is_not_ours_or_not_sampled_sends_nothing(inbox: Inbox, attach: Make) -> None:
