@@ -8,6 +8,7 @@ median of the rounds, the ratio the median of each round's own to `posthog.ai.ot
 
 from __future__ import annotations
 
+import gc
 import logging
 import statistics
 import sys
@@ -46,6 +47,8 @@ def capturing(client: Posthog, batches: list[list[dict[str, Any]]]) -> Row:
 
 def measure(rows: dict[str, Row], batches: int) -> dict[str, list[float]]:
     """Microseconds of CPU a span, a figure a round; rows take turns batch by batch."""
+    gc.collect()
+    gc.freeze()  # the material is not what is measured, nor is the collector's walk over it
     measured: dict[str, list[float]] = {name: [] for name in rows}
     for turn in range(ROUNDS + 1):
         spent = dict.fromkeys(rows, 0.0)

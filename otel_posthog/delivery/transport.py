@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from opentelemetry import context
 
@@ -53,17 +53,23 @@ class Transport(Protocol):
         ...
 
 
-def _no_auth(request: requests.PreparedRequest) -> requests.PreparedRequest:
-    """Keep requests from looking into ~/.netrc, at every request, for a password PostHog does not want."""
-    return request
+class _Route(NamedTuple):
+    """The connections to a host, and what to ask there: a path, or a whole address by a proxy."""
+
+    pool: Any
+    target: str
 
 
 class RequestsTransport:
-    """Keep-alive connections by requests, with its reading of proxy variables and certificate bundles."""
+    """Keep-alive connections as requests makes them, with its reading of proxy variables and certificates.
+
+    `requests` finds the connection pool, once an address; the requests themselves go straight to urllib3,
+    which underlies it. What requests does beside that for every one costs as much as compressing its body.
+    """
 
     def __init__(self) -> None:
         self._session = _session()
-        self._settings: dict[str, Mapping[str, Any]] = {}
+        self._routes: dict[str, _Route] = {}
 
     def post(self, url: str, body: bytes, headers: Mapping[str, str], timeout: float) -> Response:
         """Send a POST; see `Transport`. Its own traffic is never traced by OpenTelemetry."""
@@ -73,37 +79,51 @@ class RequestsTransport:
         deadline = time.monotonic() + timeout
         token = context.attach(context.set_value(context._SUPPRESS_INSTRUMENTATION_KEY, True))
         try:
-            with self._session.send(
-                requests.Request("POST", url, headers=dict(headers), data=body, auth=_no_auth).prepare(),
-                # `total` covers connecting and the wait for the answer; requests hands it on, its stubs say
-                # no.
-                timeout=cast("Any", urllib3.Timeout(total=timeout)),
-                allow_redirects=False,
-                **self._surroundings(url),
-            ) as answer:
-                content = _read(answer, deadline)
-                names = {name.lower(): value for name, value in answer.headers.items()}
-                return Response(answer.status_code, names, content)
+            route = self._routes.get(url) or self._find(url)
+            answer = route.pool.urlopen(
+                "POST",
+                route.target,
+                body=body,
+                headers=headers,
+                timeout=urllib3.Timeout(total=timeout),  # connecting, and the wait for the answer
+                retries=False,
+                redirect=False,
+                assert_same_host=False,
+                preload_content=False,
+            )
+            content = _read(answer, deadline)
+            names = {name.lower(): value for name, value in answer.headers.items()}
+            return Response(answer.status, names, content)
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError) as error:
             raise TransportError(type(error).__name__) from None
         finally:
             context.detach(token)
 
-    def _surroundings(self, url: str) -> Mapping[str, Any]:
-        """Proxies and certificates that the environment asks for; read once: it takes half a millisecond."""
-        found = self._settings.get(url)
-        if found is None:
-            found = self._session.merge_environment_settings(url, {}, True, None, None)
-            self._settings[url] = found
-        return found
+    def _find(self, url: str) -> _Route:
+        import requests
+
+        session = self._session
+        around = session.merge_environment_settings(url, {}, None, None, None)
+        # `auth` keeps requests from looking into ~/.netrc for a password PostHog does not want.
+        request = requests.Request("POST", url, auth=lambda prepared: prepared).prepare()
+        adapter: Any = session.get_adapter(url)
+        pool = adapter.get_connection_with_tls_context(
+            request, around["verify"], proxies=around["proxies"], cert=around["cert"]
+        )
+        adapter.cert_verify(pool, url, around["verify"], around["cert"])
+        route = _Route(pool, adapter.request_url(request, around["proxies"]))
+        self._routes[url] = route
+        return route
 
     def close(self) -> None:
         """Close idle connections."""
+        self._routes = {}
         self._session.close()
 
     def reset_after_fork(self) -> None:
         """Start with new connections; the parent's are left alone, their locks may be held for ever."""
         self._session = _session()
+        self._routes = {}
 
 
 def _session() -> requests.Session:
@@ -112,11 +132,14 @@ def _session() -> requests.Session:
     return requests.Session()
 
 
-def _read(answer: requests.Response, deadline: float) -> bytes:
+def _read(answer: Any, deadline: float) -> bytes:
     """Return the body as far as it is worth reading; read to its end, the connection can be used again."""
     content = b""
-    for part in answer.iter_content(8192):
+    for part in answer.stream(8192, decode_content=True):
         content += part
         if len(content) >= MAX_RESPONSE_BYTES or time.monotonic() > deadline:
+            answer.close()
             break
+    else:
+        answer.release_conn()
     return content[:MAX_RESPONSE_BYTES]
