@@ -180,7 +180,13 @@ OPTIONS: tuple[Option, ...] = (
         "Who works out what a call cost: we (`client`, offline price table) or PostHog (`server`).",
     ),
     Option("prices", _file, None, "A JSON or TOML file of your own prices.", shown_default="built-in table"),
-    Option("timeout", _seconds, 10.0, "Seconds that one request to PostHog, and one `export()`, may take."),
+    Option(
+        "timeout",
+        _seconds,
+        10.0,
+        "Seconds that one request to PostHog, one `export()`, and the last sending at the end of the process "
+        "may take.",
+    ),
     Option("compression", _choice("gzip", "none"), "gzip", "How request bodies are compressed."),
     Option(
         "max_queue_bytes",

@@ -124,7 +124,7 @@ class PostHogSpanProcessor(SpanProcessor):
             return
         self._hand_over(_Ended(context.span_id, packed), packed.size)
 
-    def force_flush(self, timeout_millis: int = 30_000) -> bool:
+    def force_flush(self, timeout_millis: float = 30_000) -> bool:
         """Whether everything handed over so far is accepted by PostHog, within the time."""
         if not self._forwarder.enabled:
             return True
@@ -132,11 +132,13 @@ class PostHogSpanProcessor(SpanProcessor):
         self._queue.flush()
         return self._queue.wait_done(ticket, timeout_millis / 1000)
 
-    def shutdown(self, timeout_millis: int = 30_000) -> None:
-        """Send what waits, within the time, and stop."""
+    def shutdown(self, timeout_millis: float | None = None) -> None:
+        """Send what waits, within the time (by default the option `timeout`), and stop."""
         if self._closed:
             return
         self._closed = True
+        if timeout_millis is None:  # a process that ends calls this: it is not to hang for long
+            timeout_millis = self._forwarder.config.timeout * 1000
         flushed = self.force_flush(timeout_millis)
         if not flushed:
             waiting = len(self._queue)
