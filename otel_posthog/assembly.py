@@ -30,6 +30,9 @@ Event = dict[str, Any]
 Hook = Callable[[Event], "Event | None"]
 
 _said: set[str] = set()
+_ADDRESS = frozenset(
+    name for option in options.OPTIONS if option.name == "endpoint" for name in option.variables
+)
 
 
 def say_once(key: str, sentence: str, *values: object) -> None:
@@ -50,9 +53,16 @@ def forwarder(
     Raises:
         ValueError: an argument or the price file is wrong; the text says which and why.
     """
-    found = options.resolve(arguments, os.environ if environ is None else environ, say_once)
-    client = found.client
-    if found.api_key is None and not getattr(client, "disabled", False):
+    wrong: list[str] = []
+
+    def warn(variable: str, sentence: str) -> None:
+        wrong.append(variable)
+        say_once(variable, "%s", sentence)
+
+    found = options.resolve(arguments, os.environ if environ is None else environ, warn)
+    # Both are said already, by whoever wrote them or just now.
+    switched_off = getattr(found.client, "disabled", False) or not _ADDRESS.isdisjoint(wrong)
+    if found.api_key is None and not switched_off:
         say_once(
             "api_key",
             "No PostHog project key, so nothing is sent: set POSTHOG_API_KEY to your key, phc_...",

@@ -227,6 +227,9 @@ OPTIONS: tuple[Option, ...] = (
 )
 
 
+_ENDPOINT = next(option for option in OPTIONS if option.name == "endpoint")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
     """All options, resolved. The fields are the names in `OPTIONS`; what they mean stands there."""
@@ -298,6 +301,9 @@ def resolve(
         option.name: given[option.name] if option.name in given else _from_environ(option, environ, warn)
         for option in OPTIONS
     }
+    if "endpoint" not in given and values["endpoint"] == "":
+        # Prompts go where they were meant to go, or nowhere: not to another PostHog for a mistyped address.
+        values |= {"endpoint": _ENDPOINT.default, "api_key": None}
     if "capture_content" not in given and _says_no_content(environ):
         values["capture_content"] = False
     return Config(**values)
@@ -325,6 +331,9 @@ def _from_environ(option: Option, environ: Mapping[str, str], warn: Callable[[st
         try:
             return option.parse(text)
         except ValueError as error:
+            if option is _ENDPOINT:
+                warn(variable, f"{variable} is not usable: {error}; until it is, nothing is sent")
+                return ""
             warn(variable, f"{variable} is not usable: {error}; it is ignored")
     return option.default
 

@@ -133,3 +133,10 @@ def test_a_price_file_may_be_a_path(tmp_path: Path) -> None:
     file = tmp_path / "prices.json"
     file.write_text("{}")
     assert resolved({"prices": file})[0].prices == file
+
+
+def test_a_mistyped_address_sends_nothing_instead_of_sending_elsewhere() -> None:
+    found, [warned] = resolved(None, POSTHOG_HOST="127.0.0.1:8765", POSTHOG_API_KEY="phc_x")
+    assert found.api_key is None
+    assert "nothing is sent" in warned
+    assert resolved({"endpoint": "http://x"}, POSTHOG_HOST="x", POSTHOG_API_KEY="phc_x")[0].api_key == "phc_x"

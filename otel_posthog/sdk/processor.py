@@ -141,11 +141,10 @@ class PostHogSpanProcessor(SpanProcessor):
             timeout_millis = self._forwarder.config.timeout * 1000
         flushed = self.force_flush(timeout_millis)
         if not flushed:
-            waiting = len(self._queue)
             say_once(
                 "shutdown",
-                "Shut down before everything was sent: %d spans and those on their way are lost.",
-                waiting,
+                "Shut down before PostHog accepted everything; the rest is lost (%d spans still waited).",
+                len(self._queue),
             )
         self._queue.flush()
         self.exporter.forwarder.delivery.close(abort=True)
