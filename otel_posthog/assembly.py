@@ -175,7 +175,8 @@ class Forwarder:
                     self._count("dropped by before_send")
             if not isinstance(answer, dict):
                 return None
-            event = answer
+            # What the hook left out of the envelope is restored: an event without it would stop its batch.
+            event = {**event, "properties": {}, **answer}
         return event
 
 

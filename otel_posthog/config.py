@@ -19,6 +19,7 @@ __all__ = ["OPTIONS", "PREFIX", "Config", "Option", "Options", "resolve"]
 PREFIX = "OTEL_EXPORTER_POSTHOG_"
 EVENT_FAMILIES = frozenset({"ai", "llm_completion", "llm_generation"})
 
+_YEAR = 31_536_000.0
 _TRUE = frozenset({"1", "true", "yes", "on"})
 _FALSE = frozenset({"0", "false", "no", "off"})
 
@@ -62,9 +63,9 @@ def _seconds(value: object) -> float:
         number = float(value) if isinstance(value, str | int | float) and value is not True else math.nan
     except ValueError:
         number = math.nan
-    if 0 < number < math.inf:
+    if 0 < number <= _YEAR:
         return number
-    raise ValueError("a number of seconds above zero is expected")
+    raise ValueError("a number of seconds above zero, a year at most, is expected")
 
 
 def _bytes(value: object) -> int:

@@ -54,7 +54,7 @@ def ai_event(call: ModelCall, cost: Cost | None, *, content: bool, full_media: b
         "$ai_framework": _framework(call.scope),
     }
     if call.kind.is_model_call:
-        known |= _of_model_call(call)
+        known |= _of_model_call(call, content)
         tokens = zip(_USAGE, call.usage, strict=True)
         properties.update({name: count for name, count in tokens if count is not None})
         if cost is not None:
@@ -72,7 +72,7 @@ def ai_event(call: ModelCall, cost: Cost | None, *, content: bool, full_media: b
 def _error_properties(error: CallError, content: bool) -> dict[str, Any]:
     """Why it failed; the text of an error may quote the prompt and counts as content."""
     return {
-        "$ai_error": (error.message or error.type) if content else error.type,
+        "$ai_error": (clean(error.message) or error.type) if content else error.type,
         "$ai_error_type": error.type,
         "$ai_http_status": error.http_status,
     }
@@ -118,7 +118,11 @@ _USAGE = (
 """The property of each field of `Usage`, in their order."""
 
 
-def _of_model_call(call: ModelCall) -> dict[str, Any]:
+_WRITTEN = frozenset({"stop", "response_format"})
+"""Parameters in which somebody may have written text."""
+
+
+def _of_model_call(call: ModelCall, content: bool) -> dict[str, Any]:
     parameters, facts = call.parameters, call.facts
     made: dict[str, Any] = {
         "$ai_base_url": call.base_url,
@@ -128,7 +132,9 @@ def _of_model_call(call: ModelCall) -> dict[str, Any]:
         "$ai_stream": call.stream,
     }
     if parameters:
-        made["$ai_model_parameters"] = dict(parameters)
+        made["$ai_model_parameters"] = {
+            name: value for name, value in parameters.items() if content or name not in _WRITTEN
+        } or None
         made["$ai_temperature"] = parameters.get("temperature")
         made["$ai_max_tokens"] = parameters.get("max_tokens")
         made["$ai_service_tier"] = parameters.get("service_tier")

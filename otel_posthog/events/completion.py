@@ -11,6 +11,7 @@ from typing import Any
 from otel_posthog.calls import ModelCall
 from otel_posthog.events.cost import Cost
 from otel_posthog.events.identity import common_properties, make_event, person_properties, timestamp, trace_id
+from otel_posthog.events.media import clean
 from otel_posthog.events.messages import text_length
 
 __all__ = ["failed", "generation", "requested", "success"]
@@ -64,7 +65,7 @@ def failed(call: ModelCall, *, content: bool) -> dict[str, Any]:
     """The call failed. Stamped with its end; in privacy mode the error's type stands for its text."""
     error = call.error
     kind = error.type if error is not None else None
-    message = error.message if error is not None and content else None
+    message = clean(error.message) if error is not None and content else None
     reported = call.usage.input
     return _event(
         "llm_completion_failed",

@@ -58,19 +58,17 @@ def _rendered(message: Message, full_media: bool) -> Iterable[dict[str, Any]]:
     calls: list[dict[str, Any]] = []
     for part in parts:
         if not isinstance(part, dict):
-            blocks.append({"type": "text", "text": part if isinstance(part, str) else _json(part)})
+            blocks.append({"type": "text", "text": _text_of(part, full_media)})
             continue
         kind = part.get("type")
         if kind == "tool_call":
-            calls.append(_tool_call(part))
+            calls.append(_tool_call(part, full_media))
         elif kind == "tool_call_response":
             response = part.get("response", part.get("result"))
             yield {
                 "role": "tool",
                 "tool_call_id": part.get("id"),
-                "content": response
-                if isinstance(response, str)
-                else _json(response if full_media else clean(response)),
+                "content": _text_of(response, full_media),
             }
         else:
             shape = _BLOCKS.get(kind) if isinstance(kind, str) else None
@@ -94,14 +92,19 @@ def _json(value: Any) -> str:
         return str(value)
 
 
-def _tool_call(part: Part) -> dict[str, Any]:
+def _text_of(value: Any, full_media: bool) -> str:
+    value = value if full_media else clean(value)
+    return value if isinstance(value, str) else _json(value)
+
+
+def _tool_call(part: Part, full_media: bool) -> dict[str, Any]:
     arguments = part.get("arguments")
     return {
         "id": part.get("id"),
         "type": "function",
         "function": {
             "name": part.get("name"),
-            "arguments": arguments if isinstance(arguments, str) else _json(clean(arguments)),
+            "arguments": _text_of(arguments, full_media),
         },
     }
 

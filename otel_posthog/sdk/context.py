@@ -96,7 +96,7 @@ class ai_context:  # noqa: N801  # it is used like contextlib's: `with ai_contex
             "session_id": session_id,
             "conversation_id": conversation_id,
             "trace_id": trace_id,
-            "privacy_mode": privacy_mode,
+            "privacy_mode": None if privacy_mode is None else bool(privacy_mode),
         }
         self._attributes: dict[str, AttributeValue] = {
             CONTEXT[_ARGUMENTS[name]][0]: value if isinstance(value, bool) else str(value)

@@ -122,7 +122,10 @@ class PostHogSpanProcessor(SpanProcessor):
         if self._closed:
             say_once("closed", "A span ended after shutdown and is not sent.")
             return
-        self._hand_over(_Ended(context.span_id, packed), packed.size)
+        try:
+            self._hand_over(_Ended(context.span_id, packed), packed.size)
+        except RuntimeError as error:  # no thread could be started now; the next span tries again
+            say_once("worker start", "No thread could be started to send from (%s).", type(error).__name__)
 
     def force_flush(self, timeout_millis: float = 30_000) -> bool:
         """Whether everything handed over so far is accepted by PostHog, within the time."""
@@ -209,16 +212,16 @@ class PostHogSpanProcessor(SpanProcessor):
         _forget_oldest(self._nearest)
 
     def _hand_over(self, item: _Started | _Ended, size: int) -> None:
+        self._queue.put(item, size)
         if self._worker is None:
             self._start_worker()
-        self._queue.put(item, size)
 
     def _start_worker(self) -> None:
         with self._starting:
             if self._worker is None:
                 worker = threading.Thread(target=self._work, name="otel-posthog", daemon=True)
-                self._worker = worker
                 worker.start()
+                self._worker = worker
 
     def _reset_after_fork(self) -> None:
         """In a child: its own thread when it first needs one; what waited is the parent's to send."""

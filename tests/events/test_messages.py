@@ -102,3 +102,20 @@ def test_text_is_counted_and_media_is_not() -> None:
         "odd",
     ]
     assert text_length([{"role": "user", "parts": parts}]) == 7
+
+
+DATA = "data:image/png;base64,iVBORw0KGgo="
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        {"type": "tool_call", "id": "c", "name": "f", "arguments": DATA},
+        {"type": "tool_call_response", "id": "c", "response": DATA},
+        {"type": "tool_call_response", "id": "c", "response": {"a": DATA}},
+        {"type": "reasoning", "content": DATA},
+        DATA,
+    ],
+)
+def test_no_base64_leaves_by_any_part(part: Any) -> None:
+    assert DATA not in str(rendered([{"role": "user", "parts": [part, TEXT]}], full_media=False))

@@ -224,3 +224,9 @@ def test_costs_are_left_to_posthog_when_asked(inbox: Inbox) -> None:
             [sdk_span({**CHAT, "gen_ai.usage.input_tokens": 10, "gen_ai.usage.output_tokens": 10})]
         )
     assert not any("cost" in key for event in inbox.events() for key in event["properties"])
+
+
+def test_an_event_that_before_send_returns_in_pieces_takes_no_other_with_it(inbox: Inbox) -> None:
+    with exporting(inbox, events="ai", before_send=lambda _event: {"properties": {}}) as exporter:
+        assert exporter.export([sdk_span(), sdk_span(span_id=5)]) is SpanExportResult.SUCCESS
+    assert len(inbox.events("$ai_generation")) == 2

@@ -249,3 +249,11 @@ def test_a_duration_is_known_only_with_a_sensible_end(end: int | None, seconds: 
 
 def test_time_to_first_token_is_in_seconds() -> None:
     assert read(make_view({"gen_ai.response.time_to_first_chunk": 0.25})).time_to_first_token == 0.25
+
+
+@pytest.mark.parametrize(
+    ("value", "private"),
+    [(True, True), ("yes", True), (1, True), ("on", True), (False, False), ("false", False)],
+)
+def test_whatever_does_not_say_no_to_privacy_says_yes(value: Any, private: bool) -> None:
+    assert read(make_view({"posthog.privacy_mode": value})).context.privacy_mode is private

@@ -80,6 +80,11 @@ def output_messages(value: Any) -> Any:
     return messages(value, "assistant")
 
 
+def _private(value: Any) -> bool:
+    """Whether a call is to be kept private: whatever does not say no says yes."""
+    return boolean(value) is not False and value not in (None, 0, "", "0", "no", "off")
+
+
 def _rows(part: str, **fields: tuple[Any, ...]) -> tuple[Rule, ...]:
     return tuple(Rule(part, field, row[0], row[1:]) for field, row in fields.items())
 
@@ -212,7 +217,7 @@ TABLE = table(
         ),
     ),
     *(
-        Rule("context", field, boolean if field == "privacy_mode" else text, names)
+        Rule("context", field, _private if field == "privacy_mode" else text, names)
         for field, names in attributes.CONTEXT.items()
     ),
     Rule("context", "parent_id", text, (attributes.PARENT_ID,)),
