@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 
 import pytest
 
 from otel_posthog import assembly
+
+# Whoever runs us in the background may have these ignored, and what we start would inherit that.
+for _each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    if signal.getsignal(_each) == signal.SIG_IGN:
+        signal.signal(_each, signal.SIG_DFL)
 
 
 @pytest.fixture(autouse=True)
