@@ -11,7 +11,8 @@ from __future__ import annotations
 import contextlib
 import functools
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextvars import ContextVar, Token
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
 from opentelemetry import context as otel_context
@@ -19,7 +20,6 @@ from opentelemetry import context as otel_context
 from otel_posthog.attributes import CONTEXT, FLAG, GROUP, PROPERTY
 
 if TYPE_CHECKING:
-    from contextvars import Token
     from types import TracebackType
 
     from opentelemetry.context import Context
@@ -107,74 +107,72 @@ class ai_context:  # noqa: N801  # it is used like contextlib's: `with ai_contex
             for name, value in (values or {}).items():
                 if value is not None:
                     self._attributes[f"{prefix}{name}"] = str(value) if prefix == GROUP else value
-        self._tokens: list[Token[Context]] = []
 
     def __enter__(self) -> None:
-        self._tokens.append(self._attach())
+        _entered.set((*_entered.get(), (self, self._attach())))
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        _detach(self._tokens.pop())
+        entered = _entered.get()
+        for place in reversed(range(len(entered))):
+            context, token = entered[place]
+            if context is self:  # else it was entered in another task, and ends with that one
+                _entered.set(entered[:place] + entered[place + 1 :])
+                _detach(token)
+                return
 
     def __call__(self, function: Callable[P, R]) -> Callable[P, R]:
         """Decorate: each call of `function` runs inside this context."""
-        wrapped: Any = function
-        if inspect.iscoroutinefunction(wrapped):
-
-            @functools.wraps(wrapped)
-            async def run_coroutine(*args: Any, **kwargs: Any) -> Any:
-                token = self._attach()
-                try:
-                    return await wrapped(*args, **kwargs)
-                finally:
-                    _detach(token)
-
-            return cast("Callable[P, R]", run_coroutine)
-        if inspect.isasyncgenfunction(wrapped):
-
-            @functools.wraps(wrapped)
-            def run_async_generator(*args: Any, **kwargs: Any) -> Any:
-                return self._stepping_async(wrapped(*args, **kwargs))
-
-            return cast("Callable[P, R]", run_async_generator)
-        if inspect.isgeneratorfunction(wrapped):
-
-            @functools.wraps(wrapped)
-            def run_generator(*args: Any, **kwargs: Any) -> Any:
-                return self._stepping(wrapped(*args, **kwargs))
-
-            return cast("Callable[P, R]", run_generator)
-
-        @functools.wraps(wrapped)
-        def run(*args: Any, **kwargs: Any) -> Any:
-            token = self._attach()
-            try:
-                return wrapped(*args, **kwargs)
-            finally:
-                _detach(token)
-
-        return cast("Callable[P, R]", run)
+        for is_kind, wrapper in _WRAPPERS:
+            if is_kind(function):
+                return cast("Callable[P, R]", functools.wraps(function)(wrapper(self, function)))
+        raise TypeError("ai_context decorates functions")
 
     def _attach(self) -> Token[Context]:
         outer = current_attributes()
         merged = {**outer, **self._attributes} if outer else self._attributes
         return otel_context.attach(otel_context.set_value(_KEY, merged))
 
-    # A generator's body must see the context and whoever drives the generator must not, so the context
-    # is there for the length of each step only. It also means that one left early leaves nothing behind.
+    @contextlib.contextmanager
+    def _attached(self) -> Iterator[None]:
+        """As `with self`, without a place on the stack of this task: for one step of a foreign body."""
+        token = self._attach()
+        try:
+            yield
+        finally:
+            _detach(token)
 
-    def _stepping(self, generator: Any) -> Any:
+
+_entered: ContextVar[tuple[tuple[ai_context, Token[Context]], ...]] = ContextVar(
+    "otel-posthog-entered", default=()
+)
+"""What `with` entered in this task or thread, the innermost last: one object may be in use by several."""
+
+
+def _coroutine(context: ai_context, function: Callable[..., Any]) -> Callable[..., Any]:
+    async def run(*args: Any, **kwargs: Any) -> Any:
+        with context._attached():
+            return await function(*args, **kwargs)
+
+    return run
+
+
+# A generator's body must see the context and whoever drives the generator must not, so the context
+# is there for the length of each step only. It also means that one left early leaves nothing behind.
+
+
+def _generator(context: ai_context, function: Callable[..., Any]) -> Callable[..., Any]:
+    def run(*args: Any, **kwargs: Any) -> Any:
+        generator = function(*args, **kwargs)
         step: Callable[[], Any] = functools.partial(next, generator)
         try:
             while True:
-                token = self._attach()
                 try:
-                    item = step()
+                    with context._attached():
+                        item = step()
                 except StopIteration as end:
                     return end.value
-                finally:
-                    _detach(token)
                 try:
                     sent = yield item
                     step = functools.partial(generator.send, sent)
@@ -183,23 +181,23 @@ class ai_context:  # noqa: N801  # it is used like contextlib's: `with ai_contex
                 except BaseException as error:  # noqa: BLE001  # thrown in by the driver, for the body to see
                     step = functools.partial(generator.throw, error)
         finally:
-            token = self._attach()
-            try:
+            with context._attached():
                 generator.close()
-            finally:
-                _detach(token)
 
-    async def _stepping_async(self, generator: Any) -> Any:
+    return run
+
+
+def _async_generator(context: ai_context, function: Callable[..., Any]) -> Callable[..., Any]:
+    async def run(*args: Any, **kwargs: Any) -> Any:
+        generator = function(*args, **kwargs)
         step: Callable[[], Any] = generator.__anext__
         try:
             while True:
-                token = self._attach()
                 try:
-                    item = await step()
+                    with context._attached():
+                        item = await step()
                 except StopAsyncIteration:
                     return
-                finally:
-                    _detach(token)
                 try:
                     sent = yield item
                     step = functools.partial(generator.asend, sent)
@@ -208,11 +206,37 @@ class ai_context:  # noqa: N801  # it is used like contextlib's: `with ai_contex
                 except BaseException as error:  # noqa: BLE001  # as above
                     step = functools.partial(generator.athrow, error)
         finally:
-            token = self._attach()
-            try:
+            with context._attached():
                 await generator.aclose()
-            finally:
-                _detach(token)
+
+    return run
+
+
+def _function(context: ai_context, function: Callable[..., Any]) -> Callable[..., Any]:
+    """Any other callable; one that hands out a coroutine or a generator is seen by what it hands out."""
+
+    def run(*args: Any, **kwargs: Any) -> Any:
+        with context._attached():
+            result = function(*args, **kwargs)
+        for is_kind, wrapper in _RESULTS:
+            if is_kind(result):
+                return wrapper(context, lambda: result)()
+        return result
+
+    return run
+
+
+_WRAPPERS: tuple[tuple[Callable[[Any], bool], Callable[..., Callable[..., Any]]], ...] = (
+    (inspect.iscoroutinefunction, _coroutine),
+    (inspect.isasyncgenfunction, _async_generator),
+    (inspect.isgeneratorfunction, _generator),
+    (callable, _function),
+)
+_RESULTS = (
+    (inspect.iscoroutine, _coroutine),
+    (inspect.isasyncgen, _async_generator),
+    (inspect.isgenerator, _generator),
+)
 
 
 def current_attributes(context: Context | None = None) -> Mapping[str, AttributeValue]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import inspect
 import threading
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
@@ -231,3 +232,72 @@ def test_a_span_hands_down_its_context_and_nothing_else() -> None:
         "user.id": "u",
         "posthog.group.company": "acme",
     }
+
+
+def test_one_object_in_overlapping_tasks_mixes_nothing() -> None:
+    shared = ai_context(feature="x")
+
+    async def ask(steps: int) -> Any:
+        with shared:
+            for _ in range(steps):
+                await asyncio.sleep(0)
+            inside = feature()
+        return inside, feature()
+
+    async def overlapping() -> Any:
+        return await asyncio.gather(ask(3), ask(1), ask(2))
+
+    assert asyncio.run(overlapping()) == [("x", None)] * 3
+
+
+def test_an_exit_in_another_task_than_the_entry_leaves_that_one_alone() -> None:
+    context = ai_context(feature="x")
+    contextvars.copy_context().run(context.__enter__)
+    with ai_context(feature="y"):
+        context.__exit__(None, None, None)
+        assert feature() == "y"
+
+
+def test_stacked_decorators_both_count() -> None:
+    def chat() -> Any:
+        return current_attributes().get("posthog.chat_id")
+
+    @ai_context(feature="x")
+    @ai_context(chat_id="c")
+    def numbers() -> Iterator[Any]:
+        yield feature(), chat()
+
+    @ai_context(feature="x")
+    @ai_context(chat_id="c")
+    async def asynchronous() -> AsyncIterator[Any]:
+        yield feature(), chat()
+
+    @ai_context(feature="x")
+    @ai_context(chat_id="c")
+    async def coroutine() -> Any:
+        return feature(), chat()
+
+    async def drive() -> Any:
+        return [*[found async for found in asynchronous()], await coroutine()]
+
+    assert list(numbers()) == [("x", "c")]
+    assert asyncio.run(drive()) == [("x", "c"), ("x", "c")]
+    assert inspect.isgeneratorfunction(numbers)
+    assert inspect.isasyncgenfunction(asynchronous)
+    assert inspect.iscoroutinefunction(coroutine)
+
+
+def test_what_a_callable_hands_out_runs_inside_it() -> None:
+    class Asks:
+        async def __call__(self) -> Any:
+            await asyncio.sleep(0)
+            return feature()
+
+    assert asyncio.run(ai_context(feature="x")(Asks())()) == "x"
+    assert list(ai_context(feature="x")(lambda: (feature() for _ in range(2)))()) == ["x", "x"]
+
+
+def test_only_callables_are_decorated() -> None:
+    wrong: Any = "a function's name"
+    with pytest.raises(TypeError, match="decorates functions"):
+        ai_context(feature="x")(wrong)
