@@ -12,13 +12,16 @@ import os
 import sys
 import threading
 import time
+import weakref
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import islice
 from typing import Any
 
 from otel_posthog import config as options
 from otel_posthog.delivery import Delivery, DeliveryOptions, Transport, ingestion_host
 from otel_posthog.events import PriceBook, own_prices
+from otel_posthog.events.cost import Rates
 from otel_posthog.pipeline import Pipeline
 from otel_posthog.spans.view import SpanView
 
@@ -28,6 +31,9 @@ _log = logging.getLogger("otel_posthog")
 
 Event = dict[str, Any]
 Hook = Callable[[Event], "Event | None"]
+
+TOGETHER = 32
+"""Spans that are converted together: enough for the caches (see `Pipeline.finished`), little memory."""
 
 _said: set[str] = set()
 _ADDRESS = frozenset(
@@ -60,22 +66,31 @@ def forwarder(
         say_once(variable, "%s", sentence)
 
     found = options.resolve(arguments, os.environ if environ is None else environ, warn)
-    # Both are said already, by whoever wrote them or just now.
-    switched_off = getattr(found.client, "disabled", False) or not _ADDRESS.isdisjoint(wrong)
-    if found.api_key is None and not switched_off:
+    if found.api_key is None and _ADDRESS.isdisjoint(wrong):  # of a wrong address that is said already
         say_once(
             "api_key",
             "No PostHog project key, so nothing is sent: set POSTHOG_API_KEY to your key, phc_...",
         )
-    return Forwarder(found, transport)
+    try:
+        rates = _read_prices(found)
+    except ValueError as error:
+        if arguments.get("prices") is not None:
+            raise
+        say_once("prices", "%s; the built-in table is used", error)
+        rates = None
+    return Forwarder(found, transport, rates)
 
 
 class Forwarder:
     """Turns views of spans into events, and sees that they reach PostHog. Safe to share by threads."""
 
-    def __init__(self, found: options.Config, transport: Transport | None = None) -> None:
+    def __init__(
+        self,
+        found: options.Config,
+        transport: Transport | None = None,
+        own_rates: Mapping[str, Rates] | None = None,
+    ) -> None:
         self.config = found
-        self.enabled = found.api_key is not None
         client = found.client
         self._super_properties: dict[str, Any] = dict(getattr(client, "super_properties", None) or {})
         self._hooks: list[Hook] = [
@@ -85,7 +100,7 @@ class Forwarder:
             families=found.events,
             content=found.capture_content,
             full_media=found.media == "full",
-            prices=PriceBook(_read_prices(found)) if found.cost == "client" else None,
+            prices=PriceBook(own_rates) if found.cost == "client" else None,
         )
         self.delivery = Delivery(
             DeliveryOptions(
@@ -103,26 +118,37 @@ class Forwarder:
         self._lock = threading.Lock()
         self._counts: Counter[str] = Counter()
         self._converted = 0
+        call_after_fork(self.reset_after_fork)
 
-    def convert(
-        self, views: Iterable[SpanView], convert: Callable[[SpanView], Iterable[Event]]
-    ) -> Iterator[Event]:
-        """The events of the views, one after the other, ready to be sent.
+    @property
+    def enabled(self) -> bool:
+        """Whether anything is sent: there is a key, and the client, if one was given, is not disabled."""
+        return self.config.api_key is not None and not getattr(self.config.client, "disabled", False)
+
+    def convert(self, views: Iterable[SpanView], convert: Callable[..., Iterable[Event]]) -> Iterator[Event]:
+        """The events that `convert(*views)` makes, some views at a time, ready to be sent.
 
         A view that cannot be converted is counted and said, and takes nothing else with it.
         """
         finish = self._finish if self._hooks or self._super_properties else None
-        for view in views:
-            try:
-                events = convert(view)
-            except Exception as error:  # noqa: BLE001  # a fault of ours must not cost the neighbours
-                self._failed(error)
-                continue
-            for event in events:
+        rest = iter(views)
+        while some := [*islice(rest, TOGETHER)]:
+            for event in self._converted_events(some, convert):
                 self._converted += 1
                 finished = event if finish is None else finish(event)
                 if finished is not None:
                     yield finished
+
+    def _converted_events(
+        self, views: list[SpanView], convert: Callable[..., Iterable[Event]]
+    ) -> Iterable[Event]:
+        try:
+            return convert(*views)
+        except Exception as error:  # noqa: BLE001  # a fault of ours must not cost the neighbours
+            if len(views) > 1:
+                return [event for view in views for event in self._converted_events([view], convert)]
+            self._failed(error)
+            return ()
 
     def send(self, events: Iterable[Event], seconds: float | None = None) -> bool:
         """Whether PostHog took all the events, within so many seconds (None: as long as retries go on)."""
@@ -161,7 +187,7 @@ class Forwarder:
         for hook in self._hooks:
             try:
                 answer = hook(event)
-            except Exception as error:  # noqa: BLE001  # the application's code
+            except (Exception, SystemExit) as error:  # noqa: BLE001  # the application's code
                 say_once(
                     f"hook {name}",
                     "before_send raised %s: %s events it fails on are not sent.",
@@ -180,7 +206,14 @@ class Forwarder:
         return event
 
 
-def _read_prices(found: options.Config) -> Any:
+def call_after_fork(method: Callable[[], None]) -> None:
+    """Call the method in every child that this process forks, as long as its object lives."""
+    if hasattr(os, "register_at_fork"):
+        held = weakref.WeakMethod(method)
+        os.register_at_fork(after_in_child=lambda: (found := held()) and found())
+
+
+def _read_prices(found: options.Config) -> Mapping[str, Rates] | None:
     if found.prices is None:
         return None
     try:

@@ -37,6 +37,7 @@ class Kind(Enum):
         """Whether a model was asked: it is costed and counted, all others are structure."""
 
 
+_MONTH_NS = 31 * 86_400 * 10**9
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
@@ -149,7 +150,7 @@ class ModelCall(NamedTuple):
 
     @property
     def seconds(self) -> float | None:
-        """How long it took; None without an end, or where the clock went backwards."""
-        if self.end_ns is None or self.end_ns < self.start_ns:
+        """How long it took; None without an end, or where the clock was wrong: backwards, or a month on."""
+        if self.end_ns is None or not 0 <= self.end_ns - self.start_ns <= _MONTH_NS:
             return None
         return (self.end_ns - self.start_ns) / 1e9

@@ -8,11 +8,13 @@ through `warn` and the next source is used instead.
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypedDict
+from urllib.parse import urlsplit
 
 __all__ = ["OPTIONS", "PREFIX", "Config", "Option", "Options", "resolve"]
 
@@ -25,15 +27,18 @@ _FALSE = frozenset({"0", "false", "no", "off"})
 
 
 def _key(value: object) -> str:
-    if isinstance(value, str) and value.strip():
-        return value.strip()
+    text = value.strip() if isinstance(value, str) else ""
+    if text and text.isascii() and text.isprintable() and " " not in text:
+        return text
     raise ValueError("a project key such as phc_... is expected")
 
 
 def _url(value: object) -> str:
     text = value.strip() if isinstance(value, str) else ""
-    if text.startswith(("http://", "https://")) and len(text.partition("//")[2]) > 0:
-        return text
+    with contextlib.suppress(ValueError):  # brackets that do not close, a port that is no number
+        address = urlsplit(text)
+        if address.scheme in {"http", "https"} and address.hostname and address.port != 0:
+            return text
     raise ValueError("a URL such as https://us.i.posthog.com is expected")
 
 
@@ -43,8 +48,8 @@ def _families(value: object) -> frozenset[str]:
     elif isinstance(value, (list, tuple, set, frozenset)):
         names = list(value)
     else:
-        names = [""]
-    if EVENT_FAMILIES.issuperset(names):
+        names = []
+    if names and all(isinstance(name, str) for name in names) and EVENT_FAMILIES.issuperset(names):
         return frozenset(names)
     raise ValueError("expected a comma-separated list of: " + ", ".join(sorted(EVENT_FAMILIES)))
 
@@ -121,6 +126,9 @@ class Option:
     """Other environment variables that are read when ours is not set."""
     shown_default: str = ""
     argument_only: bool = False
+    instead: tuple[Any, str] | None = None
+    """What holds where the environment's value is not usable and the default would send too much, in a
+    value and in words."""
 
     @property
     def variables(self) -> tuple[str, ...]:
@@ -143,6 +151,7 @@ OPTIONS: tuple[Option, ...] = (
         "https://us.i.posthog.com",
         "Where PostHog is; app addresses are mapped to ingestion addresses.",
         fallbacks=("POSTHOG_HOST",),
+        instead=("", "until it is, nothing is sent"),
     ),
     Option(
         "events",
@@ -159,6 +168,7 @@ OPTIONS: tuple[Option, ...] = (
         "Whether prompts, answers, tool arguments and error texts leave the process. Also off where "
         "`OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT` says no.",
         shown_default="true",
+        instead=(False, "until it is, no content is sent"),
     ),
     Option(
         "max_content_bytes",
@@ -305,7 +315,7 @@ def resolve(
     if "endpoint" not in given and values["endpoint"] == "":
         # Prompts go where they were meant to go, or nowhere: not to another PostHog for a mistyped address.
         values |= {"endpoint": _ENDPOINT.default, "api_key": None}
-    if "capture_content" not in given and _says_no_content(environ):
+    if "capture_content" not in given and not _lets_content_out(environ, warn):
         values["capture_content"] = False
     return Config(**values)
 
@@ -314,11 +324,7 @@ def _of_client(client: Any) -> dict[str, Any]:
     """What an existing `posthog.Posthog` decides about where events go and what they may hold."""
     if client is None:
         return {}
-    taken: dict[str, Any] = {"endpoint": client.host or None}
-    if client.api_key and not getattr(client, "disabled", False):
-        taken["api_key"] = client.api_key
-    else:
-        taken["api_key"] = None
+    taken: dict[str, Any] = {"endpoint": client.host or None, "api_key": client.api_key or None}
     if getattr(client, "privacy_mode", False):
         taken["capture_content"] = False
     return {name: value for name, value in taken.items() if value is not None or name == "api_key"}
@@ -332,13 +338,22 @@ def _from_environ(option: Option, environ: Mapping[str, str], warn: Callable[[st
         try:
             return option.parse(text)
         except ValueError as error:
-            if option is _ENDPOINT:
-                warn(variable, f"{variable} is not usable: {error}; until it is, nothing is sent")
-                return ""
-            warn(variable, f"{variable} is not usable: {error}; it is ignored")
+            value, words = option.instead or (None, "it is ignored")
+            warn(variable, f"{variable} is not usable: {error}; {words}")
+            if option.instead is not None:
+                return value
     return option.default
 
 
-def _says_no_content(environ: Mapping[str, str]) -> bool:
-    word = environ.get("OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT", "").strip().lower()
-    return word in _FALSE or word == "no_content"
+_CAPTURE = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
+_CAPTURED = _TRUE | {"", "span_only", "event_only", "span_and_event"}
+
+
+def _lets_content_out(environ: Mapping[str, str], warn: Callable[[str, str], None]) -> bool:
+    """Whether OpenTelemetry's own variable lets content be captured; a word it does not know does not."""
+    word = environ.get(_CAPTURE, "").strip().lower()
+    if word not in _CAPTURED | _FALSE | {"no_content"}:
+        warn(
+            _CAPTURE, f"{_CAPTURE} is not usable: true or false is expected; until it is, no content is sent"
+        )
+    return word in _CAPTURED

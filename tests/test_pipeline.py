@@ -87,10 +87,10 @@ def test_a_bad_span_still_has_its_events(attributes: dict[str, Any]) -> None:
 def test_a_span_that_cannot_be_converted_takes_no_other_with_it() -> None:
     good, broken = make_view(), make_view(attributes={"a": 1})
 
-    def convert(view: Any) -> list[dict[str, Any]]:
-        if view is broken:
+    def convert(*views: Any) -> list[dict[str, Any]]:
+        if any(view is broken for view in views):
             raise ZeroDivisionError
-        return PIPELINE.finished(view)
+        return PIPELINE.finished(*views)
 
     made = forwarder({"api_key": "phc_x"})
     assert len(list(made.convert([good, broken, good], convert))) == 8

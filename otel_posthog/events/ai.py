@@ -10,14 +10,19 @@ from typing import Any
 
 from otel_posthog.calls import CallError, Kind, ModelCall
 from otel_posthog.events.cost import Cost
-from otel_posthog.events.identity import LIB, common_properties, make_event, person_properties, trace_id
+from otel_posthog.events.identity import (
+    LIB,
+    common_properties,
+    make_event,
+    person_properties,
+    reported,
+    trace_id,
+)
 from otel_posthog.events.media import clean
 from otel_posthog.events.messages import rendered
 from otel_posthog.version import __version__
 
 __all__ = ["ai_event"]
-
-_LIBRARY = {"$ai_lib": LIB, "$ai_lib_version": __version__}
 
 _SPAN_TYPES = {
     Kind.AGENT: "agent",
@@ -36,16 +41,13 @@ def ai_event(call: ModelCall, cost: Cost | None, *, content: bool, full_media: b
     name = _event_name(call)
     distinct_id, person = person_properties(call)
     context, error = call.context, call.error
-    properties = {
-        **common_properties(call),
-        **_LIBRARY,
+    known: dict[str, Any] = {
+        "$ai_lib": LIB,
+        "$ai_lib_version": __version__,
         "$ai_trace_id": trace_id(call),
         "$ai_span_id": call.span_id,
         "$ai_span_name": call.name,
         "$ai_is_error": error is not None,
-        **person,
-    }
-    known: dict[str, Any] = {
         "$ai_parent_id": _parent(call),
         "$ai_session_id": context.conversation_id or context.chat_id,
         "$ai_latency": call.seconds,
@@ -55,17 +57,18 @@ def ai_event(call: ModelCall, cost: Cost | None, *, content: bool, full_media: b
     }
     if call.kind.is_model_call:
         known |= _of_model_call(call, content)
-        tokens = zip(_USAGE, call.usage, strict=True)
-        properties.update({name: count for name, count in tokens if count is not None})
+        known |= zip(_USAGE, call.usage, strict=True)
         if cost is not None:
-            properties |= _costs(cost)
+            known |= _costs(cost)
     else:
         known["$ai_span_type"] = _SPAN_TYPES.get(call.kind)
     if content:
         known |= _content(call, full_media)
     if error is not None:
         known |= _error_properties(error, content)
-    properties.update({key: value for key, value in known.items() if value is not None})
+    properties = common_properties(call)
+    properties |= reported(known)
+    properties |= person
     return make_event(name, call, call.start_ns, distinct_id, properties)
 
 

@@ -10,7 +10,14 @@ from typing import Any
 
 from otel_posthog.calls import ModelCall
 from otel_posthog.events.cost import Cost
-from otel_posthog.events.identity import common_properties, make_event, person_properties, timestamp, trace_id
+from otel_posthog.events.identity import (
+    common_properties,
+    make_event,
+    person_properties,
+    reported,
+    timestamp,
+    trace_id,
+)
 from otel_posthog.events.media import clean
 from otel_posthog.events.messages import text_length
 
@@ -98,8 +105,7 @@ def generation(call: ModelCall, cost: Cost | None) -> dict[str, Any]:
         "user_id": call.context.distinct_id,
         "timestamp": timestamp(call.start_ns),
     }
-    kept = {key: value for key, value in properties.items() if value is not None}
-    return make_event("llm_generation", call, _end(call), distinct_id, {**kept, **person})
+    return make_event("llm_generation", call, _end(call), distinct_id, reported(properties) | person)
 
 
 def _event(
@@ -115,9 +121,7 @@ def _event(
         **specific,
         "metadata": _metadata(call, finished=finished),
     }
-    properties = {key: value for key, value in made.items() if value is not None}
-    properties.update(person)
-    return make_event(name, call, at_ns, distinct_id, properties)
+    return make_event(name, call, at_ns, distinct_id, reported(made) | person)
 
 
 def _metadata(call: ModelCall, *, finished: bool) -> dict[str, Any]:
@@ -153,7 +157,7 @@ def _metadata(call: ModelCall, *, finished: bool) -> dict[str, Any]:
             "block_reason": facts.get("block_reason"),
             "http_status": call.error.http_status if call.error is not None else None,
         }
-    return {**call.context.properties, **{key: value for key, value in made.items() if value is not None}}
+    return {**call.context.properties, **reported(made)}
 
 
 def _prompt_length(call: ModelCall) -> int | None:

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Mapping
 from datetime import datetime, timedelta, timezone
 from functools import lru_cache
+from operator import itemgetter
 from typing import Any
 
 from otel_posthog.calls import ModelCall
@@ -17,6 +18,7 @@ __all__ = [
     "event_uuid",
     "make_event",
     "person_properties",
+    "reported",
     "timestamp",
     "trace_id",
 ]
@@ -24,7 +26,6 @@ __all__ = [
 LIB = "otel-posthog"
 _ORIGIN = {"$lib": LIB, "$lib_version": __version__, "$is_server": True, "$geoip_disable": True}
 
-_NAMESPACE = bytes.fromhex("5b2f0c0e6f0a5f0e9d0c2f6b7f3c1a90")
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _LATEST_NS = 253_402_300_799 * 10**9
 """The end of the year 9999, the last moment a timestamp can name."""
@@ -32,8 +33,12 @@ _LATEST_NS = 253_402_300_799 * 10**9
 MAX_DISTINCT_ID = 200
 """Characters (PostHog rust/capture); longer ids are rejected there."""
 
+_BLANK = " \t\r\n\v\f\0\u00a0\u200b\u200c\u200d\u2060\ufeff"
+"""Characters that nobody sees."""
+
 _ILLEGAL_IDS = frozenset(
     {
+        "",
         "anonymous",
         "null",
         "undefined",
@@ -59,14 +64,16 @@ _ILLEGAL_IDS = frozenset(
 
 def event_uuid(trace_id: str, span_id: str, event: str) -> str:
     """The uuid (version 5) of an event: one span and event name give the same uuid anywhere, any time."""
-    name = _NAMESPACE + f"{trace_id}:{span_id}:{event}".encode()
-    # RFC 9562 wants SHA-1 for version 5; nothing is protected by it.
-    digest = hashlib.sha1(name, usedforsecurity=False).hexdigest()
-    return (
-        f"{digest[:8]}-{digest[8:12]}-5{digest[13:16]}-{_VARIANT[digest[16]]}{digest[17:20]}-{digest[20:32]}"
-    )
+    digest = _SHA1.copy()
+    digest.update(f"{trace_id}:{span_id}:{event}".encode())
+    a, b, c, variant, d, e = _UUID_PIECES(digest.hexdigest())
+    return f"{a}-{b}-5{c}-{_VARIANT[variant]}{d}-{e}"
 
 
+# RFC 9562 wants SHA-1 for version 5; nothing is protected by it. A copy costs less than a new one.
+_NAMESPACE = bytes.fromhex("5b2f0c0e6f0a5f0e9d0c2f6b7f3c1a90")
+_SHA1 = hashlib.sha1(_NAMESPACE, usedforsecurity=False)
+_UUID_PIECES = itemgetter(slice(8), slice(8, 12), slice(13, 16), 16, slice(17, 20), slice(20, 32))
 _VARIANT = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}
 
 
@@ -81,6 +88,11 @@ def _second(seconds: int) -> str:
     return (_EPOCH + timedelta(seconds=seconds)).isoformat("T", "seconds")[:19]
 
 
+def reported(properties: Mapping[str, Any]) -> dict[str, Any]:
+    """The properties without those that are None: what was not reported is left out."""
+    return {name: value for name, value in properties.items() if value is not None}
+
+
 def person_properties(call: ModelCall) -> tuple[str, dict[str, Any]]:
     """The distinct id, and the properties that say whose event it is.
 
@@ -90,14 +102,17 @@ def person_properties(call: ModelCall) -> tuple[str, dict[str, Any]]:
     context = call.context
     properties: dict[str, Any] = {}
     distinct_id = context.distinct_id
-    if distinct_id is None or distinct_id.strip().lower() in _ILLEGAL_IDS:
+    if distinct_id is None or distinct_id.strip(_BLANK).lower() in _ILLEGAL_IDS:
         distinct_id = context.session_id or context.conversation_id or context.chat_id or trace_id(call)
         properties["$process_person_profile"] = False
     if context.groups:
         properties["$groups"] = dict(context.groups)
     if context.session_id is not None:
         properties["$session_id"] = context.session_id
-    return distinct_id[:MAX_DISTINCT_ID], properties
+    if len(distinct_id) > MAX_DISTINCT_ID:  # a hash, so that two long ids stay two
+        digest = hashlib.sha256(distinct_id.encode(errors="replace")).hexdigest()
+        distinct_id = f"{distinct_id[: MAX_DISTINCT_ID - 65]}-{digest}"
+    return distinct_id, properties
 
 
 def trace_id(call: ModelCall) -> str:

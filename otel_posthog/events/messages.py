@@ -7,6 +7,7 @@ conventions' own `parts` it shows only text and tool calls, so parts are put int
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -25,16 +26,11 @@ def rendered(messages: Sequence[Message], full_media: bool) -> list[dict[str, An
     made: list[dict[str, Any]] = []
     for message in messages:
         parts = message["parts"]
-        if (
-            len(parts) == 1
-            and type(part := parts[0]) is dict
-            and part.get("type") == "text"
-            and "content" in part
-        ):
-            content = part["content"]  # nearly every message
-            if not full_media and (type(content) is not str or may_hold_base64(content)):
-                content = clean(content)
-            made.append({"role": message["role"], "content": content})
+        part = parts[0] if len(parts) == 1 else None
+        if type(part) is dict and part.get("type") == "text" and type(text := part.get("content")) is str:
+            if not full_media and may_hold_base64(text):  # nearly no message
+                text = clean(text)
+            made.append({"role": message["role"], "content": text})
         else:
             made.extend(_rendered(message, full_media))
     return made
@@ -103,7 +99,7 @@ def _tool_call(part: Part, full_media: bool) -> dict[str, Any]:
         "id": part.get("id"),
         "type": "function",
         "function": {
-            "name": part.get("name"),
+            "name": part.get("name") if full_media else clean(part.get("name")),
             "arguments": _text_of(arguments, full_media),
         },
     }
@@ -126,7 +122,8 @@ def _blob(part: Part, full: bool) -> Part:
         return part
     if not full:
         return {"type": "text", "text": placeholder(mime, data, part.get("modality"))}
-    uri = f"data:{mime or 'application/octet-stream'};base64,{data if isinstance(data, str) else data.hex()}"
+    text = data if isinstance(data, str) else base64.b64encode(data).decode()
+    uri = f"data:{mime or 'application/octet-stream'};base64,{text}"
     if (mime or "").startswith("image/") or part.get("modality") == "image":
         return {"type": "image", "image": uri}
     return {"type": "file", "file": {"filename": mime or "file", "file_data": uri}}

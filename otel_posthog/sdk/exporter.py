@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 from typing_extensions import Unpack
 
-from otel_posthog.assembly import Forwarder, forwarder
+from otel_posthog.assembly import Forwarder, call_after_fork, forwarder
 from otel_posthog.spans.view import of_sdk_span
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ class PostHogSpanExporter(SpanExporter):
         self._under_way = 0
         self._idle = threading.Condition()
         self._closed = False
+        call_after_fork(self._reset_after_fork)
         self.shielded = False
         """True while the processor it was made for is replaced: that one's shutdown is not ours."""
 
@@ -73,6 +74,11 @@ class PostHogSpanExporter(SpanExporter):
         self._closed = True
         ended = self.force_flush(timeout_millis)
         self.forwarder.delivery.close(abort=not ended)
+
+    def _reset_after_fork(self) -> None:
+        """In a child: what was under way is the parent's."""
+        self._under_way = 0
+        self._idle = threading.Condition()
 
     def stats(self) -> dict[str, Any]:
         """Counts since the start: events converted, delivered, retried, cut, refused, dropped by reason."""

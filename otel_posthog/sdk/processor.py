@@ -6,17 +6,17 @@ names and an entry in a queue. Converting, encoding and sending happen on a thre
 
 from __future__ import annotations
 
-import functools
-import os
 import threading
 import weakref
+from functools import partial
+from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from opentelemetry import trace
 from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
 from typing_extensions import Unpack
 
-from otel_posthog.assembly import say_once
+from otel_posthog.assembly import call_after_fork, say_once
 from otel_posthog.attributes import PARENT_ID
 from otel_posthog.delivery import ByteBoundedQueue
 from otel_posthog.sdk.context import current_attributes, inherited_attributes
@@ -24,7 +24,7 @@ from otel_posthog.sdk.exporter import PostHogSpanExporter, is_sampled
 from otel_posthog.spans.view import MARKERS, PackedSpan, SpanView, attributes_of, of_sdk_span, pack, unpack
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from opentelemetry.context import Context
 
@@ -85,9 +85,7 @@ class PostHogSpanProcessor(SpanProcessor):
         self._worker: threading.Thread | None = None
         self._starting = threading.Lock()
         self._closed = False
-        if hasattr(os, "register_at_fork"):
-            reset = weakref.WeakMethod(self._reset_after_fork)
-            os.register_at_fork(after_in_child=lambda: (method := reset()) and method())
+        call_after_fork(self._reset_after_fork)
 
     # --- on the application's threads --------------------------------------------------------------
 
@@ -189,27 +187,31 @@ class PostHogSpanProcessor(SpanProcessor):
         put.update(current_attributes(parent_context))
         own = attributes_of(span)
         of_concern = not MARKERS.isdisjoint(own)
-        self._place(span, parent, above, put, of_concern=of_concern)
-        if put:
+        if put:  # first of all: it may ask for privacy
             span.set_attributes({name: value for name, value in put.items() if name not in own})
+        place = self._place(span, parent, above, of_concern=of_concern)
+        if place is not None and PARENT_ID not in own:
+            span.set_attribute(PARENT_ID, place)
         if of_concern and is_sampled(span):
             self._hand_over(_Started(span.get_span_context().span_id, weakref.ref(span)), STARTED_BYTES)
 
-    def _place(self, span: Span, parent: Any, above: Any, put: dict[str, Any], *, of_concern: bool) -> None:
-        """Work out the nearest AI span above, which alone PostHog will know as a parent."""
+    def _place(self, span: Span, parent: Any, above: Any, *, of_concern: bool) -> str | None:
+        """The nearest AI span above, which alone PostHog will know as a parent, else the trace."""
         context, upper = span.get_span_context(), parent.get_span_context()
         nearest: str | None = None
         if upper.is_valid and not upper.is_remote:
             nearest = self._nearest.get(upper.span_id)
             if nearest is None and not MARKERS.isdisjoint(above):  # it showed what it is after its start
                 nearest = format(upper.span_id, "016x")
+        place: str | None = None
         if of_concern:
             if span.parent is not None:
-                put[PARENT_ID] = nearest or format(context.trace_id, "032x")
+                place = nearest or format(context.trace_id, "032x")
             self._nearest[context.span_id] = format(context.span_id, "016x")
         elif nearest is not None:
             self._nearest[context.span_id] = nearest
         _forget_oldest(self._nearest)
+        return place
 
     def _hand_over(self, item: _Started | _Ended, size: int) -> None:
         self._queue.put(item, size)
@@ -229,7 +231,6 @@ class PostHogSpanProcessor(SpanProcessor):
         self._worker = None
         self._requested = {}
         self._queue.reset_after_fork()
-        self._forwarder.reset_after_fork()
 
     # --- on our own thread -------------------------------------------------------------------------
 
@@ -240,7 +241,7 @@ class PostHogSpanProcessor(SpanProcessor):
                 delivered = False
                 try:
                     delivered = self._send(taken)
-                except Exception as error:  # noqa: BLE001  # the thread must live
+                except BaseException as error:  # noqa: BLE001  # the thread must live
                     say_once("worker", "Sending failed (%s); please report this.", type(error).__name__)
                 finally:
                     self._queue.done(len(taken), delivered=delivered)
@@ -248,43 +249,45 @@ class PostHogSpanProcessor(SpanProcessor):
                 return
 
     def _send(self, taken: list[_Started | _Ended]) -> bool:
-        ended = {item.span_id for item in taken if isinstance(item, _Ended)}
+        ended = [item for item in taken if isinstance(item, _Ended)]
+        over = {item.span_id for item in ended}
+        # One that ended meanwhile sends both at once.
+        began = [item for item in taken if isinstance(item, _Started) and item.span_id not in over]
         announced: list[str] = []
-        delivered = self._forwarder.send(
-            event
-            for item in taken
-            # One that ended meanwhile sends both at once.
-            if isinstance(item, _Ended) or item.span_id not in ended
-            for event in self._events(item, announced)
-        )
+        delivered = self._forwarder.send(chain(self._starts(began, announced), self._ends(ended)))
         if not delivered:  # then the finished span says it once more; the uuid is the same
             for span_id in announced:
                 self._requested.pop(span_id, None)
         return delivered
 
-    def _events(self, item: _Started | _Ended, announced: list[str]) -> Iterator[dict[str, Any]]:
+    def _ends(self, ended: Iterable[_Ended]) -> Iterator[dict[str, Any]]:
         pipeline = self._forwarder.pipeline
-        if isinstance(item, _Ended):
-            view = unpack(item.packed)
-            requested = view.span_id not in self._requested
-            self._requested.pop(view.span_id, None)
-            finished = functools.partial(pipeline.finished, requested=requested)
-            yield from self._forwarder.convert([view], finished)
-            return
-        span = item.span()
-        running = of_sdk_span(span) if span is not None else None
-        if running is None:
-            return
+        announced: set[str] = set()
 
-        def announce(view: SpanView) -> list[dict[str, Any]]:
-            events = pipeline.started(view)
-            if events:  # also where `before_send` drops it: then it is to stay dropped
-                announced.append(view.span_id)
-                self._requested[view.span_id] = None
-                _forget_oldest(self._requested)
-            return events
+        def views() -> Iterator[SpanView]:
+            for item in ended:
+                view = unpack(item.packed)
+                if view.span_id in self._requested:
+                    del self._requested[view.span_id]
+                    announced.add(view.span_id)
+                yield view
 
-        yield from self._forwarder.convert([running], announce)
+        return self._forwarder.convert(views(), partial(pipeline.finished, announced=announced))
+
+    def _starts(self, began: Iterable[_Started], announced: list[str]) -> Iterator[dict[str, Any]]:
+        def announce(*views: SpanView) -> list[dict[str, Any]]:
+            made = []
+            for view in views:
+                if events := self._forwarder.pipeline.started(view):
+                    # Also where `before_send` drops it: then it is to stay dropped.
+                    announced.append(view.span_id)
+                    self._requested[view.span_id] = None
+                    _forget_oldest(self._requested)
+                    made += events
+            return made
+
+        running = (of_sdk_span(span) for item in began if (span := item.span()) is not None)
+        return self._forwarder.convert((view for view in running if view is not None), announce)
 
 
 def _forget_oldest(open_spans: dict[Any, Any]) -> None:

@@ -18,18 +18,14 @@ __all__ = ["messages", "system_messages", "tools"]
 def messages(value: Any, role: str) -> list[Message] | None:
     """The messages in `value`; what has no role of its own gets `role`."""
     parsed = parse_json(value)
-    if parsed is None or parsed in ("", [], {}):
+    if not parsed and (parsed is None or parsed in ("", [], {})):
         return None
-    if not isinstance(parsed, list):
+    if type(parsed) is not list:
         return [_message(parsed, role)]
-    made = []
-    bare = 0
-    for item in parsed:
-        if type(item) is dict and "role" not in item and "type" in item:
-            bare += 1
-        made.append(_message(item, role))
-    # Parts without a message around them are one message.
-    return [{"role": role, "parts": parsed}] if bare == len(parsed) else made
+    if _is_bare(parsed[0]) and all(map(_is_bare, parsed)):
+        # Parts without a message around them are one message.
+        return [{"role": role, "parts": parsed}]
+    return [_message(item, role) for item in parsed]
 
 
 def system_messages(value: Any) -> list[Message] | None:
@@ -47,8 +43,12 @@ def tools(value: Any) -> list[Any] | None:
     return [parse_json(item) for item in parsed] or None
 
 
+def _is_bare(item: Any) -> bool:
+    return type(item) is dict and "role" not in item and "type" in item
+
+
 def _message(item: Any, role: str) -> Message:
-    if not isinstance(item, dict):
+    if type(item) is not dict:
         return {"role": role, "parts": [_text_part(item)]}
     if type(item.get("parts")) is list:
         return item if type(item.get("role")) is str else {**item, "role": role}

@@ -12,7 +12,17 @@ from typing import Any
 
 import orjson
 
-__all__ = ["boolean", "count", "finish_reasons", "number", "parse_json", "seconds", "text", "texts"]
+__all__ = [
+    "boolean",
+    "count",
+    "dollars",
+    "finish_reasons",
+    "number",
+    "parse_json",
+    "seconds",
+    "text",
+    "texts",
+]
 
 MAX_COUNT = 2**53
 """Larger whole numbers are not exact in JSON readers that use doubles, PostHog's among them."""
@@ -52,17 +62,20 @@ _FINISH = {
 }
 """Providers' finish reasons in the words of the GenAI conventions (`gen_ai.response.finish_reasons`)."""
 
+MAX_LABEL = 1024
+"""Characters of a name or an id; nothing that PostHog groups by is longer."""
+
 _ENUM_PREFIX = re.compile(r"^.*\.")
 
 
 def text(value: Any) -> str | None:
-    """Text that says something. Numbers count as text: ids are often numbers."""
+    """A name or an id, cut to `MAX_LABEL`. Numbers count as text: ids are often numbers."""
     if type(value) is str:
-        return value or None
+        return value[:MAX_LABEL] or None
     if isinstance(value, bool) or value is None:
         return None
     if isinstance(value, int):
-        return str(value)
+        return str(value) if value.bit_length() <= 128 else None  # str() refuses thousands of digits
     if isinstance(value, float) and math.isfinite(value):
         return str(int(value)) if value.is_integer() else str(value)
     return None
@@ -98,6 +111,12 @@ def seconds(value: Any) -> float | None:
     """A duration in seconds, not negative and at most a year."""
     value = number(value)
     return float(value) if value is not None and 0 <= value <= 31_536_000 else None
+
+
+def dollars(value: Any) -> float | None:
+    """A price in US dollars, not negative; nobody pays a million for a call."""
+    value = number(value)
+    return value if value is not None and 0 <= value <= 1_000_000 else None
 
 
 def boolean(value: Any) -> bool | None:

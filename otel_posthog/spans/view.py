@@ -11,6 +11,8 @@ after one set operation, before anything is copied.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import compress
+from operator import not_
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import orjson
@@ -93,7 +95,7 @@ def attributes_of(span: ReadableSpan) -> Attributes:
     # mappingproxy.copy() is BoundedAttributes.copy(): one dict copy under its lock. Any other way to
     # read it takes the lock once for every key.
     found: Any = span.attributes
-    copied: Attributes = found.copy() if found else {}
+    copied: Attributes = {} if found is None else found.copy()
     return copied
 
 
@@ -162,13 +164,13 @@ def _row(span: ReadableSpan, attributes: Attributes) -> Row:
     events = span.events
     return (
         span.name,
-        span.kind.name,
+        span.kind._name_,  # `name` is a property written in Python
         format(context.trace_id, "032x") if context is not None else "",
         format(context.span_id, "016x") if context is not None else "",
         format(parent.span_id, "016x") if parent is not None else None,
         span.start_time or 0,
         span.end_time,
-        status.status_code.name,
+        status.status_code._name_,
         status.description,
         attributes,
         [SpanEvent(e.name, e.timestamp, _plain_attributes(dict(e.attributes or {}))) for e in events],
@@ -178,9 +180,9 @@ def _row(span: ReadableSpan, attributes: Attributes) -> Row:
 
 
 def _plain_attributes(attributes: Attributes) -> Attributes:
-    for key, value in attributes.items():
-        if type(value) not in _PLAIN:
-            attributes[key] = _plain(value)
+    plain = map(_PLAIN.__contains__, map(type, attributes.values()))
+    for key in [*compress(attributes, map(not_, plain))]:
+        attributes[key] = _plain(attributes[key])
     return attributes
 
 

@@ -47,7 +47,8 @@ def test_an_absurd_time_is_still_a_timestamp(ns: int) -> None:
         ({"posthog.chat_id": "c"}, "c", True),
         ({}, "1ccef0580a178f3612a542518f9fff59", True),
         ({"posthog.distinct_id": "anonymous"}, "1ccef0580a178f3612a542518f9fff59", True),
-        ({"posthog.distinct_id": "x" * 500}, "x" * 200, False),
+        ({"posthog.distinct_id": " \u200b"}, "1ccef0580a178f3612a542518f9fff59", True),
+        ({"posthog.distinct_id": "x" * 200}, "x" * 200, False),
     ],
 )
 def test_an_event_is_about_the_user_else_personless(
@@ -56,3 +57,11 @@ def test_an_event_is_about_the_user_else_personless(
     found, properties = person_properties(read(make_view(attributes)))
     assert found == distinct_id
     assert properties.get("$process_person_profile", True) is not personless
+
+
+def test_long_ids_stay_apart() -> None:
+    found = {
+        person_properties(read(make_view({"posthog.distinct_id": "x" * 300 + end})))[0] for end in ("a", "b")
+    }
+    assert {len(each) for each in found} == {200}
+    assert len(found) == 2

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from otel_posthog.events.media import clean
 
 LONG = base64.b64encode(bytes(range(256)) * 4).decode()
+WRAPPED = "\r\n".join(LONG[start : start + 76] for start in range(0, len(LONG), 76))
 
 
 @pytest.mark.parametrize(
@@ -27,6 +28,15 @@ LONG = base64.b64encode(bytes(range(256)) * 4).decode()
         ),
         ([{"url": "data:image/gif;base64,AAAA"}], [{"url": "[image: image/gif, 3 bytes]"}]),
         (b"\x00\x01", "[base64: 2 bytes]"),
+        (f"this is {LONG} they said", "this is [base64: 1024 bytes] they said"),
+        (WRAPPED, "[base64: 1024 bytes]"),
+        (json.dumps({"a": WRAPPED})[:-40], '{"a": "[base64: 997 bytes]'),
+        (f'{{"image": "{LONG}"', '{"image": "[base64: 1024 bytes]"'),
+        (f"DATA:IMAGE/PNG;BASE64,{LONG}", "[image: image/png, 1024 bytes]"),
+        ({LONG: 1}, {"[base64: 1024 bytes]": 1}),
+        ("x" * 10_000, "x" * 10_000),
+        ("testing" * 1000, "testing" * 1000),
+        ("https://a.io/" + "b/" * 200, "https://a.io/" + "b/" * 200),
         ("a" * 100, "a" * 100),
         (" ".join(["word"] * 500), " ".join(["word"] * 500)),
         (5, 5),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import threading
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -145,7 +146,10 @@ def test_a_disabled_client_sends_nothing_and_says_nothing(
 ) -> None:
     with a_client(inbox, disabled=True) as client, exporting(inbox, api_key=None, client=client) as exporter:
         assert exporter.export([sdk_span()]) is SpanExportResult.SUCCESS
-    assert inbox.events() == []
+        assert inbox.events() == []
+        client.disabled = False
+        assert exporter.export([sdk_span()]) is SpanExportResult.SUCCESS
+    assert len(inbox.events("$ai_generation")) == 1
     assert [record for record in caplog.records if record.name == "otel_posthog"] == []
 
 
@@ -181,12 +185,13 @@ def test_before_send_may_change_and_drop(inbox: Inbox) -> None:
     assert event["properties"]["seen"] is True
 
 
+@pytest.mark.parametrize("error", [RuntimeError("a secret"), SystemExit("a secret")])
 def test_an_event_that_before_send_fails_on_is_not_sent_and_counted(
-    inbox: Inbox, caplog: pytest.LogCaptureFixture
+    inbox: Inbox, caplog: pytest.LogCaptureFixture, error: BaseException
 ) -> None:
     def fails(event: dict[str, Any]) -> dict[str, Any]:
         if event["event"] == "$ai_generation":
-            raise RuntimeError("a secret")
+            raise error
         return event
 
     with exporting(inbox, before_send=fails) as exporter:
@@ -216,6 +221,34 @@ def test_a_wrong_price_file_is_refused_by_name(tmp_path: Path, content: str) -> 
     file.write_text(content)
     with pytest.raises(ValueError, match=r"prices: prices\.json"):
         PostHogSpanExporter(api_key="phc_x", prices=file)
+
+
+def test_a_wrong_price_file_of_the_environment_is_said_and_the_built_in_table_used(
+    inbox: Inbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = tmp_path / "prices.json"
+    file.write_text("{")
+    monkeypatch.setenv("OTEL_EXPORTER_POSTHOG_PRICES", str(file))
+    with exporting(inbox) as exporter:
+        exporter.export(
+            [sdk_span({**CHAT, "gen_ai.usage.input_tokens": 10, "gen_ai.usage.output_tokens": 10})]
+        )
+    assert inbox.events("$ai_generation")[0]["properties"]["$ai_total_cost_usd"] > 0
+    assert "prices: prices.json" in caplog.text
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_a_child_process_does_not_wait_for_what_its_parent_exports(inbox: Inbox) -> None:
+    with exporting(inbox) as exporter:
+        exporter._under_way = 1  # as another thread of the parent would have it at the fork
+        child = os.fork()
+        if child == 0:  # pragma: no cover
+            flushed = exporter.force_flush(10)
+            sent = exporter.export([sdk_span()]) is SpanExportResult.SUCCESS
+            os._exit(0 if flushed and sent else 1)
+        exporter._under_way = 0
+        assert os.waitpid(child, 0)[1] == 0
+    assert len(inbox.events("$ai_generation")) == 1
 
 
 def test_costs_are_left_to_posthog_when_asked(inbox: Inbox) -> None:

@@ -218,6 +218,11 @@ EXCEPTION = SpanEvent(
         pytest.param({"attributes": {"error.type": "503"}}, ("503", None, 503), id="a code as type"),
         pytest.param({"attributes": {"error.type": "X"}}, ("X", None, None), id="type alone"),
         pytest.param(
+            {"attributes": {"error.type": "the prompt 'x' is bad"}},
+            ("_OTHER", "the prompt 'x' is bad", None),
+            id="a sentence is no type",
+        ),
+        pytest.param(
             {"status": "ERROR", "attributes": {"error.type": "X", "http.response.status_code": 400}},
             ("X", None, 400),
             id="status code",
@@ -241,7 +246,14 @@ def test_an_error_is_what_was_reported(changes: dict[str, Any], error: Any) -> N
 
 
 @pytest.mark.parametrize(
-    ("end", "seconds"), [(START + 10**9, 1.0), (None, None), (START - 1, None), (START, 0.0)]
+    ("end", "seconds"),
+    [
+        (START + 10**9, 1.0),
+        (None, None),
+        (START - 1, None),
+        (START, 0.0),
+        (START + 400 * 86_400 * 10**9, None),
+    ],
 )
 def test_a_duration_is_known_only_with_a_sensible_end(end: int | None, seconds: float | None) -> None:
     assert read(make_view(end_ns=end)).seconds == seconds
@@ -257,3 +269,19 @@ def test_time_to_first_token_is_in_seconds() -> None:
 )
 def test_whatever_does_not_say_no_to_privacy_says_yes(value: Any, private: bool) -> None:
     assert read(make_view({"posthog.privacy_mode": value})).context.privacy_mode is private
+
+
+@pytest.mark.parametrize(("reported", "cost"), [(0.25, 0.25), ("0.5", 0.5), (-1, None), (10**9, None)])
+def test_a_reported_cost_is_sensible_or_none(reported: Any, cost: float | None) -> None:
+    assert read(make_view({"gen_ai.usage.cost": reported})).cost_usd == cost
+
+
+def test_a_name_is_cut_and_a_number_of_a_thousand_digits_is_none() -> None:
+    call = read(make_view({"gen_ai.request.model": "x" * 5000, "posthog.feature": 10**5000}))
+    assert (call.request_model, call.context.feature) == ("x" * 1024, None)
+
+
+def test_attributes_of_one_set_of_names_are_read_each_anew() -> None:
+    first = make_view({"gen_ai.usage.prompt_tokens": 1, "gen_ai.usage.input_tokens": -1})
+    second = make_view({"gen_ai.usage.prompt_tokens": 2, "gen_ai.usage.input_tokens": 3})
+    assert [read(first).usage.input, read(second).usage.input, read(first).usage.input] == [1, 3, 1]

@@ -39,6 +39,7 @@ _OPENLLMETRY_SCOPES = re.compile(
 _STATUS_IN_TEXT = re.compile(
     r"\b(?:error code|status(?: code)?|http(?: status)?)[\s:=]*([1-5]\d\d)\b", re.IGNORECASE
 )
+_ERROR_TYPE = re.compile(r"[^\s{}<>\"']{1,200}\Z")
 _RESOURCE = (
     "service.name",
     "service.version",
@@ -75,7 +76,9 @@ def _in_order(made: Any, first: str, last: str) -> tuple[tuple[str, ...], tuple[
     return names, tuple(made._field_defaults[name] for name in names)
 
 
-# A named tuple is made of values in order in a third of the time that names take.
+# A named tuple is made of values in order in a third of the time that names take; this is its `_make`
+# without the check of their number.
+_new = tuple.__new__
 _CALL = _in_order(ModelCall, "provider", "cost_usd")
 _USAGE = _in_order(Usage, "input", "searches")
 _CONTEXT = _in_order(CallContext, "distinct_id", "flags")
@@ -103,7 +106,8 @@ def _call(view: SpanView, kind: Kind, parts: Parts) -> ModelCall:
     operation, name = take("operation", None) or kind.label, view.name
     if not _NAMES.isdisjoint(call):
         name = _take_names(call, facts, name if kind.is_model_call else None) or name
-    return ModelCall._make(
+    return _new(
+        ModelCall,
         (
             kind,
             operation,
@@ -116,12 +120,12 @@ def _call(view: SpanView, kind: Kind, parts: Parts) -> ModelCall:
             *map(call.get, *_CALL),
             parts["parameters"],
             facts,
-            Usage._make(map(usage.get, *_USAGE)) if usage else NO_USAGE,
+            _new(Usage, map(usage.get, *_USAGE)) if usage else NO_USAGE,
             _error(view, parts["error"]),
             _context(parts, view.resource),
             view.scope,
             _described(view.resource),
-        )
+        ),
     )
 
 
@@ -181,8 +185,12 @@ def _error(view: SpanView, reported: Mapping[str, Any]) -> CallError | None:
     for event in view.events:
         if event.name == "exception":
             kind = kind or text(event.attributes.get("exception.type"))
-            message = text(event.attributes.get("exception.message")) or message
+            said = event.attributes.get("exception.message")
+            message = said if said and isinstance(said, str) else message
             status = status or count(event.attributes.get("http.response.status_code"))
+    if kind is not None and not _ERROR_TYPE.match(kind):
+        # A sentence where a class or code belongs may quote the prompt: it counts as content.
+        kind, message = "_OTHER", message or kind
     if status is None and kind is not None and kind.isdecimal():
         status = int(kind)
     if status is None and (match := _STATUS_IN_TEXT.search((message or "")[:1000])):
@@ -202,4 +210,4 @@ def _context(parts: Parts, resource: Mapping[str, Any]) -> CallContext:
     for part in ("groups", "properties", "flags"):
         if parts[part]:
             context[part] = parts[part]
-    return CallContext._make(map(context.get, *_CONTEXT)) if context else NO_CONTEXT
+    return _new(CallContext, map(context.get, *_CONTEXT)) if context else NO_CONTEXT

@@ -17,6 +17,7 @@ from otel_posthog.spans.messages import messages, system_messages, tools
 from otel_posthog.spans.values import (
     boolean,
     count,
+    dollars,
     finish_reasons,
     number,
     parse_json,
@@ -120,7 +121,7 @@ TABLE = table(
         workflow_name=(text, "gen_ai.workflow.name"),
         input_state=(parse_json, "gen_ai.tool.call.arguments", "gen_ai.retrieval.query.text"),
         output_state=(parse_json, "gen_ai.tool.call.result", "gen_ai.retrieval.documents"),
-        cost_usd=(number, "gen_ai.usage.cost", "gen_ai.cost.total_cost"),
+        cost_usd=(dollars, "gen_ai.usage.cost", "gen_ai.cost.total_cost"),
         prompt_name=(text, "gen_ai.prompt.name"),
         prompt_version=(text, "gen_ai.prompt.version"),
     ),

@@ -7,30 +7,24 @@ whatever their order on the span. Where two tables are joined, the first one's n
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
-from otel_posthog.spans.values import text
+from otel_posthog.spans.values import MAX_LABEL, text
 
 __all__ = ["Parts", "Rule", "Table", "apply", "table"]
 
 Reader = Callable[[Any], Any]
 Parts = dict[str, dict[str, Any]]
-"""What was read, by part of the `ModelCall`: see `PARTS`."""
+"""What was read, by part of the `ModelCall`: see `apply`."""
 
-PARTS = (
-    "call",
-    "usage",
-    "parameters",
-    "facts",
-    "context",
-    "error",
-    "groups",
-    "properties",
-    "flags",
-    "resource",
-)
+Plan = list[tuple[str, str, str, Reader]]
+"""Attribute name, part, field, reader: later ones overwrite earlier ones."""
+
+_MAX_PLANS = 512
+_MAX_PLANNED_NAMES = 128
+"""Spans with more attributes than this hardly share their names with others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +46,8 @@ class Table:
     """Part, field, reader, and the rank of the name among those of its field; 0 is the best."""
     prefixes: tuple[tuple[str, str, Reader], ...]
     """`(prefix, part, read)`: the rest of such an attribute's name is the field."""
+    plans: dict[tuple[str, ...], Plan] = field(default_factory=dict)
+    """What to read where certain names are present. The spans of one call site have the same names."""
 
 
 def table(
@@ -63,41 +59,54 @@ def table(
     for rule in everything:
         names_of.setdefault((rule.part, rule.field), []).extend((name, rule.read) for name in rule.names)
     by_name: dict[str, tuple[str, str, Reader, int]] = {}
-    for (part, field), names in names_of.items():
+    for (part, name_of_field), names in names_of.items():
         for rank, (name, read) in enumerate(names):
-            by_name.setdefault(name, (part, field, read, rank))
+            by_name.setdefault(name, (part, name_of_field, read, rank))
     return Table(everything, by_name, (*prefixes, *(base.prefixes if base else ())))
 
 
 def apply(rules: Table, attributes: Mapping[str, Any]) -> Parts:
     """All that the table reads out of the attributes."""
-    parts: Parts = {part: {} for part in PARTS}
-    older: dict[str, int] = {}
-    """Fields that an older name has filled so far, and that name's rank."""
-    lookup = rules.by_name.get
-    for name, value in attributes.items():
-        rule = lookup(name)
-        if rule is None:
-            _by_prefix(rules, parts, name, value)
-            continue
-        part, field, read, rank = rule
-        target = parts[part]
-        if rank and field in target and older.get(part + field, 0) < rank:
-            continue
+    parts: Parts = {
+        "call": {},
+        "usage": {},
+        "parameters": {},
+        "facts": {},
+        "context": {},
+        "error": {},
+        "groups": {},
+        "properties": {},
+        "flags": {},
+    }
+    names = tuple(attributes)
+    plan = rules.plans.get(names)
+    for name, part, field_name, read in _plan(rules, names) if plan is None else plan:
+        value = attributes[name]
         # Most attributes are text and are read as such; for them the call is spared.
-        found = (value or None) if read is text and type(value) is str else read(value)
+        found = (value[:MAX_LABEL] or None) if read is text and type(value) is str else read(value)
         if found is not None:
-            target[field] = found
-            if rank:
-                older[part + field] = rank
-            elif older:
-                older.pop(part + field, None)
+            parts[part][field_name] = found
     return parts
 
 
-def _by_prefix(rules: Table, parts: Parts, name: str, value: Any) -> None:
-    for prefix, part, read in rules.prefixes:
-        if name.startswith(prefix):
-            if len(name) > len(prefix) and (found := read(value)) is not None:
-                parts[part][name[len(prefix) :]] = found
-            return
+def _plan(rules: Table, names: tuple[str, ...]) -> Plan:
+    """Which of the names are read, and how: the best name of a field comes last."""
+    ranked = []
+    for name in names:
+        part, field_name, read, rank = rules.by_name.get(name) or _by_prefix(rules.prefixes, name)
+        if part:
+            ranked.append((rank, (name, part, field_name, read)))
+    ranked.sort(key=lambda each: -each[0])
+    plan = [each for _, each in ranked]
+    if len(names) <= _MAX_PLANNED_NAMES:
+        if len(rules.plans) >= _MAX_PLANS:
+            rules.plans.clear()
+        rules.plans[names] = plan
+    return plan
+
+
+def _by_prefix(prefixes: Iterable[tuple[str, str, Reader]], name: str) -> tuple[str, str, Reader, int]:
+    for prefix, part, read in prefixes:
+        if name.startswith(prefix) and len(name) > len(prefix):
+            return part, name[len(prefix) :], read, 0
+    return "", "", text, 0
