@@ -16,6 +16,8 @@ from opentelemetry import trace
 from opentelemetry.instrumentation.utils import is_instrumentation_enabled
 from opentelemetry.trace import SpanKind, Status, StatusCode
 
+from otel_posthog.sdk.context import current_attributes
+
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
@@ -83,6 +85,7 @@ class Call:
     def open(cls, tracer: Tracer, attributes: Attributes, *, content: bool) -> Call:
         """Open a span of our own; samplers and processors see the whole request."""
         name = f"{attributes['gen_ai.operation.name']} {attributes.get('gen_ai.request.model', '')}".rstrip()
+        attributes = {**current_attributes(), **attributes}  # for exporters without our processor
         span = tracer.start_span(name, kind=SpanKind.CLIENT, attributes=attributes)
         return cls(span, content=content, owned=True)
 
@@ -92,7 +95,7 @@ class Call:
         call = cls(span, content=content, owned=False)
         name = f"{attributes['gen_ai.operation.name']} {attributes.get('gen_ai.request.model', '')}".rstrip()
         span.update_name(name)
-        call.fill(attributes)
+        call.fill({**current_attributes(), **attributes})
         return call
 
     def enter(self) -> Any:
@@ -162,9 +165,20 @@ class Call:
         def end(end_time: int | None = None) -> None:
             del span.end
             complete()
-            span.end(end_time)
+            if span.is_recording():
+                span.end(end_time)
 
         span.end = end
+
+    def end_for_owner(self) -> None:
+        """End an adopted span now: its owner would hear too late that nobody reads on."""
+        if not self._owned and self._span.is_recording():
+            span: Any = self._span
+            vars(span).pop("end", None)
+            span.end()
+            # What the owner still wants to say, OpenTelemetry would warn about.
+            for name in _CHANGES:
+                setattr(span, name, _ignore)
 
     def take_over(self) -> None:
         """Take the ending of an adopted span away from its owner, who would end it too early."""
@@ -182,6 +196,9 @@ class Call:
             # The owner would go on to set OK, which in OpenTelemetry wins over ERROR, or to record the
             # exception again, with content that may not be there.
             span.set_status = span.record_exception = _ignore
+
+
+_CHANGES = ("end", "set_attribute", "set_attributes", "set_status", "add_event", "record_exception")
 
 
 def _ignore(*_: Any, **__: Any) -> None:

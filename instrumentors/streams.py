@@ -94,6 +94,8 @@ class Watch:
         if (call := self._take()) is not None:
             facts = read(self._gather.facts, call.content, complete)
             call.finish(facts, str(facts.pop("error.message", "")))
+            if not complete:
+                call.end_for_owner()
 
     def _take(self) -> Call | None:
         call, self._call = self._call, None

@@ -1,10 +1,17 @@
 """OpenTelemetry GenAI spans in, PostHog AI observability events out, nothing lost on the way."""
 
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
 from otel_posthog.sdk.context import ai_context
-from otel_posthog.sdk.exporter import PostHogSpanExporter
-from otel_posthog.sdk.processor import PostHogSpanProcessor
-from otel_posthog.sdk.setup import configure
 from otel_posthog.version import __version__
+
+if TYPE_CHECKING:
+    from otel_posthog.sdk.exporter import PostHogSpanExporter
+    from otel_posthog.sdk.processor import PostHogSpanProcessor
+    from otel_posthog.sdk.setup import configure
 
 __all__ = [
     "PostHogSpanExporter",
@@ -13,3 +20,24 @@ __all__ = [
     "ai_context",
     "configure",
 ]
+
+# What needs OpenTelemetry's SDK is loaded when it is first asked for: instrumentors and libraries that only
+# say `ai_context` do without.
+_LOADED_LATER = {
+    "PostHogSpanExporter": "otel_posthog.sdk.exporter",
+    "PostHogSpanProcessor": "otel_posthog.sdk.processor",
+    "configure": "otel_posthog.sdk.setup",
+}
+
+
+if not TYPE_CHECKING:  # a type checker is to know a misspelt name
+
+    def __getattr__(name: str) -> object:
+        if name not in _LOADED_LATER:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        found = globals()[name] = getattr(import_module(_LOADED_LATER[name]), name)
+        return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
+
 import instrumentors
 import otel_posthog
 
@@ -20,8 +22,22 @@ def test_the_public_names_are_these() -> None:
     assert sorted(instrumentors.__all__) == ["GeminiInstrumentor", "OpenAIInstrumentor"]
 
 
+def test_a_public_name_is_loaded_when_it_is_asked_for() -> None:
+    code = (
+        "import sys, otel_posthog; sdk = 'opentelemetry.sdk.trace'; "
+        "assert sdk not in sys.modules and 'configure' in dir(otel_posthog); "
+        "otel_posthog.PostHogSpanExporter; assert sdk in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+    with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
+        _ = otel_posthog.nothing  # type: ignore[attr-defined]
+
+
 def test_importing_it_loads_nothing_slow() -> None:
-    code = "import sys, otel_posthog, instrumentors; print('\\n'.join(sys.modules))"
+    code = (
+        "import sys, instrumentors; from otel_posthog import *; "
+        "configure, PostHogSpanExporter; print('\\n'.join(sys.modules))"
+    )
     loaded = subprocess.run(
         [sys.executable, "-c", code], check=True, capture_output=True, text=True
     ).stdout.split()

@@ -20,6 +20,7 @@ from opentelemetry.instrumentation.utils import suppress_instrumentation
 from opentelemetry.trace import SpanKind, StatusCode
 
 from instrumentors import OpenAIInstrumentor
+from otel_posthog import ai_context
 from tests.instrumentors.provider import Provider, Reply, Request
 from tests.instrumentors.recording import Recorder, attributes, everything, outcome, wire
 
@@ -713,6 +714,38 @@ def test_stream_left_early_ends_its_span_and_is_no_error(
         assert found["gen_ai.response.id"] == "c-1"
         assert "one " in found["gen_ai.output.messages"]
         assert found["gen_ai.response.time_to_first_chunk"] > 0
+
+
+def test_a_closed_stream_that_is_still_held_has_ended_its_span(
+    provider: Provider,
+    recorder: Recorder,
+    instrumented: Callable[..., None],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    instrumented()
+    provider.play(Reply(events=[WORD, WORD, END, USAGE, "[DONE]"]))
+    with client(provider.url) as c:
+        stream = c.chat.completions.create(model=MODEL, messages=ASKED, stream=True)
+        for _ in stream:
+            break
+        stream.close()
+        (span,) = recorder.spans()
+        del stream
+        gc.collect()
+    assert "one " in attributes(span)["gen_ai.output.messages"]
+    assert recorder.spans() == []
+    assert [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING] == []
+
+
+def test_the_context_is_on_the_span_without_our_processor(
+    standin: StandIn, recorder: Recorder, instrumented: Callable[..., None]
+) -> None:
+    instrumented()
+    with client(standin.openai_base_url) as c, ai_context(feature="smart_reply", privacy_mode=True):
+        chat()(c)
+    (span,) = recorder.spans()
+    found = attributes(span)
+    assert (found["posthog.feature"], found["posthog.privacy_mode"]) == ("smart_reply", True)
 
 
 def test_cancelled_call_is_an_error_and_ends(
