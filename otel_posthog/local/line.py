@@ -70,8 +70,9 @@ def _tokens(event: Mapping[str, Any], properties: Properties, _: tzinfo | None) 
     )
     if counts == (None, None):
         return None
-    # What is known before the call is an estimate.
-    estimate = "~" if event.get("event") == "llm_completion_requested" else ""
+    # What is known before the call, and of most failed ones, is an estimate.
+    estimated = event.get("event") in {"llm_completion_requested", "llm_completion_failed"}
+    estimate = "~" if estimated and counts[1] is None else ""
     return estimate + "/".join(ABSENT if count is None else f"{count:.0f}" for count in counts)
 
 

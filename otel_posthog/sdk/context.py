@@ -130,6 +130,8 @@ class ai_context:  # noqa: N801  # it is used like contextlib's: `with ai_contex
         raise TypeError("ai_context decorates functions")
 
     def _attach(self) -> Token[Context]:
+        global _in_use  # noqa: PLW0603  # for a hint, once
+        _in_use = True
         outer = current_attributes()
         merged = {**outer, **self._attributes} if outer else self._attributes
         return otel_context.attach(otel_context.set_value(_KEY, merged))
@@ -237,6 +239,14 @@ _RESULTS = (
     (inspect.isasyncgen, _async_generator),
     (inspect.isgenerator, _generator),
 )
+
+
+_in_use = False
+
+
+def in_use() -> bool:
+    """Whether this process has entered any `ai_context`."""
+    return _in_use
 
 
 def current_attributes(context: Context | None = None) -> Mapping[str, AttributeValue]:

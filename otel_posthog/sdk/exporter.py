@@ -8,17 +8,24 @@ from typing import TYPE_CHECKING, Any
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 from typing_extensions import Unpack
 
-from otel_posthog.assembly import Forwarder, call_after_fork, forwarder
+from otel_posthog.assembly import Forwarder, call_after_fork, forwarder, say_once
+from otel_posthog.sdk.context import in_use
 from otel_posthog.spans.view import of_sdk_span
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from opentelemetry.sdk.trace import ReadableSpan
 
     from otel_posthog.config import Options
+    from otel_posthog.spans.view import SpanView
 
 __all__ = ["PostHogSpanExporter"]
+
+_NO_PROCESSOR = (
+    "ai_context (feature, user, privacy) does not reach the spans of %s through an exporter alone: "
+    "attach PostHogSpanProcessor() instead of a processor with PostHogSpanExporter."
+)
 
 
 class PostHogSpanExporter(SpanExporter):
@@ -32,6 +39,9 @@ class PostHogSpanExporter(SpanExporter):
     Raises:
         ValueError: an argument is wrong; the text names it.
     """
+
+    has_processor = False
+    """Whether a `PostHogSpanProcessor` was made in this process, which puts `ai_context` onto all spans."""
 
     def __init__(self, **options: Unpack[Options]) -> None:
         self.forwarder: Forwarder = forwarder(options)
@@ -51,16 +61,24 @@ class PostHogSpanExporter(SpanExporter):
         with self._idle:
             self._under_way += 1
         try:
-            events = self.forwarder.convert(
-                (view for span in spans if (view := of_sdk_span(span)) is not None and is_sampled(span)),
-                self.forwarder.pipeline.finished,
-            )
+            events = self.forwarder.convert(self._views(spans), self.forwarder.pipeline.finished)
             sent = self.forwarder.send(events, self.forwarder.config.timeout)
         finally:
             with self._idle:
                 self._under_way -= 1
                 self._idle.notify_all()
         return SpanExportResult.SUCCESS if sent else SpanExportResult.FAILURE
+
+    def _views(self, spans: Sequence[ReadableSpan]) -> Iterator[SpanView]:
+        hint = not self.has_processor and in_use()
+        for span in spans:
+            view = of_sdk_span(span)
+            if view is None or not is_sampled(span):
+                continue
+            if hint and not (view.scope or "").startswith("otel_posthog."):
+                hint = False
+                say_once("no processor", _NO_PROCESSOR, view.scope)
+            yield view
 
     def force_flush(self, timeout_millis: int = 30_000) -> bool:
         """Whether every `export` that is under way in other threads ended within the time."""

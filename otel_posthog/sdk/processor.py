@@ -73,6 +73,7 @@ class PostHogSpanProcessor(SpanProcessor):
         if exporter is not None and options:
             raise ValueError("exporter: give either an exporter or options, not both")
         self.exporter = exporter if exporter is not None else PostHogSpanExporter(**options)
+        PostHogSpanExporter.has_processor = True
         self._forwarder = self.exporter.forwarder
         config = self._forwarder.config
         self._flush_interval = config.flush_interval

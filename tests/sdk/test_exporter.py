@@ -17,7 +17,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SimpleSpanProcessor, SpanExportResult
 from posthog import Posthog
 
-from otel_posthog import PostHogSpanExporter
+from otel_posthog import PostHogSpanExporter, ai_context
 from otel_posthog.assembly import forwarder
 from otel_posthog.delivery import Response
 from otel_posthog.local import Inbox
@@ -263,3 +263,15 @@ def test_an_event_that_before_send_returns_in_pieces_takes_no_other_with_it(inbo
     with exporting(inbox, events="ai", before_send=lambda _event: {"properties": {}}) as exporter:
         assert exporter.export([sdk_span(), sdk_span(span_id=5)]) is SpanExportResult.SUCCESS
     assert len(inbox.events("$ai_generation")) == 2
+
+
+def test_a_context_that_an_exporter_alone_cannot_see_is_said(
+    inbox: Inbox, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(PostHogSpanExporter, "has_processor", False)
+    with exporting(inbox) as exporter, ai_context(privacy_mode=True):
+        provider = TracerProvider(shutdown_on_exit=False)
+        provider.add_span_processor(SimpleSpanProcessor(exporter))
+        for scope in ("otel_posthog.openai", "somebody.else", "somebody.else"):
+            provider.get_tracer(scope).start_span("chat", attributes=CHAT).end()
+    assert caplog.text.count("attach PostHogSpanProcessor() instead") == 1
