@@ -13,7 +13,7 @@ import importlib.metadata
 import os
 import signal
 import sys
-import threading
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -66,7 +66,7 @@ def _local(args: argparse.Namespace) -> int:
     from otel_posthog.local.line import head
     from otel_posthog.local.store import UnusableFileError
 
-    with _stop_when_told():
+    with _stop_when_told() as told:
         try:
             inbox = Inbox(args.host, args.port, args.db, _say, color=sys.stdout.isatty())
         except OSError as error:
@@ -79,7 +79,9 @@ def _local(args: argparse.Namespace) -> int:
             _say(f"Try: POSTHOG_HOST={inbox.url} POSTHOG_API_KEY=phc_local otel-posthog demo")
             _say("")
             _say(head())
-            threading.Event().wait()
+            # Not one long wait: a signal that comes just before it begins would not end it.
+            while not told:
+                time.sleep(0.2)
     return _DONE
 
 
@@ -92,10 +94,15 @@ def _why_not_listening(error: OSError, host: str, port: int) -> str:
 
 
 @contextlib.contextmanager
-def _stop_when_told() -> Iterator[None]:
-    """Let SIGTERM, and a terminal that closes, end things like Ctrl-C does: a temporary file is removed."""
+def _stop_when_told() -> Iterator[list[int]]:
+    """Let SIGTERM, and a terminal that closes, end things like Ctrl-C does: a temporary file is removed.
 
-    def stop(_signal: int, _frame: Any) -> None:
+    The list holds the signals that came: an interrupt that is raised in a finalizer gets lost.
+    """
+    told: list[int] = []
+
+    def stop(number: int, _frame: Any) -> None:
+        told.append(number)
         raise KeyboardInterrupt
 
     present = (getattr(signal, name, None) for name in ("SIGTERM", "SIGHUP"))
@@ -104,7 +111,7 @@ def _stop_when_told() -> Iterator[None]:
     for one in ours:
         signal.signal(one, stop)
     try:
-        yield
+        yield told
     finally:
         for one in ours:
             signal.signal(one, signal.SIG_DFL)
