@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import sys
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from google import genai
@@ -35,8 +37,16 @@ _SHUTDOWN_MILLIS = 2_000
 _LOOPBACK = "127.0.0.1,localhost"
 
 _NEXT = """
-Next, your application: OTEL_TRACES_EXPORTER=posthog POSTHOG_API_KEY=phc_... opentelemetry-instrument ...
-Every event as it is:   otel-posthog local  (it says how to send this demo's events there)"""
+Next, your application: OTEL_TRACES_EXPORTER=posthog POSTHOG_API_KEY=phc_... {line} ...
+Every event as it is:   {inbox} local  (it says how to send this demo's events there)"""
+
+
+def _runnable(command: str) -> str:
+    """How to call a command of this environment: `make demo` leaves its own off the path."""
+    if shutil.which(command):
+        return command
+    beside = Path(sys.executable).parent / command
+    return os.path.relpath(beside) if beside.is_file() else command
 
 
 @dataclass(slots=True)
@@ -95,7 +105,7 @@ def run(
     say(f"\n{found.sentence}.{remark}")
     if not flushed:
         say(f"Not everything could be delivered within {flush_millis / 1000:g} seconds.")
-    say(_NEXT)
+    say(_NEXT.format(line=_runnable("opentelemetry-instrument"), inbox=_runnable("otel-posthog")))
     return 0 if found.complete and flushed else 1
 
 
