@@ -1,22 +1,24 @@
-"""Gemini calls as spans, instrumented where google-genai sends: `BaseApiClient.request` and its siblings.
+"""Gemini calls as spans, instrumented where google-genai sends.
 
-`generate_content`, its stream, chats, each round of automatic function calling, `embed_content` and image
-output all go through these four methods, for the Developer API and Vertex AI alike.
+`BaseApiClient.request` and its three siblings carry `generate_content`, its stream, chats, each round of
+automatic function calling, `embed_content` and Imagen, for the Developer API and Vertex AI alike.
+Interactions and live sessions have places of their own.
 """
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from opentelemetry import trace
 from opentelemetry.instrumentation.instrumentor import BaseInstrumentor  # type: ignore[attr-defined]
 
-from instrumentors import gemini_wire
+from instrumentors import gemini_interactions, gemini_live, gemini_wire, traceloop
+from instrumentors.gemini_calls import GeminiCall, request_id, tried
+from instrumentors.gemini_json import loads, merged
 from instrumentors.patches import Patches, check_version
 from instrumentors.spans import Attributes, Call, captures_content, logger, read, send, send_async, suppressed
-from instrumentors.streams import FollowedAsyncStream, FollowedStream, Watch
+from instrumentors.streams import Watch, follow, follow_async
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -24,6 +26,10 @@ if TYPE_CHECKING:
     from opentelemetry.trace import Tracer
 
 Args = tuple[Any, ...]
+
+_SENDING = ("request", "request_streamed", "async_request", "async_request_streamed")
+# What runs once per try; the last one before a second try that aiohttp's lost connections get.
+_TRYING = ("_request_once", "_async_request_once", "_ensure_aiohttp_ssl_ctx")
 
 
 class GeminiInstrumentor(BaseInstrumentor):  # type: ignore[misc]
@@ -48,13 +54,21 @@ class GeminiInstrumentor(BaseInstrumentor):  # type: ignore[misc]
 
         check_version("google-genai", lowest=(1, 32), below=(4, 0))
         tracer = trace.get_tracer("otel_posthog.gemini", tracer_provider=kwargs.get("tracer_provider"))
-        sender = _Sender(tracer, content=captures_content(kwargs.get("capture_content")))
-        self._patches = Patches()
-        for name in ("request", "request_streamed", "async_request", "async_request_streamed"):
-            if hasattr(_api_client.BaseApiClient, name):
-                self._patches.wrap(_api_client.BaseApiClient, name, getattr(sender, name))
+        content = captures_content(kwargs.get("capture_content"))
+        sender = _Sender(tracer, content=content)
+        self._patches = patches = Patches()
+        traceloop.silence(traceloop.GEMINI, patches)
+        client = _api_client.BaseApiClient
+        for name in _SENDING:
+            if hasattr(client, name):
+                patches.wrap(client, name, getattr(sender, name))
             else:
                 logger.warning("google-genai has no %s any more: such calls give no span", name)
+        for name in _TRYING:
+            if hasattr(client, name):
+                patches.wrap(client, name, tried)
+        gemini_interactions.instrument(patches, tracer, content=content)
+        gemini_live.instrument(patches, tracer, content=content)
 
     def _uninstrument(self, **_: Any) -> None:
         self._patches.undo()
@@ -90,7 +104,7 @@ class _Sender:
         attempt = self._attempt(client, args, kwargs, stream=True)
         if attempt is None:
             return stream
-        return FollowedStream(stream, Watch(_Chunks(attempt.endpoint), start=attempt.open))
+        return follow(stream, Watch(gemini_wire.Chunks(), start=attempt.open))
 
     async def async_request_streamed(
         self, wrapped: Callable[..., Any], client: Any, args: Args, kwargs: dict[str, Any]
@@ -105,15 +119,15 @@ class _Sender:
         if suppressed():
             return None
         try:
-            path = args[1] if len(args) > 1 else kwargs["path"]
-            request = args[2] if len(args) > 2 else kwargs["request_dict"]
-            found = gemini_wire.find(path)
+            path, request, options = _arguments(args, kwargs)
+            found = gemini_wire.find(path, request)
             if found is None:
                 return None
             endpoint, model = found
+            request = merged(request, extra) if (extra := _option(client, options, "extra_body")) else request
             facts = read(_request_facts, endpoint, request, model, stream, self.content)
             facts = facts or {"gen_ai.operation.name": endpoint.operation, "gen_ai.request.model": model}
-            facts |= _server(client)
+            facts |= _server(client, options)
             return _Attempt(self, endpoint, facts, args=args, kwargs=kwargs, stream=stream)
         except Exception as error:  # noqa: BLE001 - the user's call goes on without a span
             logger.debug("otel-posthog could not follow a call: %s", type(error).__name__)
@@ -135,12 +149,12 @@ class _Attempt:
         kwargs: dict[str, Any],
         stream: bool,
     ) -> None:
-        self.args, self.kwargs, self.endpoint = args, kwargs, endpoint
-        self._sender, self._facts, self._stream = sender, facts, stream
+        self.args, self.kwargs = args, kwargs
+        self._endpoint, self._sender, self._facts, self._stream = endpoint, sender, facts, stream
 
     def open(self) -> Call:
         """Open the span of the call."""
-        self.call = Call.open(self._sender.tracer, self._facts, content=self._sender.content)
+        self.call = GeminiCall.open(self._sender.tracer, self._facts, content=self._sender.content)
         return self.call
 
     def again(self, _: Exception) -> bool:
@@ -150,23 +164,12 @@ class _Attempt:
     def answered(self, result: Any) -> Any:
         """End the call with its response, or follow its stream."""
         if self._stream:
-            return FollowedAsyncStream(result, Watch(_Chunks(self.endpoint), call=self.call))
-        facts = read(_response_facts, self.endpoint, result, self.call.content) if self.call.recording else {}
+            return follow_async(result, Watch(gemini_wire.Chunks(), call=self.call))
+        facts = (
+            read(_response_facts, self._endpoint, result, self.call.content) if self.call.recording else {}
+        )
         self.call.finish(facts)
         return result
-
-
-class _Chunks:
-    """Reads the SDK's chunks, which hold the service's JSON as text."""
-
-    def __init__(self, endpoint: gemini_wire.Endpoint) -> None:
-        self._gather = endpoint.gather()
-
-    def add(self, chunk: Any) -> bool:
-        return self._gather.add(json.loads(chunk.body))
-
-    def facts(self, content: bool, complete: bool, /) -> Attributes:
-        return self._gather.facts(content, complete)
 
 
 def _request_facts(
@@ -176,13 +179,29 @@ def _request_facts(
 
 
 def _response_facts(endpoint: gemini_wire.Endpoint, result: Any, content: bool) -> Attributes:
-    return endpoint.response(json.loads(result.body), content) if result.body else {}
+    facts = endpoint.response(loads(result.body), content) if result.body else {}
+    return {**facts, **request_id(result.headers)}
 
 
-def _server(client: Any) -> Attributes:
+def _arguments(args: Args, kwargs: dict[str, Any]) -> tuple[str, dict[str, Any], Any]:
+    """Find the path, the request and the HTTP options, which stand behind the method."""
+    names = ("path", "request_dict", "http_options")
+    path, request, options = (
+        args[place] if len(args) > place else kwargs.get(name) for place, name in enumerate(names, 1)
+    )
+    return str(path), request or {}, options
+
+
+def _option(client: Any, options: Any, name: str) -> Any:
+    """Read an HTTP option: the request's own, else the client's."""
+    own = options.get(name) if isinstance(options, dict) else getattr(options, name, None)
+    return own or getattr(client._http_options, name, None)
+
+
+def _server(client: Any, options: Any) -> Attributes:
     vertex = bool(getattr(client, "vertexai", False))
     facts: Attributes = {"gen_ai.provider.name": "gcp.vertex_ai" if vertex else "gcp.gemini"}
-    address = urlsplit(str(getattr(client._http_options, "base_url", "") or ""))
+    address = urlsplit(str(_option(client, options, "base_url") or ""))
     if address.hostname:
         facts["server.address"] = address.hostname
         facts["server.port"] = address.port or (443 if address.scheme == "https" else 80)

@@ -1,24 +1,24 @@
 """What Gemini's requests, responses and stream chunks say, one table entry per method.
 
-Requests are the dict that google-genai is about to send, in which names are spelt either way
-(``inlineData`` beside ``mime_type``): `_get` reads both. Responses are the service's own JSON.
+Requests are the dict that google-genai is about to send, in which names are spelt either way; responses are
+the service's own JSON.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
-from enum import Enum
-from functools import lru_cache
 from typing import Any, NamedTuple
 
-from instrumentors.messages import Part, blob, dumps, modality, text, text_length, tool_call, tool_result
-from instrumentors.spans import Attributes
+from instrumentors import gemini_images
+from instrumentors.gemini_json import by_modality, get, items, loads, names_in, snake, total
+from instrumentors.gemini_messages import asked, joined, message_of, part_of, pictures, written
+from instrumentors.messages import dumps, modality, text
+from instrumentors.spans import Attributes, logger
 
-_ROLES = {"model": "assistant", "function": "tool"}
 _FINISH = {
     "STOP": "stop",
     "MAX_TOKENS": "length",
+    "CONTINUATION": "length",  # the SDK goes on with a request of its own
     **dict.fromkeys(
         (
             "SAFETY",
@@ -29,6 +29,7 @@ _FINISH = {
             "IMAGE_SAFETY",
             "IMAGE_PROHIBITED_CONTENT",
             "IMAGE_RECITATION",
+            "MODEL_ARMOR",
         ),
         "content_filter",
     ),
@@ -43,98 +44,38 @@ _PARAMETERS = (
     ("presencePenalty", "gen_ai.request.presence_penalty"),
     ("stopSequences", "gen_ai.request.stop_sequences"),
 )
-_SEARCH = ("googleSearch", "googleSearchRetrieval", "enterpriseWebSearch")
-
-
-@lru_cache(maxsize=256)
-def _snake(name: str) -> str:
-    return re.sub(r"([A-Z])", lambda found: "_" + found[1].lower(), name)
-
-
-def _get(value: Any, *names: str) -> Any:
-    for name in names:
-        if not isinstance(value, dict):
-            return None
-        found = value.get(name)
-        value = value.get(_snake(name)) if found is None else found
-    return value.value if isinstance(value, Enum) else value
-
-
-def _list(value: Any) -> list[Any]:
-    return list(value) if isinstance(value, (list, tuple)) else []
-
-
-def _part(part: Any) -> Part:
-    """Read one part of a content, asked or answered."""
-    words = _get(part, "text")
-    if words is not None:
-        return {"type": "reasoning", "content": words} if _get(part, "thought") else text(words)
-    if inline := _get(part, "inlineData"):
-        # The SDK writes base64 in the URL alphabet; the convention means the plain one.
-        data = str(_get(inline, "data") or "").replace("-", "+").replace("_", "/")
-        return blob(str(_get(inline, "mimeType")), data)
-    if file := _get(part, "fileData"):
-        kind = _get(file, "mimeType")
-        return {"type": "uri", "uri": _get(file, "fileUri"), "modality": modality(kind), "mime_type": kind}
-    if call := _get(part, "functionCall"):
-        return tool_call(_get(call, "name"), _get(call, "args"), _get(call, "id"))
-    if answer := _get(part, "functionResponse"):
-        return tool_result(_get(answer, "response"), _get(answer, "id"), _get(answer, "name"))
-    if code := _get(part, "executableCode"):
-        detail = {"type": "code_execution", "code": _get(code, "code"), "language": _get(code, "language")}
-        return {"type": "server_tool_call", "name": "code_execution", "server_tool_call": detail}
-    if result := _get(part, "codeExecutionResult"):
-        detail = {
-            "type": "code_execution",
-            "outcome": _get(result, "outcome"),
-            "output": _get(result, "output"),
-        }
-        return {"type": "server_tool_call_response", "server_tool_call_response": detail}
-    return {"type": next(iter(part), "unknown")}
-
-
-def _message(content: Any) -> Part:
-    parts = [_part(part) for part in _list(_get(content, "parts"))]
-    role = str(_get(content, "role") or "user")
-    if parts and all(part["type"] == "tool_call_response" for part in parts):
-        role = "tool"
-    return {"role": _ROLES.get(role, role), "parts": parts}
+# Lists of counts per modality, and what they are the sub-counts of.
+_DETAILS = (
+    ("promptTokensDetails", "input_tokens"),
+    ("toolUsePromptTokensDetails", "input_tokens"),
+    ("candidatesTokensDetails", "output_tokens"),
+    ("responseTokensDetails", "output_tokens"),
+    ("cacheTokensDetails", "cache_read.input_tokens"),
+)
+_SEARCH = ("googleSearch", "googleSearchRetrieval", "enterpriseWebSearch", "parallelAiSearch", "exaAiSearch")
 
 
 # --- requests -----------------------------------------------------------------------------------------------
 
 
-def _asked(messages: list[Part], content: bool, *, system: list[Part] | None = None) -> Attributes:
-    files = [part for message in messages for part in message["parts"] if part["type"] in {"blob", "uri"}]
-    facts: Attributes = {
-        "posthog.prompt.length": text_length(messages) + text_length(system or []),
-        "posthog.messages.count": len(messages),
-        "posthog.files.count": len(files) or None,
-    }
-    if content:
-        facts["gen_ai.input.messages"] = dumps(messages)
-        facts["gen_ai.system_instructions"] = dumps(system) if system else None
-    return facts
-
-
 def _tools(request: Mapping[str, Any], content: bool) -> Attributes:
-    tools = _list(_get(request, "tools"))
+    tools = items(get(request, "tools"))
     definitions: list[Any] = []
     for tool in tools:
-        functions = _list(_get(tool, "functionDeclarations"))
+        functions = items(get(tool, "functionDeclarations"))
         definitions += [
             {
                 "type": "function",
-                "name": _get(function, "name"),
-                "description": _get(function, "description"),
-                "parameters": _get(function, "parameters") or _get(function, "parametersJsonSchema"),
+                "name": get(function, "name"),
+                "description": get(function, "description"),
+                "parameters": get(function, "parameters") or get(function, "parametersJsonSchema"),
             }
             for function in functions
         ]
         if not functions:
-            definitions += [{"type": _snake(str(name)), "name": _snake(str(name))} for name in tool]
-    search = any(_get(tool, name) is not None for tool in tools for name in _SEARCH)
-    reading = any(_get(tool, "urlContext") is not None for tool in tools)
+            definitions += [{"type": snake(str(name)), "name": snake(str(name))} for name in tool]
+    search = any(get(tool, name) is not None for tool in tools for name in _SEARCH)
+    reading = any(get(tool, "urlContext") is not None for tool in tools)
     return {
         "posthog.tools.count": len(definitions) or None,
         "posthog.web_search.enabled": True if search else None,
@@ -144,122 +85,114 @@ def _tools(request: Mapping[str, Any], content: bool) -> Attributes:
 
 
 def _generate_request(request: Mapping[str, Any], model: str, content: bool) -> Attributes:
-    config = _get(request, "generationConfig") or {}
-    messages = [_message(one) for one in _list(_get(request, "contents"))]
-    system = [_part(part) for part in _list(_get(request, "systemInstruction", "parts"))]
-    facts = {attribute: _get(config, name) for name, attribute in _PARAMETERS}
-    kinds = {str(getattr(kind, "value", kind)).upper() for kind in _list(_get(config, "responseModalities"))}
-    mime_type = str(_get(config, "responseMimeType") or "")
-    count, top_k = _get(config, "candidateCount"), _get(config, "topK")
-    level = _get(config, "thinkingConfig", "thinkingLevel")
+    config = get(request, "generationConfig") or {}
+    messages = [message_of(one) for one in items(get(request, "contents"))]
+    system = [part_of(part) for part in items(get(request, "systemInstruction", "parts"))]
+    facts = {attribute: get(config, name) for name, attribute in _PARAMETERS}
+    kinds = names_in(get(config, "responseModalities"))
+    mime_type = str(get(config, "responseMimeType") or "")
+    count, top_k = get(config, "candidateCount"), get(config, "topK")
+    level = get(config, "thinkingConfig", "thinkingLevel")
     draws = "IMAGE" in kinds or (not kinds and "-image" in model)
     facts |= {
         "gen_ai.request.choice.count": count if count != 1 else None,
         "gen_ai.request.top_k": None if top_k is None else int(top_k),
         "gen_ai.request.reasoning.level": str(level).lower() if level else None,
-        "gen_ai.output.type": (
-            "image"
-            if draws
-            else "speech"
-            if "AUDIO" in kinds
-            else "json"
-            if mime_type.endswith("json")
-            else None
-        ),
+        "gen_ai.output.type": "image" if draws else _output_type(kinds, mime_type),
         "posthog.thinking.level": str(level).lower() if level else None,
-        "posthog.thinking.budget": _get(config, "thinkingConfig", "thinkingBudget"),
-        "posthog.image.aspect_ratio": _get(config, "imageConfig", "aspectRatio"),
-        "posthog.image.size": _get(config, "imageConfig", "imageSize"),
-        "posthog.cached_content": True if _get(request, "cachedContent") else None,
+        "posthog.thinking.budget": get(config, "thinkingConfig", "thinkingBudget"),
+        "posthog.image.aspect_ratio": get(config, "imageConfig", "aspectRatio"),
+        "posthog.image.size": get(config, "imageConfig", "imageSize"),
+        "posthog.cached_content": True if get(request, "cachedContent") else None,
+        "posthog.request.service_tier": get(request, "serviceTier"),
         **_tools(request, content),
-        **_asked(messages, content, system=system),
+        **asked(messages, content, system),
     }
     if draws:
-        pictures = sum(part.get("modality") == "image" for message in messages for part in message["parts"])
-        facts["posthog.image.reference_count"] = pictures or None
+        facts["posthog.image.reference_count"] = pictures(messages)
     return facts
 
 
+def _output_type(kinds: set[str], mime_type: str) -> str | None:
+    if "AUDIO" in kinds:
+        return "speech"
+    return "json" if mime_type.endswith("json") else "text" if mime_type or kinds == {"TEXT"} else None
+
+
 def _embed_request(request: Mapping[str, Any], _: str, content: bool) -> Attributes:
-    requests = _list(_get(request, "requests")) or [request]
-    texts = [_message(_get(one, "content")) for one in requests if _get(one, "content")]
+    requests = items(get(request, "requests")) or [request]
+    texts = [message_of(get(one, "content")) for one in requests if get(one, "content")]
     # Vertex AI's predict: {"instances": [{"content": "..."}]}.
     texts += [
-        {"role": "user", "parts": [text(_get(one, "content"))]} for one in _list(_get(request, "instances"))
+        {"role": "user", "parts": [text(get(one, "content"))]} for one in items(get(request, "instances"))
     ]
-    size = _get(requests[0], "outputDimensionality") or _get(request, "parameters", "outputDimensionality")
-    return {"gen_ai.embeddings.dimension.count": size, **_asked(texts, content)}
+    size = get(requests[0], "outputDimensionality") or get(request, "parameters", "outputDimensionality")
+    return {"gen_ai.embeddings.dimension.count": size, **asked(texts, content)}
 
 
 # --- responses ----------------------------------------------------------------------------------------------
 
 
-def _usage(usage: Any) -> Attributes:
+def usage_facts(usage: Any) -> Attributes:
     """Read token counts: thoughts are output, and what tools put into the prompt is input."""
-
-    def total(*names: str) -> int | None:
-        counts = [count for name in names if (count := _get(usage, name)) is not None]
-        return sum(counts) if counts else None
-
-    facts: Attributes = {
-        "gen_ai.usage.input_tokens": total("promptTokenCount", "toolUsePromptTokenCount"),
-        "gen_ai.usage.output_tokens": total("candidatesTokenCount", "thoughtsTokenCount"),
-        "gen_ai.usage.cache_read.input_tokens": _get(usage, "cachedContentTokenCount"),
-        "gen_ai.usage.reasoning.output_tokens": _get(usage, "thoughtsTokenCount"),
+    candidates = get(usage, "candidatesTokenCount")
+    # The live API says it so.
+    candidates = get(usage, "responseTokenCount") if candidates is None else candidates
+    return {
+        "gen_ai.usage.input_tokens": total(
+            get(usage, "promptTokenCount"), get(usage, "toolUsePromptTokenCount")
+        ),
+        "gen_ai.usage.output_tokens": total(candidates, get(usage, "thoughtsTokenCount")),
+        "gen_ai.usage.cache_read.input_tokens": get(usage, "cachedContentTokenCount"),
+        "gen_ai.usage.reasoning.output_tokens": get(usage, "thoughtsTokenCount"),
+        **by_modality(usage, _DETAILS, "tokenCount"),
     }
-    for name, suffix in (
-        ("promptTokensDetails", "input_tokens"),
-        ("toolUsePromptTokensDetails", "input_tokens"),
-        ("candidatesTokensDetails", "output_tokens"),
-        ("cacheTokensDetails", "cache_read.input_tokens"),
-    ):
-        for detail in _list(_get(usage, name)):
-            kind = str(_get(detail, "modality")).lower()
-            if kind in {"text", "image", "audio"} and (count := _get(detail, "tokenCount")):
-                attribute = f"gen_ai.usage.{kind}.{suffix}"
-                facts[attribute] = facts.get(attribute, 0) + count
-    return facts
 
 
 def _reason(candidate: Any) -> str | None:
-    reason = _get(candidate, "finishReason")
+    reason = get(candidate, "finishReason")
     if not reason or reason == "FINISH_REASON_UNSPECIFIED":
         return None
     if reason == "STOP" and any(
-        _get(part, "functionCall") for part in _list(_get(candidate, "content", "parts"))
+        get(part, "functionCall") for part in items(get(candidate, "content", "parts"))
     ):
         return "tool_call"
     return _FINISH.get(str(reason), "error")
 
 
 def _generate_response(response: Any, content: bool, *, complete: bool = True) -> Attributes:
-    candidates = _list(_get(response, "candidates"))
+    candidates = items(get(response, "candidates"))
     reasons = [_reason(candidate) or ("error" if complete else None) for candidate in candidates]
-    parts = [part for candidate in candidates for part in _list(_get(candidate, "content", "parts"))]
-    queries = [q for c in candidates for q in _list(_get(c, "groundingMetadata", "webSearchQueries"))]
-    grounded = any(_get(candidate, "groundingMetadata") for candidate in candidates)
-    fetched = any(_list(_get(candidate, "urlContextMetadata", "urlMetadata")) for candidate in candidates)
-    pictures = sum(modality(_get(part, "inlineData", "mimeType")) == "image" for part in parts)
-    calls = sum(_get(part, "functionCall") is not None for part in parts)
-    blocked = _get(response, "promptFeedback", "blockReason")
+    parts = [part for candidate in candidates for part in items(get(candidate, "content", "parts"))]
+    queries = [q for c in candidates for q in items(get(c, "groundingMetadata", "webSearchQueries"))]
+    grounded = any(_searched(get(candidate, "groundingMetadata")) for candidate in candidates)
+    fetched = any(items(get(candidate, "urlContextMetadata", "urlMetadata")) for candidate in candidates)
+    drawn = sum(modality(get(part, "inlineData", "mimeType")) == "image" for part in parts)
+    calls = sum(get(part, "functionCall") is not None for part in parts)
+    blocked = get(response, "promptFeedback", "blockReason")
     if blocked and not candidates:
         reasons = ["content_filter"]
     facts = {
-        "gen_ai.response.model": _get(response, "modelVersion"),
-        "gen_ai.response.id": _get(response, "responseId"),
+        "gen_ai.response.model": get(response, "modelVersion"),
+        "gen_ai.response.id": get(response, "responseId"),
         "gen_ai.response.finish_reasons": [reason for reason in reasons if reason] or None,
         "posthog.prompt.block_reason": blocked,
         "posthog.tool_calls.count": calls or None,
-        "posthog.image.count": pictures or None,
+        "posthog.image.count": drawn or None,
         "posthog.web_search.used": True if grounded else None,
         "posthog.web_search.count": len(queries) or None,
         "posthog.url_context.used": True if fetched else None,
-        **_usage(_get(response, "usageMetadata")),
+        **usage_facts(get(response, "usageMetadata")),
     }
+    if error := get(response, "error"):
+        # SDKs of 1.x hand it to the user as an empty chunk.
+        code = get(error, "code")
+        facts["error.type"], facts["posthog.http.status"] = str(code or "error"), code
+        facts["error.message"] = get(error, "message") if content else None
     if content and candidates:
-        facts["gen_ai.output.messages"] = dumps(
+        facts["gen_ai.output.messages"] = written(
             [
-                {"role": "assistant", "parts": _message(_get(candidate, "content"))["parts"]}
+                {"role": "assistant", "parts": message_of(get(candidate, "content"))["parts"]}
                 | ({"finish_reason": reason} if reason else {})
                 for candidate, reason in zip(candidates, reasons, strict=True)
             ]
@@ -267,16 +200,23 @@ def _generate_response(response: Any, content: bool, *, complete: bool = True) -
     return facts
 
 
+def _searched(grounding: Any) -> bool:
+    # Maps and file stores ground answers, too.
+    chunks = items(get(grounding, "groundingChunks"))
+    signs = (get(grounding, "webSearchQueries"), get(grounding, "searchEntryPoint"))
+    return any(signs) or any(get(chunk, "web") for chunk in chunks)
+
+
 def _embed_response(response: Any, _: bool) -> Attributes:
     # Vertex AI counts per text, the Developer API for the whole request where it counts at all.
-    counts = [_get(one, "statistics", "tokenCount") for one in _list(_get(response, "embeddings"))]
+    counts = [get(one, "statistics", "tokenCount") for one in items(get(response, "embeddings"))]
     counts += [
-        _get(one, "embeddings", "statistics", "token_count") for one in _list(_get(response, "predictions"))
+        get(one, "embeddings", "statistics", "token_count") for one in items(get(response, "predictions"))
     ]
     known = [int(count) for count in counts if count is not None]
     return {
         "gen_ai.usage.input_tokens": sum(known) if known else None,
-        **_only(_usage(_get(response, "usageMetadata"))),
+        **_only(usage_facts(get(response, "usageMetadata"))),
     }
 
 
@@ -284,51 +224,61 @@ def _only(facts: Attributes) -> Attributes:
     return {name: value for name, value in facts.items() if value is not None}
 
 
-class GenerateGather:
-    """Adds up the chunks of a streamed answer, candidate by candidate."""
+class Chunks:
+    """Keeps the chunks of a streamed answer as they came; they are read when the stream has ended."""
+
+    def __init__(self) -> None:
+        self._bodies: list[Any] = []
+
+    def add(self, chunk: Any) -> bool:
+        """Take one of the SDK's chunks, which hold the service's JSON as text."""
+        self._bodies.append(chunk.body)
+        return True
+
+    def facts(self, content: bool, complete: bool, /) -> Attributes:
+        """Give what a response of its own would have given."""
+        whole = _Whole()
+        for body in self._bodies:
+            whole.take(body)
+        self._bodies.clear()
+        return _generate_response(whole.response(), content, complete=complete)
+
+
+class _Whole:
+    """Adds up chunks, candidate by candidate."""
 
     def __init__(self) -> None:
         self._top: dict[str, Any] = {}
         self._usage: dict[str, Any] = {}
         self._candidates: dict[int, dict[str, Any]] = {}
 
-    def add(self, chunk: Any) -> bool:
-        """Take a chunk, as JSON."""
-        for name in ("modelVersion", "responseId", "promptFeedback"):
-            if value := _get(chunk, name):
+    def take(self, body: Any) -> None:
+        try:
+            self.add(loads(body))
+        except (ValueError, TypeError, AttributeError) as error:
+            # The other chunks can still be read.
+            logger.debug("otel-posthog could not read a chunk: %s", type(error).__name__)
+
+    def add(self, chunk: dict[str, Any]) -> None:
+        # Plain look-ups: the service spells in one way, and there may be thousands of chunks.
+        for name in ("modelVersion", "responseId", "promptFeedback", "error"):
+            if value := chunk.get(name):
                 self._top[name] = value
         # Counts grow from chunk to chunk; a chunk may leave out what an earlier one said.
-        self._usage.update(_get(chunk, "usageMetadata") or {})
-        for candidate in _list(_get(chunk, "candidates")):
-            kept = self._candidates.setdefault(_get(candidate, "index") or 0, {"parts": []})
-            kept["parts"] += _list(_get(candidate, "content", "parts"))
+        self._usage.update(chunk.get("usageMetadata") or {})
+        for candidate in chunk.get("candidates") or ():
+            kept = self._candidates.setdefault(candidate.get("index") or 0, {"parts": []})
+            kept["parts"] += (candidate.get("content") or {}).get("parts") or ()
             for name in ("finishReason", "groundingMetadata", "urlContextMetadata"):
-                if value := _get(candidate, name):
+                if value := candidate.get(name):
                     kept[name] = value
-        return True
 
-    def facts(self, content: bool, complete: bool, /) -> Attributes:
-        """Give what a response of its own would have given."""
+    def response(self) -> dict[str, Any]:
         candidates = [
-            {**kept, "content": {"role": "model", "parts": _joined(kept["parts"])}}
+            {**kept, "content": {"role": "model", "parts": joined(kept["parts"])}}
             for _, kept in sorted(self._candidates.items())
         ]
-        whole = {**self._top, "usageMetadata": self._usage, "candidates": candidates}
-        return _generate_response(whole, content, complete=complete)
-
-
-def _joined(parts: list[Any]) -> list[Any]:
-    """Join neighbouring pieces of text: chunks are the wire's affair."""
-    runs: list[tuple[Any, list[str]]] = []
-    for part in parts:
-        words = _get(part, "text")
-        if not isinstance(words, str):
-            runs.append((part, []))
-        elif runs and runs[-1][1] and bool(_get(runs[-1][0], "thought")) == bool(_get(part, "thought")):
-            runs[-1][1].append(words)
-        else:
-            runs.append((part, [words]))
-    return [{**part, "text": "".join(words)} if words else part for part, words in runs]
+        return {**self._top, "usageMetadata": self._usage, "candidates": candidates}
 
 
 # --- the table ----------------------------------------------------------------------------------------------
@@ -340,26 +290,35 @@ class Endpoint(NamedTuple):
     operation: str
     request: Callable[[Mapping[str, Any], str, bool], Attributes]
     response: Callable[[Any, bool], Attributes]
-    gather: Callable[[], GenerateGather] = GenerateGather
 
 
+_GENERATE = Endpoint("generate_content", _generate_request, _generate_response)
+_EMBED = Endpoint("embeddings", _embed_request, _embed_response)
 ENDPOINTS: dict[str, Endpoint] = {
-    "generateContent": Endpoint("generate_content", _generate_request, _generate_response),
-    "streamGenerateContent": Endpoint("generate_content", _generate_request, _generate_response),
-    "embedContent": Endpoint("embeddings", _embed_request, _embed_response),
-    "batchEmbedContents": Endpoint("embeddings", _embed_request, _embed_response),
+    "generateContent": _GENERATE,
+    "streamGenerateContent": _GENERATE,
+    "embedContent": _EMBED,
+    "batchEmbedContents": _EMBED,
 }
-_EMBED_PREDICT = Endpoint("embeddings", _embed_request, _embed_response)
 
 
-def find(path: str) -> tuple[Endpoint, str] | None:
+def find(path: str, request: Mapping[str, Any]) -> tuple[Endpoint, str] | None:
     """Find the entry and the model for a path such as ``models/gemini-2.5-flash:generateContent``."""
     resource, _, method = path.partition("?")[0].rpartition(":")
     model = resource.rpartition("/")[2]
     endpoint = ENDPOINTS.get(method)
-    if method == "predict" and "embedding" in model:
-        endpoint = _EMBED_PREDICT
+    if method == "predict":
+        endpoint = _predict(request, model)
     return (endpoint, model) if endpoint and model else None
+
+
+def _predict(request: Mapping[str, Any], model: str) -> Endpoint | None:
+    if "embedding" in model:
+        return _EMBED
+    operation = gemini_images.operation(request, model)
+    if operation is None:
+        return None
+    return Endpoint(operation, gemini_images.request_facts, gemini_images.response_facts)
 
 
 def request_facts(

@@ -7,9 +7,14 @@ from __future__ import annotations
 
 import contextlib
 import json
+from collections.abc import Iterable
 from typing import Any
 
+import orjson
+
 Part = dict[str, Any]
+
+_TEXT = frozenset({"text", "reasoning"})
 
 
 def text(content: Any) -> Part:
@@ -55,16 +60,17 @@ def modality(mime_type: Any) -> str:
 
 def dumps(value: Any) -> str:
     """Write a message attribute. What JSON does not know is written as text."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=str)
+    try:
+        return orjson.dumps(value, default=str).decode()
+    except TypeError:  # half a surrogate pair, a number beyond 64 bits, a key that is no text
+        return json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=str)
 
 
-def text_length(value: Any) -> int:
-    """Count the characters of all text in the parts of messages, one message or one part."""
-    if isinstance(value, list):
-        return sum(map(text_length, value))
-    if not isinstance(value, dict):
-        return 0
-    if "parts" in value:
-        return text_length(value["parts"])
-    content = value.get("content") if value.get("type") in {"text", "reasoning"} else None
-    return len(content) if isinstance(content, str) else 0
+def text_length(messages: Iterable[Part]) -> int:
+    """Count the characters of all text in messages, or in parts."""
+    length = 0
+    for message in messages:
+        for part in message.get("parts") or (message,):
+            if part.get("type") in _TEXT and isinstance(content := part.get("content"), str):
+                length += len(content)
+    return length

@@ -1,9 +1,12 @@
 """OpenAI calls as spans, instrumented at `OpenAI.request` and `AsyncOpenAI.request`.
 
-Every request of the SDK goes through these two. Inside them, a span that opentelemetry-instrumentation-openai
-(Traceloop, the base that this instrumentor switches on) holds open for the call is completed with what it
-lacks; where there is none, as for Responses and images, a span of our own is opened in the same place and
-from the same table. `instrument(standalone=True)` goes without the base: then all spans are our own.
+Every request of the SDK goes through these two. Inside of them a neighbour's span that is open for the same
+call is completed with what it lacks (`neighbours`); where there is none, a span of our own is opened.
+
+Our own span is the default also where opentelemetry-instrumentation-openai (Traceloop) is installed, as it is
+with `otel-posthog[openai]`: it has no span for images, audio, failed responses and moderations, leaves
+cancelled calls open, and costs several times as much per call and most per streamed chunk (measured by
+`benchmarks/instrument.py`). Whoever switches it on keeps it, and gets one span a call all the same.
 """
 
 from __future__ import annotations
@@ -20,14 +23,27 @@ from opentelemetry import trace
 from opentelemetry.instrumentation.instrumentor import BaseInstrumentor  # type: ignore[attr-defined]
 
 from instrumentors import openai_wire, traceloop
+from instrumentors.neighbours import covers, without_neighbour
 from instrumentors.patches import Patches, check_version
-from instrumentors.spans import Attributes, Call, captures_content, logger, read, send, send_async, suppressed
-from instrumentors.streams import FollowedAsyncStream, FollowedStream, Watch, ends_with
+from instrumentors.spans import (
+    Attributes,
+    Call,
+    captures_content,
+    logger,
+    read,
+    send,
+    send_async,
+    suppressed,
+    warn_once,
+)
+from instrumentors.streams import Watch, completes_with, ends_with, follow, follow_async
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
 
-    from opentelemetry.trace import Span, Tracer
+    from opentelemetry.trace import Tracer
+
+    Send = Callable[..., Any]
 
 _RAW = "X-Stainless-Raw-Response"
 _AZURE = (".openai.azure.com", ".cognitiveservices.azure.com", ".services.ai.azure.com")
@@ -36,8 +52,8 @@ _AZURE = (".openai.azure.com", ".cognitiveservices.azure.com", ".services.ai.azu
 class OpenAIInstrumentor(BaseInstrumentor):  # type: ignore[misc]
     """Spans for calls through the `openai` package, synchronous and asynchronous, streamed or not.
 
-    `instrument(tracer_provider=None, meter_provider=None, capture_content=None, standalone=False)`;
-    `capture_content=None` follows ``OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT``.
+    `instrument(tracer_provider=None, capture_content=None)`; `capture_content=None` follows
+    ``OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT``.
     """
 
     def instrumentation_dependencies(self) -> Collection[str]:
@@ -54,27 +70,31 @@ class OpenAIInstrumentor(BaseInstrumentor):  # type: ignore[misc]
         import openai
 
         check_version("openai", lowest=(2, 0), below=(4, 0))
-        content = captures_content(kwargs.get("capture_content"))
-        provider = kwargs.get("tracer_provider")
-        # The base is instrumented first: our wrapper has to be inside of its own.
-        self._base = None
-        if not kwargs.get("standalone"):
-            self._base = traceloop.start(
-                lambda: traceloop.Traceloop(
-                    content=content, tracer_provider=provider, meter_provider=kwargs.get("meter_provider")
-                )
-            )
-        sender = _Sender(
-            openai, trace.get_tracer("otel_posthog.openai", tracer_provider=provider), content=content
-        )
-        self._patches = Patches()
-        self._patches.wrap(openai.OpenAI, "request", sender.request)
-        self._patches.wrap(openai.AsyncOpenAI, "request", sender.request_async)
+        tracer = trace.get_tracer("otel_posthog.openai", tracer_provider=kwargs.get("tracer_provider"))
+        sender = _Sender(openai, tracer, content=captures_content(kwargs.get("capture_content")))
+        self._patches = patches = Patches()
+        traceloop.silence(traceloop.RESPONSES, patches)
+        for client, request in (
+            (openai.OpenAI, sender.request),
+            (openai.AsyncOpenAI, sender.request_async),
+        ):
+            if hasattr(client, "request"):
+                sender.alone |= covers(patches.wrap(client, "request", request))
+            else:
+                logger.warning("openai has no %s.request any more: such calls give no span", client.__name__)
+            if hasattr(client, "_sleep_for_retry"):
+                patches.wrap(client, "_sleep_for_retry", _note_retry)
 
     def _uninstrument(self, **_: Any) -> None:
         self._patches.undo()
-        if self._base is not None:
-            self._base.close()
+
+
+def _note_retry(wrapped: Callable[..., Any], _: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Count the attempts of the call whose span is current, before the SDK waits and tries again."""
+    taken = kwargs.get("retries_taken")
+    if isinstance(taken, int):
+        trace.get_current_span().set_attribute("posthog.retry.count", taken + 1)
+    return wrapped(*args, **kwargs)
 
 
 class _Sender:
@@ -82,50 +102,42 @@ class _Sender:
 
     def __init__(self, openai: Any, tracer: Tracer, *, content: bool) -> None:
         self.tracer, self.content = tracer, content
-        self.stream_kinds = {
-            openai.Stream: (FollowedStream, "close"),
-            openai.AsyncStream: (FollowedAsyncStream, "aclose"),
+        self.stream_kinds: dict[Any, tuple[Callable[..., Any], str]] = {
+            openai.Stream: (follow, "close"),
+            openai.AsyncStream: (follow_async, "aclose"),
         }
-        self.refusing: set[str] = set()  # servers that do not know stream_options
-        self._adopted: weakref.WeakSet[Span] = weakref.WeakSet()
+        self.alone = False
+        """Whether a neighbour inside of us has to be silenced."""
+        self.refusing: set[str] = set()
+        """Servers that do not know `stream_options`."""
 
-    def request(
-        self, wrapped: Callable[..., Any], client: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> Any:
+    def request(self, wrapped: Send, client: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         attempt = self._attempt(client, args, kwargs)
         return wrapped(*args, **kwargs) if attempt is None else send(wrapped, attempt)
 
     async def request_async(
-        self, wrapped: Callable[..., Any], client: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+        self, wrapped: Send, client: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
         attempt = self._attempt(client, args, kwargs)
         return await (wrapped(*args, **kwargs) if attempt is None else send_async(wrapped, attempt))
 
     def _attempt(self, client: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Attempt | None:
-        if suppressed():
-            return None
         try:
             options = args[1] if len(args) > 1 else kwargs["options"]
             endpoint = openai_wire.ENDPOINTS.get(options.url) if options.method.lower() == "post" else None
-            if endpoint is None:
+            if endpoint is None or suppressed() or _reported_by_posthog(client, options.url):
                 return None
             body = options.json_data if isinstance(options.json_data, dict) else {}
             facts = read(openai_wire.request_facts, endpoint, body, options.files, self.content)
             if not facts:
                 facts = {"gen_ai.operation.name": endpoint.operation}
-            facts |= _server(str(client.base_url), "Azure" in type(client).__name__)
-            return _Attempt(self, endpoint, self._open(facts), client=client, args=args, kwargs=kwargs)
+            facts.update(_server(str(client.base_url), "Azure" in type(client).__name__))
+            call = Call.open(self.tracer, facts, content=self.content)
+            call.alone = self.alone
+            return _Attempt(self, endpoint, call, client=client, args=args, kwargs=kwargs)
         except Exception as error:  # noqa: BLE001 - the user's call goes on without a span
             logger.debug("otel-posthog could not follow a call: %s", type(error).__name__)
             return None
-
-    def _open(self, facts: dict[str, Any]) -> Call:
-        span = trace.get_current_span()
-        scope = getattr(getattr(span, "instrumentation_scope", None), "name", "")
-        if scope.startswith(traceloop.SCOPE) and span.is_recording() and span not in self._adopted:
-            self._adopted.add(span)
-            return Call.adopt(span, facts, content=self.content)
-        return Call.open(self.tracer, facts, content=self.content)
 
 
 class _Attempt:
@@ -142,7 +154,9 @@ class _Attempt:
         kwargs: dict[str, Any],
     ) -> None:
         self.call, self.args, self.kwargs = call, args, kwargs
-        self._sender, self._endpoint, self._server = sender, endpoint, str(client.base_url)
+        self._sender, self._endpoint, self._client = sender, endpoint, client
+        if (stream_class := kwargs.get("stream_cls")) is not None:
+            self.kwargs = {**kwargs, "stream_cls": without_neighbour(stream_class)}
         self._options = options = args[1] if len(args) > 1 else kwargs["options"]
         # A raw response is for the user to read line by line: nothing can be hidden from him there.
         self._raw = hasattr(options.headers, "get") and bool(options.headers.get(_RAW))
@@ -155,7 +169,7 @@ class _Attempt:
             and call.recording
             and not self._raw
             and endpoint.gather is openai_wire.ChatGather
-            and self._server not in sender.refusing
+            and str(client.base_url) not in sender.refusing
             and self._ask_for_usage(body)
         )
 
@@ -191,7 +205,7 @@ class _Attempt:
         refused = getattr(error, "status_code", None) in {400, 422} and "stream_options" in str(error)
         if not (self._hides_usage and refused):
             return False
-        self._sender.refusing.add(self._server)
+        self._sender.refusing.add(str(self._client.base_url))
         self._hides_usage = False
         self._replace(self._options)
         return True
@@ -211,50 +225,102 @@ class _Attempt:
         elif self._raw:
             self._follow_raw(result)
         elif self._streamed:
-            return self._follow_stream(result, self._watch())
+            self._follow_stream(result, self._watch())
         else:
             self.call.finish(*self._facts(result))
         return result
 
     def _facts(self, response: Any) -> tuple[Attributes, str]:
         facts = read(self._endpoint.response, response, self.call.content)
+        if request_id := getattr(response, "_request_id", None):
+            facts["posthog.request.id"] = request_id
         return facts, str(facts.pop("error.message", ""))
 
     def _watch(self) -> Watch:
-        if self._endpoint.gather is openai_wire.ChatGather:
+        gather = self._endpoint.gather
+        if gather is openai_wire.ChatGather:
             return Watch(openai_wire.ChatGather(hide_usage=self._hides_usage), call=self.call)
-        return Watch((self._endpoint.gather or openai_wire.ImageGather)(), call=self.call)
+        return Watch((gather or openai_wire.Nothing)(), call=self.call)
 
     def _follow_stream(self, stream: Any, watch: Watch) -> Any:
-        for kind, (proxy, closer) in self._sender.stream_kinds.items():
+        for kind, (following, closer) in self._sender.stream_kinds.items():
             if isinstance(stream, kind):
+                self._note_response(stream.response)
                 ends_with(stream.response, watch, closer)
-                return proxy(stream, watch)
+                # The stream stays the SDK's own; what it iterates over is ours.
+                stream._iterator = following(stream._iterator, watch)
+                return stream
         watch.left()
         return stream
 
+    def _note_response(self, response: Any) -> None:
+        if request_id := response.headers.get("x-request-id"):
+            self.call.fill({"posthog.request.id": request_id})
+
     def _follow_raw(self, response: Any) -> None:
-        """Read a raw response that is here already; else wait for the user to parse it."""
-        if not self._streamed and (body := getattr(response.http_response, "_content", None)) is not None:
-            self.call.finish(*self._facts(json.loads(body)))
+        """Read a raw response that is here already; else wait for the user to read it."""
+        http = response.http_response
+        self._note_response(http)
+        if self._streamed:
+            watch = self._watch()
+            self._follow_parsed_stream(response, watch)
+        elif hasattr(http, "_content"):
+            self.call.finish(*self._facts(self._decoded(http.content)))
             return
-        self.call.take_over()
-        watch, parse = self._watch(), type(response).parse
+        else:
+            watch = Watch(_Body(self, http), call=self.call)
+            completes_with(http, watch)
+        for closer in ("close", "aclose"):
+            ends_with(http, watch, closer)
+
+    def _follow_parsed_stream(self, response: Any, watch: Watch) -> None:
+        parse = type(response).parse
         held = weakref.ref(response)  # a response that held itself would not free its connection
 
-        def followed(parsed: Any) -> Any:
-            if self._streamed:
-                return self._follow_stream(parsed, watch)
-            self.call.finish(*self._facts(parsed))
-            return parsed
+        def parse_sync(*args: Any, **kwargs: Any) -> Any:
+            return self._follow_stream(parse(held(), *args, **kwargs), watch)
 
         async def parse_async(*args: Any, **kwargs: Any) -> Any:
-            return followed(await parse(held(), *args, **kwargs))
-
-        def parse_sync(*args: Any, **kwargs: Any) -> Any:
-            return followed(parse(held(), *args, **kwargs))
+            return self._follow_stream(await parse(held(), *args, **kwargs), watch)
 
         response.parse = parse_async if iscoroutinefunction(parse) else parse_sync
+
+    def _decoded(self, body: bytes) -> Any:
+        try:
+            return json.loads(body)
+        except ValueError:  # plain text, or audio
+            return body.decode(errors="replace") if self._endpoint.operation != "speech" else None
+
+
+class _Body:
+    """What a raw response tells when the user has read it."""
+
+    def __init__(self, attempt: _Attempt, http: Any) -> None:
+        self._attempt, self._http = attempt, weakref.ref(http)  # the response holds us
+
+    def add(self, _: Any) -> bool:
+        return True
+
+    def facts(self, _content: bool, _complete: bool, /) -> Attributes:
+        body = getattr(self._http(), "_content", None)
+        if body is None:
+            return {}
+        facts, message = self._attempt._facts(self._attempt._decoded(body))
+        return facts | ({"error.message": message} if message else {})
+
+
+_POSTHOG_REPORTS = frozenset({"/chat/completions", "/responses", "/embeddings"})
+
+
+def _reported_by_posthog(client: Any, path: str) -> bool:
+    """Whether PostHog's own wrapper (`posthog.ai.openai`) sends an event for this call: one is enough."""
+    if path not in _POSTHOG_REPORTS or not type(client).__module__.startswith("posthog.ai."):
+        return False
+    warn_once(
+        "%s reports its calls itself, so they get no span; use the client of openai to have spans",
+        type(client).__module__,
+    )
+    return True
 
 
 @lru_cache(maxsize=64)

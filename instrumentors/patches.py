@@ -18,28 +18,50 @@ class Patches:
     """Wrapped methods, undone together."""
 
     def __init__(self) -> None:
-        self._active = True
-        self._done: list[tuple[Any, str, Any, Any]] = []
+        self.active = True
+        self._undo: list[Callable[[], None]] = []
 
-    def wrap(self, owner: Any, name: str, wrapper: Callable[..., Any]) -> None:
-        """Wrap a method; `wrapper` takes (wrapped, instance, args, kwargs)."""
-        inherited = name not in vars(owner)
-        original = getattr_static(owner, name)
-        patched = FunctionWrapper(original, wrapper, enabled=lambda: self._active)
-        setattr(owner, name, patched)
-        self._done.append((owner, name, patched, None if inherited else original))
+    def wrap(self, owner: Any, name: str, wrapper: Callable[..., Any]) -> Any:
+        """Wrap a method, and answer what is inside; `wrapper` takes (wrapped, instance, args, kwargs).
+
+        Ours goes inside of the wrappers that are there, where their spans can be seen.
+        """
+        outer, original = None, getattr_static(owner, name)
+        while isinstance(original, FunctionWrapper):
+            outer, original = original, original.__wrapped__
+        patched = FunctionWrapper(original, wrapper, enabled=lambda: self.active)
+        if outer is None:
+            self.replace(owner, name, patched)
+        else:
+            outer.__wrapped__ = patched
+            self._undo.append(lambda: _unwrap(outer, patched, original))
+        return original
+
+    def replace(self, owner: Any, name: str, value: Any) -> None:
+        """Set an attribute of a class or module; undone as far as nobody has set it since."""
+        before = vars(owner).get(name)
+        setattr(owner, name, value)
+
+        def undo() -> None:
+            if vars(owner).get(name) is not value:
+                return
+            if before is None:
+                delattr(owner, name)  # it was inherited
+            else:
+                setattr(owner, name, before)
+
+        self._undo.append(undo)
 
     def undo(self) -> None:
         """Restore what was there; beneath somebody else's later wrapper ours stays, without effect."""
-        self._active = False
-        for owner, name, patched, original in self._done:
-            if vars(owner).get(name) is not patched:
-                continue
-            if original is None:
-                delattr(owner, name)
-            else:
-                setattr(owner, name, original)
-        self._done.clear()
+        self.active = False
+        while self._undo:
+            self._undo.pop()()
+
+
+def _unwrap(outer: Any, patched: Any, original: Any) -> None:
+    if outer.__wrapped__ is patched:
+        outer.__wrapped__ = original
 
 
 def check_version(distribution: str, *, lowest: tuple[int, int], below: tuple[int, int]) -> None:

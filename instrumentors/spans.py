@@ -1,7 +1,7 @@
 """The span of one call to a model: opened with its request, filled with its response, ended exactly once.
 
 Both SDKs share it. A `Call` either owns its span, or completes the span that another instrumentor has opened
-for the same call (`adopt`); what is read from the wire is the same either way.
+for the same call (`neighbours`); what is read from the wire is the same either way.
 """
 
 from __future__ import annotations
@@ -9,13 +9,16 @@ from __future__ import annotations
 import logging
 import os
 import time
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Protocol
 
 from opentelemetry import context as context_api
 from opentelemetry import trace
+from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY
 from opentelemetry.instrumentation.utils import is_instrumentation_enabled
 from opentelemetry.trace import SpanKind, Status, StatusCode
 
+from instrumentors.neighbours import Borrowed, borrow, suppresses_us
 from otel_posthog.sdk.context import current_attributes
 
 if TYPE_CHECKING:
@@ -41,9 +44,17 @@ def captures_content(option: bool | None) -> bool:
     return os.environ.get(CAPTURE_CONTENT, "").strip().lower() not in _NO
 
 
+@lru_cache(maxsize=256)
+def warn_once(sentence: str, *values: str) -> None:
+    """Warn the first time in this process."""
+    logger.warning(sentence, *values)
+
+
 def suppressed() -> bool:
     """Say whether the caller asked for no spans here, as `suppress_instrumentation()` does."""
-    return not is_instrumentation_enabled() or bool(context_api.get_value(_LANGUAGE_MODEL_SUPPRESSED))
+    if is_instrumentation_enabled() and not context_api.get_value(_LANGUAGE_MODEL_SUPPRESSED):
+        return False
+    return not suppresses_us(trace.get_current_span())
 
 
 def read(reader: Callable[..., Attributes], *args: Any) -> Attributes:
@@ -67,40 +78,47 @@ def error_facts(error: BaseException) -> Attributes:
 
 
 class Call:
-    """One call to a model as a span.
+    """One call to a model as a span: our own, or one that a neighbour has opened for the same call.
 
     `content` says whether prompts and answers may be put onto it. `recording` is false for a span that was
     sampled out: then nothing needs to be read.
     """
 
-    __slots__ = ("_ended", "_first", "_owned", "_span", "_started", "content", "recording")
+    __slots__ = ("_borrowed", "_ended", "_first", "_span", "_started", "alone", "content", "recording")
 
-    def __init__(self, span: Span, *, content: bool, owned: bool) -> None:
-        self._span, self._owned = span, owned
+    def __init__(self, span: Span, borrowed: Borrowed | None, *, content: bool) -> None:
+        self._span, self._borrowed = span, borrowed
         self._started, self._first, self._ended = time.perf_counter(), 0.0, False
         self.content = content
         self.recording = span.is_recording()
+        self.alone = False
+        """Whether neighbours inside of us are to be kept from opening a second span."""
 
     @classmethod
     def open(cls, tracer: Tracer, attributes: Attributes, *, content: bool) -> Call:
-        """Open a span of our own; samplers and processors see the whole request."""
-        name = f"{attributes['gen_ai.operation.name']} {attributes.get('gen_ai.request.model', '')}".rstrip()
-        attributes = {**current_attributes(), **attributes}  # for exporters without our processor
-        span = tracer.start_span(name, kind=SpanKind.CLIENT, attributes=attributes)
-        return cls(span, content=content, owned=True)
-
-    @classmethod
-    def adopt(cls, span: Span, attributes: Attributes, *, content: bool) -> Call:
-        """Complete a span that somebody else has opened for this call and will end."""
-        call = cls(span, content=content, owned=False)
-        name = f"{attributes['gen_ai.operation.name']} {attributes.get('gen_ai.request.model', '')}".rstrip()
-        span.update_name(name)
-        call.fill({**current_attributes(), **attributes})
-        return call
+        """Open a span, or borrow the neighbour's that is current; samplers see the whole request of ours."""
+        whom = attributes.get("gen_ai.request.model") or attributes.get("gen_ai.agent.name", "")
+        name = f"{attributes['gen_ai.operation.name']} {whom}".rstrip()
+        context = current_attributes()  # for exporters without our processor
+        if context:
+            attributes = {**context, **attributes}
+        span = trace.get_current_span()
+        if span.is_recording() and (borrowed := borrow(span)) is not None:
+            span.update_name(name)
+            borrowed.set(attributes)
+            return cls(span, borrowed, content=content)
+        return cls(
+            tracer.start_span(name, kind=SpanKind.CLIENT, attributes=attributes), None, content=content
+        )
 
     def enter(self) -> Any:
         """Make the span current while the SDK works; give the token to `leave`."""
-        return context_api.attach(trace.set_span_in_context(self._span)) if self._owned else None
+        if self._borrowed is not None:
+            return None
+        context = trace.set_span_in_context(self._span)
+        if self.alone:
+            context = context_api.set_value(_SUPPRESS_INSTRUMENTATION_KEY, True, context)
+        return context_api.attach(context)
 
     def leave(self, token: Any) -> None:
         """Make the caller's span current again."""
@@ -109,27 +127,45 @@ class Call:
 
     def fill(self, attributes: Mapping[str, Any]) -> None:
         """Put attributes onto the span if it can still take them."""
-        if attributes and self._span.is_recording():
-            self._span.set_attributes(dict(attributes))
+        if not attributes or not self._span.is_recording():
+            return
+        if self._borrowed is not None:
+            self._borrowed.set(attributes)
+        else:
+            self._span.set_attributes(attributes)
+
+    def hold(self) -> None:
+        """Keep a borrowed span open until the stream that was answered has been read."""
+        if self._borrowed is not None:
+            self._borrowed.hold()
+
+    def first_chunk(self) -> None:
+        """Note that a stream's first chunk came; its delay in seconds becomes an attribute."""
+        self._first = time.perf_counter()
 
     def chunk(self) -> None:
-        """Note that a chunk of a stream came; the first one's delay in seconds is an attribute."""
+        """Note that a chunk came."""
         if not self._first:
-            self._first = time.perf_counter()
-            self.fill({"gen_ai.response.time_to_first_chunk": self._first - self._started})
+            self.first_chunk()
 
-    def finish(self, attributes: Attributes, description: str = "") -> None:
-        """Fill in the response and end the span. An ``error.type`` among `attributes` makes it an error."""
+    def finish(self, attributes: Attributes, description: str = "", *, left: bool = False) -> None:
+        """Fill in the response and end the span. An ``error.type`` among `attributes` makes it an error.
+
+        `left`: nobody reads on, and the owner of a borrowed span would hear of it too late.
+        """
         if self._ended:
             return
         self._ended = True
         if self._first:
+            attributes["gen_ai.response.time_to_first_chunk"] = self._first - self._started
             attributes["posthog.stream.duration"] = time.perf_counter() - self._first
         self.fill(attributes)
-        if "error.type" in attributes:
-            self._set_error(description or str(attributes["error.type"]))
-        if self._owned:
-            getattr(self._span, "__dict__", {}).pop("end", None)  # see take_over
+        if "error.type" in attributes and self._span.is_recording():
+            status = Status(StatusCode.ERROR, description or str(attributes["error.type"]))
+            (self._borrowed or self._span).set_status(status)
+        if self._borrowed is not None:
+            self._borrowed.finished(now=left)
+        else:
             self._span.end()
 
     def fail(self, error: BaseException, attributes: Attributes | None = None) -> None:
@@ -140,7 +176,7 @@ class Call:
         description = str(facts["error.type"])
         if self._span.is_recording():
             if self.content:
-                self._span.record_exception(error)
+                (self._borrowed or self._span).record_exception(error)
                 description = (
                     str(getattr(error, "message", None) or error)[:_DESCRIPTION_LIMIT] or description
                 )
@@ -148,61 +184,8 @@ class Call:
                 # Messages and stack traces can quote the prompt.
                 kind = f"{type(error).__module__}.{type(error).__qualname__}"
                 self._span.add_event("exception", {"exception.type": kind})
-        self.finish(facts, description)
-        if not self._owned and not isinstance(error, Exception):
-            # Traceloop does not see a cancelled call and would leave its span open for ever.
-            self._span.end()
-
-    def before_end(self, complete: Callable[[], None]) -> None:
-        """Have `complete` run right before the owner of an adopted span ends it.
-
-        The owner of a stream's span ends it inside its own proxy, sometimes before ours hears of it.
-        """
-        if self._owned:
-            return
-        span: Any = self._span
-
-        def end(end_time: int | None = None) -> None:
-            del span.end
-            complete()
-            if span.is_recording():
-                span.end(end_time)
-
-        span.end = end
-
-    def end_for_owner(self) -> None:
-        """End an adopted span now: its owner would hear too late that nobody reads on."""
-        if not self._owned and self._span.is_recording():
-            span: Any = self._span
-            vars(span).pop("end", None)
-            span.end()
-            # What the owner still wants to say, OpenTelemetry would warn about.
-            for name in _CHANGES:
-                setattr(span, name, _ignore)
-
-    def take_over(self) -> None:
-        """Take the ending of an adopted span away from its owner, who would end it too early."""
-        if not self._owned:
-            span: Any = self._span
-            span.end = _ignore
-            self._owned = True
-
-    def _set_error(self, description: str) -> None:
-        span: Any = self._span
-        if not span.is_recording():
-            return
-        span.set_status(Status(StatusCode.ERROR, description))
-        if not self._owned:
-            # The owner would go on to set OK, which in OpenTelemetry wins over ERROR, or to record the
-            # exception again, with content that may not be there.
-            span.set_status = span.record_exception = _ignore
-
-
-_CHANGES = ("end", "set_attribute", "set_attributes", "set_status", "add_event", "record_exception")
-
-
-def _ignore(*_: Any, **__: Any) -> None:
-    """Take a call and do nothing."""
+        # Some neighbours do not see a cancelled call and would leave its span open for ever.
+        self.finish(facts, description, left=not isinstance(error, Exception))
 
 
 class Attempt(Protocol):

@@ -1,8 +1,9 @@
-"""Stream proxies: the user's loop runs as before, and the span of the call ends exactly once.
+"""Streams: the user's loop runs as before, and the span of the call ends exactly once.
 
 A `Watch` is told about every chunk and how the stream ended: exhausted, failed, or left early (closed, broken
-off, or dropped and garbage-collected; that is no error and keeps what came so far). The proxies are the thin
-synchronous and asynchronous faces around it. Between chunks the caller's own span is current.
+off, or dropped and garbage-collected; that is no error and keeps what came so far). `follow` and
+`follow_async` are generators that stand in the place of an SDK's own iterator, so that the stream object the
+user gets is the SDK's. Between chunks the caller's own span is current.
 """
 
 from __future__ import annotations
@@ -11,14 +12,10 @@ import contextlib
 import weakref
 from typing import TYPE_CHECKING, Any, Protocol
 
-from wrapt import ObjectProxy
-
 from instrumentors.spans import Attributes, Call, logger, read
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from typing_extensions import Self
+    from collections.abc import AsyncIterator, Callable, Iterator
 
 
 class Gather(Protocol):
@@ -41,14 +38,9 @@ class Watch:
     ) -> None:
         self._call, self._gather, self._open = call, gather, start
         self.reading = False
+        """Whether the SDK is at work on the next chunk."""
         if call is not None:
-            reference = weakref.ref(self)
-
-            def complete() -> None:
-                if (watch := reference()) is not None:
-                    watch.left()
-
-            call.before_end(complete)
+            call.hold()
 
     def begin(self) -> Any:
         """Open the call of a stream that is sent with its first chunk; give the token for `begun`."""
@@ -57,6 +49,7 @@ class Watch:
             return None
         opened, self._open = self._open, None
         self._call = opened()
+        self._call.hold()
         return self._call.enter()
 
     def begun(self, token: Any) -> None:
@@ -92,10 +85,8 @@ class Watch:
 
     def _finish(self, *, complete: bool) -> None:
         if (call := self._take()) is not None:
-            facts = read(self._gather.facts, call.content, complete)
-            call.finish(facts, str(facts.pop("error.message", "")))
-            if not complete:
-                call.end_for_owner()
+            facts = read(self._gather.facts, call.content, complete) if call.recording else {}
+            call.finish(facts, str(facts.pop("error.message", "")), left=not complete)
 
     def _take(self) -> Call | None:
         call, self._call = self._call, None
@@ -107,11 +98,69 @@ class Watch:
             self.left()
 
 
+def follow(iterator: Iterator[Any], watch: Watch) -> Iterator[Any]:
+    """The chunks of an SDK's iterator, one by one, told to `watch`."""
+    step, see = iterator.__next__, watch.see
+    try:
+        token = watch.begin()
+        try:
+            chunk = step()
+        finally:
+            watch.begun(token)
+        while True:
+            if see(chunk):
+                try:
+                    yield chunk
+                except BaseException:
+                    watch.left()  # thrown in by the reader's side: a loop that shuts down, for one
+                    raise
+            watch.reading = True
+            chunk = step()
+            watch.reading = False
+    except StopIteration:
+        watch.done()
+    except GeneratorExit:
+        watch.left()
+        raise
+    except BaseException as error:
+        watch.failed(error)
+        raise
+
+
+async def follow_async(iterator: AsyncIterator[Any], watch: Watch) -> AsyncIterator[Any]:
+    """What `follow` does, awaited."""
+    step, see = iterator.__anext__, watch.see
+    try:
+        token = watch.begin()
+        try:
+            chunk = await step()
+        finally:
+            watch.begun(token)
+        while True:
+            if see(chunk):
+                try:
+                    yield chunk
+                except BaseException:
+                    watch.left()  # thrown in by the reader's side: a loop that shuts down, for one
+                    raise
+            watch.reading = True
+            chunk = await step()
+            watch.reading = False
+    except StopAsyncIteration:
+        watch.done()
+    except GeneratorExit:
+        watch.left()
+        raise
+    except BaseException as error:
+        watch.failed(error)
+        raise
+
+
 def ends_with(response: Any, watch: Watch, closer: str) -> None:
     """Hear of it when an HTTP response is closed, whoever closes it.
 
-    The SDK's stream helpers close the response directly and not the stream that they were given. The hook
-    goes away with the first close, so that an exhausted stream leaves no cycle behind.
+    Closing a stream that is not exhausted closes its response, and nothing else tells that nobody reads on.
+    The hook goes away with the first close, so that an exhausted stream leaves no cycle behind.
     """
     reference = weakref.ref(watch)
 
@@ -126,88 +175,29 @@ def ends_with(response: Any, watch: Watch, closer: str) -> None:
     setattr(response, closer, close)
 
 
-class FollowedStream(ObjectProxy[Any]):
-    """A stream as the SDK gave it, followed chunk by chunk."""
+def completes_with(response: Any, watch: Watch) -> None:
+    """Hear of it when the body of an HTTP response has been read as a whole, or the response let go."""
+    kind, held = type(response), weakref.ref(response)  # the response holds these functions
 
-    def __init__(self, stream: Any, watch: Watch) -> None:
-        super().__init__(stream)
-        self._self_watch = watch
+    def read(*args: Any, **kwargs: Any) -> Any:
+        with _reading(watch):
+            return kind.read(held(), *args, **kwargs)
 
-    def __iter__(self) -> Self:
-        return self
+    async def aread(*args: Any, **kwargs: Any) -> Any:
+        with _reading(watch):
+            return await kind.aread(held(), *args, **kwargs)
 
-    def __next__(self) -> Any:
-        watch: Watch = self._self_watch
-        while True:
-            token = watch.begin()
-            try:
-                chunk = next(self.__wrapped__)
-            except StopIteration:
-                watch.done()
-                raise
-            except BaseException as error:
-                watch.failed(error)
-                raise
-            finally:
-                watch.begun(token)
-            if watch.see(chunk):
-                return chunk
-
-    def __enter__(self) -> Self:
-        self.__wrapped__.__enter__()
-        return self
-
-    def __exit__(self, *error: object) -> Any:
-        self._self_watch.left()
-        return self.__wrapped__.__exit__(*error)
-
-    def close(self) -> Any:
-        """Close the stream, which ends its call."""
-        self._self_watch.left()
-        return self.__wrapped__.close()
+    response.read, response.aread = read, aread
 
 
-class FollowedAsyncStream(ObjectProxy[Any]):
-    """An asynchronous stream as the SDK gave it, followed chunk by chunk."""
-
-    def __init__(self, stream: Any, watch: Watch) -> None:
-        super().__init__(stream)
-        self._self_watch = watch
-
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> Any:
-        watch: Watch = self._self_watch
-        while True:
-            token = watch.begin()
-            try:
-                chunk = await self.__wrapped__.__anext__()
-            except StopAsyncIteration:
-                watch.done()
-                raise
-            except BaseException as error:
-                watch.failed(error)
-                raise
-            finally:
-                watch.begun(token)
-            if watch.see(chunk):
-                return chunk
-
-    async def __aenter__(self) -> Self:
-        await self.__wrapped__.__aenter__()
-        return self
-
-    async def __aexit__(self, *error: object) -> Any:
-        self._self_watch.left()
-        return await self.__wrapped__.__aexit__(*error)
-
-    async def close(self) -> Any:
-        """Close the stream, which ends its call."""
-        self._self_watch.left()
-        return await self.__wrapped__.close()
-
-    async def aclose(self) -> Any:
-        """Close the asynchronous generator, which ends its call."""
-        self._self_watch.left()
-        return await self.__wrapped__.aclose()
+@contextlib.contextmanager
+def _reading(watch: Watch) -> Iterator[None]:
+    watch.reading = True
+    try:
+        yield
+    except BaseException as error:
+        watch.failed(error)
+        raise
+    finally:
+        watch.reading = False
+    watch.done()

@@ -1,161 +1,101 @@
-"""Traceloop's opentelemetry-instrumentation-openai, which `OpenAIInstrumentor` builds on, mended.
+"""What of Traceloop's instrumentations cannot be completed, and is therefore silenced while ours is on.
 
-Its spans for chat, completions and embeddings are completed in place. Its wrappers around Responses are taken
-off: they make their span after the call, none for a failed response, count tokens again on `retrieve`, and
-keep every response in a module-global dict for ever. It also sends `traceparent` to the provider and loses
-messages that hold base64 images; both are settings. And its `uninstrument` removes nothing (it names the
-methods in a way that OpenTelemetry's `unwrap` does not resolve), which would double its spans the next time.
+- OpenAI Responses: its span is made when the call is over, none for a failed one; `retrieve` counts tokens
+  again; every response is kept in a module-global dict for ever.
+- Gemini: its span is never made current, so that ours cannot find it; a stream that fails or is left never
+  ends it; a blocked stream raises into the user's code.
 
-A wrapper outside of its own keeps it from reading the user's generators empty, from adding to the user's
-`extra_headers`, and from putting the SDK's `omit` markers onto spans with a warning each.
+Its other spans, of OpenAI's chat, completions and embeddings, are open during the call, where `neighbours`
+sees them.
 """
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Iterator, Mapping
-from importlib import import_module
-from typing import TYPE_CHECKING, Any, cast
+import sys
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
-from instrumentors.patches import Patches
+from wrapt import register_post_import_hook
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from types import ModuleType
 
-SCOPE = "opentelemetry.instrumentation.openai"
-_RESPONSES = (
+    from instrumentors.patches import Patches
+
+__all__ = ["GEMINI", "RESPONSES", "Wrappers", "silence"]
+
+
+class Wrappers(NamedTuple):
+    """Where Traceloop makes wrappers, and what it wraps with them."""
+
+    package: str
+    modules: Sequence[str]
+    makers: Sequence[str]
+    wrapped_module: str
+    owners: Sequence[str]
+    methods: Sequence[str]
+
+
+_OPENAI = "opentelemetry.instrumentation.openai"
+RESPONSES = Wrappers(
+    _OPENAI,
+    (f"{_OPENAI}.v1.responses_wrappers", f"{_OPENAI}.v1"),
+    (
+        "responses_get_or_create_wrapper",
+        "async_responses_get_or_create_wrapper",
+        "responses_cancel_wrapper",
+        "async_responses_cancel_wrapper",
+    ),
     "openai.resources.responses",
     ("Responses", "AsyncResponses"),
     ("create", "retrieve", "parse", "cancel"),
 )
-_CHAT = (
-    ("openai.resources.chat.completions", ("Completions", "AsyncCompletions"), ("create", "parse")),
-    ("openai.resources.completions", ("Completions", "AsyncCompletions"), ("create",)),
-    ("openai.resources.embeddings", ("Embeddings", "AsyncEmbeddings"), ("create",)),
-)
-_WRAPPED = (
-    *_CHAT,
-    ("openai.resources.images", ("Images",), ("generate",)),
-    ("openai.resources.beta.assistants", ("Assistants",), ("create",)),
-    ("openai.resources.beta.threads.runs", ("Runs",), ("create", "retrieve", "create_and_stream")),
-    ("openai.resources.beta.threads.messages", ("Messages",), ("list",)),
-    ("openai.resources.beta.realtime.realtime", ("Realtime", "AsyncRealtime"), ("connect",)),
-    _RESPONSES,
+_GEMINI = "opentelemetry.instrumentation.google_generativeai"
+GEMINI = Wrappers(
+    _GEMINI,
+    (_GEMINI,),
+    ("_wrap", "_awrap"),
+    "google.genai.models",
+    ("Models", "AsyncModels"),
+    ("generate_content", "generate_content_stream"),
 )
 
 
-class Traceloop:
-    """Traceloop's instrumentor as the base: switched on where it is not yet, and set to do no harm."""
-
-    def __init__(self, *, content: bool, tracer_provider: Any, meter_provider: Any) -> None:
-        from opentelemetry._logs import NoOpLoggerProvider
-
-        with warnings.catch_warnings():
-            # It uses what pydantic deprecates, which is nothing to tell the application's developers.
-            warnings.simplefilter("ignore", DeprecationWarning)
-            from opentelemetry.instrumentation.openai import OpenAIInstrumentor
-            from opentelemetry.instrumentation.openai.shared.config import Config
-
-            import_module("opentelemetry.instrumentation.openai.v1")
-
-        self._config: Any = Config
-        self._before = dict(vars(Config))
-        self._content = content
-        known: Any = OpenAIInstrumentor._instance
-        self._ours = known is None or not known.is_instrumented_by_opentelemetry
-        if self._ours:
-            known = OpenAIInstrumentor(use_attributes=content, enable_trace_context_propagation=False)
-            known.instrument(
-                skip_dep_check=True,
-                tracer_provider=tracer_provider,
-                meter_provider=meter_provider,
-                # With content off messages would otherwise go into log events.
-                **({} if content else {"logger_provider": NoOpLoggerProvider()}),
-            )
-        self._instrumentor = known
-        self._settle()
-        _unwrap(_RESPONSES)
-        self._shields = Patches()
-        self._shield()
-        # Its own entry point may come later: that is no mistake to warn of, and nothing to do twice.
-        known.instrument = self._already
-        known.uninstrument = self._uninstrument
-
-    def _shield(self) -> None:
-        import openai
-
-        markers = tuple(kind for name in ("NotGiven", "Omit") if (kind := getattr(openai, name, None)))
-
-        def shield(wrapped: Any, _: Any, args: Any, kwargs: dict[str, Any]) -> Any:
-            given = {name: value for name, value in kwargs.items() if not isinstance(value, markers)}
-            for name in ("messages", "input", "prompt"):
-                if isinstance(given.get(name), Iterator):
-                    given[name] = list(given[name])
-            if isinstance(headers := given.get("extra_headers"), Mapping):
-                given["extra_headers"] = dict(headers)
-            return wrapped(*args, **given)
-
-        for module_name, owners, names in _CHAT:
-            module = import_module(module_name)
-            for owner in owners:
-                for name in names:
-                    if hasattr(getattr(module, owner), name):
-                        self._shields.wrap(getattr(module, owner), name, shield)
-
-    def _settle(self) -> None:
-        self._config.enable_trace_context_propagation = False
-        self._config.upload_base64_image = None
-        self._config.use_legacy_attributes = self._content
-
-    def _already(self, **_: Any) -> None:
-        # Looking the instrumentor up has run its constructor, which resets its settings.
-        self._settle()
-
-    def _uninstrument(self, **kwargs: Any) -> None:
-        self._release()
-        self._shields.undo()
-        self._instrumentor.uninstrument(**kwargs)
-        unwrap_all()
-
-    def _release(self) -> None:
-        for name in ("instrument", "uninstrument"):
-            self._instrumentor.__dict__.pop(name, None)
-
-    def close(self) -> None:
-        """Give Traceloop back as it was found."""
-        if self._ours and self._instrumentor.is_instrumented_by_opentelemetry:
-            self._uninstrument()
-        self._shields.undo()
-        self._release()
-        for name in ("enable_trace_context_propagation", "upload_base64_image", "use_legacy_attributes"):
-            if name in self._before:
-                setattr(self._config, name, self._before[name])
-
-
-def _unwrap(place: tuple[str, tuple[str, ...], tuple[str, ...]]) -> None:
-    """Take Traceloop's wrappers off, as far as nobody has wrapped them since."""
-    module_name, owners, names = place
-    try:
-        module = import_module(module_name)
-    except ImportError:
-        return
-    for owner in filter(None, (getattr(module, owner, None) for owner in owners)):
-        for name in names:
+def silence(wrappers: Wrappers, patches: Patches) -> None:
+    """Silence the wrappers that are on, and those that are still to come, until `patches` are undone."""
+    for name in wrappers.modules:
+        if name in sys.modules:
+            _silence_makers(wrappers, patches, sys.modules[name])
+        else:
+            register_post_import_hook(partial(_silence_makers, wrappers, patches), name)
+    module = sys.modules.get(wrappers.wrapped_module)
+    for owner in filter(None, (getattr(module, name, None) for name in wrappers.owners)):
+        for name in wrappers.methods:
             method = vars(owner).get(name)
-            wrapper = getattr(method, "_self_wrapper", None)
-            if getattr(wrapper, "__module__", "").startswith(SCOPE):
-                setattr(owner, name, cast("Any", method).__wrapped__)
+            maker = getattr(getattr(method, "_self_wrapper", None), "__module__", None)
+            if str(maker).startswith(wrappers.package):
+                patches.replace(owner, name, cast("Any", method).__wrapped__)
 
 
-def unwrap_all() -> None:
-    """Take all of Traceloop's wrappers off, which its own `uninstrument` leaves."""
-    for place in _WRAPPED:
-        _unwrap(place)
+def _silence_makers(wrappers: Wrappers, patches: Patches, module: ModuleType) -> None:
+    for name in wrappers.makers:
+        make = vars(module).get(name)
+        if make is not None and not hasattr(make, "silenced_by"):
+            silenced: Any = _silenced(make, patches)
+            silenced.silenced_by = patches
+            patches.replace(module, name, silenced)
 
 
-def start(make: Callable[[], Traceloop]) -> Traceloop | None:
-    """Start the base; None where Traceloop is not installed: then all spans are our own."""
-    try:
-        return make()
-    except ImportError:
-        return None
+def _silenced(make: Callable[..., Any], patches: Patches) -> Callable[..., Any]:
+    def make_silenced(*args: Any, **kwargs: Any) -> Any:
+        wrapper = make(*args, **kwargs)
+
+        def unless_active(wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
+            if patches.active:
+                return wrapped(*args, **kwargs)
+            return wrapper(wrapped, instance, args, kwargs)
+
+        return unless_active
+
+    return make_silenced

@@ -26,7 +26,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.util._importlib_metadata import EntryPoint, entry_points
 
-from otel_posthog.sdk.environment_variables import without_otlp
+from otel_posthog.sdk.environment_variables import prepare
 from otel_posthog.sdk.exporter import PostHogSpanExporter
 from otel_posthog.sdk.processor import PostHogSpanProcessor
 from otel_posthog.sdk.setup import adopt
@@ -44,7 +44,7 @@ class PostHogDistro(BaseDistro):  # type: ignore[misc]  # untyped base
     """Steps aside for another distribution where there is one; else does what is needed for the one line."""
 
     def _configure(self, **kwargs: Any) -> None:
-        without_otlp(os.environ)
+        prepare(os.environ)
         self._other().configure(**kwargs)
         if not entry_points(group="opentelemetry_configurator"):
             configurator: Any = _Configurator

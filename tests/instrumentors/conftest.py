@@ -1,6 +1,7 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import ssl
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -10,6 +11,22 @@ from tests.instrumentors.recording import Recorder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_tls_context() -> Iterator[None]:
+    """Every client reads all certificates, for connections it never makes: most of a test's time."""
+    create, made = ssl.create_default_context, {}
+
+    def once(*args: Any, **kwargs: Any) -> ssl.SSLContext:
+        key = (args, tuple(kwargs.items()))
+        if key not in made:
+            made[key] = create(*args, **kwargs)
+        return made[key]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ssl, "create_default_context", once)
+        yield
 
 
 @pytest.fixture(scope="session")

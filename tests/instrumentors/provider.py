@@ -8,19 +8,21 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from types import TracebackType
 
     from typing_extensions import Self
 
 
 class Reply(NamedTuple):
-    """One scripted answer. A `drop` closes the connection before the body is complete."""
+    """One scripted answer; a `drop` closes the connection before its end, a `stall` never answers."""
 
     body: Any = None
     events: Sequence[Any] | None = None
     status: int = 200
     drop: bool = False
+    stall: bool = False
+    headers: Mapping[str, str] = {}
 
 
 class Request(NamedTuple):
@@ -41,12 +43,17 @@ class _Handler(BaseHTTPRequestHandler):
         self.server.seen.append(Request(self.path, dict(self.headers.items()), body))
         reply = self.server.script.pop(0)
         self.close_connection = True
+        if reply.stall:
+            self.connection.recv(1)  # until the client goes away
+            return
         self.send_response(reply.status)
-        self.send_header("x-should-retry", "false")
+        for name, value in ({"x-should-retry": "false"} | dict(reply.headers)).items():
+            self.send_header(name, value)
         self.send_header("connection", "close")
         if reply.events is None:
-            raw = json.dumps(reply.body).encode()
-            self.send_header("content-type", "application/json")
+            plain = isinstance(reply.body, bytes)
+            raw = reply.body if plain else json.dumps(reply.body).encode()
+            self.send_header("content-type", "text/plain" if plain else "application/json")
             self.send_header("content-length", str(len(raw)))
             self.end_headers()
             self.wfile.write(raw[:5] if reply.drop else raw)
@@ -60,6 +67,9 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(b"%x\r\n%s\r\n" % (len(raw), raw))
         if not reply.drop:
             self.wfile.write(b"0\r\n\r\n")
+
+    def do_GET(self) -> None:
+        self.do_POST()
 
 
 class _Server(ThreadingHTTPServer):

@@ -56,7 +56,7 @@ def wire(requests: Iterable[Request]) -> list[tuple[str, dict[str, str], Any]]:
         headers = {name.lower(): value for name, value in request.headers.items()}
         boundary = re.search(r"boundary=(\S+)", headers.get("content-type", ""))
         text = request.body.decode("latin-1")
-        body: Any = text.replace(boundary[1], "-") if boundary else json.loads(text)
+        body: Any = text.replace(boundary[1], "-") if boundary else json.loads(text or "null")
         if isinstance(body, dict) and isinstance(options := body.get("stream_options"), dict):
             options.pop("include_usage", None)
             if not options:

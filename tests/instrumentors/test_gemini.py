@@ -1,33 +1,27 @@
+"""What the table of cases cannot say: content off, context, suppression, and what must not happen."""
+
 from __future__ import annotations
 
-import asyncio
-import gc
 import json
+import logging
 from collections.abc import Callable, Iterator
-from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import pytest
-from google import genai
 from google.genai import types
 from opentelemetry import trace
 from opentelemetry.instrumentation.utils import suppress_instrumentation
-from opentelemetry.trace import SpanKind, StatusCode
+from opentelemetry.trace import StatusCode
 
 from instrumentors import GeminiInstrumentor
-from tests.instrumentors.provider import Provider, Reply, Request
-from tests.instrumentors.recording import Recorder, attributes, everything, outcome, wire
+from instrumentors import gemini_interactions_wire as wire
+from instrumentors.gemini_calls import request_id
+from tests.instrumentors.cases import gemini as cases
+from tests.instrumentors.provider import Provider, Reply
+from tests.instrumentors.recording import Recorder, attributes, everything, outcome
 
 if TYPE_CHECKING:
     from otel_posthog.demo.standin import StandIn
-
-MODEL = "gemini-2.5-flash"
-Config = types.GenerateContentConfig
-Case = Callable[[genai.Client], Any]
-
-
-def client(url: str) -> genai.Client:
-    return genai.Client(api_key="x", http_options=types.HttpOptions(base_url=url))
 
 
 @pytest.fixture
@@ -42,243 +36,13 @@ def instrumented(recorder: Recorder) -> Iterator[Callable[..., None]]:
         instrumentor.uninstrument()
 
 
-def told(response: types.GenerateContentResponse) -> Any:
-    return response.model_dump(exclude={"sdk_http_response"})
-
-
-def generate(contents: Any = "hello", model: str = MODEL, **config: Any) -> Case:
-    return lambda c: told(c.models.generate_content(model=model, contents=contents, config=Config(**config)))
-
-
-def stream(contents: Any = "hello", **config: Any) -> Case:
-    return lambda c: [
-        told(chunk)
-        for chunk in c.models.generate_content_stream(model=MODEL, contents=contents, config=Config(**config))
-    ]
-
-
-def get_weather(city: str) -> str:
-    """Tell the weather."""
-    return f"sunny in {city}"
-
-
-def chat(c: genai.Client) -> Any:
-    session = c.chats.create(model=MODEL)
-    return [session.send_message(words).text for words in ("hello", "a joke")]
-
-
-def in_loop(c: genai.Client, run: Callable[[genai.Client], Any]) -> Any:
-    async def main() -> Any:
-        try:
-            return await run(c)
-        finally:
-            await c.aio.aclose()
-
-    return asyncio.run(main())
-
-
-def asynchronous(c: genai.Client) -> Any:
-    async def run(c: genai.Client) -> Any:
-        return told(await c.aio.models.generate_content(model=MODEL, contents="hello"))
-
-    return in_loop(c, run)
-
-
-def asynchronous_stream(c: genai.Client) -> Any:
-    async def run(c: genai.Client) -> Any:
-        chunks = await c.aio.models.generate_content_stream(model=MODEL, contents="hello")
-        return [told(chunk) async for chunk in chunks]
-
-    return in_loop(c, run)
-
-
-def embed(c: genai.Client) -> Any:
-    config = types.EmbedContentConfig(output_dimensionality=8)
-    found = c.models.embed_content(model="gemini-embedding-001", contents=["one", "two"], config=config)
-    return found.model_dump(exclude={"sdk_http_response"})
-
-
-class Expected(NamedTuple):
-    """One span: its name, what its attributes say, and what is not among them."""
-
-    name: str
-    says: dict[str, Any]
-    lacks: tuple[str, ...] = ()
-
-
-PLAIN = {
-    "gen_ai.operation.name": "generate_content",
-    "gen_ai.provider.name": "gcp.gemini",
-    "gen_ai.request.model": MODEL,
-    "gen_ai.response.model": MODEL,
-    "gen_ai.response.finish_reasons": ("stop",),
-    "gen_ai.usage.input_tokens": 2,
-    "gen_ai.usage.output_tokens": 35,
-    "gen_ai.usage.reasoning.output_tokens": 16,
-    "posthog.prompt.length": 5,
-    "posthog.messages.count": 1,
-    "server.address": "127.0.0.1",
-}
-NAME = f"generate_content {MODEL}"
-PNG = types.Part.from_bytes(data=b"\xff\xfe\xfb\xff", mime_type="image/png")
-
-CASES: dict[str, tuple[Case, list[Expected]]] = {
-    "plain": (generate(), [Expected(NAME, PLAIN, ("gen_ai.request.stream", "error.type"))]),
-    "async": (asynchronous, [Expected(NAME, PLAIN)]),
-    "stream": (stream(), [Expected(NAME, {**PLAIN, "gen_ai.request.stream": True})]),
-    "async stream": (asynchronous_stream, [Expected(NAME, {**PLAIN, "gen_ai.request.stream": True})]),
-    "parameters": (
-        generate(
-            temperature=0.5,
-            top_p=0.9,
-            top_k=4,
-            seed=7,
-            max_output_tokens=3,
-            stop_sequences=["x"],
-            system_instruction="be nice",
-            response_mime_type="application/json",
-            thinking_config=types.ThinkingConfig(thinking_budget=5),
-        ),
-        [
-            Expected(
-                NAME,
-                {
-                    "gen_ai.request.temperature": 0.5,
-                    "gen_ai.request.top_p": 0.9,
-                    "gen_ai.request.top_k": 4,
-                    "gen_ai.request.seed": 7,
-                    "gen_ai.request.max_tokens": 3,
-                    "gen_ai.request.stop_sequences": ("x",),
-                    "gen_ai.output.type": "json",
-                    "gen_ai.response.finish_reasons": ("length",),
-                    "gen_ai.usage.reasoning.output_tokens": 5,
-                    "posthog.thinking.budget": 5,
-                    "posthog.prompt.length": len("hello") + len("be nice"),
-                },
-            )
-        ],
-    ),
-    "thinking level and search": (
-        generate(
-            thinking_config=types.ThinkingConfig(thinking_level=types.ThinkingLevel.LOW),
-            tools=[types.Tool(google_search=types.GoogleSearch(), url_context=types.UrlContext())],
-        ),
-        [
-            Expected(
-                NAME,
-                {
-                    "gen_ai.request.reasoning.level": "low",
-                    "posthog.thinking.level": "low",
-                    "posthog.web_search.enabled": True,
-                    "posthog.web_search.used": True,
-                    "posthog.web_search.count": 1,
-                    "posthog.url_context.used": True,
-                    "gen_ai.usage.input_tokens": 42,  # 2 of the prompt, 40 of the tool's
-                },
-            )
-        ],
-    ),
-    "image in": (
-        generate(["hello", PNG]),
-        [Expected(NAME, {"posthog.files.count": 1, "gen_ai.usage.image.input_tokens": 258})],
-    ),
-    "image out": (
-        generate(
-            ["draw", PNG, PNG],
-            "gemini-2.5-flash-image",
-            image_config=types.ImageConfig(aspect_ratio="16:9", image_size="1K"),
-        ),
-        [
-            Expected(
-                "generate_content gemini-2.5-flash-image",
-                {
-                    "gen_ai.output.type": "image",
-                    "posthog.image.count": 1,
-                    "posthog.image.size": "1K",
-                    "posthog.image.aspect_ratio": "16:9",
-                    "posthog.image.reference_count": 2,
-                    "gen_ai.usage.image.output_tokens": 258,
-                },
-            )
-        ],
-    ),
-    "chat": (
-        chat,
-        [Expected(NAME, {"posthog.messages.count": 1}), Expected(NAME, {"posthog.messages.count": 3})],
-    ),
-    "automatic function calling": (
-        lambda c: (
-            c.chats.create(model=MODEL, config=Config(tools=[get_weather])).send_message("weather?").text
-        ),
-        [
-            Expected(
-                NAME,
-                {
-                    "gen_ai.response.finish_reasons": ("tool_call",),
-                    "posthog.tool_calls.count": 1,
-                    "posthog.tools.count": 1,
-                },
-            ),
-            Expected(NAME, {"gen_ai.response.finish_reasons": ("stop",), "posthog.messages.count": 3}),
-        ],
-    ),
-    "embeddings": (
-        embed,
-        [
-            Expected(
-                "embeddings gemini-embedding-001",
-                {
-                    "gen_ai.operation.name": "embeddings",
-                    "gen_ai.embeddings.dimension.count": 8,
-                    "gen_ai.usage.input_tokens": 2,
-                    "posthog.messages.count": 2,
-                },
-                ("gen_ai.usage.output_tokens",),
-            )
-        ],
-    ),
-}
-
-
-@pytest.mark.parametrize("name", CASES)
-def test_call_is_one_right_span_and_changes_nothing(
-    name: str,
-    standin: StandIn,
-    standin_requests: list[Request],
-    recorder: Recorder,
-    instrumented: Callable[..., None],
-) -> None:
-    run, expected = CASES[name]
-    standin_requests.clear()
-    baseline = run(client(standin.gemini_base_url))
-    sent = wire(standin_requests)
-    instrumented()
-    standin_requests.clear()
-    with recorder.tracer.start_as_current_span("caller") as caller:
-        assert run(client(standin.gemini_base_url)) == baseline
-    assert wire(standin_requests) == sent
-    *spans, _ = recorder.spans()
-    assert [span.name for span in spans] == [one.name for one in expected]
-    for span, one in zip(spans, expected, strict=True):
-        found = attributes(span)
-        assert {key: found.get(key) for key in one.says} == one.says
-        assert not [key for key in one.lacks if key in found]
-        assert span.kind is SpanKind.CLIENT
-        assert span.status.status_code is StatusCode.UNSET
-        assert span.parent is not None
-        assert span.parent.span_id == caller.get_span_context().span_id
-        if found.get("gen_ai.request.stream"):
-            assert found["gen_ai.response.time_to_first_chunk"] > 0
-            assert found["posthog.stream.duration"] > 0
-
-
 def test_messages_are_the_conventions_json(
     standin: StandIn, recorder: Recorder, instrumented: Callable[..., None]
 ) -> None:
     instrumented()
-    stream(
-        ["hello", PNG], system_instruction="be nice", tools=[types.Tool(google_search=types.GoogleSearch())]
-    )(client(standin.gemini_base_url))
+    search = [types.Tool(google_search=types.GoogleSearch())]
+    run = cases.stream(["hello", cases.PNG], system_instruction="be nice", tools=search)
+    run(standin.gemini_base_url)
     found = attributes(recorder.spans()[0])
     blob = {"type": "blob", "mime_type": "image/png", "modality": "image", "content": "//77/w=="}
     assert json.loads(found["gen_ai.input.messages"]) == [
@@ -305,280 +69,262 @@ def test_sampler_and_processor_see_the_whole_request(
     original = recorder.provider.sampler.should_sample
     monkeypatch.setattr(recorder.provider.sampler, "should_sample", should_sample)
     instrumented()
-    stream(temperature=0.5)(client(standin.gemini_base_url))
+    cases.stream(temperature=0.5)(standin.gemini_base_url)
     assert seen["gen_ai.request.temperature"] == 0.5
     assert seen["gen_ai.request.stream"] is True
     assert "hello" in seen["gen_ai.input.messages"]
 
 
-@pytest.mark.parametrize("switch", ["argument", "environment"])
+SECRET = {"candidates": [{"content": {"parts": [{"text": "s3cret"}]}, "finishReason": "STOP"}]}
+REFUSED = {"error": {"code": 400, "message": "cannot say s3cret", "status": "INVALID_ARGUMENT"}}
+ASKED: dict[str, Any] = {
+    "contents": ["s3cret", cases.PNG],
+    "system_instruction": "s3cret",
+    "tools": [types.Tool(google_search=types.GoogleSearch())],
+}
+SAID = {"type": "model_output", "content": [{"type": "text", "text": "s3cret"}]}
+ERRORS = [{"code": "internal", "message": "cannot say s3cret"}]
+TOOL = {"type": "function", "name": "f", "description": "s3cret", "parameters": {}}
+INTERACTION: dict[str, Any] = {"system_instruction": "s3cret", "tools": [TOOL]}
+SILENT: dict[str, tuple[cases.Run, Reply]] = {
+    "answer": (cases.generate(**ASKED), Reply(SECRET)),
+    "stream": (cases.stream(**ASKED), Reply(events=[SECRET, SECRET])),
+    "error": (cases.generate(**ASKED), Reply(REFUSED, status=400)),
+    "error inside a stream": (cases.stream(**ASKED), Reply(events=[SECRET, REFUSED])),
+    "interaction": (cases.interact("s3cret", **INTERACTION), Reply(cases.interaction(SAID))),
+    "failed interaction": (
+        cases.interact("s3cret", **INTERACTION),
+        Reply(cases.interaction(SAID, status="failed", errors=ERRORS)),
+    ),
+    "refused interaction": (cases.interact("s3cret", **INTERACTION), Reply(REFUSED, status=400)),
+    "error event": (
+        cases.flowing(),
+        cases.flow(cases.event("error", error={"code": "x", "message": "s3cret"}), status=None),
+    ),
+    "images": (
+        cases.quietly(lambda c: c.models.generate_images(model=cases.IMAGEN, prompt="s3cret")),
+        Reply({"predictions": [cases.PREDICTED, {"raiFilteredReason": "s3cret"}]}),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", SILENT)
 def test_content_off_leaves_no_content_anywhere(
-    switch: str,
+    name: str, provider: Provider, recorder: Recorder, instrumented: Callable[..., None]
+) -> None:
+    if "inter" in name or "event" in name:
+        pytest.importorskip("google.genai._gaos")
+    instrumented(capture_content=False)
+    run, reply = SILENT[name]
+    provider.play(reply)
+    outcome(lambda: run(provider.url))
+    (span,) = recorder.spans()
+    assert "s3cret" not in everything(span)
+    assert "//77" not in everything(span)
+    assert attributes(span)["posthog.prompt.length"] > 0
+
+
+def test_environment_turns_content_off(
     provider: Provider,
     recorder: Recorder,
     instrumented: Callable[..., None],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    if switch == "environment":
-        monkeypatch.setenv("OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT", "NO_CONTENT")
-        instrumented()
-    else:
-        instrumented(capture_content=False)
-    error = {"error": {"code": 400, "message": "cannot say s3cret", "status": "INVALID_ARGUMENT"}}
-    answer = {"candidates": [{"content": {"parts": [{"text": "s3cret"}]}, "finishReason": "STOP"}]}
-    provider.play(Reply(answer), Reply(events=[answer, answer]), Reply(error, status=400))
-    asked: dict[str, Any] = {
-        "contents": ["s3cret", PNG],
-        "system_instruction": "s3cret",
-        "tools": [types.Tool(google_search=types.GoogleSearch())],
-    }
-    for run in (generate(**asked), stream(**asked), generate(**asked)):
-        outcome(partial(run, client(provider.url)))
-    spans = recorder.spans()
-    assert len(spans) == 3
-    for span in spans:
-        assert "s3cret" not in everything(span)
-        assert "//77" not in everything(span)
-        assert attributes(span)["posthog.prompt.length"] == 12
-        assert attributes(span)["posthog.files.count"] == 1
-    assert spans[2].events[0].name == "exception"
+    monkeypatch.setenv("OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT", "NO_CONTENT")
+    instrumented()
+    provider.play(Reply(SECRET))
+    cases.generate(**ASKED)(provider.url)
+    assert "s3cret" not in everything(recorder.spans()[0])
 
 
-TEXT = {"content": {"role": "model", "parts": [{"text": "one "}]}, "index": 0}
-FIRST = {
-    "candidates": [TEXT],
-    "usageMetadata": {"promptTokenCount": 7},
-    "modelVersion": "m-1",
-    "responseId": "r",
-}
-
-
-def broken(reply: Reply, status: StatusCode, says: dict[str, Any], *, streamed: bool = True) -> Any:
-    return reply, status, says, streamed
-
-
-FAULTS: dict[str, Any] = {
-    "429": broken(
-        Reply({"error": {"code": 429, "message": "slow down", "status": "RESOURCE_EXHAUSTED"}}, status=429),
-        StatusCode.ERROR,
-        {"error.type": "429", "posthog.http.status": 429},
-        streamed=False,
-    ),
-    "500": broken(
-        Reply({"error": {"code": 500, "message": "oops", "status": "INTERNAL"}}, status=500),
-        StatusCode.ERROR,
-        {"error.type": "500", "posthog.http.status": 500},
-    ),
-    "connection lost before the response": broken(
-        Reply({"candidates": []}, drop=True),
-        StatusCode.ERROR,
-        {"error.type": "RemoteProtocolError"},
-        streamed=False,
-    ),
-    "connection lost in the stream": broken(
-        Reply(events=[FIRST], drop=True),
-        StatusCode.ERROR,
-        {
-            "error.type": "RemoteProtocolError",
-            "gen_ai.usage.input_tokens": 7,
-            "gen_ai.response.model": "m-1",
-            "gen_ai.output.messages": '[{"role":"assistant","parts":[{"type":"text","content":"one "}]}]',
-        },
-    ),
-    "error inside the stream": broken(
-        Reply(events=[FIRST, {"error": {"code": 503, "message": "busy", "status": "UNAVAILABLE"}}]),
-        StatusCode.ERROR,
-        {"error.type": "503", "posthog.http.status": 503, "gen_ai.response.id": "r"},
-    ),
-    "usage in a tail without candidates": broken(
-        Reply(
-            events=[
-                FIRST,
-                {"candidates": [{"finishReason": "STOP", "index": 0}]},
-                {"usageMetadata": {"promptTokenCount": 7, "candidatesTokenCount": 9}},
-            ]
-        ),
-        StatusCode.UNSET,
-        {
-            "gen_ai.usage.input_tokens": 7,
-            "gen_ai.usage.output_tokens": 9,
-            "gen_ai.response.finish_reasons": ("stop",),
-        },
-    ),
-    "no finish reason": broken(
-        Reply(events=[FIRST]), StatusCode.UNSET, {"gen_ai.response.finish_reasons": ("error",)}
-    ),
-    "blocked prompt": broken(
-        Reply({"promptFeedback": {"blockReason": "SAFETY"}, "usageMetadata": {"promptTokenCount": 3}}),
-        StatusCode.UNSET,
-        {
-            "gen_ai.response.finish_reasons": ("content_filter",),
-            "posthog.prompt.block_reason": "SAFETY",
-            "gen_ai.usage.input_tokens": 3,
-        },
-        streamed=False,
-    ),
-    "blocked prompt in a stream": broken(
-        Reply(events=[{"promptFeedback": {"blockReason": "SAFETY"}}]),
-        StatusCode.UNSET,
-        {"gen_ai.response.finish_reasons": ("content_filter",)},
-    ),
-    "safety stop": broken(
-        Reply({"candidates": [{**TEXT, "finishReason": "SAFETY"}]}),
-        StatusCode.UNSET,
-        {"gen_ai.response.finish_reasons": ("content_filter",)},
-        streamed=False,
-    ),
-    "two candidates": broken(
-        Reply(
-            events=[
-                {"candidates": [TEXT, {**TEXT, "index": 1}]},
-                {
-                    "candidates": [
-                        {**TEXT, "finishReason": "STOP"},
-                        {"index": 1, "finishReason": "MAX_TOKENS"},
-                    ]
-                },
-            ]
-        ),
-        StatusCode.UNSET,
-        {
-            "gen_ai.response.finish_reasons": ("stop", "length"),
-            "gen_ai.output.messages": (
-                '[{"role":"assistant","parts":[{"type":"text","content":"one one "}],"finish_reason":"stop"},'
-                '{"role":"assistant","parts":[{"type":"text","content":"one "}],"finish_reason":"length"}]'
-            ),
-        },
-    ),
-}
-
-
-@pytest.mark.parametrize("name", FAULTS)
-def test_fault_reaches_span_and_user_alike(
+@pytest.mark.parametrize("name", ["400", "connection lost in a stream"])
+def test_exception_is_recorded_once(
     name: str, provider: Provider, recorder: Recorder, instrumented: Callable[..., None]
 ) -> None:
-    reply, status, says, streamed = FAULTS[name]
-    run = (stream if streamed else generate)("hello")
-    provider.play(reply)
-    baseline = outcome(lambda: run(client(provider.url)))
     instrumented()
-    provider.play(reply)
-    assert outcome(lambda: run(client(provider.url))) == baseline
+    provider.play(*cases.CASES[name].replies)
+    outcome(lambda: cases.CASES[name].run(provider.url))
     (span,) = recorder.spans()
-    found = attributes(span)
-    assert {key: found.get(key) for key in says} == says
-    assert span.status.status_code is status
-    assert bool(span.events) is (status is StatusCode.ERROR)
-
-
-def leave_by_break(c: genai.Client) -> None:
-    for _ in c.models.generate_content_stream(model=MODEL, contents="hello"):
-        break
-
-
-def leave_by_close(c: genai.Client) -> None:
-    chunks: Any = c.models.generate_content_stream(model=MODEL, contents="hello")
-    next(chunks)
-    chunks.close()
-
-
-def leave_by_exception(c: genai.Client) -> None:
-    def loop() -> None:
-        for _ in c.models.generate_content_stream(model=MODEL, contents="hello"):
-            raise LookupError
-
-    outcome(loop)
-
-
-@pytest.mark.parametrize("leave", [leave_by_break, leave_by_close, leave_by_exception])
-def test_stream_left_early_ends_its_span_and_is_no_error(
-    leave: Callable[[genai.Client], None],
-    provider: Provider,
-    recorder: Recorder,
-    instrumented: Callable[..., None],
-) -> None:
-    instrumented()
-    provider.play(Reply(events=[FIRST, FIRST, FIRST]))
-    leave(client(provider.url))
-    gc.collect()
-    (span,) = recorder.spans()
-    assert span.status.status_code is StatusCode.UNSET
-    assert not span.events
-    found = attributes(span)
-    assert found["gen_ai.usage.input_tokens"] == 7
-    assert "one " in found["gen_ai.output.messages"]
-    assert "gen_ai.response.finish_reasons" not in found
-
-
-def test_stream_that_was_never_started_leaves_no_span(
-    provider: Provider, recorder: Recorder, instrumented: Callable[..., None]
-) -> None:
-    instrumented()
-    provider.play()
-    c = client(provider.url)
-    c.models.generate_content_stream(model=MODEL, contents="hello")
-    gc.collect()
-    assert recorder.spans() == []
-    assert provider.seen == []
-
-
-def test_cancelled_call_is_an_error(
-    provider: Provider, recorder: Recorder, instrumented: Callable[..., None], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async def never(*_: Any, **__: Any) -> None:
-        await asyncio.Event().wait()
-
-    async def main() -> None:
-        c = client(provider.url)
-        monkeypatch.setattr(c._api_client, "_async_request", never)
-        task = asyncio.create_task(c.aio.models.generate_content(model=MODEL, contents="hello"))
-        await asyncio.sleep(0)
-        await asyncio.sleep(0)
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-        await c.aio.aclose()
-
-    instrumented()
-    asyncio.run(main())
-    (span,) = recorder.spans()
-    assert span.status.status_code is StatusCode.ERROR
-    assert attributes(span)["error.type"] == "CancelledError"
+    assert [event.name for event in span.events] == ["exception"]
 
 
 def test_callers_span_is_current_inside_the_loop(
     standin: StandIn, recorder: Recorder, instrumented: Callable[..., None]
 ) -> None:
     instrumented()
-    c = client(standin.gemini_base_url)
+    c = cases.client(standin.gemini_base_url)
     with recorder.tracer.start_as_current_span("caller") as caller:
-        for _ in c.models.generate_content_stream(model=MODEL, contents="hello"):
+        for _ in cases.chunks(c):
+            assert trace.get_current_span() is caller
+        assert trace.get_current_span() is caller
+
+
+def test_callers_span_is_current_inside_the_loop_over_an_interaction(
+    provider: Provider, recorder: Recorder, instrumented: Callable[..., None]
+) -> None:
+    pytest.importorskip("google.genai._gaos")
+    instrumented()
+    provider.play(cases.flow(*cases.HELLO))
+    c = cases.once(provider.url)
+    with recorder.tracer.start_as_current_span("caller") as caller:
+        for _ in c.interactions.create(model="m", input="hello", stream=True):
             assert trace.get_current_span() is caller
         assert trace.get_current_span() is caller
 
 
 def test_suppression_and_uninstrument_are_obeyed(
-    standin: StandIn, recorder: Recorder, instrumented: Callable[..., None]
+    standin: StandIn, provider: Provider, recorder: Recorder, instrumented: Callable[..., None]
 ) -> None:
     from google.genai._api_client import BaseApiClient
 
     before = dict(vars(BaseApiClient))
     instrumented()
     with suppress_instrumentation():
-        generate()(client(standin.gemini_base_url))
-        stream()(client(standin.gemini_base_url))
+        cases.generate()(standin.gemini_base_url)
+        cases.stream()(standin.gemini_base_url)
     assert recorder.spans() == []
     GeminiInstrumentor().uninstrument()
-    generate()(client(standin.gemini_base_url))
+    cases.generate()(standin.gemini_base_url)
     assert recorder.spans() == []
     assert dict(vars(BaseApiClient)) == before
 
 
-def test_unreadable_answer_still_ends_the_span(
+def test_suppression_and_uninstrument_are_obeyed_by_interactions(
     provider: Provider, recorder: Recorder, instrumented: Callable[..., None]
 ) -> None:
+    basesdk = pytest.importorskip("google.genai._gaos.basesdk")
+    before = dict(vars(basesdk.BaseSDK))
     instrumented()
-    # usageMetadata of the wrong type: the SDK takes no notice of it before validation.
-    provider.play(Reply({"candidates": [], "usageMetadata": {"promptTokenCount": "many"}}))
-    outcome(lambda: generate()(client(provider.url)))
+    with suppress_instrumentation():
+        provider.play(Reply(cases.interaction()))
+        cases.interact()(provider.url)
+    GeminiInstrumentor().uninstrument()
+    provider.play(Reply(cases.interaction()))
+    cases.interact()(provider.url)
+    assert recorder.spans() == []
+    assert dict(vars(basesdk.BaseSDK)) == before
+
+
+@pytest.mark.parametrize("body", [{"candidates": [], "usageMetadata": {"promptTokenCount": "many"}}, [1], 7])
+def test_unreadable_answer_still_ends_the_span(
+    body: Any, provider: Provider, recorder: Recorder, instrumented: Callable[..., None]
+) -> None:
+    instrumented()
+    provider.play(Reply(body))
+    outcome(lambda: cases.generate()(provider.url))
     (span,) = recorder.spans()
-    assert attributes(span)["gen_ai.request.model"] == MODEL
+    assert attributes(span)["gen_ai.request.model"] == cases.MODEL
+
+
+@pytest.mark.parametrize("body", [{"steps": 7, "usage": [], "status": {}}, [1], 7])
+def test_unreadable_interaction_still_ends_the_span(
+    body: Any, provider: Provider, recorder: Recorder, instrumented: Callable[..., None]
+) -> None:
+    pytest.importorskip("google.genai._gaos")
+    instrumented()
+    provider.play(Reply(body))
+    outcome(lambda: cases.interact()(provider.url))
+    (span,) = recorder.spans()
+    assert attributes(span)["gen_ai.request.model"] == cases.FLASH
+
+
+def test_unsampled_stream_is_not_kept(
+    provider: Provider, recorder: Recorder, instrumented: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
+
+    monkeypatch.setattr(recorder.provider, "sampler", ALWAYS_OFF)
+    instrumented()
+    provider.play(Reply(events=[cases.LAST]))
+    assert len(cases.stream()(provider.url)) == 1
+    assert recorder.spans() == []
+
+
+def test_sdk_without_a_known_method_is_told_of_and_followed_for_the_rest(
+    standin: StandIn,
+    recorder: Recorder,
+    instrumented: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    from google.genai._api_client import BaseApiClient
+
+    monkeypatch.delattr(BaseApiClient, "request_streamed")
+    monkeypatch.delattr(BaseApiClient, "_request_once", raising=False)
+    with caplog.at_level(logging.WARNING, "otel_posthog"):
+        instrumented()
+    assert [record.getMessage() for record in caplog.records] == [
+        "google-genai has no request_streamed any more: such calls give no span"
+    ]
+    outcome(lambda: cases.generate()(standin.gemini_base_url))
+    (span,) = recorder.spans()
+    assert span.status.status_code is StatusCode.ERROR  # what this SDK sends with is gone
+
+
+# The form that interactions had until google-genai 2.x, in which contents take the place of steps.
+OLD = {
+    "id": "i",
+    "model": "m",
+    "status": "requires_action",
+    "outputs": [
+        {"type": "thought", "summary": [{"type": "text", "text": "hm"}]},
+        {"type": "text", "text": "hello"},
+        {"type": "function_call", "id": "f", "name": "w", "arguments": {"a": 1}},
+    ],
+    "usage": {"total_input_tokens": 5, "total_output_tokens": 7, "total_thought_tokens": 3},
+}
+OLD_EVENTS = [
+    {"event_type": "interaction.start", "interaction": {"id": "i", "model": "m", "status": "in_progress"}},
+    {
+        "event_type": "content.delta",
+        "index": 0,
+        "delta": {"type": "thought_summary", "content": {"text": "hm"}},
+    },
+    {"event_type": "content.start", "index": 1, "content": {"type": "text", "text": "hel"}},
+    {"event_type": "content.delta", "index": 1, "delta": {"type": "text", "text": "lo"}},
+    {"event_type": "content.stop", "index": 1},
+    {
+        "event_type": "content.delta",
+        "index": 2,
+        "delta": {"type": "function_call", "id": "f", "name": "w", "arguments": {"a": 1}},
+    },
+    {"event_type": "interaction.complete", "interaction": {**OLD, "outputs": None}},
+]
+
+
+def sent(events: list[Any], line: str = "\n") -> bytes:
+    return "".join(f"event: x{line}data: {json.dumps(event)}{line}{line}" for event in events).encode()
+
+
+@pytest.mark.parametrize(
+    "body",
+    [json.dumps(OLD).encode(), sent(OLD_EVENTS), sent(OLD_EVENTS, "\r\n"), sent(OLD_EVENTS) + b'data: {"br'],
+    ids=["response", "stream", "other line ends", "broken off"],
+)
+def test_older_form_of_interactions_is_read(body: bytes) -> None:
+    found = wire.stream_facts(body, content=True, complete=True)
+    assert found["gen_ai.response.id"] == "i"
+    assert found["gen_ai.response.finish_reasons"] == ["tool_call"]
+    assert found["gen_ai.usage.input_tokens"] == 5
+    assert found["gen_ai.usage.output_tokens"] == 10
+    (message,) = json.loads(found["gen_ai.output.messages"])
+    assert message["parts"] == [
+        {"type": "reasoning", "content": "hm"},
+        {"type": "text", "content": "hello"},
+        {"type": "tool_call", "name": "w", "arguments": {"a": 1}, "id": "f"},
+    ]
+
+
+def test_turns_of_an_interaction_are_messages() -> None:
+    turns = [{"role": "user", "content": "a"}, {"role": "model", "content": [{"type": "text", "text": "b"}]}]
+    found = wire.request_facts({"model": "models/m", "input": turns}, content=True)
+    assert found["gen_ai.request.model"] == "m"
+    assert [one["role"] for one in json.loads(found["gen_ai.input.messages"])] == ["user", "assistant"]
+
+
+@pytest.mark.parametrize(
+    ("headers", "found"),
+    [({"X-Request-Id": "r"}, "r"), ({"x-goog-request-id": "g"}, "g"), ({"date": "d"}, None), (None, None)],
+)
+def test_services_name_for_the_request_is_read(headers: Any, found: str | None) -> None:
+    assert request_id(headers).get("posthog.request.id") == found

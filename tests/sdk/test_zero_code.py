@@ -164,7 +164,29 @@ def test_batch_settings_of_opentelemetry_are_heeded_and_configure_adds_nothing(
 def test_metrics_default_to_none_only_where_no_otlp_exporter_could_take_them(
     environ: dict[str, str], arguments: tuple[str, ...], chosen: str | None
 ) -> None:
-    from otel_posthog.sdk.environment_variables import without_otlp
+    from otel_posthog.sdk.environment_variables import prepare
 
-    without_otlp(environ, arguments)
+    prepare(environ, arguments)
     assert environ.get("OTEL_METRICS_EXPORTER") == chosen
+
+
+@pytest.mark.parametrize(
+    ("exporter", "disabled", "left"),
+    [
+        ("posthog", "", "openai"),
+        ("posthog", "redis", "redis,openai"),
+        ("posthog", "openai", "openai"),
+        ("posthog", "*", "*"),
+        ("posthog", "otel_posthog_openai", "otel_posthog_openai"),
+        ("otlp", "", ""),
+    ],
+)
+def test_of_two_instrumentors_of_the_same_calls_ours_is_loaded(
+    exporter: str, disabled: str, left: str
+) -> None:
+    from otel_posthog.sdk.environment_variables import prepare
+
+    name = "OTEL_PYTHON_DISABLED_INSTRUMENTATIONS"
+    environ = {"OTEL_TRACES_EXPORTER": exporter, name: disabled}
+    prepare(environ)
+    assert environ[name] == left

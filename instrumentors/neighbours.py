@@ -1,0 +1,147 @@
+"""Other instrumentors of the same SDK: a call that one of them has a span for gets no second one.
+
+Ours stands inside of theirs, at the SDK's one place of sending, so a neighbour that makes its span current
+shows it there. `Borrowed` then makes that span say what ours would say. What a neighbour tells besides stays;
+where both say something, what we read off the wire holds, and so do our status and our moment of ending for a
+stream: neighbours end such spans too early (Logfire), too late or never (Traceloop, genai-openai), or call a
+stream that the user has seen enough of an error (genai-openai).
+"""
+
+from __future__ import annotations
+
+import weakref
+from typing import TYPE_CHECKING, Any
+
+from opentelemetry.trace import SpanKind
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from opentelemetry.trace import Span, Status
+
+__all__ = ["Borrowed", "borrow", "covers", "suppresses_us", "without_neighbour"]
+
+SCOPES = (
+    "opentelemetry.instrumentation.openai",  # Traceloop, and the official openai-v2
+    "opentelemetry.instrumentation.genai.openai",
+    "openinference.instrumentation.openai",
+    "logfire.openai",
+    "opentelemetry.instrumentation.google_genai",
+    "opentelemetry.instrumentation.google_generativeai",
+    "openinference.instrumentation.google_genai",
+    "logfire.google_genai",
+)
+"""The beginnings of the scope names of instrumentors that make one span a call to a model."""
+
+_borrowed: weakref.WeakSet[Any] = weakref.WeakSet()
+
+
+def borrow(span: Span) -> Borrowed | None:
+    """The span as ours, if a neighbour has opened it for the call that is being sent now."""
+    if not _scope(span).startswith(SCOPES) or not span.is_recording():
+        return None
+    inner: Any = span
+    # OpenInference and Logfire put an object of their own around the SDK's.
+    while (deeper := getattr(inner, "__wrapped__", None) or getattr(inner, "span", None)) is not None:
+        inner = deeper
+    if inner in _borrowed:
+        return None
+    _borrowed.add(inner)
+    return Borrowed(inner)
+
+
+def suppresses_us(span: Span) -> bool:
+    """Whether it is a neighbour and not the user who asked for silence: Logfire does, around its own call."""
+    return span.is_recording() and _scope(span).startswith("logfire.")
+
+
+def _scope(span: Span) -> str:
+    return getattr(getattr(span, "instrumentation_scope", None), "name", "")
+
+
+def covers(function: Any) -> bool:
+    """Whether a neighbour hides in this function, out of reach, and would open its span inside of ours.
+
+    Logfire replaces the method by a closure; wrappers of wrapt can be reached into (see `patches`).
+    """
+    return getattr(function, "__wrapped__", None) is not None
+
+
+def without_neighbour(stream_class: Any) -> Any:
+    """The SDK's class of streams: Logfire's subclass of it would report the call a second time."""
+    if not getattr(stream_class, "__module__", "").startswith("logfire"):
+        return stream_class
+    return next(iter(getattr(stream_class, "__orig_bases__", ())), stream_class)
+
+
+class Borrowed:
+    """A neighbour's span. It may write to it until it ends it; the last word, and status, are ours."""
+
+    __slots__ = ("_facts", "_held", "_owner_ended", "span")
+
+    def __init__(self, span: Any) -> None:
+        self.span = span
+        self._facts: dict[str, Any] = {}
+        self._held = False
+        self._owner_ended = False
+        if span.kind is not SpanKind.CLIENT:
+            span._kind = SpanKind.CLIENT  # OpenInference says INTERNAL; OpenTelemetry has no setter
+        # On the instance, above the methods of its class, which we go on using.
+        span.end = self._end_of_owner
+        span.set_status = span.record_exception = _ignored
+        span.set_attribute = self._set_attribute
+        span.set_attributes = self._set_attributes
+
+    def hold(self) -> None:
+        """Keep the span open past its owner's end: a stream is still to be read."""
+        self._held = True
+
+    def set(self, attributes: Mapping[str, Any]) -> None:
+        """Put our attributes onto the span, now and once more at its end."""
+        self._facts.update(attributes)
+        type(self.span).set_attributes(self.span, attributes)
+
+    def set_status(self, status: Status) -> None:
+        """Set the status; the owner's is never heard."""
+        type(self.span).set_status(self.span, status)
+
+    def record_exception(self, error: BaseException) -> None:
+        """Record the exception; the owner's own recording is never heard."""
+        type(self.span).record_exception(self.span, error)
+
+    def finished(self, *, now: bool) -> None:
+        """Our part is over. The owner ends the span, but for `now`: then it will not hear in time."""
+        self._held = False
+        if now or self._owner_ended:
+            self._end(None)
+
+    def _end_of_owner(self, end_time: int | None = None) -> None:
+        self._owner_ended = True
+        if not self._held:
+            self._end(end_time)
+
+    def _end(self, end_time: int | None) -> None:
+        span = self.span
+        for name in ("end", "set_status", "record_exception", "set_attribute", "set_attributes"):
+            vars(span).pop(name, None)
+        span.set_attributes(self._facts)
+        span.end(end_time)
+        # What the owner still wants to say, OpenTelemetry would warn about.
+        for name in ("end", "set_status", "record_exception", "set_attribute", "set_attributes", "add_event"):
+            setattr(span, name, _ignored)
+
+    def _set_attribute(self, name: str, value: Any) -> None:
+        if name not in _OURS_ALONE:
+            type(self.span).set_attribute(self.span, name, value)
+
+    def _set_attributes(self, attributes: Mapping[str, Any]) -> None:
+        for name, value in attributes.items():
+            self._set_attribute(name, value)
+
+
+_OURS_ALONE = frozenset({"error.type", "gen_ai.response.finish_reasons"})
+"""Attributes that a neighbour may set for a stream that the user has left: it is no error."""
+
+
+def _ignored(*_: Any, **__: Any) -> None:
+    """Take what the owner says and do nothing."""

@@ -1,0 +1,1033 @@
+"""What users do with openai, and the spans it is to leave.
+
+A use is written once and is a case twice: with the synchronous client, and, as `..., async`, with the other.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import inspect
+import threading
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import pydantic
+from openai import (
+    NOT_GIVEN,
+    AsyncAzureOpenAI,
+    AsyncOpenAI,
+    AsyncStream,
+    AzureOpenAI,
+    OpenAI,
+    Stream,
+)
+
+from tests.instrumentors.cases import Case, Expected, Reply
+
+MODEL = "gpt-4o-mini"
+CHAT = f"chat {MODEL}"
+ASKED: Any = [{"role": "system", "content": "be nice"}, {"role": "user", "content": "hello"}]
+URI = "data:image/png;base64,//77/w=="
+WEATHER: Any = {
+    "type": "function",
+    "function": {
+        "name": "get_weather",
+        "parameters": {"type": "object", "properties": {"city": {"type": "string"}}},
+    },
+}
+Make = Callable[[str, bool], Any]
+"""A client for this URL; asynchronous if so."""
+
+
+# --- clients, and making what they answer comparable -----------------------------------------------------
+
+
+def client(url: str, asynchronous: bool, **options: Any) -> Any:
+    return (AsyncOpenAI if asynchronous else OpenAI)(
+        **{"base_url": url, "api_key": "x", "max_retries": 0, **options}
+    )
+
+
+def azure(url: str, asynchronous: bool) -> Any:
+    return (AsyncAzureOpenAI if asynchronous else AzureOpenAI)(
+        base_url=f"{url}/openai", api_key="x", api_version="2024-10-21", max_retries=0
+    )
+
+
+def hasty(url: str, asynchronous: bool) -> Any:
+    return client(url, asynchronous, timeout=0.05)
+
+
+def retrying(url: str, asynchronous: bool) -> Any:
+    return client(url, asynchronous, max_retries=2)
+
+
+def nowhere(_: str, asynchronous: bool) -> Any:
+    return client("http://127.0.0.1:9", asynchronous)
+
+
+def told(result: Any) -> Any:
+    if isinstance(result, Stream) or inspect.isgenerator(result):  # a neighbour may hand out a generator
+        return [told(chunk) for chunk in result]
+    if hasattr(result, "__enter__") and not hasattr(result, "response"):
+        # A manager: a helper's, or a raw response's.
+        with result as entered:
+            if hasattr(entered, "parse"):
+                return told(entered.parse())
+            return [event.type for event in entered]
+    if hasattr(result, "parse") and hasattr(result, "http_response"):
+        return told(result.parse())
+    return _plain(result)
+
+
+async def told_later(result: Any) -> Any:
+    if inspect.isawaitable(result):
+        result = await result
+    if isinstance(result, AsyncStream) or inspect.isasyncgen(result):
+        return [_plain(chunk) async for chunk in result]
+    if hasattr(result, "__aenter__") and not hasattr(result, "response"):
+        async with result as entered:
+            if hasattr(entered, "parse"):
+                return await told_later(entered.parse())
+            return [event.type async for event in entered]
+    if hasattr(result, "parse") and hasattr(result, "http_response"):
+        return await told_later(result.parse())
+    return _plain(result)
+
+
+def _plain(result: Any) -> Any:
+    if hasattr(result, "to_dict"):
+        return result.to_dict()
+    return result.content if hasattr(result, "content") and hasattr(result, "iter_bytes") else result
+
+
+def sync(use: Callable[[Any], Any], make: Make = client) -> Callable[[Any], Any]:
+    def run(url: str) -> Any:
+        with make(url, False) as c:
+            return told(use(c))
+
+    return run
+
+
+def later(use: Callable[[Any], Any], make: Make = client) -> Callable[[Any], Any]:
+    async def main(url: str) -> Any:
+        async with make(url, True) as c:
+            return await told_later(use(c))
+
+    return lambda url: asyncio.run(main(url))
+
+
+# --- uses ------------------------------------------------------------------------------------------------
+
+
+def chat(messages: Any = ASKED, model: str = MODEL, **more: Any) -> Callable[[Any], Any]:
+    return lambda c: c.chat.completions.create(model=model, messages=messages, **more)
+
+
+def streamed(messages: Any = ASKED, **more: Any) -> Callable[[Any], Any]:
+    return chat(messages, stream=True, **more)
+
+
+def respond(asked: Any = "hello", **more: Any) -> Callable[[Any], Any]:
+    return lambda c: c.responses.create(model=MODEL, input=asked, **more)
+
+
+def user(*parts: Any) -> Any:
+    return [{"role": "user", "content": list(parts)}]
+
+
+class Answer(pydantic.BaseModel):
+    text: str
+
+
+def parsed(c: Any) -> Any:
+    return c.chat.completions.parse(model=MODEL, messages=ASKED, response_format=Answer)
+
+
+def embed(**more: Any) -> Callable[[Any], Any]:
+    return lambda c: c.embeddings.create(
+        **{"model": "text-embedding-3-small", "input": ["one", "two"], "dimensions": 8, **more}
+    )
+
+
+def draw(**more: Any) -> Callable[[Any], Any]:
+    return lambda c: c.images.generate(model="gpt-image-1", prompt="draw", **more)
+
+
+def edit(**more: Any) -> Callable[[Any], Any]:
+    pictures: Any = [("a.png", b"abc"), ("b.png", b"abc")]
+    return lambda c: c.images.edit(model="gpt-image-1", prompt="draw", image=pictures, **more)
+
+
+def deprecated(use: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """What the SDK warns of, and still has."""
+
+    def run(c: Any) -> Any:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
+            return use(c)
+
+    return run
+
+
+def transcribe(**more: Any) -> Callable[[Any], Any]:
+    return lambda c: c.audio.transcriptions.create(
+        model="gpt-4o-transcribe", file=("a.wav", b"abc"), prompt="names: Ada", **more
+    )
+
+
+# --- what services answer --------------------------------------------------------------------------------
+
+HEAD = {"id": "c-1", "model": "m-1", "object": "chat.completion", "created": 1}
+DETAILS = {
+    "prompt_tokens": 7,
+    "completion_tokens": 9,
+    "total_tokens": 16,
+    "prompt_tokens_details": {"cached_tokens": 3, "cache_write_tokens": 2, "audio_tokens": 1},
+    "completion_tokens_details": {"reasoning_tokens": 4, "audio_tokens": 5},
+}
+FEW = {"prompt_tokens": 7, "completion_tokens": 9, "total_tokens": 16}
+TOKENS = {"gen_ai.usage.input_tokens": 7, "gen_ai.usage.output_tokens": 9}
+
+
+def answer(finish: str = "stop", message: Any = None, **more: Any) -> Reply:
+    said = {"role": "assistant", "content": "hi", **(message or {})}
+    choice = {"index": 0, "finish_reason": finish, "message": said}
+    return Reply({**HEAD, "choices": [choice], "usage": FEW, **more})
+
+
+def chunk(finish: str | None = None, usage: Any = None, **delta: Any) -> dict[str, Any]:
+    choice = {"index": 0, "delta": delta, "finish_reason": finish}
+    found = {**HEAD, "object": "chat.completion.chunk", "choices": [choice]}
+    return found if usage is None else {**found, "usage": usage}
+
+
+WORD = chunk(role="assistant", content="one ")
+TAIL = {**HEAD, "object": "chat.completion.chunk", "choices": [], "usage": FEW}
+WORDS = Reply(events=[WORD, chunk(content="two"), chunk("stop"), "[DONE]"])
+RESPONSE: dict[str, Any] = {
+    "id": "r-1",
+    "object": "response",
+    "model": "m-1",
+    "status": "completed",
+    "output": [],
+    "usage": {
+        "input_tokens": 7,
+        "input_tokens_details": {"cached_tokens": 3},
+        "output_tokens": 9,
+        "output_tokens_details": {"reasoning_tokens": 4},
+        "total_tokens": 16,
+    },
+}
+SAID: dict[str, Any] = {
+    "type": "message",
+    "id": "i-1",
+    "role": "assistant",
+    "status": "completed",
+    "content": [{"type": "output_text", "text": "hi", "annotations": []}],
+}
+OOPS = {"code": "server_error", "message": "oops"}
+REFUSED = {"error": {"message": "no", "type": "requests", "code": "c"}}
+
+
+def event(kind: str, number: int = 0, **more: Any) -> dict[str, Any]:
+    return {"type": kind, "sequence_number": number, **more}
+
+
+# --- the table -------------------------------------------------------------------------------------------
+
+
+class Use(NamedTuple):
+    """A use, what it leaves, and what the service answers."""
+
+    use: Callable[[Any], Any]
+    spans: Sequence[Expected]
+    replies: Sequence[Reply] = ()
+    make: Make = client
+    since: tuple[int, int] = (0, 0)
+
+
+def one(name: str, says: Mapping[str, Any], *lacks: str) -> list[Expected]:
+    return [Expected(name, says, lacks)]
+
+
+def failed(name: str, kind: str, says: Mapping[str, Any] | None = None) -> list[Expected]:
+    return [Expected(name, {"error.type": kind, **(says or {})}, error=True)]
+
+
+PLAIN = {
+    "gen_ai.operation.name": "chat",
+    "gen_ai.provider.name": "openai",
+    "gen_ai.request.model": MODEL,
+    "gen_ai.response.model": MODEL,
+    "gen_ai.response.finish_reasons": ("stop",),
+    "gen_ai.usage.input_tokens": 4,
+    "gen_ai.usage.output_tokens": 19,
+    "gen_ai.usage.cache_read.input_tokens": 0,
+    "gen_ai.usage.reasoning.output_tokens": 0,
+    "posthog.prompt.length": 12,
+    "posthog.messages.count": 2,
+    "server.address": "127.0.0.1",
+}
+STREAMED = {**PLAIN, "gen_ai.request.stream": True}
+OF_RESPONSES = {**PLAIN, "posthog.messages.count": 1}
+HELLO = {**OF_RESPONSES, "gen_ai.usage.input_tokens": 2, "posthog.prompt.length": 5}
+PICTURE = "image_generation gpt-image-1"
+
+_CHATS = {
+    "chat": Use(chat(), one(CHAT, PLAIN, "gen_ai.request.stream", "error.type", "gen_ai.request.seed")),
+    "chat, n=2": Use(
+        chat(n=2),
+        one(CHAT, {"gen_ai.request.choice.count": 2, "gen_ai.response.finish_reasons": ("stop", "stop")}),
+    ),
+    "chat, n=1 is nothing to say": Use(chat(n=1), one(CHAT, PLAIN, "gen_ai.request.choice.count")),
+    "chat, parameters": Use(
+        chat(
+            seed=7,
+            stop="x",
+            max_completion_tokens=3,
+            temperature=0.5,
+            top_p=0.9,
+            frequency_penalty=0.1,
+            presence_penalty=0.2,
+            reasoning_effort="low",
+            service_tier="default",
+            response_format={"type": "json_object"},
+            web_search_options={},
+        ),
+        one(
+            CHAT,
+            {
+                "gen_ai.request.seed": 7,
+                "gen_ai.request.stop_sequences": ("x",),
+                "gen_ai.request.max_tokens": 3,
+                "gen_ai.request.temperature": 0.5,
+                "gen_ai.request.top_p": 0.9,
+                "gen_ai.request.frequency_penalty": 0.1,
+                "gen_ai.request.presence_penalty": 0.2,
+                "gen_ai.request.reasoning.level": "low",
+                "gen_ai.output.type": "json",
+                "gen_ai.usage.reasoning.output_tokens": 16,
+                "gen_ai.response.finish_reasons": ("length",),
+                "openai.request.service_tier": "default",
+                "posthog.thinking.level": "low",
+                "posthog.web_search.enabled": True,
+            },
+        ),
+    ),
+    "chat, old name of the limit, two stops": Use(
+        chat(max_tokens=300, stop=["x", "y"]),
+        one(CHAT, {"gen_ai.request.max_tokens": 300, "gen_ai.request.stop_sequences": ("x", "y")}),
+    ),
+    "chat, what is not given": Use(
+        chat(temperature=NOT_GIVEN, tools=NOT_GIVEN, stop=None),
+        one(CHAT, PLAIN, "gen_ai.request.temperature", "gen_ai.request.stop_sequences"),
+    ),
+    "chat, tools": Use(
+        chat(tools=[WEATHER]),
+        one(
+            CHAT,
+            {
+                "gen_ai.response.finish_reasons": ("tool_call",),
+                "posthog.tools.count": 1,
+                "posthog.tool_calls.count": 1,
+            },
+        ),
+    ),
+    "chat, a tool's answer": Use(
+        chat(
+            [
+                *ASKED,
+                {
+                    "role": "assistant",
+                    "tool_calls": [
+                        {"id": "t", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+                    ],
+                },
+                {"role": "tool", "tool_call_id": "t", "content": "sunny"},
+            ]
+        ),
+        one(CHAT, {"posthog.messages.count": 4, "gen_ai.response.finish_reasons": ("stop",)}),
+    ),
+    "chat, a developer's message": Use(
+        chat([{"role": "developer", "content": "be nice"}, ASKED[1]]),
+        one(CHAT, {"posthog.messages.count": 2}),
+    ),
+    "chat, a picture": Use(
+        chat(
+            user({"type": "text", "text": "hello"}, {"type": "image_url", "image_url": {"url": URI}}),
+        ),
+        one(CHAT, {"posthog.files.count": 1, "posthog.prompt.length": 5}),
+    ),
+    "chat, audio and a file": Use(
+        chat(
+            user(
+                {"type": "input_audio", "input_audio": {"data": "//77", "format": "wav"}},
+                {"type": "file", "file": {"file_id": "f-1"}},
+            )
+        ),
+        one(CHAT, {"posthog.files.count": 2}),
+    ),
+    "chat, a hundred messages": Use(chat(ASKED * 50), one(CHAT, {"posthog.messages.count": 100})),
+    "chat, parsed": Use(parsed, one(CHAT, {"gen_ai.output.type": "json", "gen_ai.usage.input_tokens": 4})),
+    "chat, raw": Use(
+        lambda c: c.chat.completions.with_raw_response.create(model=MODEL, messages=ASKED), one(CHAT, PLAIN)
+    ),
+    "chat, raw stream": Use(
+        lambda c: c.chat.completions.with_raw_response.create(model=MODEL, messages=ASKED, stream=True),
+        one(CHAT, {"gen_ai.request.stream": True, "gen_ai.response.finish_reasons": ("stop",)}),
+    ),
+    "chat, streaming response": Use(
+        lambda c: c.chat.completions.with_streaming_response.create(model=MODEL, messages=ASKED),
+        one(CHAT, PLAIN),
+    ),
+    "chat stream": Use(streamed(), one(CHAT, STREAMED)),
+    "chat stream, usage asked for": Use(
+        streamed(stream_options={"include_usage": True}), one(CHAT, STREAMED)
+    ),
+    "chat stream, usage not wanted": Use(
+        streamed(stream_options={"include_usage": False}),
+        one(CHAT, {"gen_ai.request.stream": True}, "gen_ai.usage.input_tokens"),
+    ),
+    "chat stream, other options": Use(
+        streamed(stream_options={"include_obfuscation": False}), one(CHAT, STREAMED)
+    ),
+    "chat stream, n=2, tools": Use(
+        streamed(n=2, tools=[WEATHER]),
+        one(
+            CHAT,
+            {"gen_ai.response.finish_reasons": ("tool_call", "tool_call"), "posthog.tool_calls.count": 2},
+        ),
+    ),
+    "chat stream helper": Use(
+        lambda c: c.chat.completions.stream(model=MODEL, messages=ASKED),
+        one(CHAT, {"gen_ai.usage.input_tokens": 4, "gen_ai.response.finish_reasons": ("stop",)}),
+    ),
+    "chat, length": Use(
+        chat(), one(CHAT, {"gen_ai.response.finish_reasons": ("length",)}), [answer("length")]
+    ),
+    "chat, filtered": Use(
+        chat(),
+        one(CHAT, {"gen_ai.response.finish_reasons": ("content_filter",), **TOKENS}),
+        [answer("content_filter")],
+    ),
+    "chat, a refusal": Use(
+        chat(), one(CHAT, TOKENS), [answer(message={"content": None, "refusal": "I will not"})]
+    ),
+    "chat, thoughts beside the answer": Use(
+        chat(), one(CHAT, TOKENS), [answer(message={"reasoning_content": "hm"})]
+    ),
+    "chat, spoken": Use(
+        chat(modalities=["text", "audio"], audio={"voice": "alloy", "format": "wav"}),
+        one(CHAT, {"gen_ai.output.type": "speech", **TOKENS}),
+        [answer(message={"audio": {"id": "a", "data": "//77", "expires_at": 1, "transcript": "hi"}})],
+    ),
+    "chat, the web was searched": Use(
+        chat(web_search_options={}),
+        one(CHAT, {"posthog.web_search.used": True, "posthog.web_search.enabled": True}),
+        [
+            answer(
+                message={
+                    "annotations": [
+                        {
+                            "type": "url_citation",
+                            "url_citation": {"url": "u", "title": "t", "start_index": 0, "end_index": 1},
+                        }
+                    ]
+                }
+            )
+        ],
+    ),
+    "chat, tokens in detail": Use(
+        chat(),
+        one(
+            CHAT,
+            {
+                **TOKENS,
+                "gen_ai.response.id": "c-1",
+                "gen_ai.response.model": "m-1",
+                "gen_ai.usage.cache_read.input_tokens": 3,
+                "gen_ai.usage.cache_write.input_tokens": 2,
+                "gen_ai.usage.reasoning.output_tokens": 4,
+                "gen_ai.usage.audio.input_tokens": 1,
+                "gen_ai.usage.audio.output_tokens": 5,
+                "openai.response.service_tier": "flex",
+            },
+            "gen_ai.usage.text.input_tokens",
+        ),
+        [answer(usage=DETAILS, service_tier="flex")],
+    ),
+    "chat, the request's id": Use(
+        chat(),
+        one(CHAT, {"posthog.request.id": "req-1"}),
+        [answer()._replace(headers={"x-request-id": "req-1"})],
+    ),
+    "chat stream, the request's id": Use(
+        streamed(stream_options={"include_usage": False}),
+        one(CHAT, {"posthog.request.id": "req-1"}),
+        [WORDS._replace(headers={"x-request-id": "req-1"})],
+    ),
+    "chat, one tool of the older kind": Use(
+        chat(functions=[{"name": "f", "parameters": {}}]),
+        one(CHAT, {"gen_ai.response.finish_reasons": ("tool_call",), "posthog.tools.count": 1}),
+        [answer("function_call", {"content": None, "function_call": {"name": "f", "arguments": "{}"}})],
+    ),
+    "chat, nothing counted": Use(
+        chat(), one(CHAT, {"gen_ai.response.id": "c-1"}, "gen_ai.usage.input_tokens"), [answer(usage=None)]
+    ),
+    "chat stream, thoughts": Use(
+        streamed(stream_options={"include_usage": True}),
+        one(CHAT, {**TOKENS, "gen_ai.response.finish_reasons": ("stop",)}),
+        [Reply(events=[WORD, chunk(reasoning_content="hm"), chunk("stop"), TAIL, "[DONE]"])],
+    ),
+    "chat stream, usage in the last chunk with a choice": Use(
+        streamed(stream_options={"include_usage": True}),
+        one(CHAT, TOKENS),
+        [Reply(events=[WORD, chunk("stop", FEW), "[DONE]"])],
+    ),
+    "chat stream without an end": Use(
+        streamed(stream_options={"include_usage": False}),
+        one(CHAT, {"gen_ai.response.finish_reasons": ("error",), "gen_ai.response.id": "c-1"}),
+        [Reply(events=[WORD])],
+    ),
+    "azure": Use(
+        chat(),
+        one(CHAT, {"gen_ai.provider.name": "azure.ai.openai", "server.address": "127.0.0.1"}),
+        [answer()],
+        azure,
+    ),
+    "azure stream": Use(
+        streamed(stream_options={"include_usage": False}),
+        one(CHAT, {"gen_ai.provider.name": "azure.ai.openai", "gen_ai.request.stream": True}),
+        [WORDS],
+        azure,
+    ),
+}
+
+_RESPONSES = {
+    "responses": Use(respond(instructions="be nice"), one(CHAT, OF_RESPONSES)),
+    "responses, search and image": Use(
+        respond(
+            reasoning={"effort": "low"},
+            previous_response_id="resp_0",
+            max_output_tokens=500,
+            tools=[{"type": "web_search"}, {"type": "image_generation", "size": "1024x1024"}],
+        ),
+        one(
+            CHAT,
+            {
+                "gen_ai.request.reasoning.level": "low",
+                "gen_ai.request.previous_response.id": "resp_0",
+                "gen_ai.request.max_tokens": 500,
+                "gen_ai.response.finish_reasons": ("stop",),
+                "posthog.web_search.enabled": True,
+                "posthog.web_search.used": True,
+                "posthog.web_search.count": 1,
+                "posthog.image.count": 1,
+                "posthog.image.size": "1024x1024",
+            },
+        ),
+    ),
+    "responses, function": Use(
+        respond(tools=[{"type": "function", "name": "f", "parameters": {}, "strict": False}]),
+        one(CHAT, {"gen_ai.response.finish_reasons": ("tool_call",), "posthog.tool_calls.count": 1}),
+    ),
+    "responses, items": Use(
+        respond(
+            [
+                {"role": "user", "content": [{"type": "input_text", "text": "hello"}]},
+                {"type": "function_call", "call_id": "t", "name": "f", "arguments": "{}"},
+                {"type": "function_call_output", "call_id": "t", "output": "sunny"},
+                {"role": "user", "content": [{"type": "input_image", "image_url": URI, "detail": "auto"}]},
+            ]
+        ),
+        one(CHAT, {"posthog.messages.count": 4, "posthog.files.count": 1, "posthog.prompt.length": 5}),
+        [Reply({**RESPONSE, "output": [SAID]})],
+    ),
+    "responses, in a conversation": Use(
+        respond(conversation="conv-1"),
+        one(CHAT, {"gen_ai.conversation.id": "conv-1"}),
+        [Reply({**RESPONSE, "output": [SAID]})],
+    ),
+    "responses, tokens in detail": Use(
+        respond(),
+        one(
+            CHAT,
+            {
+                **TOKENS,
+                "gen_ai.usage.cache_read.input_tokens": 3,
+                "gen_ai.usage.reasoning.output_tokens": 4,
+                "gen_ai.response.id": "r-1",
+            },
+        ),
+        [Reply({**RESPONSE, "output": [SAID]})],
+    ),
+    "responses, structured": Use(
+        lambda c: c.responses.parse(model=MODEL, input="hello", text_format=Answer),
+        one(CHAT, {"gen_ai.output.type": "json", **TOKENS}),
+        [
+            Reply(
+                {
+                    **RESPONSE,
+                    "output": [{**SAID, "content": [{**SAID["content"][0], "text": '{"text":"hi"}'}]}],
+                }
+            )
+        ],
+    ),
+    "responses, raw": Use(
+        lambda c: c.responses.with_raw_response.create(model=MODEL, input="hello"), one(CHAT, HELLO)
+    ),
+    "responses, streaming response": Use(
+        lambda c: c.responses.with_streaming_response.create(model=MODEL, input="hello"), one(CHAT, HELLO)
+    ),
+    "responses stream": Use(respond(stream=True), one(CHAT, {**HELLO, "gen_ai.request.stream": True})),
+    "responses stream helper": Use(
+        lambda c: c.responses.stream(model=MODEL, input="hello"), one(CHAT, HELLO)
+    ),
+    "responses, in the background": Use(
+        respond(background=True),
+        one(CHAT, {"gen_ai.response.id": "r-1"}, "gen_ai.response.finish_reasons", "error.type"),
+        [Reply({**RESPONSE, "status": "queued", "usage": None})],
+    ),
+    "responses, incomplete": Use(
+        respond(),
+        one(CHAT, {"gen_ai.response.finish_reasons": ("length",)}),
+        [Reply({**RESPONSE, "status": "incomplete", "incomplete_details": {"reason": "max_output_tokens"}})],
+    ),
+    "responses, filtered": Use(
+        respond(),
+        one(CHAT, {"gen_ai.response.finish_reasons": ("content_filter",)}),
+        [Reply({**RESPONSE, "status": "incomplete", "incomplete_details": {"reason": "content_filter"}})],
+    ),
+    "responses, failed": Use(
+        respond(),
+        failed(CHAT, "server_error", {"gen_ai.response.finish_reasons": ("error",)}),
+        [Reply({**RESPONSE, "status": "failed", "error": OOPS})],
+    ),
+    "responses stream, failed": Use(
+        respond(stream=True),
+        failed(CHAT, "server_error", {"gen_ai.response.id": "r-1"}),
+        [Reply(events=[event("response.failed", response={**RESPONSE, "status": "failed", "error": OOPS})])],
+    ),
+    "responses stream, an error event": Use(
+        respond(stream=True),
+        failed(CHAT, "server_error", {"gen_ai.response.id": "r-1"}),
+        [
+            Reply(
+                events=[
+                    event("response.created", response={**RESPONSE, "status": "in_progress"}),
+                    event("error", 1, code="server_error", message="oops", param=None),
+                ]
+            )
+        ],
+    ),
+    "responses stream, lost": Use(
+        respond(stream=True),
+        failed(CHAT, "APIConnectionError", {"gen_ai.response.id": "r-1"}),
+        [
+            Reply(
+                events=[event("response.created", response={**RESPONSE, "status": "in_progress"})], drop=True
+            )
+        ],
+    ),
+    "a stored response is read": Use(
+        lambda c: c.responses.retrieve("r-1"), [], [Reply({**RESPONSE, "output": [SAID]})]
+    ),
+    "a response is cancelled": Use(
+        lambda c: c.responses.cancel("r-1"), [], [Reply({**RESPONSE, "status": "cancelled"})]
+    ),
+    "models are listed": Use(lambda c: c.models.retrieve("m"), [], [Reply({"id": "m", "object": "model"})]),
+}
+
+_OTHERS = {
+    "text completion": Use(
+        lambda c: c.completions.create(model="gpt-3.5-turbo-instruct", prompt="hello", max_tokens=5),
+        one(
+            "text_completion gpt-3.5-turbo-instruct",
+            {**TOKENS, "gen_ai.response.finish_reasons": ("length",), "posthog.prompt.length": 5},
+        ),
+        [
+            Reply(
+                {
+                    **HEAD,
+                    "object": "text_completion",
+                    "choices": [{"index": 0, "text": "hi", "finish_reason": "length", "logprobs": None}],
+                    "usage": FEW,
+                }
+            )
+        ],
+    ),
+    "text completion stream": Use(
+        lambda c: c.completions.create(
+            model="gpt-3.5-turbo-instruct",
+            prompt="hello",
+            stream=True,
+            stream_options={"include_usage": True},
+        ),
+        one(
+            "text_completion gpt-3.5-turbo-instruct",
+            {**TOKENS, "gen_ai.response.finish_reasons": ("stop",), "gen_ai.request.stream": True},
+        ),
+        [
+            Reply(
+                events=[
+                    {
+                        **HEAD,
+                        "object": "text_completion",
+                        "choices": [{"index": 0, "text": "hi", "finish_reason": "stop", "logprobs": None}],
+                    },
+                    {**HEAD, "object": "text_completion", "choices": [], "usage": FEW},
+                    "[DONE]",
+                ]
+            )
+        ],
+    ),
+    "embeddings": Use(
+        embed(),
+        one(
+            "embeddings text-embedding-3-small",
+            {
+                "gen_ai.operation.name": "embeddings",
+                "gen_ai.embeddings.dimension.count": 8,
+                "gen_ai.usage.input_tokens": 2,
+                "posthog.messages.count": 2,
+            },
+            "gen_ai.usage.output_tokens",
+        ),
+    ),
+    "embeddings of one text, as floats": Use(
+        embed(input="one", encoding_format="float"),
+        one("embeddings text-embedding-3-small", {"gen_ai.request.encoding_formats": ("float",)}),
+    ),
+    "image": Use(
+        draw(n=2, size="1024x1536", quality="high"),
+        one(
+            PICTURE,
+            {
+                "gen_ai.output.type": "image",
+                "gen_ai.provider.name": "openai",
+                "gen_ai.usage.output_tokens": 516,
+                "gen_ai.usage.image.output_tokens": 516,
+                "gen_ai.usage.text.input_tokens": 1,
+                "posthog.image.count": 2,
+                "posthog.image.size": "1024x1536",
+                "posthog.image.quality": "high",
+            },
+        ),
+    ),
+    "image stream": Use(
+        draw(stream=True, partial_images=1),
+        one(
+            PICTURE,
+            {"posthog.image.count": 1, "gen_ai.request.stream": True, "gen_ai.usage.output_tokens": 258},
+        ),
+    ),
+    "image edit": Use(
+        edit(),
+        one(
+            "image_edit gpt-image-1",
+            {"posthog.image.reference_count": 2, "gen_ai.usage.image.input_tokens": 516},
+        ),
+    ),
+    "image variation": Use(
+        deprecated(lambda c: c.images.create_variation(image=("a.png", b"abc"), n=1, size="256x256")),
+        one(
+            "image_variation dall-e-2",
+            {"posthog.image.reference_count": 1, "posthog.image.size": "256x256", "posthog.image.count": 1},
+        ),
+        [Reply({"created": 1, "data": [{"url": "https://a.io/x.png"}]})],
+    ),
+    "transcription": Use(
+        transcribe(),
+        one(
+            "transcription gpt-4o-transcribe",
+            {
+                "gen_ai.usage.input_tokens": 14,
+                "gen_ai.usage.output_tokens": 2,
+                "gen_ai.usage.audio.input_tokens": 12,
+                "gen_ai.usage.text.input_tokens": 2,
+                "posthog.files.count": 1,
+            },
+            "posthog.image.reference_count",
+        ),
+        [
+            Reply(
+                {
+                    "text": "hi",
+                    "usage": {
+                        "type": "tokens",
+                        "input_tokens": 14,
+                        "output_tokens": 2,
+                        "total_tokens": 16,
+                        "input_token_details": {"audio_tokens": 12, "text_tokens": 2},
+                    },
+                }
+            )
+        ],
+    ),
+    "transcription as text": Use(
+        transcribe(response_format="text"),
+        one("transcription gpt-4o-transcribe", {"gen_ai.output.type": "text"}),
+        [Reply(b"hi")],
+    ),
+    "transcription stream": Use(
+        transcribe(stream=True),
+        one(
+            "transcription gpt-4o-transcribe",
+            {"gen_ai.request.stream": True, "gen_ai.usage.input_tokens": 14},
+        ),
+        [
+            Reply(
+                events=[
+                    {"type": "transcript.text.delta", "delta": "hi"},
+                    {
+                        "type": "transcript.text.done",
+                        "text": "hi",
+                        "usage": {
+                            "type": "tokens",
+                            "input_tokens": 14,
+                            "output_tokens": 2,
+                            "total_tokens": 16,
+                        },
+                    },
+                ]
+            )
+        ],
+    ),
+    "translation of speech": Use(
+        deprecated(lambda c: c.audio.translations.create(model="whisper-1", file=("a.wav", b"abc"))),
+        one("translation whisper-1", {"gen_ai.response.finish_reasons": ("stop",)}),
+        [Reply({"text": "hi"})],
+    ),
+    "speech": Use(
+        lambda c: c.audio.speech.create(model="tts-1", voice="alloy", input="hello"),
+        one("speech tts-1", {"gen_ai.output.type": "speech", "posthog.prompt.length": 5}),
+        [Reply(b"RIFF\xff")],
+    ),
+    "moderation": Use(
+        lambda c: c.moderations.create(model="omni-moderation-latest", input="hello"),
+        one(
+            "moderation omni-moderation-latest",
+            {"gen_ai.operation.name": "moderation", "gen_ai.response.id": "modr-1"},
+            "gen_ai.usage.input_tokens",
+        ),
+        [Reply({"id": "modr-1", "model": "omni-moderation", "results": []})],
+    ),
+}
+
+_FAULTS = {
+    f"{status} of {name}": Use(
+        use,
+        failed(span, kind, {"posthog.http.status": status}),
+        [Reply(REFUSED, status=status)],
+    )
+    for status, kind, name, use, span in (
+        (400, "BadRequestError", "a chat", chat(), CHAT),
+        (401, "AuthenticationError", "a chat", chat(), CHAT),
+        (403, "PermissionDeniedError", "a chat", chat(), CHAT),
+        (404, "NotFoundError", "a chat", chat(), CHAT),
+        (422, "UnprocessableEntityError", "a chat", chat(), CHAT),
+        (429, "RateLimitError", "a chat", chat(), CHAT),
+        (500, "InternalServerError", "a chat", chat(), CHAT),
+        (429, "RateLimitError", "a chat stream", streamed(), CHAT),
+        (429, "RateLimitError", "responses", respond(), CHAT),
+        (500, "InternalServerError", "a responses stream", respond(stream=True), CHAT),
+        (429, "RateLimitError", "embeddings", embed(), "embeddings text-embedding-3-small"),
+        (400, "BadRequestError", "an image", draw(), PICTURE),
+        (400, "BadRequestError", "an edit", edit(), "image_edit gpt-image-1"),
+        (500, "InternalServerError", "a transcription", transcribe(), "transcription gpt-4o-transcribe"),
+    )
+} | {
+    "an answer that cannot be parsed": Use(
+        parsed,
+        failed(CHAT, "ValidationError", TOKENS),
+        [answer(message={"content": "no JSON"})],
+    ),
+    "lost before the answer": Use(chat(), failed(CHAT, "APIConnectionError"), [Reply({"id": 1}, drop=True)]),
+    "lost within a stream": Use(
+        streamed(),
+        failed(CHAT, "APIConnectionError", {"gen_ai.response.id": "c-1"}),
+        [Reply(events=[WORD], drop=True)],
+    ),
+    "an error within a stream": Use(
+        streamed(), failed(CHAT, "APIError", {"gen_ai.response.id": "c-1"}), [Reply(events=[WORD, REFUSED])]
+    ),
+    "nobody listens": Use(chat(), failed(CHAT, "APIConnectionError"), (), nowhere),
+    "no answer in time": Use(chat(), failed(CHAT, "APITimeoutError"), [Reply(stall=True)], hasty),
+    "a second try": Use(
+        chat(),
+        one(CHAT, {"posthog.retry.count": 1, **TOKENS}),
+        [
+            Reply(REFUSED, status=429, headers={"x-should-retry": "true", "retry-after-ms": "1"}),
+            answer(),
+        ],
+        retrying,
+    ),
+    "three tries in vain": Use(
+        chat(),
+        failed(CHAT, "InternalServerError", {"posthog.retry.count": 2}),
+        [Reply(REFUSED, status=500, headers={"x-should-retry": "true", "retry-after-ms": "1"})] * 3,
+        retrying,
+    ),
+}
+
+USES = {**_CHATS, **_RESPONSES, **_OTHERS, **_FAULTS}
+
+
+# --- what is not the same for both clients ---------------------------------------------------------------
+
+
+def left_by_break(c: OpenAI) -> None:
+    for _ in streamed()(c):
+        break
+
+
+def left_by_close(c: OpenAI) -> None:
+    stream = streamed()(c)
+    next(stream)
+    stream.close()
+
+
+def left_with(c: OpenAI) -> None:
+    with streamed()(c) as stream:
+        next(stream)
+
+
+def left_by_error(c: OpenAI) -> str:
+    try:
+        with streamed()(c) as stream:
+            for _ in stream:
+                raise LookupError
+    except LookupError:
+        return "raised"
+    return ""
+
+
+def left_helper(c: OpenAI) -> None:
+    with c.chat.completions.stream(model=MODEL, messages=ASKED) as stream:
+        next(stream)
+
+
+def never_started(c: OpenAI) -> None:
+    streamed()(c)
+
+
+def left_responses(c: OpenAI) -> None:
+    for _ in respond(stream=True)(c):
+        break
+
+
+def left_raw(c: OpenAI) -> None:
+    with c.chat.completions.with_streaming_response.create(model=MODEL, messages=ASKED) as response:
+        assert response.status_code == 200
+
+
+async def left_async(c: AsyncOpenAI) -> None:
+    stream = await streamed()(c)
+    async for _ in stream:
+        break
+    await stream.close()
+
+
+async def left_async_with(c: AsyncOpenAI) -> None:
+    async with await streamed()(c) as stream:
+        async for _ in stream:
+            break
+
+
+async def cancelled(c: AsyncOpenAI) -> str:
+    task = asyncio.create_task(chat()(c))
+    for _ in range(50):
+        await asyncio.sleep(0)
+    task.cancel()
+    try:
+        await task
+    except asyncio.CancelledError:
+        return "cancelled"
+    return ""
+
+
+def generator(c: OpenAI) -> Any:
+    return c.chat.completions.create(model=MODEL, messages=(one for one in ASKED)).to_dict()
+
+
+def echoed(c: OpenAI) -> Any:
+    first = chat()(c)
+    return chat([*ASKED, first.choices[0].message, ASKED[1]])(c).to_dict()
+
+
+def in_threads(c: OpenAI) -> int:
+    import contextvars
+
+    threads = [threading.Thread(target=contextvars.copy_context().run, args=(chat(), c)) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return len(threads)
+
+
+async def gathered(c: AsyncOpenAI) -> int:
+    return len(await asyncio.gather(*(chat()(c) for _ in range(4))))
+
+
+def loops_with_garbage(c: OpenAI) -> int:
+    for _ in range(3):
+        left_by_break(c)
+        gc.collect()
+    return 3
+
+
+_LEFT = one(
+    CHAT,
+    {"gen_ai.response.id": "c-1", "gen_ai.request.stream": True},
+    "error.type",
+    "gen_ai.response.finish_reasons",
+)
+_SEEN = Reply(events=[WORD, chunk(content="two"), chunk("stop"), TAIL, "[DONE]"])
+_TWO = [Expected(CHAT, {"gen_ai.response.finish_reasons": ("stop",)})] * 2
+
+CASES: dict[str, Case] = {
+    **{name: Case(sync(use.use, use.make), use.spans, use.replies, use.since) for name, use in USES.items()},
+    **{
+        f"{name}, async": Case(later(use.use, use.make), use.spans, use.replies, use.since)
+        for name, use in USES.items()
+    },
+    **{
+        name: Case(sync(use), _LEFT, [_SEEN])
+        for name, use in {
+            "left by break": left_by_break,
+            "left by close": left_by_close,
+            "left within with": left_with,
+            "left by an error of the user's": left_by_error,
+            "a helper's stream left": left_helper,
+        }.items()
+    },
+    "left by break, async": Case(later(left_async), _LEFT, [_SEEN]),
+    "left within with, async": Case(later(left_async_with), _LEFT, [_SEEN]),
+    "a stream never read": Case(
+        sync(never_started), one(CHAT, {"gen_ai.request.stream": True}, "error.type"), [_SEEN]
+    ),
+    "three streams left": Case(sync(loops_with_garbage), [*_LEFT] * 3, [_SEEN] * 3),
+    "a responses stream left": Case(
+        sync(left_responses),
+        one(CHAT, {"gen_ai.request.stream": True, "gen_ai.response.id": "r-1"}, "error.type"),
+        [
+            Reply(
+                events=[
+                    event("response.created", response={**RESPONSE, "status": "in_progress", "usage": None})
+                ]
+            )
+        ],
+    ),
+    "a raw response never read": Case(sync(left_raw), one(CHAT, {}, "error.type"), [answer()]),
+    "a call cancelled": Case(later(cancelled), failed(CHAT, "CancelledError"), [Reply(stall=True)]),
+    "a generator of messages": Case(
+        sync(generator), one(CHAT, {"gen_ai.response.finish_reasons": ("stop",)})
+    ),
+    "an answer sent back": Case(sync(echoed), _TWO),
+    "in four threads": Case(sync(in_threads), [Expected(CHAT, PLAIN)] * 4),
+    "four at once": Case(later(gathered), [Expected(CHAT, PLAIN)] * 4),
+}

@@ -1,0 +1,201 @@
+"""Live sessions against a socket that plays a script: the SDK insists on TLS, which a test has no use for."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from google import genai
+from google.genai import live, types
+from opentelemetry.instrumentation.utils import suppress_instrumentation
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.trace import SpanKind, StatusCode
+
+from instrumentors import GeminiInstrumentor
+from tests.instrumentors.recording import Recorder, attributes, everything, outcome
+
+MODEL = "gemini-live-2.5-flash-preview"
+USAGE = {
+    "promptTokenCount": 7,
+    "responseTokenCount": 5,
+    "thoughtsTokenCount": 2,
+    "responseTokensDetails": [{"modality": "AUDIO", "tokenCount": 5}],
+}
+WORDS = {"serverContent": {"modelTurn": {"parts": [{"text": "hel"}]}}}
+MORE = {"serverContent": {"modelTurn": {"parts": [{"text": "lo"}]}}}
+END = {"serverContent": {"turnComplete": True}, "usageMetadata": USAGE}
+CALL = {"toolCall": {"functionCalls": [{"id": "f", "name": "w", "args": {"c": "B"}}]}, "usageMetadata": USAGE}
+ASKED = types.Content(role="user", parts=[types.Part(text="hello")])
+RESULT = types.FunctionResponse(id="f", name="w", response={"result": "sun"})
+
+
+class Socket:
+    """Plays messages, and fails when there are no more."""
+
+    def __init__(self, *messages: Any) -> None:
+        self.script: list[Any] = [{"setupComplete": {}}, *messages]
+        self.sent: list[Any] = []
+
+    async def send(self, message: str) -> None:
+        self.sent.append(json.loads(message))
+
+    async def recv(self, **_: Any) -> bytes:
+        if not self.script:
+            raise ConnectionError("lost")
+        return json.dumps(self.script.pop(0)).encode()
+
+    async def close(self) -> None:
+        pass
+
+
+Use = Callable[[Any], Awaitable[Any]]
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+    def run(use: Use, *messages: Any, **config: Any) -> Any:
+        socket = Socket(*messages)
+
+        @asynccontextmanager
+        async def connect(*_: Any, **__: Any) -> AsyncIterator[Socket]:
+            yield socket
+
+        monkeypatch.setattr(live, "ws_connect", connect)
+
+        async def main() -> Any:
+            c = genai.Client(api_key="x")
+            async with c.aio.live.connect(model=MODEL, config=types.LiveConnectConfig(**config)) as session:
+                return await use(session)
+
+        return outcome(lambda: asyncio.run(main())), socket.sent
+
+    return run
+
+
+@pytest.fixture
+def instrument(recorder: Recorder) -> Iterator[Callable[..., None]]:
+    instrumentor = GeminiInstrumentor()
+    yield lambda **kwargs: instrumentor.instrument(tracer_provider=recorder.provider, **kwargs)
+    if instrumentor.is_instrumented_by_opentelemetry:
+        instrumentor.uninstrument()
+
+
+async def ask(session: Any) -> Any:
+    await session.send_client_content(turns=ASKED, turn_complete=True)
+    return [message.model_dump() async for message in session.receive()]
+
+
+async def ask_twice(session: Any) -> Any:
+    return [await ask(session), await ask(session)]
+
+
+async def use_tool(session: Any) -> Any:
+    await session.send_client_content(turns=ASKED, turn_complete=True)
+    async for message in session.receive():
+        if message.tool_call:
+            await session.send_tool_response(function_responses=RESULT)
+
+
+async def leave(session: Any) -> Any:
+    await session.send_client_content(turns=ASKED, turn_complete=True)
+    async for message in session.receive():
+        return message.model_dump()
+    return None
+
+
+async def listen(session: Any) -> Any:
+    return [message.model_dump() async for message in session.receive()]
+
+
+ONE = {
+    "gen_ai.operation.name": "realtime_inference",
+    "gen_ai.provider.name": "gcp.gemini",
+    "gen_ai.request.model": MODEL,
+    "gen_ai.request.stream": True,
+    "gen_ai.response.finish_reasons": ("stop",),
+    "gen_ai.usage.input_tokens": 7,
+    "gen_ai.usage.output_tokens": 7,
+    "gen_ai.usage.reasoning.output_tokens": 2,
+    "gen_ai.usage.audio.output_tokens": 5,
+}
+TURNS: dict[str, tuple[Use, tuple[Any, ...], list[dict[str, Any]], bool]] = {
+    "a turn": (
+        ask,
+        (WORDS, MORE, END),
+        [
+            {
+                **ONE,
+                "gen_ai.input.messages": '[{"role":"user","parts":[{"type":"text","content":"hello"}]}]',
+                "gen_ai.output.messages": '[{"role":"assistant","parts":[{"type":"text","content":"hello"}],'
+                '"finish_reason":"stop"}]',
+                "posthog.prompt.length": 5,
+                "server.address": "generativelanguage.googleapis.com",
+            }
+        ],
+        False,
+    ),
+    "two turns": (ask_twice, (WORDS, END, WORDS, END), [ONE, ONE], False),
+    "a tool": (
+        use_tool,
+        (CALL, WORDS, END),
+        [{"gen_ai.response.finish_reasons": ("tool_call",), "posthog.tool_calls.count": 1}, ONE],
+        False,
+    ),
+    "nothing sent": (listen, (WORDS, END), [ONE], False),
+    "left": (leave, (WORDS, END), [{"gen_ai.response.finish_reasons": None}], False),
+    "lost": (ask, (WORDS,), [{"error.type": "ConnectionError"}], True),
+}
+
+
+@pytest.mark.parametrize("name", TURNS)
+def test_turn_is_one_right_span_and_changes_nothing(
+    name: str, run: Callable[..., Any], recorder: Recorder, instrument: Callable[..., None]
+) -> None:
+    use, messages, expected, error = TURNS[name]
+    baseline = run(use, *messages)
+    instrument()
+    with recorder.tracer.start_as_current_span("caller") as caller:
+        assert run(use, *messages) == baseline
+    *spans, _ = recorder.spans()
+    assert [span.name for span in spans] == [f"realtime_inference {MODEL}"] * len(expected)
+    for span, says in zip(spans, expected, strict=True):
+        found = attributes(span)
+        assert {key: found.get(key) for key in says} == says
+        assert found["gen_ai.response.time_to_first_chunk"] >= 0
+        assert span.kind is SpanKind.CLIENT
+        assert span.status.status_code is (StatusCode.ERROR if error else StatusCode.UNSET)
+        assert parent_of(span) == caller.get_span_context().span_id
+
+
+def parent_of(span: ReadableSpan) -> int | None:
+    return span.parent.span_id if span.parent else None
+
+
+def test_parameters_of_the_session_are_on_every_turn(
+    run: Callable[..., Any], recorder: Recorder, instrument: Callable[..., None]
+) -> None:
+    instrument()
+    modalities = [types.Modality.AUDIO]
+    run(ask, WORDS, END, temperature=0.5, top_k=4, response_modalities=modalities)
+    found = attributes(recorder.spans()[0])
+    assert found["gen_ai.request.temperature"] == 0.5
+    assert found["gen_ai.request.top_k"] == 4
+    assert found["gen_ai.output.type"] == "speech"
+
+
+def test_content_off_and_suppression_are_obeyed(
+    run: Callable[..., Any], recorder: Recorder, instrument: Callable[..., None]
+) -> None:
+    instrument(capture_content=False)
+    run(ask, WORDS, MORE, END)
+    (span,) = recorder.spans()
+    assert "hello" not in everything(span)
+    with suppress_instrumentation():
+        run(ask, WORDS, END)
+    GeminiInstrumentor().uninstrument()
+    run(ask, WORDS, END)
+    assert recorder.spans() == []
