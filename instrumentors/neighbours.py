@@ -12,6 +12,8 @@ from __future__ import annotations
 import weakref
 from typing import TYPE_CHECKING, Any
 
+from opentelemetry import context as context_api
+from opentelemetry.context import Context
 from opentelemetry.trace import SpanKind
 
 if TYPE_CHECKING:
@@ -125,22 +127,27 @@ class Borrowed:
         for name in ("end", "set_status", "record_exception", "set_attribute", "set_attributes"):
             vars(span).pop(name, None)
         span.set_attributes(self._facts)
-        span.end(end_time)
+        # In nobody's context: Logfire exports nothing that ends while it has instrumentation suppressed.
+        token = context_api.attach(Context())
+        try:
+            span.end(end_time)
+        finally:
+            context_api.detach(token)
         # What the owner still wants to say, OpenTelemetry would warn about.
         for name in ("end", "set_status", "record_exception", "set_attribute", "set_attributes", "add_event"):
             setattr(span, name, _ignored)
 
     def _set_attribute(self, name: str, value: Any) -> None:
-        if name not in _OURS_ALONE:
-            type(self.span).set_attribute(self.span, name, value)
+        if name == "error.type" or (name == _REASONS and [*value] == ["error"]):
+            return  # a stream that the user has left is no error; of one that failed we say so
+        type(self.span).set_attribute(self.span, name, value)
 
     def _set_attributes(self, attributes: Mapping[str, Any]) -> None:
         for name, value in attributes.items():
             self._set_attribute(name, value)
 
 
-_OURS_ALONE = frozenset({"error.type", "gen_ai.response.finish_reasons"})
-"""Attributes that a neighbour may set for a stream that the user has left: it is no error."""
+_REASONS = "gen_ai.response.finish_reasons"
 
 
 def _ignored(*_: Any, **__: Any) -> None:

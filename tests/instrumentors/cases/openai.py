@@ -71,14 +71,14 @@ def nowhere(_: str, asynchronous: bool) -> Any:
 def told(result: Any) -> Any:
     if isinstance(result, Stream) or inspect.isgenerator(result):  # a neighbour may hand out a generator
         return [told(chunk) for chunk in result]
+    if hasattr(result, "http_response"):
+        return told(result.parse())
+    # A manager: a helper's, or a raw response's.
     if hasattr(result, "__enter__") and not hasattr(result, "response"):
-        # A manager: a helper's, or a raw response's.
         with result as entered:
             if hasattr(entered, "parse"):
                 return told(entered.parse())
             return [event.type for event in entered]
-    if hasattr(result, "parse") and hasattr(result, "http_response"):
-        return told(result.parse())
     return _plain(result)
 
 
@@ -87,13 +87,13 @@ async def told_later(result: Any) -> Any:
         result = await result
     if isinstance(result, AsyncStream) or inspect.isasyncgen(result):
         return [_plain(chunk) async for chunk in result]
+    if hasattr(result, "http_response"):
+        return await told_later(result.parse())
     if hasattr(result, "__aenter__") and not hasattr(result, "response"):
         async with result as entered:
             if hasattr(entered, "parse"):
                 return await told_later(entered.parse())
             return [event.type async for event in entered]
-    if hasattr(result, "parse") and hasattr(result, "http_response"):
-        return await told_later(result.parse())
     return _plain(result)
 
 
