@@ -342,3 +342,30 @@ def test_import_is_light() -> None:
         "assert not {'openai', 'google.genai', 'opentelemetry.sdk'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_memory_stays_flat(recorder: Recorder, instrumented: Callable[..., None]) -> None:
+    words = b"".join(b"data: %b\n\n" % json.dumps(event).encode() for event in (WORD, WORD, END))
+
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        if b'"stream":true' in request.content:
+            return httpx2.Response(200, content=words, headers={"content-type": "text/event-stream"})
+        choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": "hi"}}
+        return httpx2.Response(200, json={**HEAD, "choices": [choice]})
+
+    instrumented()
+    transport = httpx2.Client(transport=httpx2.MockTransport(answer))
+    c = OpenAI(base_url="http://127.0.0.1:1", api_key="x", http_client=transport)
+
+    def calls(times: int) -> int:
+        for _ in range(times):
+            chat()(c)
+            chat_stream()(c)
+            for _chunk in c.chat.completions.create(model=MODEL, messages=ASKED, stream=True):
+                break
+        gc.collect()  # the SDK's own streams are cycles
+        assert len(recorder.spans()) == 3 * times
+        return len(gc.get_objects())
+
+    before = calls(30)
+    assert calls(200) - before < 200  # objects; one kept per call would be 600
