@@ -76,7 +76,11 @@ def main() -> None:
 
         forwarder = ours(events="ai").forwarder
         events = [
-            list(forwarder.convert(filter(None, map(of_sdk_span, batch)), forwarder.pipeline.finished))
+            list(
+                forwarder.conversion.convert(
+                    filter(None, map(of_sdk_span, batch)), forwarder.pipeline.finished
+                )
+            )
             for batch in batches
         ]
         measured = measure(

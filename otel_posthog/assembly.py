@@ -7,45 +7,37 @@ span becomes the same events by every way in.
 from __future__ import annotations
 
 import json
-import logging
 import os
 import sys
-import threading
-import time
-import weakref
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from itertools import islice
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from otel_posthog import config as options
-from otel_posthog.delivery import Delivery, DeliveryOptions, Transport, ingestion_host
+from otel_posthog.conversion import Conversion, Ended, Event, Started, say_once
+from otel_posthog.delivery import (
+    Backlog,
+    Delivery,
+    DeliveryOptions,
+    Outbox,
+    Transport,
+    destination_of,
+    follow_forks,
+    ingestion_host,
+)
 from otel_posthog.events import PriceBook, own_prices
 from otel_posthog.events.cost import Rates
 from otel_posthog.pipeline import Pipeline
-from otel_posthog.spans.view import SpanView
 
-__all__ = ["Forwarder", "forwarder"]
+__all__ = ["Forwarder", "forwarder", "say_once"]
 
-_log = logging.getLogger("otel_posthog")
+STARTED_BYTES = 300
+"""What the news of a start takes in memory, measured on CPython 3.11."""
+MIN_LEASE_SECONDS = 60.0
+"""So long entries of the spool belong to the process that is sending them, at least."""
 
-Event = dict[str, Any]
-Hook = Callable[[Event], "Event | None"]
-
-TOGETHER = 32
-"""Spans that are converted together: enough for the caches (see `Pipeline.finished`), little memory."""
-
-_said: set[str] = set()
 _ADDRESS = frozenset(
     name for option in options.OPTIONS if option.name == "endpoint" for name in option.variables
 )
-
-
-def say_once(key: str, sentence: str, *values: object) -> None:
-    """Warn, the first time in this process that `key` comes up."""
-    if key not in _said:
-        _said.add(key)
-        _log.warning(sentence, *values)
 
 
 def forwarder(
@@ -82,7 +74,7 @@ def forwarder(
 
 
 class Forwarder:
-    """Turns views of spans into events, and sees that they reach PostHog. Safe to share by threads."""
+    """Turns spans into events, and sees that they reach PostHog. Safe to share by threads."""
 
     def __init__(
         self,
@@ -92,22 +84,25 @@ class Forwarder:
     ) -> None:
         self.config = found
         client = found.client
-        self._super_properties: dict[str, Any] = dict(getattr(client, "super_properties", None) or {})
-        self._hooks: list[Hook] = [
-            hook for hook in (getattr(client, "before_send", None), found.before_send) if hook is not None
-        ]
         self.pipeline = Pipeline(
             families=found.events,
             content=found.capture_content,
             full_media=found.media == "full",
             prices=PriceBook(own_rates) if found.cost == "client" else None,
         )
+        self.conversion = Conversion(
+            self.pipeline,
+            super_properties=dict(getattr(client, "super_properties", None) or {}),
+            hooks=[h for h in (getattr(client, "before_send", None), found.before_send) if h is not None],
+        )
+        endpoint = ingestion_host(found.endpoint)
         self.delivery = Delivery(
             DeliveryOptions(
                 api_key=found.api_key or "",
-                endpoint=ingestion_host(found.endpoint),
+                endpoint=endpoint,
                 timeout=found.timeout,
                 compression=found.compression,
+                capture_mode=found.capture_mode,
                 max_batch_bytes=found.max_batch_bytes,
                 max_event_bytes=found.max_content_bytes,
                 max_retry_seconds=found.max_retry_seconds,
@@ -115,102 +110,89 @@ class Forwarder:
             ),
             transport=transport,
         )
-        self._lock = threading.Lock()
-        self._counts: Counter[str] = Counter()
-        self._converted = 0
-        call_after_fork(self.reset_after_fork)
+        patience = 2 * found.timeout  # a request on each of two lanes
+        spool = None
+        if found.spool_dir is not None and self.enabled:
+            from otel_posthog.delivery.spool import Spool
+
+            spool = Spool(
+                found.spool_dir,
+                destination_of(endpoint, found.api_key or ""),
+                max_bytes=found.spool_max_bytes,
+                lease_seconds=max(MIN_LEASE_SECONDS, 2 * patience),
+            )
+        self.backlog = Backlog(
+            spool,
+            self.delivery,
+            self.conversion,
+            max_batch_bytes=found.max_batch_bytes,
+            patience=patience,
+            max_age=found.max_age,
+        )
+        self.durable = found.durability == "always" and spool is not None
+        self.outbox = Outbox(
+            self.delivery,
+            self.conversion,
+            self.backlog,
+            max_queue_bytes=found.max_queue_bytes,
+            max_batch_bytes=found.max_batch_bytes,
+            flush_interval=found.flush_interval,
+            always=self.durable,
+        )
+        follow_forks(self)
 
     @property
     def enabled(self) -> bool:
         """Whether anything is sent: there is a key, and the client, if one was given, is not disabled."""
         return self.config.api_key is not None and not getattr(self.config.client, "disabled", False)
 
-    def convert(self, views: Iterable[SpanView], convert: Callable[..., Iterable[Event]]) -> Iterator[Event]:
-        """The events that `convert(*views)` makes, some views at a time, ready to be sent.
+    def started(self, load: Started) -> None:
+        """Hand over a call that began; where every span is to be on disk at once, so is this."""
+        if not self.durable:
+            self.outbox.hand_over(load, STARTED_BYTES)
+            return
+        span = load.span()
+        for item in self.conversion.announce(span) if span is not None else ():
+            self.outbox.hand_over(item, item.size)
 
-        A view that cannot be converted is counted and said, and takes nothing else with it.
-        """
-        finish = self._finish if self._hooks or self._super_properties else None
-        rest = iter(views)
-        while some := [*islice(rest, TOGETHER)]:
-            for event in self._converted_events(some, convert):
-                self._converted += 1
-                finished = event if finish is None else finish(event)
-                if finished is not None:
-                    yield finished
+    def ended(self, load: Ended) -> None:
+        """Hand over a span that ended."""
+        self.outbox.hand_over(load, load.packed.size)
 
-    def _converted_events(
-        self, views: list[SpanView], convert: Callable[..., Iterable[Event]]
-    ) -> Iterable[Event]:
-        try:
-            return convert(*views)
-        except Exception as error:  # noqa: BLE001  # a fault of ours must not cost the neighbours
-            if len(views) > 1:
-                return [event for view in views for event in self._converted_events([view], convert)]
-            self._failed(error)
-            return ()
-
-    def send(self, events: Iterable[Event], seconds: float | None = None) -> bool:
-        """Whether PostHog took all the events, within so many seconds (None: as long as retries go on)."""
-        deadline = None if seconds is None else time.monotonic() + seconds
-        return self.delivery.send(events, deadline)
+    def send(self, events: Iterable[Event], seconds: float) -> bool:
+        """Whether PostHog took all the events, or they are on disk, within so many seconds."""
+        return self.outbox.send_now(events, seconds)
 
     def stats(self) -> dict[str, Any]:
-        """What became of everything so far; see `Delivery.stats` for the delivery's part."""
-        with self._lock:
-            return {"converted": self._converted, **self._counts, **self.delivery.stats()}
+        """What became of everything so far.
 
-    def reset_after_fork(self) -> None:
-        """In a forked child: what the parent was doing stays the parent's."""
-        self._lock = threading.Lock()
-        self._counts = Counter()
-        self._converted = 0
-        self.delivery.reset_after_fork()
-
-    def _count(self, what: str) -> None:
-        with self._lock:
-            self._counts[what] += 1
-
-    def _failed(self, error: Exception) -> None:
-        kind = type(error).__name__
-        self._count("failed to convert")
-        say_once(f"convert {kind}", "A span could not be converted (%s): please report this.", kind)
-
-    def _finish(self, event: Event) -> Event | None:
-        """The client's own properties, then what the application's hooks make of the event.
-
-        A hook that fails may have been meant to take something out: its event is not sent.
+        `spans`: seen, not ours, converted, failed to convert, and `dropped` by reason. `events`: by name
+        queued (made), delivered, retried (once per further attempt) and cut; refused and unsent (handed back
+        to be tried later) by name and reason; dropped by reason. `queue`: what waits in memory. `spool`: what
+        waits on disk, its bytes, the age of the oldest in seconds, dead letters, and what was dropped or
+        buried by reason; empty where there is none. `requests`: attempts, and their bytes.
         """
-        name = event["event"]
-        if self._super_properties:
-            event = {**event, "properties": {**event["properties"], **self._super_properties}}
-        for hook in self._hooks:
-            try:
-                answer = hook(event)
-            except (Exception, SystemExit) as error:  # noqa: BLE001  # the application's code
-                say_once(
-                    f"hook {name}",
-                    "before_send raised %s: %s events it fails on are not sent.",
-                    type(error).__name__,
-                    name,
-                )
-                answer = None
-                self._count("dropped: before_send failed")
-            else:
-                if answer is None:
-                    self._count("dropped by before_send")
-            if not isinstance(answer, dict):
-                return None
-            # What the hook left out of the envelope is restored: an event without it would stop its batch.
-            event = {**event, "properties": {}, **answer}
-        return event
+        made, sent, waiting = self.conversion.stats(), self.delivery.stats(), self.outbox.stats()
+        queue: dict[str, Any] = waiting["queue"]
+        requests = {name: sent.pop(name) for name in ("requests", "bytes", "wire_bytes")}
+        return {
+            "spans": {**made["spans"], "dropped": queue.pop("dropped")},
+            "events": {"queued": made["made"], **sent, "dropped": made["dropped"]},
+            "queue": queue,
+            "spool": waiting["spool"],
+            "requests": requests,
+        }
 
+    def before_fork(self) -> None:
+        """Nothing of ours is in the way."""
 
-def call_after_fork(method: Callable[[], None]) -> None:
-    """Call the method in every child that this process forks, as long as its object lives."""
-    if hasattr(os, "register_at_fork"):
-        held = weakref.WeakMethod(method)
-        os.register_at_fork(after_in_child=lambda: (found := held()) and found())
+    def after_fork_in_parent(self) -> None:
+        """Go on."""
+
+    def after_fork_in_child(self) -> None:
+        """What the parent was doing stays the parent's."""
+        self.conversion.reset_after_fork()
+        self.delivery.reset_after_fork()
 
 
 def _read_prices(found: options.Config) -> Mapping[str, Rates] | None:

@@ -9,6 +9,7 @@ through `warn` and the next source is used instead.
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -80,6 +81,13 @@ def _bytes(value: object) -> int:
     raise ValueError("a whole number of bytes, at least 8192, is expected")
 
 
+def _spool_bytes(value: object) -> int:
+    number = _bytes(value)
+    if number >= 1024 * 1024:
+        return number
+    raise ValueError("a whole number of bytes, at least 1048576, is expected")
+
+
 def _batch_bytes(value: object) -> int:
     number = _bytes(value)
     if number <= 16 * 1024 * 1024:  # PostHog takes bodies of 20 MB
@@ -94,6 +102,30 @@ def _choice(*allowed: str) -> Callable[[object], str]:
         raise ValueError("expected one of: " + ", ".join(allowed))
 
     return parse
+
+
+def _directory(value: object) -> Path:
+    if isinstance(value, (str, Path)) and str(value).strip() and not Path(value).expanduser().is_file():
+        return Path(value).expanduser().absolute()
+    raise ValueError("the path of a directory, made where it is missing, is expected")
+
+
+_CAPTURE_MODES = {"v0": "v0", "legacy": "v0", "v1": "v1", "analytics_v1": "v1"}
+
+
+def _capture_mode(value: object) -> str:
+    found = _CAPTURE_MODES.get(value.strip().lower()) if isinstance(value, str) else None
+    if found is not None:
+        return found
+    raise ValueError("expected one of: " + ", ".join(_CAPTURE_MODES))
+
+
+def _compression(value: object) -> str:
+    word = value.strip().lower() if isinstance(value, str) else value
+    found = _choice("gzip", "none", "zstd")("none" if word == "identity" else word)
+    if found == "zstd" and importlib.util.find_spec("zstandard") is None:
+        raise ValueError("zstd needs: pip install 'otel-posthog[zstd]'")
+    return found
 
 
 def _file(value: object) -> Path:
@@ -198,13 +230,56 @@ OPTIONS: tuple[Option, ...] = (
         "Seconds that one request to PostHog, one `export()`, and the last sending at the end of the process "
         "may take.",
     ),
-    Option("compression", _choice("gzip", "none"), "gzip", "How request bodies are compressed."),
+    Option(
+        "compression",
+        _compression,
+        "gzip",
+        "How request bodies are compressed: `gzip`, `none`, or `zstd` (extra `zstd`; on the v1 wire, else"
+        " `gzip`).",
+        fallbacks=("POSTHOG_CAPTURE_COMPRESSION",),
+    ),
+    Option(
+        "capture_mode",
+        _capture_mode,
+        "v0",
+        "PostHog's wire for events that are no AI events: `v0`, or `v1`, which answers for each event.",
+        fallbacks=("POSTHOG_CAPTURE_MODE",),
+    ),
     Option(
         "max_queue_bytes",
         _bytes,
         64 * 1024 * 1024,
-        "Bytes of spans that may wait to be sent; beyond it the oldest are dropped and counted.",
+        "Bytes of spans that may wait in memory; beyond it the oldest go to the spool, or, without one, are"
+        " dropped and counted.",
         shown_default="67108864 (64 MiB)",
+    ),
+    Option(
+        "spool_dir",
+        _directory,
+        None,
+        "A directory for what cannot be sent now. Processes may share it; each sends what it finds there.",
+        shown_default="none: what waits is in memory only",
+    ),
+    Option(
+        "spool_max_bytes",
+        _spool_bytes,
+        1024**3,
+        "Bytes that may wait there; beyond it the oldest are dropped and counted.",
+        shown_default="1073741824 (1 GiB)",
+    ),
+    Option(
+        "durability",
+        _choice("overflow", "always"),
+        "overflow",
+        "`overflow`: to the spool goes what finds no room in memory, could not be sent within"
+        " `max_retry_seconds`, or is left at the end. `always`: a span is there before its end returns.",
+    ),
+    Option(
+        "max_age",
+        _seconds,
+        30 * 86_400.0,
+        "Seconds after which what is in the spool is not worth sending: PostHog keeps AI events for 30 days.",
+        shown_default="2592000 (30 days)",
     ),
     Option("flush_interval", _seconds, 1.0, "Seconds that a span waits for company before it is sent."),
     Option(
@@ -218,7 +293,8 @@ OPTIONS: tuple[Option, ...] = (
         "max_retry_seconds",
         _seconds,
         300.0,
-        "Seconds after which the processor gives up on a batch that PostHog does not take.",
+        "Seconds for which a batch that PostHog does not take is tried before it goes to the spool; without"
+        " one it waits in memory and is tried again.",
     ),
     Option(
         "before_send",
@@ -255,7 +331,12 @@ class Config:
     prices: Path | None
     timeout: float
     compression: str
+    capture_mode: str
     max_queue_bytes: int
+    spool_dir: Path | None
+    spool_max_bytes: int
+    durability: str
+    max_age: float
     flush_interval: float
     max_batch_bytes: int
     max_retry_seconds: float
@@ -276,7 +357,12 @@ class Options(TypedDict, total=False):
     prices: str | Path | None
     timeout: float | None
     compression: str | None
+    capture_mode: str | None
     max_queue_bytes: int | None
+    spool_dir: str | Path | None
+    spool_max_bytes: int | None
+    durability: str | None
+    max_age: float | None
     flush_interval: float | None
     max_batch_bytes: int | None
     max_retry_seconds: float | None
@@ -315,6 +401,14 @@ def resolve(
     if "endpoint" not in given and values["endpoint"] == "":
         # Prompts go where they were meant to go, or nowhere: not to another PostHog for a mistyped address.
         values |= {"endpoint": _ENDPOINT.default, "api_key": None}
+    if values["durability"] == "always" and values["spool_dir"] is None:
+        if "durability" in given:
+            raise ValueError("durability: always needs spool_dir, a directory to keep spans in")
+        warn(
+            PREFIX + "DURABILITY",
+            f"{PREFIX}DURABILITY is always, which needs {PREFIX}SPOOL_DIR; it is ignored",
+        )
+        values["durability"] = "overflow"
     if "capture_content" not in given and not _lets_content_out(environ, warn):
         values["capture_content"] = False
     return Config(**values)

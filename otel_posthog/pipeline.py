@@ -8,8 +8,10 @@ They raise only for a fault of ours; whoever calls them for many spans keeps the
 from __future__ import annotations
 
 from collections.abc import Container
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
+
+import orjson
 
 from otel_posthog import events, spans
 from otel_posthog.calls import ModelCall
@@ -31,6 +33,32 @@ class Pipeline:
     full_media: bool = False
     prices: PriceBook | None = None
     """None: PostHog works out the costs."""
+
+    def recipe(self) -> bytes:
+        """What decides about the events of a span, but for prices, as JSON for whoever converts it later."""
+        return orjson.dumps(
+            {
+                "events": sorted(self.families),
+                "content": self.content,
+                "full_media": self.full_media,
+                "cost": self.prices is not None,
+            }
+        )
+
+    def by_recipe(self, recipe: bytes) -> Pipeline:
+        """The pipeline of such a recipe, with our own prices.
+
+        Raises:
+            ValueError, TypeError, LookupError: that is none.
+        """
+        told = orjson.loads(recipe)
+        return replace(
+            self,
+            families=frozenset(told["events"]),
+            content=bool(told["content"]),
+            full_media=bool(told["full_media"]),
+            prices=(self.prices or PriceBook()) if told["cost"] else None,
+        )
 
     def finished(self, *views: SpanView, announced: Container[str] = ()) -> list[Event]:
         """The events of finished spans; those that are `announced` (span ids) were told as `requested`.

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from otel_posthog import assembly
+from otel_posthog import conversion
 
 # Whoever runs us in the background may have these ignored, and what we start would inherit that.
 for _each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -21,6 +21,6 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     for name in list(os.environ):
         if name.startswith(("OTEL_", "POSTHOG_", "OPENAI_", "GEMINI_", "GOOGLE_")):
             monkeypatch.delenv(name)
-    assembly._said.clear()
+    conversion._said.clear()
     yield
-    assembly._said.clear()
+    conversion._said.clear()

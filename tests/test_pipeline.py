@@ -93,8 +93,8 @@ def test_a_span_that_cannot_be_converted_takes_no_other_with_it() -> None:
         return PIPELINE.finished(*views)
 
     made = forwarder({"api_key": "phc_x"})
-    assert len(list(made.convert([good, broken, good], convert))) == 8
-    assert made.stats()["failed to convert"] == 1
+    assert len(list(made.conversion.convert([good, broken, good], convert))) == 8
+    assert made.stats()["spans"]["failed to convert"] == 1
 
 
 def test_a_structure_span_has_no_completion_events() -> None:

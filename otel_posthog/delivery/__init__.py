@@ -3,23 +3,38 @@
 Delivery knows events as plain dicts and bytes, nothing of spans, and reads no environment. Small modules,
 one concern each: `encode`, `fit` and `compress` make bytes; `lanes`, `batch` and `wire` make requests;
 `transport`, `outcome` and `retry` make attempts; `sender` sees each event to its end; `delivery` composes
-them; `handover` is the queue before it.
+them. Before it stand `handover`, the queue in memory, and `spool` with `spool_file`, the one on disk;
+`backlog` sends what is on disk, and `outbox` composes all of it with a thread. `spool` is imported by who has
+one: SQLite is not loaded for nothing.
 """
 
+from otel_posthog.delivery.backlog import Backlog, Converter
+from otel_posthog.delivery.batch import Item
 from otel_posthog.delivery.delivery import Delivery
+from otel_posthog.delivery.entries import DeadLetter, Entry, destination_of
+from otel_posthog.delivery.forks import follow_forks
 from otel_posthog.delivery.handover import ByteBoundedQueue, Ticket
 from otel_posthog.delivery.options import DeliveryOptions, ingestion_host
+from otel_posthog.delivery.outbox import Outbox
 from otel_posthog.delivery.sender import Report
 from otel_posthog.delivery.transport import Response, Transport, TransportError
 
 __all__ = [
+    "Backlog",
     "ByteBoundedQueue",
+    "Converter",
+    "DeadLetter",
     "Delivery",
     "DeliveryOptions",
+    "Entry",
+    "Item",
+    "Outbox",
     "Report",
     "Response",
     "Ticket",
     "Transport",
     "TransportError",
+    "destination_of",
+    "follow_forks",
     "ingestion_host",
 ]

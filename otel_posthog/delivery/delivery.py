@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from otel_posthog.delivery.batch import Item, batches
 from otel_posthog.delivery.counters import Counters
-from otel_posthog.delivery.lanes import Lane, Lanes
+from otel_posthog.delivery.lanes import EVENTS, EVENTS_V1, Lane, Lanes
 from otel_posthog.delivery.notices import Notices
 from otel_posthog.delivery.retry import Retrying
 from otel_posthog.delivery.sender import Report, Sender
@@ -42,42 +42,60 @@ class Delivery:
         """Compose a delivery.
 
         `clock` is in seconds and never goes back, `now` is the wall clock in UTC, `sleep` waits so many
-        seconds (default: a wait that `close(abort=True)` ends), `random` is in [0, 1).
+        seconds (default: a wait that `stop` and `close(abort=True)` end), `random` is in [0, 1).
         """
         self._options = options
         self._clock = clock
-        self._closing = threading.Event()
         self._transport: Transport = RequestsTransport() if transport is None else transport
-        self._lanes = Lanes(clock)
+        self._lanes = Lanes(clock, EVENTS_V1 if options.capture_mode == "v1" else EVENTS)
         self._counters = Counters()
         self._sender = Sender(
             options,
             transport=self._transport,
             retrying=Retrying(
                 clock=clock,
-                sleep=self._wait if sleep is None else sleep,
+                sleep=sleep,
                 random=random,
-                closed=self._is_closing,
             ),
             lanes=self._lanes,
             counters=self._counters,
             notices=Notices(clock),
+            clock=clock,
             now=now,
         )
+        self._begin()
 
-    def send(self, events: Iterable[dict[str, Any]], deadline: float | None = None) -> bool:
-        """Send `events`, return True only if PostHog accepted every one of them.
+    def _begin(self) -> None:
+        self._closed = False
+        self._stops: set[threading.Event] = set()
 
-        False means that some were refused for good, or not accepted before `deadline` (in the clock's time;
-        None: `max_retry_seconds` from now); `deliver` says which. Never raises for what PostHog, the
-        network or an event's content do.
+    def deliver(
+        self,
+        events: Iterable[dict[str, Any] | Item],
+        deadline: float | None = None,
+        stop: threading.Event | None = None,
+    ) -> Report:
+        """Send `events` and return what became of each.
+
+        Until `deadline` (in the clock's time), and no longer than `max_retry_seconds`, what PostHog cannot
+        take is tried again; `stop` ends that at once. Never raises for what PostHog, the network or the
+        content of an event do.
         """
-        return self.deliver(events, deadline).complete
+        longest = self._clock() + self._options.max_retry_seconds
+        deadline = longest if deadline is None else min(deadline, longest)
+        if stop is None:
+            stop = threading.Event()
+        self._stops.add(stop)
+        try:
+            if self._closed:
+                stop.set()
+            return self._deliver(events, deadline, stop)
+        finally:
+            self._stops.discard(stop)
 
-    def deliver(self, events: Iterable[dict[str, Any]], deadline: float | None = None) -> Report:
-        """Send `events` as `send` does, and return what became of each."""
-        if deadline is None:
-            deadline = self._clock() + self._options.max_retry_seconds
+    def _deliver(
+        self, events: Iterable[dict[str, Any] | Item], deadline: float, stop: threading.Event
+    ) -> Report:
         report = Report()
         lanes = self._by_lane(events)
         for lanes_left, (lane, items) in zip(range(len(lanes), 0, -1), lanes, strict=True):
@@ -85,8 +103,12 @@ class Delivery:
             now = self._clock()
             lane_deadline = now + (deadline - now) / lanes_left
             work = list(batches(items, self._options.max_batch_bytes, self._options.max_batch_events))
-            self._sender.send(lane, work, lane_deadline, report)
+            self._sender.send(lane, work, lane_deadline, stop, report)
         return report
+
+    def halted_for(self) -> float:
+        """Return the seconds for which nothing will be sent, after an answer that only a person can mend."""
+        return self._sender.halted_for()
 
     def close(self, abort: bool = False) -> None:
         """Close idle connections.
@@ -95,37 +117,35 @@ class Delivery:
         not accepted yet is handed back. Without, sends that are under way go on.
         """
         if abort:
-            self._closing.set()
+            self._closed = True
+            for stop in [*self._stops]:
+                stop.set()
         self._transport.close()
 
     def stats(self) -> dict[str, Any]:
         """Return counts since the start.
 
-        `delivered`, `retried` (once per further attempt) and `cut`: events by name. `refused` and `unsent`:
-        by name, then by reason. `requests`: HTTP attempts; `bytes`: of JSON in them; `wire_bytes`: the same
-        compressed.
+        `delivered`, `retried` (once per further attempt) and `cut`: events by name. `refused`, and `unsent`
+        (handed back to be sent later): by name, then by reason. `requests`: HTTP attempts; `bytes`: of JSON
+        in them; `wire_bytes`: the same compressed.
         """
         return self._counters.snapshot()
 
     def reset_after_fork(self) -> None:
         """In a forked child: new connections and locks, counts from zero."""
-        self._closing = threading.Event()
+        self._begin()
         self._transport.reset_after_fork()
         self._counters.reset_after_fork()
 
-    def _by_lane(self, events: Iterable[dict[str, Any]]) -> list[tuple[Lane, list[Item]]]:
+    def _by_lane(self, events: Iterable[dict[str, Any] | Item]) -> list[tuple[Lane, list[Item]]]:
         lanes: dict[str, tuple[Lane, list[Item]]] = {}
         max_bytes = self._options.max_event_bytes
         for event in events:
-            lane = self._lanes.for_event(event["event"])
-            item = Item(event, lane, max_bytes)
+            item = Item.of_event(event) if isinstance(event, dict) else event
+            lane = self._lanes.for_event(item.name)
+            whole = not item.cut
+            item.fit_lane(lane, max_bytes)
             lanes.setdefault(lane.path, (lane, []))[1].append(item)
-            if item.cut:
+            if whole and item.cut:
                 self._counters.events("cut", [item.name])
         return list(lanes.values())
-
-    def _is_closing(self) -> bool:
-        return self._closing.is_set()
-
-    def _wait(self, seconds: float) -> None:
-        self._closing.wait(seconds)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter, deque
-from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 from otel_posthog.delivery.notices import Notices
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Sequence
 
 T = TypeVar("T")
 
@@ -20,15 +20,23 @@ _NOBODY_WAITS = float("inf")
 class Ticket(NamedTuple):
     """A moment in the life of a queue, for `ByteBoundedQueue.wait_done`."""
 
-    handed_over: int
+    period: int
     lost: int
 
 
-class ByteBoundedQueue(Generic[T]):
-    """First in, first out; at most `max_bytes` wait, the oldest make room for the newest.
+class Queued(NamedTuple):  # generic only from Python 3.11 on
+    """An item as it was taken: `done` or `give_back` must follow."""
 
-    Any number of threads `put`; one worker calls `wait`, `take` and `done`. The lock is re-entrant, so that
-    a signal handler that flushes does not wait for the thread it interrupted.
+    item: Any
+    size: int
+    period: int
+
+
+class ByteBoundedQueue(Generic[T]):
+    """First in, first out; items of at most `max_bytes` wait or are in flight; the oldest make room.
+
+    Any number of threads put and take. The lock is re-entrant, so that a signal handler that flushes does not
+    wait for the thread it interrupted.
     """
 
     def __init__(
@@ -36,12 +44,12 @@ class ByteBoundedQueue(Generic[T]):
         max_bytes: int,
         *,
         clock: Callable[[], float] = time.monotonic,
-        spill: Callable[[T], bool] | None = None,
+        spill: Callable[[list[T]], bool | None] | None = None,
     ) -> None:
         """Make an empty queue.
 
-        `spill` is offered each item that finds no room, outside the lock; True means that it is safe
-        elsewhere and not lost.
+        `spill` is offered the items that find no room, outside the lock; True means that they are safe
+        elsewhere and not lost, None that it cannot take them at this moment: then they wait on.
         """
         self.max_bytes = max_bytes
         self._clock = clock
@@ -52,59 +60,83 @@ class ByteBoundedQueue(Generic[T]):
         """Empty the queue, count from zero, with new locks: in a forked child, the items are the parent's."""
         self._lock = threading.RLock()
         self._changed = threading.Condition(self._lock)
-        self._waiting: deque[tuple[T, int]] = deque()
+        self._waiting: deque[Queued] = deque()
         self._bytes = 0
+        self._in_flight_bytes = 0
         self._wake_at = _NOBODY_WAITS
         self._flush = False
-        # Positions in the order of handing over: all below `_left` left the queue, all from there on wait
-        # in it.
-        self._left = 0
-        self._in_flight = 0
-        self._first_in_flight = 0
-        self._letting_go = 0
+        # Tickets end periods. Of each period with items that are not dealt with: how many.
+        self._period = 0
+        self._open: Counter[int] = Counter()
         self._lost = 0
         self._dropped: Counter[str] = Counter()
         self._notices = Notices(self._clock)
 
     def put(self, item: T, size: int) -> None:
         """Hand over `item`, which takes `size` bytes. Never waits for the network or a disk."""
-        no_room: tuple[tuple[T, str], ...] = ()
+        no_room: list[Queued] = []
         with self._lock:
-            self._waiting.append((item, size))
+            period = self._period
+            self._waiting.append(Queued(item, size, period))
+            self._open[period] += 1
             self._bytes += size
-            if self._bytes > self.max_bytes:
+            if self._bytes + self._in_flight_bytes > self.max_bytes:
                 no_room = self._make_room()
             if self._bytes >= self._wake_at:
                 self._changed.notify_all()
         if no_room:
             self._let_go(no_room)
 
-    def take(self, max_items: int, max_bytes: float = float("inf")) -> list[T]:
-        """Return the oldest items, up to `max_items` and `max_bytes`, one at least; `done` must follow."""
+    def take(self, max_items: float, max_bytes: float = float("inf")) -> list[Queued]:
+        """Return the oldest items, up to `max_items` and `max_bytes`, one at least."""
         with self._lock:
-            taken: list[T] = []
+            taken: list[Queued] = []
             waiting = self._waiting
             while waiting and len(taken) < max_items:
-                item, size = waiting[0]
-                max_bytes -= size
+                max_bytes -= waiting[0].size
                 if taken and max_bytes < 0:
                     break
-                waiting.popleft()
-                self._bytes -= size
-                taken.append(item)
-            if not self._in_flight:
-                self._first_in_flight = self._left
-            self._in_flight += len(taken)
-            self._left += len(taken)
+                queued = waiting.popleft()
+                self._bytes -= queued.size
+                self._in_flight_bytes += queued.size
+                taken.append(queued)
             return taken
 
-    def done(self, count: int, *, delivered: bool = True) -> None:
-        """Say that `count` taken items are dealt with, and whether all of them are safe."""
+    def done(self, taken: Sequence[Queued], *, safe: bool = True, dropped: str | None = None) -> None:
+        """Say that taken items are dealt with, and if they were dropped, why; that is not safe."""
         with self._lock:
-            self._in_flight -= count
-            if not delivered:
-                self._lost += count
+            for queued in taken:
+                self._in_flight_bytes -= queued.size
+                self._close(queued)
+            if dropped is not None:
+                self._dropped[dropped] += len(taken)
+            if not safe or dropped is not None:
+                self._lost += len(taken)
             self._changed.notify_all()
+
+    def drop(self, reason: str) -> None:
+        """Count an item that was never put."""
+        with self._lock:
+            self._lost += 1
+            self._dropped[reason] += 1
+
+    def give_back(self, taken: Sequence[Queued], instead: Iterable[tuple[T, int]]) -> None:
+        """Put back what became of taken items, each with its size, as the oldest that wait."""
+        no_room: list[Queued] = []
+        with self._lock:
+            period = min((queued.period for queued in taken), default=self._period)
+            returned = [Queued(item, size, period) for item, size in instead]
+            for queued in taken:
+                self._in_flight_bytes -= queued.size
+                self._close(queued)
+            self._open[period] += len(returned)
+            self._waiting.extendleft(reversed(returned))
+            self._bytes += sum(queued.size for queued in returned)
+            if self._bytes + self._in_flight_bytes > self.max_bytes:
+                no_room = self._make_room()
+            self._changed.notify_all()
+        if no_room:
+            self._let_go(no_room)
 
     def wait(self, timeout: float | None, *, enough: int = 1) -> bool:
         """Wait until `enough` bytes are there or `flush` is called, `timeout` seconds at most; else False."""
@@ -113,11 +145,14 @@ class ByteBoundedQueue(Generic[T]):
             self._flush = False
             return woken
 
-    def wait_for_batch(self, linger: float, *, enough: int) -> None:
-        """Wait for a first item, then up to `linger` seconds for `enough` bytes; `flush` ends both waits."""
+    def wait_for_batch(self, linger: float, *, enough: int, idle: float | None = None) -> None:
+        """Wait for a first item, `idle` seconds at most, then up to `linger` seconds for `enough` bytes.
+
+        `flush` ends both waits.
+        """
         with self._lock:
-            self._wait_for(1, None)
-            self._wait_for(enough, linger)
+            if self._wait_for(1, idle):
+                self._wait_for(enough, linger)
             self._flush = False
 
     def flush(self) -> None:
@@ -129,7 +164,8 @@ class ByteBoundedQueue(Generic[T]):
     def ticket(self) -> Ticket:
         """Return this moment: everything handed over so far is before it."""
         with self._lock:
-            return Ticket(self._left + len(self._waiting), self._lost)
+            self._period += 1
+            return Ticket(self._period, self._lost)
 
     def wait_done(self, ticket: Ticket, timeout: float | None) -> bool:
         """Wait until all before `ticket` is dealt with, `timeout` seconds at most; True if all of it is safe.
@@ -141,14 +177,19 @@ class ByteBoundedQueue(Generic[T]):
             return finished and self._lost == ticket.lost
 
     def dropped(self) -> dict[str, int]:
-        """Return how many items were dropped, by reason: `queue_full`, `larger_than_queue`."""
+        """Return how many items were dropped, by reason: `queue_full`, `larger_than_queue`, and others."""
         with self._lock:
             return dict(self._dropped)
 
     @property
     def bytes(self) -> int:
-        """Bytes that wait; what was taken no longer counts."""
-        return self._bytes
+        """Bytes that wait or are in flight."""
+        return self._bytes + self._in_flight_bytes
+
+    @property
+    def in_flight(self) -> int:
+        """Bytes that were taken and are not dealt with."""
+        return self._in_flight_bytes
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -161,32 +202,41 @@ class ByteBoundedQueue(Generic[T]):
             self._wake_at = _NOBODY_WAITS
 
     def _is_done(self, ticket: Ticket) -> bool:
-        in_flight = self._in_flight and self._first_in_flight < ticket.handed_over
-        return self._left >= ticket.handed_over and not in_flight and not self._letting_go
+        # Below zero: a signal handler took an item that was being put.
+        return all(period >= ticket.period or count <= 0 for period, count in self._open.items())
 
-    def _make_room(self) -> tuple[tuple[T, str], ...]:
+    def _close(self, queued: Queued) -> None:
+        self._open[queued.period] -= 1
+        if not self._open[queued.period]:
+            del self._open[queued.period]
+
+    def _make_room(self) -> list[Queued]:
         """Remove what is over the bound: an item that can never fit, else the oldest."""
-        newest = self._waiting[-1][1]
         removed = []
-        while self._bytes > self.max_bytes:
-            impossible = newest > self.max_bytes
-            item, size = self._waiting.pop() if impossible else self._waiting.popleft()
-            self._bytes -= size
-            self._left += 1
-            removed.append((item, "larger_than_queue" if impossible else "queue_full"))
-            newest = 0
-        self._letting_go += len(removed)
-        return tuple(removed)
+        if self._waiting[-1].size > self.max_bytes:
+            removed.append(self._waiting.pop())
+            self._bytes -= removed[0].size
+        while self._bytes + self._in_flight_bytes > self.max_bytes and self._waiting:
+            queued = self._waiting.popleft()
+            self._bytes -= queued.size
+            removed.append(queued)
+        return removed
 
-    def _let_go(self, items: tuple[tuple[T, str], ...]) -> None:
-        lost = [reason for item, reason in items if not self._is_spilled(item)]
+    def _let_go(self, removed: list[Queued]) -> None:
+        spilled = self._is_spilled(removed)
         with self._lock:
-            self._letting_go -= len(items)
-            self._lost += len(lost)
-            for reason in lost:
-                self._dropped[reason] += 1
+            if spilled is None:
+                self._waiting.extendleft(reversed(removed))
+                self._bytes += sum(queued.size for queued in removed)
+                return
+            for queued in removed:
+                self._close(queued)
+                if not spilled:
+                    self._lost += 1
+                    impossible = queued.size > self.max_bytes
+                    self._dropped["larger_than_queue" if impossible else "queue_full"] += 1
             self._changed.notify_all()
-        if lost:
+        if not spilled:
             self._notices.warn(
                 "dropped",
                 "The queue of %d bytes is full (%d items dropped): raise max_queue_bytes or set spool_dir.",
@@ -194,8 +244,8 @@ class ByteBoundedQueue(Generic[T]):
                 self._dropped.total(),
             )
 
-    def _is_spilled(self, item: T) -> bool:
+    def _is_spilled(self, removed: list[Queued]) -> bool | None:
         try:
-            return self._spill is not None and self._spill(item)
+            return False if self._spill is None else self._spill([queued.item for queued in removed])
         except Exception:  # noqa: BLE001 - whoever hands over must not pay for a full disk
             return False

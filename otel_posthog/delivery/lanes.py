@@ -31,20 +31,25 @@ AI = Lane("/i/v0/ai/batch/", 8 * 1024 * 1024 - 16 * 1024, len)
 EVENTS = Lane("/batch/", 983_040 - 1024, escaped_size)
 
 
+# The same events by the v1 wire: their limit is the same, and one that is over it is refused alone.
+EVENTS_V1 = Lane("/i/v1/analytics/events", EVENTS.max_event_bytes, EVENTS.size)
+
+
 class Lanes:
     """The lane of an event; remembers for ten minutes that this PostHog has no AI lane."""
 
-    def __init__(self, clock: Callable[[], float]) -> None:
+    def __init__(self, clock: Callable[[], float], events: Lane = EVENTS) -> None:
         self._clock = clock
+        self._events = events
         self._ai_from = float("-inf")
 
     def for_event(self, name: str) -> Lane:
         """Return the lane for events called `name`: every `$ai_*` event is an AI event to PostHog."""
-        return self.current(AI) if name.startswith("$ai_") else EVENTS
+        return self.current(AI) if name.startswith("$ai_") else self._events
 
     def current(self, lane: Lane) -> Lane:
         """Return `lane`, or what stands in for it now."""
-        return EVENTS if lane is AI and self._clock() < self._ai_from else lane
+        return self._events if lane is AI and self._clock() < self._ai_from else lane
 
     def ai_is_missing(self) -> None:
         """Note that the AI lane answered 404, as self-hosted installations do that are older than it."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from otel_posthog.delivery.compress import COMPRESSORS
+
 # The smallest bound an event can be cut to: below it not even ids, model and tokens are left.
 MIN_EVENT_BYTES = 8 * 1024
 # PostHog rust/capture: 20 MB on the wire for /batch/ and /i/v0/ai/batch/; what stays is room for the
@@ -30,7 +32,9 @@ class DeliveryOptions:
     timeout: float = 10.0
     """Seconds for one HTTP attempt, from connecting to the last byte of the answer."""
     compression: str = "gzip"
-    """`gzip` or `none`; PostHog's v0 wires know no other."""
+    """`gzip`, `none`, or, on the v1 wire and where `zstandard` is installed, `zstd` (v0 knows gzip alone)."""
+    capture_mode: str = "v0"
+    """The wire of events that are not AI events: `v0` or `v1`. AI events of up to 8 MiB go on v0 only."""
     max_batch_bytes: int = 4 * 1024 * 1024
     """Uncompressed bytes of a request body to aim at; one larger event still goes, alone."""
     max_batch_events: int = 500
@@ -43,8 +47,12 @@ class DeliveryOptions:
     """Send as a historical import: PostHog's separate topic, without rate limits."""
 
     def __post_init__(self) -> None:
-        if self.compression not in ("gzip", "none"):
-            raise ValueError(f"compression must be 'gzip' or 'none', not {self.compression!r}")
+        if self.compression not in COMPRESSORS:
+            hint = ": pip install 'otel-posthog[zstd]'" if self.compression == "zstd" else ""
+            known = ", ".join(COMPRESSORS)
+            raise ValueError(f"compression must be one of {known}, not {self.compression!r}{hint}")
+        if self.capture_mode not in ("v0", "v1"):
+            raise ValueError(f"capture_mode must be 'v0' or 'v1', not {self.capture_mode!r}")
         if self.max_event_bytes is not None and self.max_event_bytes < MIN_EVENT_BYTES:
             raise ValueError(f"max_event_bytes must be {MIN_EVENT_BYTES} or more, not {self.max_event_bytes}")
         for name in ("timeout", "max_batch_events", "max_retry_seconds"):

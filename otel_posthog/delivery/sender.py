@@ -2,25 +2,41 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from otel_posthog.delivery.lanes import AI, Lane, Lanes
-from otel_posthog.delivery.outcome import Delivered, Outcome, Refused, Retry, TooLarge, judge
-from otel_posthog.delivery.retry import GaveUp, Retrying
+from otel_posthog.delivery.lanes import AI, EVENTS_V1, Lane, Lanes
+from otel_posthog.delivery.outcome import (
+    Delivered,
+    Dropped,
+    Halted,
+    Missing,
+    Outcome,
+    Partial,
+    Retry,
+    TooLarge,
+    missing_path,
+)
+from otel_posthog.delivery.retry import Final, GaveUp, Retrying, Suspect
 from otel_posthog.delivery.transport import Transport, TransportError
-from otel_posthog.delivery.wire import V0Wire
+from otel_posthog.delivery.wire import Attempts, V0Wire, V1Wire, Wire
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from datetime import datetime
 
     from otel_posthog.delivery.batch import Item
     from otel_posthog.delivery.counters import Counters
     from otel_posthog.delivery.notices import Notices
     from otel_posthog.delivery.options import DeliveryOptions
+
+HALT_SECONDS = 300.0
+"""So long nothing is sent after an answer that only a person can change, such as 401."""
+
+_EVENT_AT_FAULT = "the event itself is at fault, others are not affected"
 
 
 @dataclass(slots=True)
@@ -29,10 +45,10 @@ class Report:
 
     delivered: int = 0
     """How many PostHog accepted."""
-    refused: list[tuple[dict[str, Any], str]] = field(default_factory=list)
-    """Events PostHog will never accept, each with the reason: `invalid`, `too_large` or `status_<code>`."""
-    unsent: list[dict[str, Any]] = field(default_factory=list)
-    """Events to send again later: the deadline came, or the delivery was closed.
+    refused: list[tuple[Item, str]] = field(default_factory=list)
+    """Events PostHog will never accept, each with the reason: `invalid`, `too_large` or PostHog's own."""
+    unsent: list[Item] = field(default_factory=list)
+    """Events to send again later: the deadline came, PostHog takes nothing now, or we were told to stop.
 
     PostHog may have some of them (an answer that got lost); uuid and timestamp make a second sending the same
     event.
@@ -45,7 +61,7 @@ class Report:
 
 
 class Sender:
-    """Sends batches over one wire and sees each event to its end."""
+    """Sends batches and sees each event to its end."""
 
     def __init__(
         self,
@@ -56,6 +72,7 @@ class Sender:
         lanes: Lanes,
         counters: Counters,
         notices: Notices,
+        clock: Callable[[], float],
         now: Callable[[], datetime],
     ) -> None:
         self._options = options
@@ -64,59 +81,116 @@ class Sender:
         self._lanes = lanes
         self._counters = counters
         self._notices = notices
+        self._clock = clock
         self._now = now
-        self._wire = V0Wire(options)
+        self._v0: Wire = V0Wire(options)
+        self._v1: Wire = V1Wire(options)
         self._host = urlsplit(options.endpoint).hostname or "the endpoint"
+        self._halted_until = float("-inf")
 
-    def send(self, lane: Lane, work: list[list[Item]], deadline: float, report: Report) -> None:
+    def halted_for(self) -> float:
+        """Return the seconds for which nothing will be sent; 0 where sending goes on."""
+        return max(self._halted_until - self._clock(), 0.0)
+
+    def send(
+        self, lane: Lane, work: list[list[Item]], deadline: float, stop: threading.Event, report: Report
+    ) -> None:
         """Send the batches of `work` by `lane` and note in `report` what became of each event.
 
         413 and 400 halve the batch, so the others are accepted once, in a batch without the culprit.
         Once there is no time left, the rest is handed back without an attempt.
         """
         work = [*reversed(work)]
+        accepted_before = report.delivered
+        suspects: list[Item] = []
+        suspicion = ""
         while work:
             batch = work.pop()
-            route = self._standing_in(lane, batch)
-            outcome = self._retrying.run(
-                partial(self._attempt, route, batch),
-                deadline,
-                partial(self._waiting, batch),
-            )
+            outcome: Final = GaveUp("halted")
+            if not self.halted_for():
+                route = self._standing_in(lane, batch)
+                outcome = self._retrying.run(
+                    partial(self._attempt, route, batch, Attempts(), report),
+                    deadline,
+                    stop,
+                    partial(self._waiting, batch),
+                )
+                if isinstance(outcome, Missing):
+                    if route is AI:
+                        self._lanes.ai_is_missing()
+                        work.append(batch)
+                        continue
+                    outcome = missing_path()
             if isinstance(outcome, Delivered):
-                report.delivered += len(batch)
-                self._counters.events("delivered", [item.name for item in batch])
-            elif isinstance(outcome, GaveUp):
-                self._hand_back([batch, *reversed(work)], outcome, report)
+                self._delivered(batch, report)
+            elif isinstance(outcome, (GaveUp, Halted)):
+                if isinstance(outcome, Halted):
+                    self._halt(outcome)
+                self._hand_back([suspects, batch, *reversed(work)], outcome.reason, report)
                 return
-            elif isinstance(outcome, Refused):
-                if outcome.status == 404 and route is AI:
-                    self._lanes.ai_is_missing()
-                    work.append(batch)
-                else:
-                    self._refuse(batch, outcome.reason, outcome.advice, report)
+            elif isinstance(outcome, Dropped):
+                self._refuse(batch, outcome.reason, "see the billing limits of the PostHog project", report)
             elif len(batch) > 1:
                 middle = len(batch) // 2
                 work += [batch[middle:], batch[:middle]]
             elif isinstance(outcome, TooLarge) and self._halve(batch[0]):
                 work.append(batch)
             elif isinstance(outcome, TooLarge):
-                self._refuse(batch, "too_large", "lower max_event_bytes", report)
+                self._refuse(batch, "too_large", "lower max_content_bytes", report)
+            elif isinstance(outcome, Suspect):
+                suspects += batch
+                suspicion = outcome.reason
             else:
-                self._refuse(
-                    batch, "invalid", "the event itself is at fault, others are not affected", report
-                )
+                self._refuse(batch, "invalid", _EVENT_AT_FAULT, report)
+        if suspects and report.delivered > accepted_before:
+            self._refuse(suspects, suspicion, _EVENT_AT_FAULT, report)
+        elif suspects:  # nothing else came through either: it is the server
+            self._hand_back([suspects], suspicion, report)
 
-    def _attempt(self, lane: Lane, batch: list[Item], left: float) -> Outcome:
-        body, size = self._wire.body(batch, self._now())
-        self._counters.request(size, len(body))
+    def _attempt(
+        self, lane: Lane, batch: list[Item], attempts: Attempts, report: Report, left: float
+    ) -> Outcome:
+        wire = self._v1 if lane is EVENTS_V1 else self._v0
+        now = self._now()
+        attempts.next(now)
+        request = wire.request(batch, attempts, now)
+        self._counters.request(request.size, len(request.body))
         try:
             answer = self._transport.post(
-                self._options.endpoint + lane.path, body, self._wire.headers, min(self._options.timeout, left)
+                self._options.endpoint + lane.path,
+                request.body,
+                request.headers,
+                min(self._options.timeout, left),
             )
         except TransportError as error:
             return Retry(None, str(error))
-        return judge(answer.status, answer.headers, answer.body, self._now())
+        outcome = wire.judge(answer, self._now())
+        return self._part(batch, outcome, report) if isinstance(outcome, Partial) else outcome
+
+    def _part(self, batch: list[Item], outcome: Partial, report: Report) -> Outcome:
+        """Note what is settled, and leave in the batch what is to be sent again."""
+        again: list[Item] = []
+        delivered: list[Item] = []
+        for item in batch:
+            uuid = item.uuid
+            if uuid in outcome.dropped:
+                reason = outcome.dropped[uuid]
+                self._refuse([item], reason, "PostHog keeps it out; see its documentation", report)
+            elif uuid in outcome.again:
+                again.append(item)
+            elif uuid not in outcome.too_large:
+                delivered.append(item)
+            elif self._halve(item):
+                again.append(item)
+            else:
+                self._refuse([item], "too_large", "lower max_content_bytes", report)
+        self._delivered(delivered, report)
+        batch[:] = again
+        return Retry(outcome.after, "single events") if again else Delivered()
+
+    def _delivered(self, items: list[Item], report: Report) -> None:
+        report.delivered += len(items)
+        self._counters.events("delivered", [item.name for item in items])
 
     def _standing_in(self, lane: Lane, batch: list[Item]) -> Lane:
         current = self._lanes.current(lane)
@@ -147,19 +221,25 @@ class Sender:
             retry.reason,
         )
 
-    def _hand_back(self, work: list[list[Item]], outcome: GaveUp, report: Report) -> None:
+    def _halt(self, outcome: Halted) -> None:
+        self._halted_until = self._clock() + HALT_SECONDS
+        self._notices.warn(
+            f"halted {outcome.reason}",
+            "PostHog at %s takes no events (%s): %s. They are kept as far as there is room, and it is tried"
+            " again in %d minutes.",
+            self._host,
+            outcome.reason,
+            outcome.advice,
+            HALT_SECONDS // 60,
+        )
+
+    def _hand_back(self, work: Iterable[list[Item]], reason: str, report: Report) -> None:
         batch = [item for each in work for item in each]
-        report.unsent.extend(item.event for item in batch)
-        self._counters.losses("unsent", [item.name for item in batch], outcome.reason)
-        if outcome.reason == "deadline":
-            self._notices.warn(
-                "deadline",
-                "PostHog at %s took no events in the time allowed; check the connection, or allow more time.",
-                self._host,
-            )
+        report.unsent.extend(batch)
+        self._counters.losses("unsent", [item.name for item in batch], reason)
 
     def _refuse(self, batch: list[Item], reason: str, advice: str, report: Report) -> None:
-        report.refused.extend((item.event, reason) for item in batch)
+        report.refused.extend((item, reason) for item in batch)
         self._counters.losses("refused", [item.name for item in batch], reason)
         self._notices.warn(
             f"refused {reason}",

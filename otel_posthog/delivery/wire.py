@@ -1,48 +1,155 @@
-"""PostHog's v0 wire, which `/batch/` and `/i/v0/ai/batch/` share: the body and headers of a request."""
+"""PostHog's wires: the body and the headers of a request, and how its answer is read.
+
+v0 is `/batch/` and `/i/v0/ai/batch/`, v1 is `/i/v1/analytics/events`. Source: posthog-python 7.91 and
+PostHog rust/capture.
+"""
 
 from __future__ import annotations
 
+import uuid
+from dataclasses import dataclass, field
 from datetime import datetime, timezone
-from importlib.metadata import PackageNotFoundError, version
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import orjson
 
-from otel_posthog.delivery.compress import gzip
+from otel_posthog.delivery.compress import COMPRESSORS
+from otel_posthog.delivery.outcome import Outcome, judge, judge_v1
+from otel_posthog.version import __version__
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from otel_posthog.delivery.batch import Item
     from otel_posthog.delivery.options import DeliveryOptions
+    from otel_posthog.delivery.transport import Response
+
+
+@dataclass(slots=True)
+class Attempts:
+    """The attempts at one request: what PostHog's v1 wire wants to know of them."""
+
+    request_id: str = field(default_factory=lambda: str(uuid.uuid4()))
+    number: int = 0
+    first: datetime | None = None
+
+    def next(self, now: datetime) -> None:
+        """Count an attempt that is made now."""
+        self.number += 1
+        self.first = self.first or now
+
+
+class Request(NamedTuple):
+    """What is posted."""
+
+    body: bytes
+    headers: Mapping[str, str]
+    size: int
+    """Bytes of the body before compression."""
+
+
+class Wire(Protocol):
+    """How events are put into a request, and an answer is read."""
+
+    def request(self, items: Sequence[Item], attempts: Attempts, now: datetime) -> Request:
+        """Return the request for one attempt, which is made `now`."""
+        ...
+
+    def judge(self, answer: Response, now: datetime) -> Outcome:
+        """Return what the answer means."""
+        ...
 
 
 class V0Wire:
-    """Requests on the v0 wire: the project key in the body, one JSON object, gzip or nothing."""
+    """The project key in the body, one JSON object, gzip or nothing."""
 
     def __init__(self, options: DeliveryOptions) -> None:
         self._start = b'{"api_key":' + orjson.dumps(options.api_key)
         if options.historical_migration:
             self._start += b',"historical_migration":true'
-        self._gzip = options.compression == "gzip"
-        self.headers = {"Content-Type": "application/json", "User-Agent": f"otel-posthog/{_version()}"}
-        if self._gzip:
-            self.headers["Content-Encoding"] = "gzip"
+        # zstd is v1's alone.
+        encoding = "gzip" if options.compression == "zstd" else options.compression
+        self._compress = COMPRESSORS[encoding]
+        self._headers = _headers(encoding)
 
-    def body(self, items: Sequence[Item], sent_at: datetime) -> tuple[bytes, int]:
-        """Return the body, and its bytes before compression.
+    def request(self, items: Sequence[Item], attempts: Attempts, now: datetime) -> Request:  # noqa: ARG002
+        """Return the request.
 
         `sent_at` is the moment of this very attempt: PostHog corrects every timestamp by the difference
         between it and its own clock.
         """
-        stamp = sent_at.astimezone(timezone.utc).isoformat().encode()
-        head = self._start + b',"sent_at":"' + stamp + b'","batch":['
+        head = self._start + b',"sent_at":"' + _stamp(now).encode() + b'","batch":['
         body = head + b",".join([item.data for item in items]) + b"]}"
-        return (gzip(body) if self._gzip else body), len(body)
+        return Request(self._compress(body), self._headers, len(body))
+
+    def judge(self, answer: Response, now: datetime) -> Outcome:
+        """Return what the answer means."""
+        return judge(answer, now)
 
 
-def _version() -> str:
-    try:
-        return version("otel-posthog")
-    except PackageNotFoundError:  # pragma: no cover - run from a bare checkout
-        return "0"
+_MOVED = {"$session_id": "session_id", "$window_id": "window_id"}
+# Properties that are options on the v1 wire, and the types it takes: a wrong one fails the whole batch.
+_OPTIONS: dict[str, tuple[str, type]] = {
+    "$cookieless_mode": ("cookieless_mode", bool),
+    "$ignore_sent_at": ("disable_skew_correction", bool),
+    "$product_tour_id": ("product_tour_id", str),
+    "$process_person_profile": ("process_person_profile", bool),
+}
+_INJECTED = ("$lib", "$lib_version")  # PostHog makes these of `PostHog-Sdk-Info`
+
+
+class V1Wire:
+    """The project key and the attempt in headers; an answer for each event."""
+
+    def __init__(self, options: DeliveryOptions) -> None:
+        self._compress = COMPRESSORS[options.compression]
+        self._headers = _headers(options.compression) | {
+            "Authorization": f"Bearer {options.api_key}",
+            "PostHog-Sdk-Info": f"otel-posthog/{__version__}",
+        }
+        self._historical = b',"historical_migration":true' if options.historical_migration else b""
+
+    def request(self, items: Sequence[Item], attempts: Attempts, now: datetime) -> Request:
+        """Return the request; `created_at` and the request's id are the same in all attempts."""
+        created = _stamp(attempts.first or now).encode()
+        head = b'{"created_at":"' + created + b'"' + self._historical + b',"batch":['
+        body = head + b",".join([v1_event(item.data) for item in items]) + b"]}"
+        headers = self._headers | {
+            "PostHog-Attempt": str(attempts.number),
+            "PostHog-Request-Id": attempts.request_id,
+            "PostHog-Request-Timestamp": _stamp(now),
+        }
+        return Request(self._compress(body), headers, len(body))
+
+    def judge(self, answer: Response, now: datetime) -> Outcome:
+        """Return what the answer means."""
+        return judge_v1(answer, now)
+
+
+def v1_event(data: bytes) -> bytes:
+    """Return an encoded event in the v1 wire's shape: what is not content stands beside the properties."""
+    event: dict[str, Any] = orjson.loads(data)
+    properties: dict[str, Any] = event.pop("properties", {})
+    for name in ("$set", "$set_once"):
+        if name in event:
+            properties[name] = event.pop(name)
+    for name in _INJECTED:
+        properties.pop(name, None)
+    for name, moved in _MOVED.items():
+        if isinstance(properties.get(name), str):
+            event[moved] = properties.pop(name)
+    options = event["options"] = {}
+    for name, (option, kind) in _OPTIONS.items():
+        value = properties.pop(name, None)
+        if isinstance(value, kind):
+            options[option] = value
+    return orjson.dumps({**event, "properties": properties})
+
+
+def _headers(encoding: str) -> dict[str, str]:
+    headers = {"Content-Type": "application/json", "User-Agent": f"otel-posthog/{__version__}"}
+    return headers if encoding == "none" else headers | {"Content-Encoding": encoding}
+
+
+def _stamp(moment: datetime) -> str:
+    return moment.astimezone(timezone.utc).isoformat()

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import threading
+import time
 from typing import TYPE_CHECKING, Any
 
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 from typing_extensions import Unpack
 
-from otel_posthog.assembly import Forwarder, call_after_fork, forwarder, say_once
+from otel_posthog.assembly import Forwarder, forwarder
+from otel_posthog.conversion import say_once
+from otel_posthog.delivery import follow_forks
 from otel_posthog.sdk.context import in_use
 from otel_posthog.spans.view import of_sdk_span
 
@@ -48,12 +51,15 @@ class PostHogSpanExporter(SpanExporter):
         self._under_way = 0
         self._idle = threading.Condition()
         self._closed = False
-        call_after_fork(self._reset_after_fork)
+        follow_forks(self)
         self.shielded = False
         """True while the processor it was made for is replaced: that one's shutdown is not ours."""
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
-        """SUCCESS: PostHog has accepted every event of these spans; FAILURE: not, or not within `timeout`."""
+        """SUCCESS: PostHog has accepted every event of these spans, or they are on disk, within `timeout`.
+
+        FAILURE: not yet. What is neither waits in memory and is tried again.
+        """
         if not self.forwarder.enabled:
             return SpanExportResult.SUCCESS
         if self._closed:
@@ -61,7 +67,8 @@ class PostHogSpanExporter(SpanExporter):
         with self._idle:
             self._under_way += 1
         try:
-            events = self.forwarder.convert(self._views(spans), self.forwarder.pipeline.finished)
+            conversion = self.forwarder.conversion
+            events = conversion.convert(self._views(spans), self.forwarder.pipeline.finished)
             sent = self.forwarder.send(events, self.forwarder.config.timeout)
         finally:
             with self._idle:
@@ -71,35 +78,49 @@ class PostHogSpanExporter(SpanExporter):
 
     def _views(self, spans: Sequence[ReadableSpan]) -> Iterator[SpanView]:
         hint = not self.has_processor and in_use()
+        conversion = self.forwarder.conversion
         for span in spans:
             view = of_sdk_span(span)
+            conversion.count("seen")
             if view is None or not is_sampled(span):
+                conversion.count("not ours")
                 continue
             if hint and not (view.scope or "").startswith("otel_posthog."):
                 hint = False
                 say_once("no processor", _NO_PROCESSOR, view.scope)
             yield view
 
-    def force_flush(self, timeout_millis: int = 30_000) -> bool:
-        """Whether every `export` that is under way in other threads ended within the time."""
+    def force_flush(self, timeout_millis: float = 30_000) -> bool:
+        """Whether all that was exported is accepted by PostHog, or on disk, within the time."""
+        deadline = time.monotonic() + timeout_millis / 1000
         with self._idle:
-            return self._idle.wait_for(lambda: self._under_way == 0, timeout_millis / 1000)
+            ended = self._idle.wait_for(lambda: self._under_way == 0, timeout_millis / 1000)
+        return self.forwarder.outbox.flush(max(deadline - time.monotonic(), 0.0)) and ended
 
-    def shutdown(self, timeout_millis: int = 30_000) -> None:
-        """Take no more spans; let exports under way end, or end them after the time."""
+    def shutdown(self, timeout_millis: float | None = None) -> None:
+        """Take no more spans; send what waits, within the time (by default the option `timeout`)."""
         if self._closed or self.shielded:
             return
         self._closed = True
-        ended = self.force_flush(timeout_millis)
-        self.forwarder.delivery.close(abort=not ended)
+        seconds = self.forwarder.config.timeout if timeout_millis is None else timeout_millis / 1000
+        deadline = time.monotonic() + seconds
+        with self._idle:
+            self._idle.wait_for(lambda: self._under_way == 0, seconds)
+        self.forwarder.outbox.close(max(deadline - time.monotonic(), 0.0))
 
-    def _reset_after_fork(self) -> None:
-        """In a child: what was under way is the parent's."""
+    def before_fork(self) -> None:
+        """Nothing of ours is in the way."""
+
+    def after_fork_in_parent(self) -> None:
+        """Go on."""
+
+    def after_fork_in_child(self) -> None:
+        """What was under way is the parent's."""
         self._under_way = 0
         self._idle = threading.Condition()
 
     def stats(self) -> dict[str, Any]:
-        """Counts since the start: events converted, delivered, retried, cut, refused, dropped by reason."""
+        """Counts since the start; see `Forwarder.stats`."""
         return self.forwarder.stats()
 
 

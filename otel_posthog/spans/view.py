@@ -30,6 +30,8 @@ __all__ = [
     "SpanEvent",
     "SpanView",
     "attributes_of",
+    "entry_of",
+    "of_entry",
     "of_request",
     "of_sdk_span",
     "pack",
@@ -110,6 +112,7 @@ def of_sdk_span(span: ReadableSpan) -> SpanView | None:
 class PackedSpan(NamedTuple):
     """A finished SDK span as it waits: half of the object's memory, and out of the application's reach."""
 
+    span_id: str
     row: bytes | Row
     resource: Resource
     size: int
@@ -127,8 +130,8 @@ def pack(span: ReadableSpan) -> PackedSpan | None:
     except TypeError:  # bytes, lone surrogates, numbers beyond 64 bits: rare enough to wait as they are
         row = _row(span, _plain_attributes(attributes))
         texts = sum(len(value) for value in attributes.values() if isinstance(value, str | bytes))
-        return PackedSpan(row, span.resource, _PACKED_OVERHEAD + 128 * len(attributes) + texts)
-    return PackedSpan(document, span.resource, _PACKED_OVERHEAD + len(document))
+        return PackedSpan(row[_SPAN_ID], row, span.resource, _PACKED_OVERHEAD + 128 * len(attributes) + texts)
+    return PackedSpan(row[_SPAN_ID], document, span.resource, _PACKED_OVERHEAD + len(document))
 
 
 def _plain_event(value: Any) -> Any:
@@ -146,7 +149,50 @@ def unpack(packed: PackedSpan) -> SpanView:
     return SpanView._make((*row, _resource(packed.resource)))
 
 
+def entry_of(packed: PackedSpan) -> bytes | None:
+    """The packed span as one JSON document, to be kept on disk; None where JSON cannot hold all of it."""
+    if not isinstance(packed.row, bytes):
+        return None
+    try:
+        resource = orjson.dumps(_resource(packed.resource))
+    except TypeError:
+        return None
+    return b"[" + packed.row + b"," + resource + b"]"
+
+
+def of_entry(document: Any) -> SpanView:
+    """The view of a span that was kept so, given the parsed JSON.
+
+    Raises:
+        ValueError, TypeError: that is none.
+    """
+    row, resource = document
+    row[_EVENTS] = [SpanEvent(*event) for event in row[_EVENTS]]
+    view = SpanView._make((*row, resource))
+    for name, kinds in _TYPES.items():
+        if not isinstance(getattr(view, name), kinds):
+            raise TypeError(f"{name} of a span is a {type(getattr(view, name)).__name__}")
+    return view
+
+
+_NONE = type(None)
+_TYPES: dict[str, tuple[type, ...]] = {
+    "name": (str,),
+    "kind": (str,),
+    "trace_id": (str,),
+    "span_id": (str,),
+    "parent_id": (str, _NONE),
+    "start_ns": (int,),
+    "end_ns": (int, _NONE),
+    "status": (str,),
+    "status_message": (str, _NONE),
+    "attributes": (dict,),
+    "scope": (str, _NONE),
+    "scope_version": (str, _NONE),
+    "resource": (dict,),
+}
 _EVENTS = SpanView._fields.index("events")
+_SPAN_ID = SpanView._fields.index("span_id")
 _PACKED_OVERHEAD = 256
 """Bytes for the objects around the document, measured on CPython 3.11."""
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 
-from otel_posthog.delivery import Delivery, DeliveryOptions, Response
+from otel_posthog.delivery import Delivery, DeliveryOptions, Item, Response
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -57,6 +57,8 @@ class ScriptedTransport:
         self.script = deque(script)
         self.otherwise = otherwise or (lambda _: answer(200))
         self.posted: list[Posted] = []
+        self.accepted: list[Posted] = []
+        """Those that were answered with 200."""
         self.closed = 0
         self.resets = 0
 
@@ -66,6 +68,8 @@ class ScriptedTransport:
         result = self.script.popleft() if self.script else self.otherwise(posted)
         if isinstance(result, Exception):
             raise result
+        if result.status == 200:
+            self.accepted.append(posted)
         return result
 
     def close(self) -> None:
@@ -93,6 +97,15 @@ def delivery(transport: ScriptedTransport, clock: Clock, *, random: float = 1.0,
         sleep=clock.sleep,
         random=lambda: random,
     )
+
+
+def send(sent: Delivery, events: Iterable[dict[str, Any]], deadline: float | None = None) -> bool:
+    """Whether PostHog accepted all of the events."""
+    return sent.deliver(events, deadline).complete
+
+
+def events_in(items: Iterable[Item]) -> list[dict[str, Any]]:
+    return [json.loads(item.uncut) for item in items]
 
 
 def event(name: str = "$ai_generation", /, **properties: Any) -> dict[str, Any]:

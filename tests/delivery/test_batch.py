@@ -1,17 +1,18 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 
 from otel_posthog.delivery.batch import Item, batches
 from otel_posthog.delivery.fit import escaped_size
-from otel_posthog.delivery.lanes import AI, EVENTS, FALLBACK_SECONDS, Lanes
+from otel_posthog.delivery.lanes import AI, EVENTS, FALLBACK_SECONDS, Lane, Lanes
 from tests.delivery.support import Clock, event
 
 
 def items(*lengths: int) -> list[Item]:
-    made = [Item(event(), EVENTS, None) for _ in lengths]
+    made = [Item.of_event(event()) for _ in lengths]
     for item, length in zip(made, lengths, strict=True):
         item.data = b"x" * length
     return made
@@ -58,20 +59,26 @@ def test_a_missing_ai_lane_is_remembered_for_ten_minutes() -> None:
     assert lanes.for_event("$ai_span") is AI
 
 
+def fitted(made: dict[str, Any], lane: Lane, max_bytes: int | None) -> Item:
+    item = Item.of_event(made)
+    item.fit_lane(lane, max_bytes)
+    return item
+
+
 def test_an_item_is_cut_to_what_its_lane_measures() -> None:
     quotes = event(text='"' * 400_000)  # 800 kB as JSON, 1.6 MB in PostHog's message
-    assert not Item(quotes, AI, None).cut
-    item = Item(quotes, EVENTS, None)
+    assert not fitted(quotes, AI, None).cut
+    item = fitted(quotes, EVENTS, None)
     assert item.cut
     assert escaped_size(item.data) <= 983_040
 
 
 def test_the_own_bound_counts_where_it_is_smaller() -> None:
-    assert len(Item(event(text="x" * 100_000), AI, 50_000).data) <= 50_000
+    assert len(fitted(event(text="x" * 100_000), AI, 50_000).data) <= 50_000
 
 
 def test_a_second_cut_counts_from_the_whole() -> None:
-    item = Item(event(text="x" * 100_000), AI, 50_000)
+    item = fitted(event(text="x" * 100_000), AI, 50_000)
     assert item.halve()
     start, note = json.loads(item.data)["properties"]["text"].split("…")
     assert note == f"[cut: {100_000 - len(start)} characters]"
@@ -79,4 +86,16 @@ def test_a_second_cut_counts_from_the_whole() -> None:
 
 
 def test_a_small_item_is_not_halved() -> None:
-    assert not Item(event(), AI, None).halve()
+    assert not Item.of_event(event()).halve()
+
+
+def test_an_item_is_read_back_from_its_bytes() -> None:
+    item = Item.of_event(event("llm_completion_failed"))
+    again = Item.of_bytes(item.data)
+    assert (again.name, again.data, again.size) == (item.name, item.data, item.size)
+
+
+@pytest.mark.parametrize("data", [b"", b"{", b"[]", b"1", b"{}", b'{"event":1}', b"\xff"])
+def test_bytes_that_are_no_event_are_refused(data: bytes) -> None:
+    with pytest.raises(ValueError, match=r"."):
+        Item.of_bytes(data)

@@ -11,7 +11,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from otel_posthog.delivery import Delivery, Response, TransportError
-from tests.delivery.support import KEY, Clock, Posted, ScriptedTransport, answer, delivery, event, options
+from tests.delivery.support import (
+    KEY,
+    Clock,
+    Posted,
+    ScriptedTransport,
+    answer,
+    delivery,
+    event,
+    events_in,
+    options,
+    send,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -20,7 +31,7 @@ if TYPE_CHECKING:
 def test_events_go_by_lane_with_the_key_and_the_moment() -> None:
     transport = ScriptedTransport()
     ai, other = event(), event("llm_completion_success")
-    assert delivery(transport, Clock()).send([ai, other])
+    assert send(delivery(transport, Clock()), [ai, other])
     assert [posted.url for posted in transport.posted] == [
         "http://posthog.test/i/v0/ai/batch/",
         "http://posthog.test/batch/",
@@ -37,13 +48,13 @@ def test_events_go_by_lane_with_the_key_and_the_moment() -> None:
 
 def test_nothing_to_send_is_sent() -> None:
     transport = ScriptedTransport()
-    assert delivery(transport, Clock()).send([])
+    assert send(delivery(transport, Clock()), [])
     assert transport.posted == []
 
 
 def test_a_historical_import_says_so() -> None:
     transport = ScriptedTransport()
-    delivery(transport, Clock(), historical_migration=True).send([event()])
+    send(delivery(transport, Clock(), historical_migration=True), [event()])
     assert transport.posted[0].body["historical_migration"] is True
 
 
@@ -51,7 +62,7 @@ def test_a_retry_renews_sent_at_and_nothing_else() -> None:
     transport = ScriptedTransport([answer(503), TransportError("ConnectionError")])
     sent = delivery(transport, Clock())
     made = event()
-    assert sent.send([made])
+    assert send(sent, [made])
     assert [posted.body["sent_at"] for posted in transport.posted] == [
         "2026-11-20T12:00:00+00:00",
         "2026-11-20T12:00:01+00:00",
@@ -67,24 +78,24 @@ def test_a_retry_renews_sent_at_and_nothing_else() -> None:
 def test_back_off_doubles_to_30_seconds_with_full_jitter(random: float, waits: list[float]) -> None:
     clock = Clock()
     transport = ScriptedTransport([answer(503)] * 7)
-    assert delivery(transport, clock, random=random).send([event()])
+    assert send(delivery(transport, clock, random=random), [event()])
     assert clock.slept == waits
 
 
 def test_retry_after_is_the_least_to_wait() -> None:
     clock = Clock()
     transport = ScriptedTransport([answer(429, retry_after="20"), answer(429, retry_after="20")])
-    assert delivery(transport, clock, random=0.25).send([event()])
+    assert send(delivery(transport, clock, random=0.25), [event()])
     assert clock.slept == [20.25, 20.5]
 
 
 def test_the_deadline_ends_it_and_hands_everything_back() -> None:
     clock = Clock()
-    transport = ScriptedTransport(otherwise=lambda _: answer(500))
+    transport = ScriptedTransport(otherwise=lambda _: answer(503))
     sent = delivery(transport, clock, max_batch_events=1)
     events = [event(), event()]
     report = sent.deliver(events, clock() + 10)
-    assert report.unsent == events
+    assert events_in(report.unsent) == events
     assert not report.complete
     assert clock.seconds <= 1010
     assert len(transport.posted) == 4
@@ -93,23 +104,23 @@ def test_the_deadline_ends_it_and_hands_everything_back() -> None:
 
 def test_without_a_deadline_it_goes_on_for_max_retry_seconds() -> None:
     clock = Clock()
-    transport = ScriptedTransport(otherwise=lambda _: answer(500))
-    assert not delivery(transport, clock, max_retry_seconds=100).send([event()])
+    transport = ScriptedTransport(otherwise=lambda _: answer(503))
+    assert not send(delivery(transport, clock, max_retry_seconds=100), [event()])
     assert 1060 < clock.seconds <= 1100
 
 
 def test_a_deadline_in_the_past_sends_nothing() -> None:
     transport = ScriptedTransport()
     made = event()
-    assert delivery(transport, Clock()).deliver([made], 999).unsent == [made]
+    assert events_in(delivery(transport, Clock()).deliver([made], 999).unsent) == [made]
     assert transport.posted == []
 
 
 def test_an_attempt_gets_no_more_time_than_is_left() -> None:
     transport = ScriptedTransport()
     sent = delivery(transport, Clock(), timeout=10)
-    sent.send([event()], 1003)
-    sent.send([event()], 1030)
+    send(sent, [event()], 1003)
+    send(sent, [event()], 1030)
     assert [posted.timeout for posted in transport.posted] == [3, 10]
 
 
@@ -119,19 +130,25 @@ def test_a_lane_that_is_down_leaves_time_for_the_other() -> None:
     clock = Clock()
     report = delivery(transport, clock, max_retry_seconds=100).deliver([ai, other])
     assert clock.seconds <= 1050
-    assert report.unsent == [ai]
+    assert events_in(report.unsent) == [ai]
     assert report.delivered == 1
 
 
-@pytest.mark.parametrize("status", [401, 403, 404, 302, 204])
-def test_a_refused_request_is_final_and_counted(status: int) -> None:
+@pytest.mark.parametrize("status", [401, 402, 403, 404, 302, 204])
+def test_what_only_a_person_can_mend_stops_sending_and_keeps_the_events(status: int) -> None:
     clock = Clock()
     transport = ScriptedTransport([answer(status)])
     sent = delivery(transport, clock)
-    made = event("llm_completion_failed")
-    assert sent.deliver([made]).refused == [(made, f"status_{status}")]
+    first, second = event("llm_completion_failed"), event("llm_completion_failed")
+    assert events_in(sent.deliver([first]).unsent) == [first]
+    clock.seconds += 299
+    assert events_in(sent.deliver([second]).unsent) == [second]
+    assert len(transport.posted) == 1
+    assert sent.halted_for() == 1
+    clock.seconds += 1
+    assert send(sent, [first, second])
     assert clock.slept == []
-    assert sent.stats()["refused"] == {"llm_completion_failed": {f"status_{status}": 1}}
+    assert sent.stats()["unsent"] == {"llm_completion_failed": {f"status_{status}": 1, "halted": 1}}
 
 
 @given(st.integers(1, 40).flatmap(lambda n: st.tuples(st.just(n), st.sets(st.integers(0, n - 1)))))
@@ -150,15 +167,39 @@ def test_any_poison_is_refused_alone_and_all_others_are_delivered_once(case: tup
     sent = delivery(ScriptedTransport(otherwise=serve), Clock())
     report = sent.deliver(events)
     assert accepted == [each for each in events if each["uuid"] not in poison]
-    assert report.refused == [(each, "invalid") for each in events if each["uuid"] in poison]
+    assert events_in(item for item, _ in report.refused) == [
+        each for each in events if each["uuid"] in poison
+    ]
+    assert {reason for _, reason in report.refused} <= {"invalid"}
     assert report.delivered == len(accepted) == sent.stats()["delivered"].get("$ai_generation", 0)
     assert report.complete == (not poison)
+
+
+@given(st.integers(1, 40).flatmap(lambda n: st.tuples(st.just(n), st.integers(0, n - 1))))
+def test_an_event_that_the_server_fails_at_costs_no_other(case: tuple[int, int]) -> None:
+    count, at = case
+    events = [event() for _ in range(count)]
+    poison = events.pop(at)
+    transport = ScriptedTransport(
+        otherwise=lambda posted: answer(500 if poison["uuid"] in posted.uuids else 200)
+    )
+    sent = delivery(transport, Clock(), random=0.5, max_retry_seconds=10_000)
+    report = sent.deliver([*events[:at], poison, *events[at:]])
+    assert report.delivered == len(events)
+    assert report.unsent == ([] if events else report.unsent)
+    assert events_in(item for item, _ in report.refused) == ([poison] if events else [])
+
+
+def test_a_server_that_fails_at_everything_costs_nothing() -> None:
+    transport = ScriptedTransport(otherwise=lambda _: answer(500))
+    report = delivery(transport, Clock(), max_retry_seconds=10_000).deliver([event(), event()])
+    assert (len(report.unsent), report.refused) == (2, [])
 
 
 def test_a_lone_event_that_is_too_large_is_halved_until_it_fits() -> None:
     transport = ScriptedTransport([answer(413), answer(413)])
     sent = delivery(transport, Clock())
-    assert sent.send([event(text="x" * 100_000)])
+    assert send(sent, [event(text="x" * 100_000)])
     lengths = [len(posted.body["batch"][0]["properties"]["text"]) for posted in transport.posted]
     assert lengths[0] == 100_000
     assert lengths[1] < 50_100
@@ -169,7 +210,8 @@ def test_a_lone_event_that_is_too_large_is_halved_until_it_fits() -> None:
 def test_a_small_event_that_is_too_large_is_refused() -> None:
     transport = ScriptedTransport(otherwise=lambda _: answer(413))
     made = event(text="x" * 10_000)
-    assert delivery(transport, Clock()).deliver([made]).refused == [(made, "too_large")]
+    [(item, reason)] = delivery(transport, Clock()).deliver([made]).refused
+    assert (events_in([item]), reason) == ([made], "too_large")
     assert len(transport.posted) == 2
 
 
@@ -182,12 +224,12 @@ def test_a_missing_ai_lane_is_asked_again_after_ten_minutes() -> None:
 
     transport = ScriptedTransport(otherwise=serve)
     sent = delivery(transport, clock, max_batch_events=1)
-    assert sent.send([event(text="x" * 2_000_000), event(text="y" * 2_000_000)])
+    assert send(sent, [event(text="x" * 2_000_000), event(text="y" * 2_000_000)])
     has_lane = True
     clock.seconds += 599
-    assert sent.send([event()])
+    assert send(sent, [event()])
     clock.seconds += 1
-    assert sent.send([event()])
+    assert send(sent, [event()])
     paths = [posted.url.removeprefix("http://posthog.test") for posted in transport.posted]
     assert paths == ["/i/v0/ai/batch/", "/batch/", "/batch/", "/batch/", "/i/v0/ai/batch/"]
     for posted in transport.posted[1:3]:
@@ -197,14 +239,14 @@ def test_a_missing_ai_lane_is_asked_again_after_ten_minutes() -> None:
 
 def test_no_more_than_500_events_go_in_one_request() -> None:
     transport = ScriptedTransport()
-    assert delivery(transport, Clock()).send([event() for _ in range(1001)])
+    assert send(delivery(transport, Clock()), [event() for _ in range(1001)])
     assert [len(posted.body["batch"]) for posted in transport.posted] == [500, 500, 1]
 
 
 def test_requests_and_bytes_are_counted() -> None:
     transport = ScriptedTransport([answer(503)])
     sent = delivery(transport, Clock())
-    sent.send([event()])
+    send(sent, [event()])
     stats = sent.stats()
     assert stats["requests"] == 2
     assert stats["bytes"] == stats["wire_bytes"] > 400
@@ -222,7 +264,7 @@ def test_closing_with_abort_ends_a_back_off_at_once() -> None:
     transport = Down(otherwise=lambda _: answer(503, retry_after="60"))
     sent = Delivery(options(), transport=transport)
     results: list[bool] = []
-    thread = threading.Thread(target=lambda: results.append(sent.send([event()])))
+    thread = threading.Thread(target=lambda: results.append(send(sent, [event()])))
     thread.start()
     assert waiting.wait(10)
     sent.close(abort=True)
@@ -236,29 +278,31 @@ def test_closing_without_abort_leaves_sending_possible() -> None:
     transport = ScriptedTransport()
     sent = delivery(transport, Clock())
     sent.close()
-    assert sent.send([event()])
+    assert send(sent, [event()])
 
 
 def test_a_forked_child_starts_afresh() -> None:
     transport = ScriptedTransport()
     sent = delivery(transport, Clock())
-    sent.send([event()])
+    send(sent, [event()])
     sent.close(abort=True)
     sent.reset_after_fork()
     assert transport.resets == 1
     assert sent.stats()["requests"] == 0
-    assert sent.send([event()])
+    assert send(sent, [event()])
 
 
 def test_a_problem_is_said_once_a_minute_and_says_what_to_do(caplog: pytest.LogCaptureFixture) -> None:
     clock = Clock()
     sent = delivery(ScriptedTransport(otherwise=lambda _: answer(401)), clock)
-    for seconds in (0, 59, 1):
+    for seconds in (0, 59, 300):
         clock.seconds += seconds
-        sent.send([event("llm_completion_failed")])
-    assert [record.getMessage() for record in caplog.records] == [
-        "PostHog at posthog.test refused 1 events (status_401): check the project API key (phc_...)."
-    ] * 2
+        send(sent, [event("llm_completion_failed")])
+    said = (
+        "PostHog at posthog.test takes no events (status_401): check the project API key (phc_...). They are"
+        " kept as far as there is room, and it is tried again in 5 minutes."
+    )
+    assert [record.getMessage() for record in caplog.records] == [said] * 2
 
 
 @pytest.mark.parametrize("status", [200, 204, 302, 400, 401, 403, 404, 408, 413, 429, 500])
@@ -266,7 +310,7 @@ def test_neither_key_nor_content_is_logged(status: int, caplog: pytest.LogCaptur
     caplog.set_level(logging.DEBUG)
     body = f"{KEY} secret words".encode()
     sent = delivery(ScriptedTransport(otherwise=lambda _: answer(status, body)), Clock())
-    sent.send([event(text="secret words")])
+    send(sent, [event(text="secret words")])
     assert "secret" not in caplog.text
     assert KEY not in caplog.text
 
@@ -278,7 +322,8 @@ def test_the_key_is_not_in_the_repr_of_the_options() -> None:
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("compression", "zstd"),
+        ("compression", "brotli"),
+        ("capture_mode", "v2"),
         ("timeout", 0),
         ("timeout", float("nan")),
         ("max_batch_bytes", 0),

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from datetime import timedelta
 from email.utils import format_datetime
 
@@ -7,15 +8,19 @@ import pytest
 
 from otel_posthog.delivery.outcome import (
     Delivered,
+    Dropped,
+    Halted,
     Invalid,
+    Missing,
     Outcome,
-    Refused,
+    Partial,
     Retry,
     TooLarge,
     judge,
+    judge_v1,
     retry_after,
 )
-from tests.delivery.support import START
+from tests.delivery.support import START, answer
 
 
 @pytest.mark.parametrize(
@@ -23,31 +28,93 @@ from tests.delivery.support import START
     [
         (200, Delivered()),
         (400, Invalid()),
+        (404, Missing()),
         (413, TooLarge()),
         *[(status, Retry(None, f"status_{status}")) for status in (408, 429, 500, 501, 502, 503, 504, 599)],
     ],
 )
 def test_a_status_means(status: int, outcome: Outcome) -> None:
-    assert judge(status, {}, b"", START) == outcome
+    assert judge(answer(status), START) == outcome
+    if status != 200:
+        assert judge_v1(answer(status), START) == outcome
 
 
-@pytest.mark.parametrize("status", [201, 202, 204, 301, 302, 307, 308, 401, 402, 403, 404, 405, 415, 422])
-def test_a_status_that_is_final(status: int) -> None:
-    outcome = judge(status, {}, b"", START)
-    assert isinstance(outcome, Refused)
-    assert (outcome.status, outcome.reason) == (status, f"status_{status}")
+@pytest.mark.parametrize("status", [201, 202, 204, 301, 302, 307, 308, 401, 402, 403, 405, 415, 422])
+def test_a_status_that_only_a_person_can_mend(status: int) -> None:
+    outcome = judge(answer(status), START)
+    assert isinstance(outcome, Halted)
+    assert outcome.reason == f"status_{status}"
     assert outcome.advice
 
 
 @pytest.mark.parametrize("body", [b'{"status":"Ok"}', b'{"status":1}', b"{}", b"", b"1"])
 def test_200_is_delivered_with(body: bytes) -> None:
-    assert judge(200, {}, body, START) == Delivered()
+    assert judge(answer(200, body), START) == Delivered()
 
 
 def test_a_web_page_is_not_posthog() -> None:
-    outcome = judge(200, {}, b"\n<!doctype html>", START)
-    assert isinstance(outcome, Refused)
+    outcome = judge(answer(200, b"\n<!doctype html>"), START)
+    assert isinstance(outcome, Halted)
     assert outcome.reason == "not_posthog"
+
+
+@pytest.mark.parametrize(
+    ("body", "outcome"),
+    [
+        (b'{"status":"Ok","quota_limited":["events"]}', Dropped("quota_limited")),
+        (b'{"status":"Ok","quota_limited":[]}', Delivered()),
+        (b'{"status":"ok"}', Delivered()),
+        (b"[1,2]", Delivered()),
+        (b"not json", Delivered()),
+    ],
+)
+def test_200_with_a_body_that_says_more(body: bytes, outcome: Outcome) -> None:
+    assert judge(answer(200, body), START) == outcome
+
+
+@pytest.mark.parametrize("body", [b'{"status":0}', b'{"status":"Error"}', b'{"status":null}'])
+def test_200_with_a_body_that_says_otherwise(body: bytes) -> None:
+    outcome = judge(answer(200, body), START)
+    assert isinstance(outcome, Halted)
+    assert outcome.reason == "not_accepted"
+
+
+def results(**by_uuid: object) -> bytes:
+    return json.dumps({"results": by_uuid}).encode()
+
+
+@pytest.mark.parametrize(
+    ("body", "outcome"),
+    [
+        (results(), Delivered()),
+        (results(a={"result": "ok"}, b={"result": "warning", "details": "x"}), Delivered()),
+        (results(a={"result": "something new"}, b=None), Delivered()),
+        (b"", Delivered()),
+        (b"no json", Delivered()),
+        (b'{"results": 1}', Delivered()),
+        (results(a={"result": "retry"}), Partial(frozenset("a"), {}, frozenset(), None)),
+        (
+            results(a={"result": "drop", "details": "ai_byte_rate_limited"}),
+            Partial(frozenset("a"), {}, frozenset(), None),
+        ),
+        (
+            results(a={"result": "drop", "details": "ai_event_too_big"}),
+            Partial(frozenset(), {}, frozenset("a"), None),
+        ),
+        (
+            results(a={"result": "drop", "details": "billing_limit_exceeded"}, b={"result": "drop"}),
+            Partial(frozenset(), {"a": "billing_limit_exceeded", "b": "dropped"}, frozenset(), None),
+        ),
+    ],
+)
+def test_v1_answers_for_each_event(body: bytes, outcome: Outcome) -> None:
+    assert judge_v1(answer(200, body), START) == outcome
+
+
+def test_v1_says_when_to_send_again() -> None:
+    outcome = judge_v1(answer(200, results(a={"result": "retry"}), retry_after="1"), START)
+    assert isinstance(outcome, Partial)
+    assert outcome.after == 1.0
 
 
 @pytest.mark.parametrize(
@@ -75,4 +142,4 @@ def test_retry_after_reads(header: str | None, seconds: float | None) -> None:
 
 
 def test_retry_after_is_read_on_a_503() -> None:
-    assert judge(503, {"retry-after": "7"}, b"", START) == Retry(7.0, "status_503")
+    assert judge(answer(503, retry_after="7"), START) == Retry(7.0, "status_503")

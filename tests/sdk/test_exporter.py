@@ -167,7 +167,7 @@ def test_a_clients_historical_migration_is_the_deliverys(inbox: Inbox) -> None:
 
     with a_client(inbox, historical_migration=True) as client:
         made = forwarder({"client": client, "compression": "none"}, transport=Recorder())
-        assert made.send(made.convert([make_view()], made.pipeline.finished))
+        assert made.send(made.conversion.convert([make_view()], made.pipeline.finished), 10)
     assert [body["historical_migration"] for body in bodies] == [True, True]
     assert {body["api_key"] for body in bodies} == {"phc_of_the_client"}
 
@@ -180,7 +180,7 @@ def test_before_send_may_change_and_drop(inbox: Inbox) -> None:
 
     with exporting(inbox, before_send=only_ai) as exporter:
         exporter.export([sdk_span()])
-        assert exporter.stats()["dropped by before_send"] == 2
+        assert exporter.stats()["events"]["dropped"] == {"before_send": 2}
     [event] = inbox.events()
     assert event["properties"]["seen"] is True
 
@@ -196,7 +196,7 @@ def test_an_event_that_before_send_fails_on_is_not_sent_and_counted(
 
     with exporting(inbox, before_send=fails) as exporter:
         exporter.export([sdk_span()])
-        assert exporter.stats()["dropped: before_send failed"] == 1
+        assert exporter.stats()["events"]["dropped"] == {"before_send failed": 1}
     assert inbox.events("$ai_generation") == []
     assert len(inbox.events()) == 2
     [record] = [record for record in caplog.records if record.name == "otel_posthog"]

@@ -194,7 +194,16 @@ def test_twenty_thousand_spans_in_a_burst_all_arrive_once(inbox: Inbox, attach: 
     events = inbox.events("$ai_generation")
     assert len(events) == 20_000
     assert {event["_inbox"]["copies"] for event in events} == {1}
-    assert processor.stats()["queue"] == {"spans": 0, "bytes": 0, "dropped": {}}
+    stats = processor.stats()
+    assert (stats["queue"]["waiting"], stats["queue"]["bytes"]) == (0, 0)
+    assert stats["spans"] == {
+        "seen": 20_000,
+        "not ours": 0,
+        "converted": 20_000,
+        "failed to convert": 0,
+        "dropped": {},
+    }
+    assert stats["events"]["queued"] == stats["events"]["delivered"] == {"$ai_generation": 20_000}
 
 
 def test_a_flush_that_cannot_deliver_says_so_in_time(attach: Make) -> None:

@@ -67,7 +67,7 @@ def test_its_handle_flushes_and_tells(inbox: Inbox) -> None:
     code = (
         "handle = configure()"
         + CALL
-        + "assert handle.force_flush(10_000); assert handle.stats()['converted'] == 3"
+        + "assert handle.force_flush(10_000); assert handle.stats()['spans']['converted'] == 1"
     )
     run(code, inbox)
     assert len(inbox.events()) == 3

@@ -127,7 +127,8 @@ TELLS = """
 from opentelemetry import trace
 
 [processor] = trace.get_tracer_provider()._active_span_processor._span_processors
-print(type(processor).__name__, processor._flush_interval, processor._max_taken)
+outbox = processor.exporter.forwarder.outbox
+print(type(processor).__name__, outbox.flush_interval, outbox.max_taken)
 from otel_posthog import configure
 print(configure() is processor)
 """

@@ -1,0 +1,38 @@
+"""What can be kept on disk."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import NamedTuple
+
+EVENT = "event"
+"""The kind of an entry whose body is an encoded event; other kinds are their owner's."""
+
+
+class Entry(NamedTuple):
+    """Something to keep: an event, or what events can be made of."""
+
+    kind: str
+    body: bytes
+    created: float
+    """Seconds since 1970."""
+
+
+class Held(NamedTuple):
+    """An entry that this process has leased."""
+
+    id: int
+    entry: Entry
+
+
+class DeadLetter(NamedTuple):
+    """An event that PostHog will never accept, and why."""
+
+    body: bytes
+    created: float
+    reason: str
+
+
+def destination_of(endpoint: str, api_key: str) -> str:
+    """Return a name for where events go that tells projects apart without holding their keys."""
+    return hashlib.sha256(f"{endpoint}\0{api_key}".encode()).hexdigest()[:16]

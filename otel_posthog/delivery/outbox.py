@@ -1,0 +1,293 @@
+"""The outbox: what is handed over reaches PostHog, or the disk, or is counted as lost.
+
+One thread of ours takes what waits, in memory or in the spool, has it converted, and delivers it. What
+PostHog does not take goes to the spool; without one it waits in memory, and only the bound of the memory
+makes a loss.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+from otel_posthog.delivery.backlog import MAX_TAKEN, Backlog, Converter, Load, events_of
+from otel_posthog.delivery.batch import Item
+from otel_posthog.delivery.forks import follow_forks
+from otel_posthog.delivery.handover import ByteBoundedQueue, Queued
+from otel_posthog.delivery.native import start_thread
+from otel_posthog.delivery.notices import Notices
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from otel_posthog.delivery.delivery import Delivery
+    from otel_posthog.delivery.sender import Report
+
+ENOUGH_BYTES = 1024 * 1024
+"""So much waiting is sent without waiting for more."""
+
+
+class Outbox:
+    """Takes loads from any thread and sees each to its end. Follows forks."""
+
+    def __init__(
+        self,
+        delivery: Delivery,
+        converter: Converter,
+        backlog: Backlog,
+        *,
+        max_queue_bytes: int,
+        max_batch_bytes: int,
+        flush_interval: float,
+        always: bool = False,
+        clock: Callable[[], float] = time.monotonic,
+        start: Callable[[Callable[[], None]], object] = start_thread,
+    ) -> None:
+        """Make an empty outbox.
+
+        `always`: what is handed over is in the spool before `hand_over` returns. `start` runs a function on a
+        thread of its own.
+        """
+        self.flush_interval = flush_interval
+        """Seconds that something waits for company."""
+        self.max_taken = MAX_TAKEN
+        self._delivery = delivery
+        self._converter = converter
+        self._backlog = backlog
+        self._always = always
+        self._max_batch_bytes = max_batch_bytes
+        self._clock = clock
+        self._start = start
+        self._queue: ByteBoundedQueue[Load] = ByteBoundedQueue(
+            max_queue_bytes, clock=clock, spill=backlog.spill
+        )
+        self._begin()
+        follow_forks(self)
+        if backlog.waits():  # of a process that is no more
+            backlog.hurry()
+            self._start_worker()
+
+    def _begin(self) -> None:
+        self._closed = False
+        self._running = False
+        # Re-entrant: a signal handler may flush while its thread holds it.
+        self._lock = threading.RLock()
+        self._notices = Notices(self._clock)
+        self._stop = threading.Event()
+        self._under_way: list[Queued] = []
+        self._copies: list[int] | None = None
+        self._passed = threading.Condition(threading.RLock())
+        self._passes = 0
+        self._passing = False
+
+    # --- on the application's threads ---
+
+    def hand_over(self, load: Load, size: int) -> None:
+        """Take a load of `size` bytes; nobody waits for the network."""
+        if (self._always or self._closed) and self._backlog.keep([load]) is not None:
+            self._backlog.hurry()
+        elif self._closed:
+            self._queue.drop("after_shutdown")
+            self._notices.warn("closed", "A span ended after shutdown and is not sent.")
+        else:
+            self._queue.put(load, size)
+        self._ensure_worker()
+
+    def send_now(self, events: Iterable[dict[str, Any]], seconds: float) -> bool:
+        """Send events on this thread; True if PostHog accepted each one, or it is on disk, within the time.
+
+        What is neither waits in memory and is tried again, though False is returned.
+        """
+        deadline = self._clock() + seconds
+        items = [Item.of_event(event) for event in events]
+        ids = self._backlog.keep(items, held=True) if self._always else None
+        report = self._delivery.deliver(items, deadline)
+        if self._backlog.settle(ids or (), report):
+            if report.unsent:
+                self._backlog.postpone()
+                self._ensure_worker()
+            return True
+        for item in report.unsent:
+            self._queue.put(item, item.size)
+        if report.unsent:
+            self._ensure_worker()
+        return False
+
+    def flush(self, seconds: float) -> bool:
+        """Send what waits; True if everything handed over before is accepted or on disk, within the time."""
+        deadline = self._clock() + seconds
+        ticket = self._queue.ticket()
+        wanted = self._passes + 1 + self._passing
+        self._backlog.hurry()
+        self._queue.flush()
+        if not self._running:  # at the end of the interpreter no thread can be started any more
+            self._pass(seconds)
+            deadline = self._clock()  # nobody else is at it
+        if not self._backlog.is_there:
+            return self._queue.wait_done(ticket, self._left(deadline))
+        # Writing to disk what could not be sent takes a moment, too.
+        margin = min(seconds / 4, 2.0)
+        if not self._queue.wait_done(ticket, self._left(deadline - margin)):
+            self._to_disk()
+            return self._queue.wait_done(ticket, 0.0)
+        with self._passed:  # all of it is safe; what is on disk may still be sent
+            self._passed.wait_for(lambda: self._passes >= wanted, self._left(deadline))
+        return True
+
+    def close(self, seconds: float) -> bool:
+        """Send what waits, within the time, and stop; what is left is on disk, or lost and said.
+
+        Whether all of it is safe.
+        """
+        if self._closed:
+            return True
+        deadline = self._clock() + seconds
+        safe = self.flush(seconds)
+        self._closed = True
+        safe = self._to_disk() or safe
+        self._queue.flush()
+        with self._passed:  # for what is under way to be handed back
+            self._passed.wait_for(lambda: not self._under_way, min(self._left(deadline) + 0.5, 1.0))
+        left = self._queue.take(float("inf"))
+        if left:
+            self._queue.done(left, dropped="shutdown")
+        lost = len(left) + len(self._under_way)
+        if lost and not safe:
+            self._notices.warn(
+                "shutdown",
+                "Shut down before PostHog accepted everything (%d spans or events lost): allow more time by"
+                " timeout, or set spool_dir.",
+                lost,
+            )
+        self._delivery.close(abort=True)
+        self._backlog.close()
+        return safe
+
+    def stats(self) -> dict[str, Any]:
+        """What waits in memory, what was dropped by reason, and what is in the spool."""
+        return {
+            "queue": {
+                "waiting": len(self._queue),
+                "bytes": self._queue.bytes,
+                "max_bytes": self._queue.max_bytes,
+                "dropped": self._queue.dropped(),
+            },
+            "spool": self._backlog.stats(),
+        }
+
+    def before_fork(self) -> None:
+        """Nothing of ours is in the way: what a thread may hold is made anew in the child."""
+
+    def after_fork_in_parent(self) -> None:
+        """Go on."""
+
+    def after_fork_in_child(self) -> None:
+        """What waits is the parent's to send; a thread of our own starts when it is first needed."""
+        self._queue.reset_after_fork()
+        self._backlog.reset_after_fork()
+        self._begin()
+
+    # --- on our own thread ---
+
+    def _ensure_worker(self) -> None:
+        if not self._running and not self._closed:
+            self._start_worker()
+
+    def _start_worker(self) -> None:
+        with self._lock:
+            if self._running:
+                return
+            self._running = True
+            try:
+                self._start(self._work)
+            except RuntimeError as error:  # at the end of the interpreter; too many: the next one tries again
+                self._running = False
+                self._notices.warn("thread", "No thread could be started to send from (%s).", error)
+
+    def _work(self) -> None:
+        while not self._closed:
+            halted = self._delivery.halted_for()
+            if halted:
+                self._queue.wait(halted, enough=self._queue.max_bytes + 1)
+            else:
+                self._queue.wait_for_batch(self._linger(), enough=ENOUGH_BYTES, idle=self._idle())
+            try:
+                self._pass()
+            except BaseException as error:  # noqa: BLE001  # the thread must live
+                self._notices.warn("worker", "Sending failed (%s); please report this.", type(error).__name__)
+        self._running = False
+
+    def _linger(self) -> float:
+        return 0.0 if self._closed else self.flush_interval
+
+    def _idle(self) -> float | None:
+        """How long to wait for a load; in the spool one appears without being said."""
+        due = self._backlog.due_in()
+        return self.flush_interval if self._always else due
+
+    def _pass(self, seconds: float | None = None) -> None:
+        """Send what waits in memory, then what waits in the spool."""
+        self._passing = True
+        try:
+            while taken := self._queue.take(self.max_taken, self._max_batch_bytes):
+                if not self._send(taken, seconds):
+                    return
+            if self._backlog.due_in() == 0.0:
+                self._backlog.empty(self._stop_of_now(), lambda: len(self._queue) > 0, seconds)
+        finally:
+            with self._passed:
+                self._passes += 1
+                self._passing = False
+                self._passed.notify_all()
+
+    def _stop_of_now(self) -> threading.Event:
+        self._stop = threading.Event()
+        if self._closed:
+            self._stop.set()
+        return self._stop
+
+    def _send(self, taken: list[Queued], seconds: float | None = None) -> bool:
+        """Send some loads; whether it makes sense to go on with others now."""
+        with self._lock:
+            self._under_way, self._copies = taken, None
+        events = events_of([queued.item for queued in taken], self._converter)
+        deadline = None if seconds is None else self._clock() + seconds
+        report: Report | None = None
+        try:
+            report = self._delivery.deliver(events, deadline, self._stop_of_now())
+        finally:
+            with self._lock:
+                copies, self._copies, self._under_way = self._copies, None, []
+            if report is None:
+                self._queue.done(taken, dropped="fault_of_ours")
+        if self._backlog.settle(copies or (), report):
+            if copies is None:
+                self._queue.done(taken)
+        elif report.unsent and copies is None:
+            self._queue.give_back(taken, [(item, item.size) for item in report.unsent])
+        elif copies is None:
+            self._queue.done(taken, safe=False)
+        if report.unsent:
+            self._backlog.postpone()
+        return not report.unsent
+
+    def _to_disk(self) -> bool:
+        """Write all that waits or is under way to disk; whether nothing is left that is not there."""
+        waiting = self._queue.take(float("inf"))
+        kept = not waiting or self._backlog.keep([queued.item for queued in waiting]) is not None
+        if kept:
+            self._queue.done(waiting)
+        else:
+            self._queue.give_back(waiting, [(queued.item, queued.size) for queued in waiting])
+        with self._lock:
+            under_way = self._under_way
+            if under_way and self._copies is None:
+                self._copies = self._backlog.keep([queued.item for queued in under_way], held=True)
+                if self._copies is not None:
+                    self._queue.done(under_way)
+            self._stop.set()  # it is safe, there is no hurry; or it is lost anyway
+            return kept and (not under_way or self._copies is not None)
+
+    def _left(self, deadline: float) -> float:
+        return max(deadline - self._clock(), 0.0)

@@ -1,0 +1,371 @@
+"""The spool: what waits on disk until PostHog takes it, shared by all processes with the same directory.
+
+Entries are leased, so that no two workers send one at the same time; the lease of a worker that died runs
+out. A fault of the disk raises nothing: the caller is told that the entries are not on disk, the log says why
+once a minute, and the file is tried again later.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+import time
+import uuid
+from collections import Counter
+from contextlib import closing, suppress
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from otel_posthog.delivery.entries import DeadLetter, Entry, Held
+from otel_posthog.delivery.forks import follow_forks
+from otel_posthog.delivery.notices import Notices
+from otel_posthog.delivery.spool_file import identity, is_broken, move_aside, open_spool_file
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+    from pathlib import Path
+
+T = TypeVar("T")
+
+RETRY_SECONDS = 10.0
+"""A file that cannot be used is tried again after so long."""
+
+_CHECK_EVERY_BYTES = 256 * 1024  # written by us between two looks at the size of the file
+_CHECKPOINT_BYTES = 16 * 1024 * 1024  # in the write-ahead log, if nobody else has copied it into the database
+_ROW_BYTES = 100  # of an entry beside its body
+_FREE = "destination = ? AND (held_until <= ? OR held_until > ?)"
+
+
+class Spool:
+    """The entries of one destination in a directory. Safe to use from several threads, and around forks."""
+
+    def __init__(
+        self,
+        directory: Path,
+        destination: str,
+        *,
+        max_bytes: int,
+        lease_seconds: float,
+        clock: Callable[[], float] = time.monotonic,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        """Open the spool in `directory` when it is first needed.
+
+        `clock` counts the leases, in seconds; it is one for all processes of a machine and never jumps.
+        `now` is in seconds since 1970.
+        """
+        self._directory = directory
+        self._destination = destination
+        self._max_bytes = max_bytes
+        self._lease_seconds = lease_seconds
+        self._clock = clock
+        self._now = now
+        self._notices = Notices(clock)
+        self._connection: sqlite3.Connection | None = None
+        self._begin()
+        follow_forks(self)
+
+    def _begin(self) -> None:
+        self._lock = threading.RLock()
+        self._holder = uuid.uuid4().hex
+        self._file: tuple[int, int] | None = None
+        self._open_at = float("-inf")
+        self._unchecked = 0
+        self._uncopied = 0
+        self._dropped: Counter[str] = Counter()
+
+    # --- entries ---
+
+    def put(self, entries: Iterable[Entry], *, held: bool = False) -> list[int] | None:
+        """Write the entries, leased by us if `held`; their ids, or None if they are not on disk."""
+        rows = [(self._destination, *self._lease(held), *entry) for entry in entries]
+        if not rows:
+            return []
+        with self._lock:
+            written = self._try(lambda connection: _insert(connection, rows))
+            if written is not None:
+                self._wrote(_size(rows, 4))
+            return written
+
+    def is_busy(self) -> bool:
+        """Whether another thread is using the spool now."""
+        if not self._lock.acquire(blocking=False):
+            return True
+        self._lock.release()
+        return False
+
+    def take(self, max_entries: int, max_bytes: int) -> list[Held]:
+        """Lease the oldest entries that nobody holds, one at least if there is any."""
+
+        def lease(connection: sqlite3.Connection) -> list[Held]:
+            clock = self._clock()
+            taken: list[Held] = []
+            room = max_bytes
+            connection.execute("BEGIN IMMEDIATE")
+            found = connection.execute(
+                f"SELECT id, length(body) FROM entries WHERE {_FREE} ORDER BY id LIMIT ?",  # noqa: S608
+                (*self._free(clock), max_entries),
+            ).fetchall()
+            for identifier, size in found:
+                room -= size
+                if taken and room < 0:
+                    break
+                row = connection.execute(
+                    "SELECT kind, body, created FROM entries WHERE id = ?", (identifier,)
+                ).fetchone()
+                taken.append(Held(identifier, Entry(*row)))
+            connection.executemany(
+                "UPDATE entries SET holder = ?, held_until = ? WHERE id = ?",
+                [(*self._lease(held=True), held.id) for held in taken],
+            )
+            connection.execute("COMMIT")
+            return taken
+
+        with self._lock:
+            return self._try(lease) or []
+
+    def settle(
+        self,
+        ids: Sequence[int],
+        back: Iterable[Entry] = (),
+        dead: Iterable[DeadLetter] = (),
+    ) -> bool:
+        """Take the entries out that we hold; in the same moment put others in, and dead letters.
+
+        False if the disk did not take it: then nothing has changed.
+        """
+        rows = [(self._destination, *self._lease(held=False), *entry) for entry in back]
+        letters = [(self._destination, self._now(), *letter) for letter in dead]
+
+        def settled(connection: sqlite3.Connection) -> bool:
+            connection.execute("BEGIN IMMEDIATE")
+            connection.executemany(
+                "DELETE FROM entries WHERE id = ? AND holder = ?", [(each, self._holder) for each in ids]
+            )
+            connection.executemany(_INSERT_ENTRY, rows)
+            connection.executemany(_INSERT_LETTER, letters)
+            connection.execute("COMMIT")
+            return True
+
+        with self._lock:
+            done = self._try(settled) or False
+            if done:
+                self._wrote(_size(rows, 4) + _size(letters, 2))
+            return done
+
+    def release(self, ids: Iterable[int]) -> None:
+        """Let others, and ourselves, take the entries again."""
+        rows = [(each, self._holder) for each in ids]
+        with self._lock:
+            self._try(
+                lambda connection: connection.executemany(
+                    "UPDATE entries SET holder = '', held_until = 0 WHERE id = ? AND holder = ?", rows
+                )
+            )
+
+    def waits(self) -> bool:
+        """Whether there is an entry that nobody holds."""
+
+        def found(connection: sqlite3.Connection) -> bool:
+            query = f"SELECT 1 FROM entries WHERE {_FREE} LIMIT 1"  # noqa: S608  # a constant of ours
+            return connection.execute(query, self._free(self._clock())).fetchone() is not None
+
+        with self._lock:
+            return self._try(found) or False
+
+    # --- the house ---
+
+    def stats(self) -> dict[str, Any]:
+        """What is there for this destination: `entries`, their `bytes`, `oldest_seconds`, `dead_letters`.
+
+        `dropped`: entries that this process took out because the spool was full.
+        """
+
+        def counted(connection: sqlite3.Connection) -> dict[str, Any]:
+            entries, size, oldest = connection.execute(
+                "SELECT count(*), coalesce(sum(length(body)), 0), min(created) FROM entries"
+                " WHERE destination = ?",
+                (self._destination,),
+            ).fetchone()
+            [letters] = connection.execute(
+                "SELECT count(*) FROM dead_letters WHERE destination = ?", (self._destination,)
+            ).fetchone()
+            return {
+                "entries": entries,
+                "bytes": size,
+                "oldest_seconds": None if oldest is None else max(self._now() - oldest, 0.0),
+                "dead_letters": letters,
+            }
+
+        with self._lock:
+            nothing: dict[str, Any] = {"entries": 0, "bytes": 0, "oldest_seconds": None, "dead_letters": 0}
+            return {**(self._try(counted) or nothing), "dropped": dict(self._dropped)}
+
+    def copy_into_database(self) -> None:
+        """Copy the write-ahead log into the database, by a connection that nobody waits for."""
+        with self._lock:
+            if not self._uncopied or self._connection is None:
+                return
+            self._uncopied = 0
+        with suppress(sqlite3.Error, OSError), closing(open_spool_file(self._directory)) as connection:
+            connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+
+    def close(self) -> None:
+        """Close the file; it is opened again when it is needed."""
+        with self._lock:
+            connection, self._connection = self._connection, None
+            if connection is not None:
+                with suppress(sqlite3.Error):
+                    connection.close()
+
+    def before_fork(self) -> None:
+        """Leave the file: SQLite's locks do not survive a fork, and its mutexes may not be held in one."""
+        self._lock.acquire()
+        self.close()
+
+    def after_fork_in_parent(self) -> None:
+        """Go on; the file is opened again when it is needed."""
+        self._lock.release()
+
+    def after_fork_in_child(self) -> None:
+        """Go on as somebody else: the parent's leases stay the parent's."""
+        self._begin()
+        self._notices = Notices(self._clock)
+
+    # --- within ---
+
+    def _lease(self, held: bool) -> tuple[str, float]:
+        return (self._holder, self._clock() + self._lease_seconds) if held else ("", 0.0)
+
+    def _free(self, clock: float) -> tuple[str, float, float]:
+        # A lease that ends later than any can is from before the machine was started anew.
+        return self._destination, clock, clock + self._lease_seconds
+
+    def _try(self, work: Callable[[sqlite3.Connection], T]) -> T | None:
+        """Do the work; None if the disk does not let us. What was begun is undone."""
+        for attempt in range(2):
+            connection = self._open()
+            if connection is None:
+                return None
+            try:
+                if connection.in_transaction:  # a signal handler came in between
+                    connection.rollback()
+                return work(connection)
+            except (sqlite3.Error, OSError) as error:
+                with suppress(sqlite3.Error):
+                    connection.rollback()
+                if is_broken(error) and attempt == 0:
+                    self._replace_broken()
+                else:
+                    self._unusable(error)
+                    return None
+        return None
+
+    def _open(self) -> sqlite3.Connection | None:
+        if self._connection is not None:
+            if self._file == identity(self._directory):
+                return self._connection
+            self.close()  # moved aside by another process, or deleted: what is written there nobody finds
+        if self._clock() < self._open_at:
+            return None
+        try:
+            try:
+                self._connection = open_spool_file(self._directory)
+            except sqlite3.Error as error:
+                if not is_broken(error):
+                    raise
+                self._replace_broken()
+                self._connection = open_spool_file(self._directory)
+        except (sqlite3.Error, OSError) as error:
+            self._unusable(error)
+        self._file = identity(self._directory)
+        return self._connection
+
+    def _replace_broken(self) -> None:
+        broken = self._file if self._connection is not None else identity(self._directory)
+        self.close()
+        aside = None
+        with suppress(OSError):
+            aside = move_aside(self._directory, broken)
+        if aside is not None:
+            self._notices.warn(
+                "broken", "The spool could not be read and was moved to %s; a new one was begun.", aside
+            )
+
+    def _unusable(self, error: Exception) -> None:
+        self.close()
+        self._open_at = self._clock() + RETRY_SECONDS
+        self._notices.warn(
+            "unusable",
+            "The spool in %s cannot be used (%s); what waits is kept in memory only. Make room there or"
+            " correct its permissions.",
+            self._directory,
+            error,
+        )
+
+    def _wrote(self, size: int) -> None:
+        self._unchecked += size
+        self._uncopied += size
+        if self._uncopied >= _CHECKPOINT_BYTES:
+            self.copy_into_database()
+        if self._unchecked >= min(_CHECK_EVERY_BYTES, self._max_bytes // 4):
+            self._unchecked = 0
+            self._try(self._make_room)
+
+    def _make_room(self, connection: sqlite3.Connection) -> None:
+        """Take out the oldest dead letters, then the oldest entries, until the rest fits."""
+        connection.execute("BEGIN IMMEDIATE")
+        for table, reason in (("dead_letters", "dead_letter"), ("entries", "spool_full")):
+            while (excess := _used_bytes(connection) - self._max_bytes) > 0:
+                # Half of it by the rows' own bytes: on disk they take up to twice as much.
+                gone = _take_out_oldest(connection, table, excess // 2)
+                if not gone:
+                    break
+                self._dropped[reason] += gone
+        connection.execute("COMMIT")
+        if self._dropped:
+            self._notices.warn(
+                "full",
+                "The spool of %d bytes is full (%d entries dropped): raise spool_max_bytes.",
+                self._max_bytes,
+                self._dropped.total(),
+            )
+
+
+def _take_out_oldest(connection: sqlite3.Connection, table: str, size: int) -> int:
+    """Delete the oldest rows of a table that together have so many bytes; how many they were."""
+    gone = last = 0
+    for identifier, row_size in connection.execute(
+        f"SELECT id, length(body) + {_ROW_BYTES} FROM {table} ORDER BY id"  # noqa: S608  # a name of ours
+    ):
+        gone, last, size = gone + 1, identifier, size - row_size
+        if size <= 0:
+            break
+    connection.execute(f"DELETE FROM {table} WHERE id <= ?", (last,))  # noqa: S608
+    return gone
+
+
+_INSERT_ENTRY = (
+    "INSERT INTO entries (destination, holder, held_until, kind, body, created) VALUES (?, ?, ?, ?, ?, ?)"
+)
+_INSERT_LETTER = "INSERT INTO dead_letters (destination, died, body, created, reason) VALUES (?, ?, ?, ?, ?)"
+
+
+def _insert(connection: sqlite3.Connection, rows: list[tuple[Any, ...]]) -> list[int]:
+    if len(rows) == 1:  # a transaction of its own, in one call
+        return [connection.execute(_INSERT_ENTRY, rows[0]).lastrowid or 0]
+    connection.execute("BEGIN IMMEDIATE")
+    ids = [connection.execute(_INSERT_ENTRY, row).lastrowid or 0 for row in rows]
+    connection.execute("COMMIT")
+    return ids
+
+
+def _size(rows: list[tuple[Any, ...]], body: int) -> int:
+    return sum(_ROW_BYTES + len(row[body]) for row in rows)
+
+
+def _used_bytes(connection: sqlite3.Connection) -> int:
+    [pages], [free], [size] = (
+        connection.execute(f"PRAGMA {name}").fetchone()
+        for name in ("page_count", "freelist_count", "page_size")
+    )
+    return int((pages - free) * size)

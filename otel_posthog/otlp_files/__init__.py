@@ -1,0 +1,112 @@
+"""Files of spans, as an OpenTelemetry Collector's file exporter writes them and as people save requests.
+
+What the exporter writes is in opentelemetry-collector-contrib/exporter/fileexporter. `format: json` is one
+request a line. `format: proto`, and either format with `compression: zstd`, is messages, each compressed by
+itself and after its length in 4 bytes, big-endian. With the feature gate `exporter.file.nativeCompression`
+(from v0.154.0) the whole file is zstd instead, and inside as it would be without compression.
+
+A file is recognised by its content. No more of it is held at a time than a line, message or document.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+from otel_posthog.otlp_files.compression import DamagedError, damages, inflate, inflated, is_zstd
+from otel_posthog.otlp_files.text import BOM, LARGEST, NO_OTLP, Hear, at, of_json, of_text
+from otel_posthog.spans.view import SpanView, of_request
+
+__all__ = ["views_of_file"]
+
+_HEAD = 4096
+_LENGTH = 4
+_TAG = b"\x0a"
+"""Of `resource_spans`, the only field of a request, in protobuf. As text it ends a line."""
+_NEVER_IN_TEXT = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f]")
+_LINE_OF_OBJECT = re.compile(rb'^[ \t\[]*\{\s*"', re.MULTILINE)
+
+
+def views_of_file(path: Path, unreadable: Hear) -> Iterator[SpanView]:
+    """The views of all spans of concern in a file.
+
+    What cannot be read is left out, and `unreadable` hears one sentence with its place. A file that is none
+    of those known here is a ValueError. One without content has no spans.
+    """
+    with ExitStack() as opened:
+        try:
+            stream = inflated(opened.enter_context(path.open("rb")), opened)
+            read = _reader_for(stream.peek(_HEAD))
+        except damages() as error:
+            raise ValueError(f"the compression of the file is damaged from its start ({error})") from None
+        try:
+            yield from read(stream, unreadable)
+        except damages() as error:
+            unreadable(f"the rest of the file: its compression is damaged ({error})")
+
+
+def _reader_for(head: bytes) -> Callable[[io.BufferedReader, Hear], Iterator[SpanView]]:
+    text = head.removeprefix(BOM).lstrip()
+    if not _NEVER_IN_TEXT.search(head) and (not text or _LINE_OF_OBJECT.search(text)):
+        return of_text
+    if head.startswith(_TAG):
+        return _of_bare_request
+    if text.startswith((b"{", b"[")):
+        return of_text
+    message = head[_LENGTH:]
+    if 0 < _length(head) <= LARGEST and (is_zstd(message) or message.startswith((_TAG, b"{"))):
+        return _of_messages
+    raise ValueError(NO_OTLP)
+
+
+def _of_bare_request(stream: io.BufferedReader, _: Hear) -> Iterator[SpanView]:
+    data = stream.read(LARGEST + 1)
+    if len(data) > LARGEST:
+        raise ValueError(f"the file has more than {LARGEST:,} bytes for one request")
+    try:
+        return _of_protobuf(data)
+    except DamagedError:
+        raise ValueError(NO_OTLP) from None
+
+
+def _of_messages(stream: io.BufferedReader, unreadable: Hear) -> Iterator[SpanView]:
+    number = 0
+    while prefix := stream.read(_LENGTH):
+        number += 1
+        hear = at(f"message {number}", unreadable)
+        length = _length(prefix)
+        if length > LARGEST:
+            hear(f"its length of {length:,} bytes is beyond {LARGEST:,}; what follows it is not read")
+            return
+        message = stream.read(length)
+        if len(prefix) < _LENGTH or len(message) < length:
+            hear("the file ends before it does")
+            return
+        yield from _of_message(message, hear)
+
+
+def _length(head: bytes) -> int:
+    return int.from_bytes(head[:_LENGTH], "big")
+
+
+def _of_message(message: bytes, hear: Hear) -> Iterator[SpanView]:
+    try:
+        plain = inflate(message, LARGEST) if is_zstd(message) else message
+        views = of_json(plain, hear) if plain.startswith(b"{") else _of_protobuf(plain)
+    except DamagedError as error:
+        hear(str(error))
+    else:
+        yield from views
+
+
+def _of_protobuf(data: bytes) -> Iterator[SpanView]:
+    from google.protobuf.message import DecodeError
+    from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+    try:
+        return of_request(ExportTraceServiceRequest.FromString(data))
+    except DecodeError:
+        raise DamagedError("is neither JSON nor protobuf of a trace request") from None

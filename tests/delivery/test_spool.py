@@ -1,0 +1,432 @@
+"""The spool on a real disk: leases, bounds, faults of the file, several processes, and a plain model."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import sqlite3
+import stat
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from otel_posthog.delivery import DeadLetter, Entry, destination_of
+from otel_posthog.delivery.spool import RETRY_SECONDS, Spool
+from otel_posthog.delivery.spool_file import FILE_NAME, open_spool_file
+from tests.delivery.support import KEY, Clock
+
+LEASE = 60.0
+
+
+def make(directory: Path, clock: Clock | None = None, *, destination: str = "here", **changes: Any) -> Spool:
+    clock = clock or Clock()
+    options = {"max_bytes": 10_000_000, "lease_seconds": LEASE, "clock": clock, "now": lambda: clock.seconds}
+    return Spool(directory, destination, **{**options, **changes})
+
+
+def entries(*bodies: str) -> list[Entry]:
+    return [Entry("event", body.encode(), 1.0) for body in bodies]
+
+
+def took(spool: Spool, max_entries: int = 100, max_bytes: int = 10_000) -> str:
+    return "".join(held.entry.body.decode() for held in spool.take(max_entries, max_bytes))
+
+
+def test_what_is_put_is_taken_in_order(tmp_path: Path) -> None:
+    spool = make(tmp_path)
+    assert spool.put(entries("a", "b"))
+    assert spool.put([Entry("span", b"c", 2.0)])
+    assert [held.entry for held in spool.take(9, 999)] == [*entries("a", "b"), Entry("span", b"c", 2.0)]
+
+
+def test_take_stops_at_entries_and_bytes_but_takes_one(tmp_path: Path) -> None:
+    spool = make(tmp_path)
+    spool.put(entries("aaa", "bbb", "ccc", "ddd"))
+    assert [took(spool, 1), took(spool, 9, 7), took(spool, 9, 1)] == ["aaa", "bbbccc", "ddd"]
+
+
+def test_it_is_there_for_the_next_process(tmp_path: Path) -> None:
+    spool = make(tmp_path)
+    spool.put(entries("a"))
+    spool.close()
+    assert took(make(tmp_path)) == "a"
+
+
+def test_what_one_has_taken_the_other_does_not_get(tmp_path: Path) -> None:
+    clock = Clock()
+    one, other = make(tmp_path, clock), make(tmp_path, clock)
+    one.put(entries("a", "b"))
+    assert [took(one, 1), took(other), took(one), took(other)] == ["a", "b", "", ""]
+
+
+def test_the_lease_of_a_worker_that_died_runs_out(tmp_path: Path) -> None:
+    clock = Clock()
+    make(tmp_path, clock).put(entries("a"))
+    assert took(make(tmp_path, clock)) == "a"
+    other = make(tmp_path, clock)
+    clock.seconds += LEASE - 1
+    assert took(other) == ""
+    clock.seconds += 1
+    assert took(other) == "a"
+
+
+def test_a_lease_from_before_the_machine_was_started_anew_is_none(tmp_path: Path) -> None:
+    clock = Clock()
+    make(tmp_path, clock).put(entries("a"), held=True)
+    clock.seconds = 5.0
+    assert took(make(tmp_path, clock)) == "a"
+
+
+def test_what_is_released_can_be_taken_again(tmp_path: Path) -> None:
+    spool = make(tmp_path)
+    spool.put(entries("a"))
+    spool.release([held.id for held in spool.take(9, 99)])
+    assert spool.waits()
+    assert took(spool) == "a"
+    assert not spool.waits()
+
+
+def test_what_is_put_held_is_nobody_elses(tmp_path: Path) -> None:
+    clock = Clock()
+    one, other = make(tmp_path, clock), make(tmp_path, clock)
+    ids = one.put(entries("a", "b"), held=True)
+    assert ids
+    assert took(other) == ""
+    assert one.settle(ids)
+    clock.seconds += LEASE
+    assert took(other) == ""
+
+
+def test_settling_takes_out_puts_back_and_buries_in_one(tmp_path: Path) -> None:
+    spool = make(tmp_path)
+    spool.put(entries("a", "b", "c"))
+    held = spool.take(3, 99)
+    assert spool.settle([each.id for each in held], entries("B"), [DeadLetter(b"c", 1.0, "invalid")])
+    assert took(spool) == "B"
+    stats = spool.stats()
+    assert (stats["entries"], stats["dead_letters"]) == (1, 1)
+
+
+def test_a_worker_whose_lease_ran_out_does_not_take_out_what_another_has(tmp_path: Path) -> None:
+    clock = Clock()
+    one, other = make(tmp_path, clock), make(tmp_path, clock)
+    one.put(entries("a"))
+    [held] = one.take(1, 99)
+    clock.seconds += LEASE
+    assert took(other) == "a"
+    one.settle([held.id])
+    assert other.stats()["entries"] == 1
+
+
+def test_each_destination_has_its_own(tmp_path: Path) -> None:
+    one, other = make(tmp_path, destination="one"), make(tmp_path, destination="other")
+    one.put(entries("a"))
+    assert took(other) == ""
+    assert took(one) == "a"
+
+
+def test_a_destination_does_not_tell_the_key() -> None:
+    name = destination_of("https://us.i.posthog.com", KEY)
+    assert KEY not in name
+    assert name != destination_of("https://us.i.posthog.com", KEY + "x")
+    assert name != destination_of("https://eu.i.posthog.com", KEY)
+
+
+def test_only_the_owner_may_read_it(tmp_path: Path) -> None:
+    spool = make(tmp_path / "a" / "b")
+    spool.put(entries("a"))
+    assert stat.S_IMODE((tmp_path / "a" / "b").stat().st_mode) == 0o700
+    files = [*(tmp_path / "a" / "b").iterdir()]
+    assert {file.name for file in files} == {FILE_NAME, f"{FILE_NAME}-wal", f"{FILE_NAME}-shm"}
+    assert {stat.S_IMODE(file.stat().st_mode) for file in files} == {0o600}
+
+
+def test_the_oldest_go_when_it_is_full_and_that_is_counted_and_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    spool = make(tmp_path, max_bytes=1_000_000)
+    spool.settle((), dead=[DeadLetter(b"x" * 1000, 1.0, "invalid")])
+    for number in range(1500):
+        spool.put(entries(f"{number:04}" + "x" * 996))
+    held = spool.take(10_000, 10_000_000)
+    kept = [int(each.entry.body[:4]) for each in held]
+    assert kept == [*range(kept[0], 1500)]
+    assert 300 < len(kept) < 1000
+    stats = spool.stats()
+    assert stats["dropped"] == {"dead_letter": 1, "spool_full": 1500 - len(kept)}
+    assert stats["dead_letters"] == 0
+    assert len(caplog.records) == 1
+    assert "spool_max_bytes" in caplog.text
+
+
+def test_a_full_file_stays_within_its_bound(tmp_path: Path) -> None:
+    spool = make(tmp_path, max_bytes=2_000_000)
+    for _ in range(40):
+        spool.put(entries("x" * 400_000))
+    spool.copy_into_database()
+    assert (tmp_path / FILE_NAME).stat().st_size < 3_000_000
+    spool.close()
+
+
+# --- faults of the file --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("content", [b"garbage" * 1000, b"SQLite format 3\0" + b"\xff" * 8000])
+def test_a_file_that_is_no_database_is_moved_aside_and_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, content: bytes
+) -> None:
+    (tmp_path / FILE_NAME).write_bytes(content)
+    spool = make(tmp_path)
+    assert spool.put(entries("a"))
+    assert took(spool) == "a"
+    [aside] = tmp_path.glob("*.corrupt-*")
+    assert aside.read_bytes() == content
+    [record] = caplog.records
+    assert "moved to" in record.getMessage()
+
+
+def test_a_database_of_somebody_else_is_moved_aside(tmp_path: Path) -> None:
+    with sqlite3.connect(tmp_path / FILE_NAME) as other:
+        other.execute("CREATE TABLE entries (a)")
+    other.close()
+    assert make(tmp_path).put(entries("a"))
+    assert [*tmp_path.glob("*.corrupt-*")]
+
+
+def test_a_file_of_a_later_version_is_left_alone(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    open_spool_file(tmp_path).close()
+    with sqlite3.connect(tmp_path / FILE_NAME) as later:
+        later.execute("PRAGMA user_version = 99")
+    later.close()
+    assert make(tmp_path).put(entries("a")) is None
+    assert "later version" in caplog.text
+    assert not [*tmp_path.glob("*.corrupt-*")]
+
+
+def test_a_file_that_another_process_moved_aside_is_not_written_to(tmp_path: Path) -> None:
+    one, other = make(tmp_path), make(tmp_path)
+    one.put(entries("a"))
+    for file in tmp_path.iterdir():
+        file.rename(file.with_name(file.name + ".corrupt-by-other"))
+    assert other.put(entries("b"))
+    assert one.put(entries("c"))
+    assert took(other) == "bc"
+
+
+def test_a_directory_that_vanished_is_made_again(tmp_path: Path) -> None:
+    spool = make(tmp_path / "spool")
+    spool.put(entries("a"))
+    shutil.rmtree(tmp_path / "spool")
+    assert spool.put(entries("b"))
+    assert took(spool) == "b"
+
+
+def test_where_no_directory_can_be_made_nothing_is_kept_and_it_is_said_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "file").write_text("in the way")
+    clock = Clock()
+    spool = make(tmp_path / "file" / "spool", clock)
+    for _ in range(3):
+        assert spool.put(entries("a")) is None
+    assert (spool.take(1, 1), spool.waits(), spool.settle([1])) == ([], False, False)
+    assert len(caplog.records) == 1
+    assert "memory only" in caplog.text
+
+
+def test_a_place_that_can_be_used_again_is_used_again(tmp_path: Path) -> None:
+    (tmp_path / "spool").write_text("in the way")
+    clock = Clock()
+    spool = make(tmp_path / "spool", clock)
+    assert spool.put(entries("a")) is None
+    (tmp_path / "spool").unlink()
+    clock.seconds += RETRY_SECONDS - 1
+    assert spool.put(entries("b")) is None
+    clock.seconds += 1
+    assert spool.put(entries("c"))
+
+
+def test_a_full_disk_keeps_nothing_breaks_nothing_and_is_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    clock = Clock()
+    spool = make(tmp_path, clock)
+    spool.put(entries("a"))
+    connection = spool._open()
+    assert connection is not None
+    connection.execute("PRAGMA max_page_count = 10")  # SQLite gives the error of a full disk
+    assert spool.put(entries("x" * 100_000)) is None
+    assert "full" in caplog.text
+    clock.seconds += RETRY_SECONDS
+    assert spool.put(entries("b"))
+    assert took(spool) == "ab"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="permissions of POSIX")
+def test_a_read_only_file_keeps_nothing_and_is_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spool = make(tmp_path)
+    spool.put(entries("a"))
+    connection = spool._open()
+    assert connection is not None
+    # As a disk that was mounted anew, read-only; root may write to all else.
+    connection.execute("PRAGMA query_only = 1")
+    assert spool.put(entries("b")) is None
+    assert "cannot be used" in caplog.text
+
+
+def test_any_page_may_be_broken(tmp_path: Path) -> None:
+    """Whatever bytes of the file are garbage: no error comes out, and new entries find a place."""
+    chance = random.Random(7)
+    good = tmp_path / "good"
+    spool = make(good)
+    spool.put(entries(*("x" * chance.randrange(1, 9000) for _ in range(60))))
+    spool.close()
+    whole = (good / FILE_NAME).read_bytes()
+    assert len(whole) > 200_000
+    for round_ in range(60):
+        broken = bytearray(whole)
+        for _ in range(chance.randrange(1, 30)):
+            at = chance.randrange(len(broken))
+            broken[at : at + 40] = chance.randbytes(min(40, len(broken) - at))
+        directory = tmp_path / str(round_)
+        directory.mkdir()
+        (directory / FILE_NAME).write_bytes(broken)
+        found = make(directory)
+        for _ in range(5):
+            ids = [held.id for held in found.take(20, 100_000)]
+            found.settle(ids)
+        if found.put(entries("new")) is None:
+            pytest.fail(f"round {round_}: nothing can be kept")
+        found.stats()
+        found.close()
+
+
+def test_a_signal_handler_may_use_it_in_the_middle_of_its_use(tmp_path: Path) -> None:
+    spool = make(tmp_path)
+    connection = spool._open()
+    assert connection is not None
+    connection.execute("BEGIN IMMEDIATE")
+    assert spool.put(entries("of the handler"))
+    assert took(spool) == "of the handler"
+
+
+# --- against a model -------------------------------------------------------------------------------------
+
+
+class AgainstAModel(RuleBasedStateMachine):
+    """Two processes on one directory, one of which may die, beside a plain dict."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.directory = Path(tempfile.mkdtemp())
+        self.clock = Clock()
+        self.spools = [make(self.directory, self.clock), make(self.directory, self.clock)]
+        self.free: dict[int, str] = {}
+        self.leases: list[dict[int, tuple[str, float]]] = [{}, {}]
+        self.dead = 0
+        self.count = 0
+
+    def teardown(self) -> None:
+        for spool in self.spools:
+            spool.close()
+        shutil.rmtree(self.directory)
+
+    def run_out(self) -> None:
+        for lease in self.leases:
+            for identifier, (body, until) in [*lease.items()]:
+                if until <= self.clock.seconds:
+                    self.free[identifier] = body
+                    del lease[identifier]
+
+    @rule(who=st.integers(0, 1), many=st.integers(1, 4), held=st.booleans())
+    def put(self, who: int, many: int, held: bool) -> None:
+        bodies = [f"{self.count + at}" for at in range(many)]
+        self.count += many
+        ids = self.spools[who].put(entries(*bodies), held=held)
+        assert ids is not None
+        for identifier, body in zip(ids, bodies, strict=True):
+            if held:
+                self.leases[who][identifier] = (body, self.clock.seconds + LEASE)
+            else:
+                self.free[identifier] = body
+
+    @rule(who=st.integers(0, 1), many=st.integers(1, 4))
+    def take(self, who: int, many: int) -> None:
+        held = self.spools[who].take(many, 10_000)
+        expected = sorted(self.free)[:many]
+        assert [(each.id, each.entry.body.decode()) for each in held] == [
+            (identifier, self.free[identifier]) for identifier in expected
+        ]
+        for each in held:
+            self.leases[who][each.id] = (self.free.pop(each.id), self.clock.seconds + LEASE)
+
+    @precondition(lambda self: any(self.leases))
+    @rule(who=st.integers(0, 1), back=st.booleans(), bury=st.booleans())
+    def settle(self, who: int, back: bool, bury: bool) -> None:
+        ids = [*self.leases[who]][:3]
+        new = [f"back {self.count}"] if back else []
+        letters = [DeadLetter(b"x", 1.0, "invalid")] if bury else []
+        self.count += back
+        before = {*self.ids()}
+        assert self.spools[who].settle(ids, entries(*new), letters)
+        for identifier in ids:
+            del self.leases[who][identifier]
+        for identifier in {*self.ids()} - before:
+            self.free[identifier] = new[0]
+        self.dead += bury
+
+    @rule(who=st.integers(0, 1))
+    def release(self, who: int) -> None:
+        self.spools[who].release([*self.leases[who]])
+        for identifier, (body, _) in self.leases[who].items():
+            self.free[identifier] = body
+        self.leases[who] = {}
+
+    @rule(who=st.integers(0, 1))
+    def die(self, who: int) -> None:
+        """Its leases stay; the next process under that number is another."""
+        self.spools[who].close()
+        self.spools[who] = make(self.directory, self.clock)
+        orphans = self.leases[who]
+        self.leases[who] = {}
+        self.leases.append(orphans)
+
+    @rule(seconds=st.sampled_from([1.0, LEASE / 2, LEASE]))
+    def wait(self, seconds: float) -> None:
+        self.clock.seconds += seconds
+        self.run_out()
+
+    def ids(self) -> list[int]:
+        with sqlite3.connect(self.directory / FILE_NAME) as connection:
+            found = [row[0] for row in connection.execute("SELECT id FROM entries")]
+        connection.close()
+        return found
+
+    @invariant()
+    def it_holds_what_the_model_holds(self) -> None:
+        stats = self.spools[0].stats()
+        assert stats["entries"] == len(self.free) + sum(map(len, self.leases))
+        assert stats["dead_letters"] == self.dead
+        assert self.spools[1].waits() == bool(self.free)
+
+
+AgainstAModel.TestCase.settings = settings(max_examples=30, stateful_step_count=30, deadline=None)
+TestAgainstAModel = AgainstAModel.TestCase
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.tuples(st.sampled_from(["event", "span"]), st.binary(max_size=5000)), max_size=20))
+def test_bodies_come_back_as_they_were(found: list[tuple[str, bytes]]) -> None:
+    with tempfile.TemporaryDirectory() as directory:
+        spool = make(Path(directory))
+        spool.put([Entry(kind, body, 3.5) for kind, body in found])
+        assert [held.entry for held in spool.take(99, 10**9)] == [Entry(*each, 3.5) for each in found]
+        spool.close()
