@@ -117,7 +117,7 @@ class Forwarder:
 
             spool = Spool(
                 found.spool_dir,
-                destination_of(endpoint, found.api_key or ""),
+                destination_of(found.api_key or ""),
                 max_bytes=found.spool_max_bytes,
                 lease_seconds=max(MIN_LEASE_SECONDS, 2 * patience),
             )

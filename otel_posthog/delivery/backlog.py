@@ -139,7 +139,10 @@ class Backlog:
 
     def waits(self) -> bool:
         """Whether something waits on disk that nobody is sending."""
-        return self._spool is not None and self._spool.waits()
+        if self._spool is None:
+            return False
+        self._spool.reclaim()
+        return self._spool.waits()
 
     def empty(self, stop: threading.Event, urgent: Callable[[], bool], seconds: float | None = None) -> None:
         """Send what waits on disk, until there is no more, PostHog takes none, or something `urgent` waits.
@@ -166,6 +169,7 @@ class Backlog:
                 return
         self._failures = 0
         self._due = self._clock() + LOOK_SECONDS
+        spool.reclaim()
         spool.copy_into_database()
 
     def postpone(self) -> None:
@@ -205,5 +209,6 @@ class Backlog:
     def close(self) -> None:
         """Close the file; it is opened again when it is needed."""
         if self._spool is not None:
+            self._spool.leave()
             self._spool.copy_into_database()
             self._spool.close()

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 ENOUGH_BYTES = 1024 * 1024
 """So much waiting is sent without waiting for more."""
+GRACE_SECONDS = 3.0
+"""So long the end waits for the answer to a request that is under way, when all other time is over."""
 
 
 class Outbox:
@@ -116,6 +118,9 @@ class Outbox:
 
     def flush(self, seconds: float) -> bool:
         """Send what waits; True if everything handed over before is accepted or on disk, within the time."""
+        return self._flush(seconds, spool=True)
+
+    def _flush(self, seconds: float, *, spool: bool) -> bool:
         deadline = self._clock() + seconds
         ticket = self._queue.ticket()
         wanted = self._passes + 1 + self._passing
@@ -131,8 +136,9 @@ class Outbox:
         if not self._queue.wait_done(ticket, self._left(deadline - margin)):
             self._to_disk()
             return self._queue.wait_done(ticket, 0.0)
-        with self._passed:  # all of it is safe; what is on disk may still be sent
-            self._passed.wait_for(lambda: self._passes >= wanted, self._left(deadline))
+        if spool:  # all of it is safe; what is on disk may still be sent
+            with self._passed:
+                self._passed.wait_for(lambda: self._passes >= wanted, self._left(deadline))
         return True
 
     def close(self, seconds: float) -> bool:
@@ -142,13 +148,13 @@ class Outbox:
         """
         if self._closed:
             return True
-        deadline = self._clock() + seconds
-        safe = self.flush(seconds)
+        # In the spool is what others left as well: who ends does not wait for that.
+        safe = self._flush(seconds, spool=self._always)
         self._closed = True
         safe = self._to_disk() or safe
         self._queue.flush()
-        with self._passed:  # for what is under way to be handed back
-            self._passed.wait_for(lambda: not self._under_way, min(self._left(deadline) + 0.5, 1.0))
+        with self._passed:  # a request that is under way is not to be sent again by the next process
+            self._passed.wait_for(lambda: not self._passing, GRACE_SECONDS)
         left = self._queue.take(float("inf"))
         if left:
             self._queue.done(left, dropped="shutdown")

@@ -1,8 +1,9 @@
 """The spool: what waits on disk until PostHog takes it, shared by all processes with the same directory.
 
-Entries are leased, so that no two workers send one at the same time; the lease of a worker that died runs
-out. A fault of the disk raises nothing: the caller is told that the entries are not on disk, the log says why
-once a minute, and the file is tried again later.
+An entry is its writer's to send, for as long as that process lives or a lease lasts, so that no two send one
+at the same time; what a process leaves when it ends, or dies, is anybody's. A fault of the disk raises
+nothing: the caller is told that the entries are not on disk, the log says why once a minute, and the file is
+tried again later.
 """
 
 from __future__ import annotations
@@ -10,13 +11,13 @@ from __future__ import annotations
 import sqlite3
 import threading
 import time
-import uuid
 from collections import Counter
 from contextlib import closing, suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from otel_posthog.delivery.entries import DeadLetter, Entry, Held
 from otel_posthog.delivery.forks import follow_forks
+from otel_posthog.delivery.holders import is_alive, name_of_holder
 from otel_posthog.delivery.notices import Notices
 from otel_posthog.delivery.spool_file import identity, is_broken, move_aside, open_spool_file
 
@@ -32,7 +33,8 @@ RETRY_SECONDS = 10.0
 _CHECK_EVERY_BYTES = 256 * 1024  # written by us between two looks at the size of the file
 _CHECKPOINT_BYTES = 16 * 1024 * 1024  # in the write-ahead log, if nobody else has copied it into the database
 _ROW_BYTES = 100  # of an entry beside its body
-_FREE = "destination = ? AND (held_until <= ? OR held_until > ?)"
+_FREE = "destination = ? AND (holder IN ('', ?) OR held_until <= ? OR held_until > ?)"
+_SENDING = "!"  # after the holder's name: the entry is being sent
 
 
 class Spool:
@@ -47,11 +49,12 @@ class Spool:
         lease_seconds: float,
         clock: Callable[[], float] = time.monotonic,
         now: Callable[[], float] = time.time,
+        is_alive: Callable[[str], bool] = is_alive,
     ) -> None:
         """Open the spool in `directory` when it is first needed.
 
         `clock` counts the leases, in seconds; it is one for all processes of a machine and never jumps.
-        `now` is in seconds since 1970.
+        `now` is in seconds since 1970. `is_alive` tells whether a holder may still send what it holds.
         """
         self._directory = directory
         self._destination = destination
@@ -59,6 +62,7 @@ class Spool:
         self._lease_seconds = lease_seconds
         self._clock = clock
         self._now = now
+        self._is_alive = is_alive
         self._notices = Notices(clock)
         self._connection: sqlite3.Connection | None = None
         self._begin()
@@ -66,7 +70,7 @@ class Spool:
 
     def _begin(self) -> None:
         self._lock = threading.RLock()
-        self._holder = uuid.uuid4().hex
+        self._holder = name_of_holder()
         self._file: tuple[int, int] | None = None
         self._open_at = float("-inf")
         self._unchecked = 0
@@ -76,7 +80,7 @@ class Spool:
     # --- entries ---
 
     def put(self, entries: Iterable[Entry], *, held: bool = False) -> list[int] | None:
-        """Write the entries, leased by us if `held`; their ids, or None if they are not on disk."""
+        """Write the entries, as being sent by us if `held`; their ids, or None if they are not on disk."""
         rows = [(self._destination, *self._lease(held), *entry) for entry in entries]
         if not rows:
             return []
@@ -94,7 +98,7 @@ class Spool:
         return False
 
     def take(self, max_entries: int, max_bytes: int) -> list[Held]:
-        """Lease the oldest entries that nobody holds, one at least if there is any."""
+        """Lease the oldest entries that are ours or nobody's to send, one at least if there is any."""
 
         def lease(connection: sqlite3.Connection) -> list[Held]:
             clock = self._clock()
@@ -129,7 +133,7 @@ class Spool:
         back: Iterable[Entry] = (),
         dead: Iterable[DeadLetter] = (),
     ) -> bool:
-        """Take the entries out that we hold; in the same moment put others in, and dead letters.
+        """Take the entries out that we are sending; in the same moment put others in, and dead letters.
 
         False if the disk did not take it: then nothing has changed.
         """
@@ -139,7 +143,8 @@ class Spool:
         def settled(connection: sqlite3.Connection) -> bool:
             connection.execute("BEGIN IMMEDIATE")
             connection.executemany(
-                "DELETE FROM entries WHERE id = ? AND holder = ?", [(each, self._holder) for each in ids]
+                "DELETE FROM entries WHERE id = ? AND holder = ?",
+                [(each, self._holder + _SENDING) for each in ids],
             )
             connection.executemany(_INSERT_ENTRY, rows)
             connection.executemany(_INSERT_LETTER, letters)
@@ -154,7 +159,7 @@ class Spool:
 
     def release(self, ids: Iterable[int]) -> None:
         """Let others, and ourselves, take the entries again."""
-        rows = [(each, self._holder) for each in ids]
+        rows = [(each, self._holder + _SENDING) for each in ids]
         with self._lock:
             self._try(
                 lambda connection: connection.executemany(
@@ -162,8 +167,28 @@ class Spool:
                 )
             )
 
+    def reclaim(self) -> None:
+        """Let go what is held by a process that is no more."""
+
+        def let_go(connection: sqlite3.Connection) -> None:
+            holders = connection.execute(
+                "SELECT DISTINCT holder FROM entries WHERE destination = ? AND holder NOT IN ('', ?, ?)",
+                (self._destination, self._holder, self._holder + _SENDING),
+            ).fetchall()
+            for [holder] in holders:
+                if not self._is_alive(holder):
+                    connection.execute(_LET_GO, (holder,))
+
+        with self._lock:
+            self._try(let_go)
+
+    def leave(self) -> None:
+        """Let others take what we wrote and are not sending."""
+        with self._lock:
+            self._try(lambda connection: connection.execute(_LET_GO, (self._holder,)))
+
     def waits(self) -> bool:
-        """Whether there is an entry that nobody holds."""
+        """Whether there is an entry that we could take."""
 
         def found(connection: sqlite3.Connection) -> bool:
             query = f"SELECT 1 FROM entries WHERE {_FREE} LIMIT 1"  # noqa: S608  # a constant of ours
@@ -234,11 +259,12 @@ class Spool:
     # --- within ---
 
     def _lease(self, held: bool) -> tuple[str, float]:
-        return (self._holder, self._clock() + self._lease_seconds) if held else ("", 0.0)
+        return self._holder + _SENDING * held, self._clock() + self._lease_seconds
 
-    def _free(self, clock: float) -> tuple[str, float, float]:
-        # A lease that ends later than any can is from before the machine was started anew.
-        return self._destination, clock, clock + self._lease_seconds
+    def _free(self, clock: float) -> tuple[str, str, float, float]:
+        # A lease that ends later than any can, but for one that is written right now, is from before the
+        # machine was started anew.
+        return self._destination, self._holder, clock, clock + 2 * self._lease_seconds
 
     def _try(self, work: Callable[[sqlite3.Connection], T]) -> T | None:
         """Do the work; None if the disk does not let us. What was begun is undone."""
@@ -347,6 +373,7 @@ def _take_out_oldest(connection: sqlite3.Connection, table: str, size: int) -> i
 _INSERT_ENTRY = (
     "INSERT INTO entries (destination, holder, held_until, kind, body, created) VALUES (?, ?, ?, ?, ?, ?)"
 )
+_LET_GO = "UPDATE entries SET holder = '', held_until = 0 WHERE holder = ?"
 _INSERT_LETTER = "INSERT INTO dead_letters (destination, died, body, created, reason) VALUES (?, ?, ?, ?, ?)"
 
 

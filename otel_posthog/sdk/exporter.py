@@ -13,6 +13,7 @@ from otel_posthog.assembly import Forwarder, forwarder
 from otel_posthog.conversion import say_once
 from otel_posthog.delivery import follow_forks
 from otel_posthog.sdk.context import in_use
+from otel_posthog.sdk.endings import finish_at_the_end
 from otel_posthog.spans.view import of_sdk_span
 
 if TYPE_CHECKING:
@@ -51,7 +52,10 @@ class PostHogSpanExporter(SpanExporter):
         self._under_way = 0
         self._idle = threading.Condition()
         self._closed = False
+        self.behind_others = True
+        """Whether another's processor stands before it; ours says that it does not."""
         follow_forks(self)
+        finish_at_the_end(self)
         self.shielded = False
         """True while the processor it was made for is replaced: that one's shutdown is not ours."""
 
@@ -107,6 +111,11 @@ class PostHogSpanExporter(SpanExporter):
         with self._idle:
             self._idle.wait_for(lambda: self._under_way == 0, seconds)
         self.forwarder.outbox.close(max(deadline - time.monotonic(), 0.0))
+
+    def finish(self) -> None:
+        """At the end of the process: send what waits. Whoever exports later still can."""
+        if not self._closed:
+            self.force_flush(self.forwarder.config.timeout * 1000)
 
     def before_fork(self) -> None:
         """Nothing of ours is in the way."""

@@ -16,6 +16,7 @@ from typing_extensions import Unpack
 from otel_posthog.attributes import PARENT_ID
 from otel_posthog.conversion import Ended, Started, say_once
 from otel_posthog.sdk.context import current_attributes, inherited_attributes
+from otel_posthog.sdk.endings import finish_at_the_end
 from otel_posthog.sdk.exporter import PostHogSpanExporter, is_sampled
 from otel_posthog.spans.view import MARKERS, attributes_of, pack
 
@@ -46,16 +47,20 @@ class PostHogSpanProcessor(SpanProcessor):
         ValueError: an argument is wrong; the text names it.
     """
 
+    behind_others = False
+
     def __init__(self, exporter: PostHogSpanExporter | None = None, **options: Unpack[Options]) -> None:
         if exporter is not None and options:
             raise ValueError("exporter: give either an exporter or options, not both")
         self.exporter = exporter if exporter is not None else PostHogSpanExporter(**options)
+        self.exporter.behind_others = False
         PostHogSpanExporter.has_processor = True
         self._forwarder = self.exporter.forwarder
         self._conversion = self._forwarder.conversion
         self._nearest: dict[int, str] = {}
         """For every open span that is or has an AI span above it: the id of the nearest one."""
         self._closed = False
+        finish_at_the_end(self)
 
     # --- on the application's threads --------------------------------------------------------------
 
@@ -107,6 +112,10 @@ class PostHogSpanProcessor(SpanProcessor):
             return
         self._closed = True
         self.exporter.shutdown(timeout_millis)
+
+    def finish(self) -> None:
+        """At the end of the process: send what waits, and stop."""
+        self.shutdown()
 
     def stats(self) -> dict[str, Any]:
         """Counts since the start; see `Forwarder.stats`."""

@@ -51,6 +51,8 @@ class CaptureServer(ThreadingHTTPServer):
         self.events: list[dict[str, Any]] = []
         self.faults: deque[Answer | None] = deque()
         """Answers to give before the server is itself again; None closes the connection without one."""
+        self.delay = 0.0
+        """Seconds that every answer takes."""
         self.is_poison: Callable[[dict[str, Any]], bool] = lambda _: False
 
     @property
@@ -107,6 +109,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.client_address,
         )
         self.server.requests.append(request)
+        threading.Event().wait(self.server.delay)
         answer = self.server.faults.popleft() if self.server.faults else self.server.judge(request)
         if length > WIRE_LIMIT:
             answer = Answer(413)

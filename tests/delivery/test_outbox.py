@@ -217,7 +217,9 @@ def test_always_falls_back_to_memory_where_the_disk_does_not_take_it(tmp_path: P
 
 
 def test_the_next_process_sends_what_is_there(tmp_path: Path) -> None:
-    House(tmp_path, always=True).hand_over(1, 2)
+    ended = House(tmp_path, always=True)
+    ended.hand_over(1, 2)
+    ended.backlog.close()
     later = House(tmp_path)
     assert later.outbox.flush(10)
     assert later.arrived == [1, 2]
@@ -303,6 +305,7 @@ def test_what_is_too_old_or_cannot_be_read_is_buried(tmp_path: Path) -> None:
     assert old.spool is not None
     old.spool.put([Entry("event", b"{broken", clock()), Entry("number", b"x", clock())])
     old.spool.put([Entry("number", b"1", clock() - 3 * DAY), Entry("number", b"2", clock() - DAY)])
+    old.spool.leave()
     house = House(tmp_path, clock=clock, max_age=2 * DAY)
     assert house.outbox.flush(10)
     assert house.arrived == [2]
@@ -399,7 +402,7 @@ def test_one_of_two_that_died_in_the_middle_is_taken_over(tmp_path: Path) -> Non
     assert dead.spool is not None
     dead.spool.take(5, 10_000)  # and nothing more is heard of it
     assert alive.outbox.flush(10)
-    assert alive.arrived == [*range(5, 10)]
+    assert alive.arrived == []
     clock.seconds += 60
     assert alive.outbox.flush(10)
     assert sorted(alive.arrived) == [*range(10)]

@@ -7,6 +7,8 @@ import random
 import shutil
 import sqlite3
 import stat
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -14,9 +16,10 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from otel_posthog.delivery import DeadLetter, Entry, destination_of
+from otel_posthog.delivery.holders import is_alive, name_of_holder
 from otel_posthog.delivery.spool import RETRY_SECONDS, Spool
 from otel_posthog.delivery.spool_file import FILE_NAME, open_spool_file
 from tests.delivery.support import KEY, Clock
@@ -26,7 +29,7 @@ LEASE = 60.0
 
 def make(directory: Path, clock: Clock | None = None, *, destination: str = "here", **changes: Any) -> Spool:
     clock = clock or Clock()
-    options = {"max_bytes": 10_000_000, "lease_seconds": LEASE, "clock": clock, "now": lambda: clock.seconds}
+    options = {"max_bytes": 10_000_000, "lease_seconds": LEASE, "clock": clock, "now": clock}
     return Spool(directory, destination, **{**options, **changes})
 
 
@@ -54,26 +57,56 @@ def test_take_stops_at_entries_and_bytes_but_takes_one(tmp_path: Path) -> None:
 def test_it_is_there_for_the_next_process(tmp_path: Path) -> None:
     spool = make(tmp_path)
     spool.put(entries("a"))
+    spool.leave()
     spool.close()
     assert took(make(tmp_path)) == "a"
 
 
-def test_what_one_has_taken_the_other_does_not_get(tmp_path: Path) -> None:
+def test_what_one_has_written_the_other_does_not_get_while_that_one_lives(tmp_path: Path) -> None:
     clock = Clock()
     one, other = make(tmp_path, clock), make(tmp_path, clock)
     one.put(entries("a", "b"))
-    assert [took(one, 1), took(other), took(one), took(other)] == ["a", "b", "", ""]
+    other.reclaim()
+    assert (took(one, 1), took(other)) == ("a", "")
+    one.leave()
+    assert (took(other), took(one)) == ("b", "")
 
 
-def test_the_lease_of_a_worker_that_died_runs_out(tmp_path: Path) -> None:
+@pytest.mark.parametrize("sending", [False, True])
+def test_what_one_had_that_died_is_the_others(tmp_path: Path, sending: bool) -> None:
+    dead: set[str] = set()
+    one, other = (make(tmp_path, is_alive=lambda holder: holder.strip("!") not in dead) for _ in range(2))
+    one.put(entries("a"), held=sending)
+    other.reclaim()
+    assert took(other) == ""
+    dead.add(one._holder)
+    other.reclaim()
+    assert took(other) == "a"
+
+
+@pytest.mark.parametrize("sending", [False, True])
+def test_the_lease_of_one_of_whom_nothing_is_known_runs_out(tmp_path: Path, sending: bool) -> None:
     clock = Clock()
-    make(tmp_path, clock).put(entries("a"))
-    assert took(make(tmp_path, clock)) == "a"
+    make(tmp_path, clock).put(entries("a"), held=sending)
     other = make(tmp_path, clock)
     clock.seconds += LEASE - 1
     assert took(other) == ""
     clock.seconds += 1
     assert took(other) == "a"
+
+
+def test_a_holder_is_alive_if_its_process_is_or_may_be() -> None:
+    me = name_of_holder()
+    host, number, _ = me.split(":")
+    with subprocess.Popen([sys.executable, "-c", ""]) as ended:
+        ended.wait()
+    assert is_alive(me)
+    assert is_alive(me + "!")
+    assert not is_alive(f"{host}:{ended.pid}:x")
+    assert is_alive(f"elsewhere:{ended.pid}:x")
+    assert is_alive(f"{host}:{10**30}:x")
+    assert is_alive("no name of ours")
+    assert int(number) == os.getpid()
 
 
 def test_a_lease_from_before_the_machine_was_started_anew_is_none(tmp_path: Path) -> None:
@@ -98,6 +131,7 @@ def test_what_is_put_held_is_nobody_elses(tmp_path: Path) -> None:
     ids = one.put(entries("a", "b"), held=True)
     assert ids
     assert took(other) == ""
+    assert took(one) == ""
     assert one.settle(ids)
     clock.seconds += LEASE
     assert took(other) == ""
@@ -132,10 +166,8 @@ def test_each_destination_has_its_own(tmp_path: Path) -> None:
 
 
 def test_a_destination_does_not_tell_the_key() -> None:
-    name = destination_of("https://us.i.posthog.com", KEY)
-    assert KEY not in name
-    assert name != destination_of("https://us.i.posthog.com", KEY + "x")
-    assert name != destination_of("https://eu.i.posthog.com", KEY)
+    assert KEY not in destination_of(KEY)
+    assert destination_of(KEY) != destination_of(KEY + "x")
 
 
 def test_only_the_owner_may_read_it(tmp_path: Path) -> None:
@@ -216,6 +248,7 @@ def test_a_file_that_another_process_moved_aside_is_not_written_to(tmp_path: Pat
         file.rename(file.with_name(file.name + ".corrupt-by-other"))
     assert other.put(entries("b"))
     assert one.put(entries("c"))
+    one.leave()
     assert took(other) == "bc"
 
 
@@ -322,29 +355,43 @@ def test_a_signal_handler_may_use_it_in_the_middle_of_its_use(tmp_path: Path) ->
 
 
 class AgainstAModel(RuleBasedStateMachine):
-    """Two processes on one directory, one of which may die, beside a plain dict."""
+    """Two processes on one directory, which may die and be followed by others, beside a plain dict."""
 
     def __init__(self) -> None:
         super().__init__()
         self.directory = Path(tempfile.mkdtemp())
         self.clock = Clock()
-        self.spools = [make(self.directory, self.clock), make(self.directory, self.clock)]
-        self.free: dict[int, str] = {}
-        self.leases: list[dict[int, tuple[str, float]]] = [{}, {}]
-        self.dead = 0
+        self.dead: set[str] = set()
+        self.spools = [self.begin(), self.begin()]
+        self.there: dict[int, list[Any]] = {}
+        """By id: body, the spool it belongs to, whether that sends it, until when."""
+        self.letters = 0
         self.count = 0
+
+    def begin(self) -> Spool:
+        return make(self.directory, self.clock, is_alive=lambda holder: holder.strip("!") not in self.dead)
 
     def teardown(self) -> None:
         for spool in self.spools:
             spool.close()
         shutil.rmtree(self.directory)
 
-    def run_out(self) -> None:
-        for lease in self.leases:
-            for identifier, (body, until) in [*lease.items()]:
-                if until <= self.clock.seconds:
-                    self.free[identifier] = body
-                    del lease[identifier]
+    def until(self) -> float:
+        return self.clock.seconds + LEASE
+
+    def free(self, spool: Spool) -> list[int]:
+        return sorted(
+            identifier
+            for identifier, (_, owner, sending, until) in self.there.items()
+            if owner is None or until <= self.clock.seconds or (owner is spool and not sending)
+        )
+
+    def sent_by(self, spool: Spool) -> list[int]:
+        return [
+            identifier
+            for identifier, (_, owner, sending, _) in self.there.items()
+            if owner is spool and sending
+        ]
 
     @rule(who=st.integers(0, 1), many=st.integers(1, 4), held=st.booleans())
     def put(self, who: int, many: int, held: bool) -> None:
@@ -352,57 +399,66 @@ class AgainstAModel(RuleBasedStateMachine):
         self.count += many
         ids = self.spools[who].put(entries(*bodies), held=held)
         assert ids is not None
-        for identifier, body in zip(ids, bodies, strict=True):
-            if held:
-                self.leases[who][identifier] = (body, self.clock.seconds + LEASE)
-            else:
-                self.free[identifier] = body
+        self.there |= {
+            each: [body, self.spools[who], held, self.until()] for each, body in zip(ids, bodies, strict=True)
+        }
 
     @rule(who=st.integers(0, 1), many=st.integers(1, 4))
     def take(self, who: int, many: int) -> None:
-        held = self.spools[who].take(many, 10_000)
-        expected = sorted(self.free)[:many]
+        spool = self.spools[who]
+        expected = self.free(spool)[:many]
+        held = spool.take(many, 10_000)
         assert [(each.id, each.entry.body.decode()) for each in held] == [
-            (identifier, self.free[identifier]) for identifier in expected
+            (identifier, self.there[identifier][0]) for identifier in expected
         ]
-        for each in held:
-            self.leases[who][each.id] = (self.free.pop(each.id), self.clock.seconds + LEASE)
+        for identifier in expected:
+            self.there[identifier][1:] = [spool, True, self.until()]
 
-    @precondition(lambda self: any(self.leases))
     @rule(who=st.integers(0, 1), back=st.booleans(), bury=st.booleans())
     def settle(self, who: int, back: bool, bury: bool) -> None:
-        ids = [*self.leases[who]][:3]
+        spool = self.spools[who]
+        ids = self.sent_by(spool)[:3]
         new = [f"back {self.count}"] if back else []
-        letters = [DeadLetter(b"x", 1.0, "invalid")] if bury else []
         self.count += back
         before = {*self.ids()}
-        assert self.spools[who].settle(ids, entries(*new), letters)
+        assert spool.settle(ids, entries(*new), [DeadLetter(b"x", 1.0, "invalid")] if bury else [])
         for identifier in ids:
-            del self.leases[who][identifier]
-        for identifier in {*self.ids()} - before:
-            self.free[identifier] = new[0]
-        self.dead += bury
+            del self.there[identifier]
+        self.there |= {each: [new[0], spool, False, self.until()] for each in {*self.ids()} - before}
+        self.letters += bury
 
     @rule(who=st.integers(0, 1))
     def release(self, who: int) -> None:
-        self.spools[who].release([*self.leases[who]])
-        for identifier, (body, _) in self.leases[who].items():
-            self.free[identifier] = body
-        self.leases[who] = {}
+        ids = self.sent_by(self.spools[who])
+        self.spools[who].release(ids)
+        for identifier in ids:
+            self.there[identifier][1:] = [None, False, 0.0]
 
     @rule(who=st.integers(0, 1))
-    def die(self, who: int) -> None:
-        """Its leases stay; the next process under that number is another."""
+    def leave(self, who: int) -> None:
+        self.spools[who].leave()
+        for each in self.there.values():
+            if each[1] is self.spools[who] and not each[2]:
+                each[1:] = [None, False, 0.0]
+
+    @rule(who=st.integers(0, 1), known=st.booleans())
+    def die(self, who: int, known: bool) -> None:
+        """Another process comes in its place, and may see that it died."""
+        if known:
+            self.dead.add(self.spools[who]._holder)
         self.spools[who].close()
-        self.spools[who] = make(self.directory, self.clock)
-        orphans = self.leases[who]
-        self.leases[who] = {}
-        self.leases.append(orphans)
+        self.spools[who] = self.begin()
+
+    @rule(who=st.integers(0, 1))
+    def reclaim(self, who: int) -> None:
+        self.spools[who].reclaim()
+        for each in self.there.values():
+            if each[1] is not None and each[1]._holder in self.dead:
+                each[1:] = [None, False, 0.0]
 
     @rule(seconds=st.sampled_from([1.0, LEASE / 2, LEASE]))
     def wait(self, seconds: float) -> None:
         self.clock.seconds += seconds
-        self.run_out()
 
     def ids(self) -> list[int]:
         with sqlite3.connect(self.directory / FILE_NAME) as connection:
@@ -413,9 +469,9 @@ class AgainstAModel(RuleBasedStateMachine):
     @invariant()
     def it_holds_what_the_model_holds(self) -> None:
         stats = self.spools[0].stats()
-        assert stats["entries"] == len(self.free) + sum(map(len, self.leases))
-        assert stats["dead_letters"] == self.dead
-        assert self.spools[1].waits() == bool(self.free)
+        assert (stats["entries"], stats["dead_letters"]) == (len(self.there), self.letters)
+        for spool in self.spools:
+            assert spool.waits() == bool(self.free(spool))
 
 
 AgainstAModel.TestCase.settings = settings(max_examples=30, stateful_step_count=30, deadline=None)

@@ -1,0 +1,94 @@
+"""The end of a process, in whichever way it comes: what waits is sent, or on disk.
+
+- At a normal end, also after an exception, OpenTelemetry's provider shuts its processors down; what nobody
+  shut down is finished after that.
+- `SIGTERM` with the default handler ends a process without any of this. Where that handler is in place, one
+  of ours flushes and then lets the process die of the signal; an application's own handler is left in charge.
+- Children of `multiprocessing`, and of Celery's `billiard`, leave without `atexit`; they have finalizers.
+
+`os._exit` and `kill -9` leave no time for anything: for them there is `durability=always`.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import signal
+import sys
+import threading
+import weakref
+from functools import partial
+from typing import Any, Protocol
+
+from opentelemetry import trace
+
+from otel_posthog.delivery import follow_forks
+
+_FINALIZERS = ("multiprocessing.util", "billiard.util")
+_AFTER_ALL_OTHERS = -100
+
+
+class Finished(Protocol):
+    """What is to be finished when the process ends."""
+
+    behind_others: bool
+    """Whether spans reach it through a processor that is not ours, and may still wait there."""
+
+    def finish(self) -> None:
+        """Send what waits, within the time that an end may take."""
+
+
+class _Ends:
+    """The ends of this process that we have a say in."""
+
+    def __init__(self) -> None:
+        self.finished: weakref.WeakSet[Finished] = weakref.WeakSet()
+        self._registered: set[str] = set()
+        atexit.register(self.finish)
+        follow_forks(self)
+
+    def finish(self) -> None:
+        """Finish all that is left."""
+        for each in [*self.finished]:
+            each.finish()
+
+    def on_sigterm(self, number: int, _: Any) -> None:
+        """Flush, then die of the signal."""
+        signal.signal(number, signal.SIG_DFL)  # a second one does not wait
+        try:
+            flush = getattr(trace.get_tracer_provider(), "force_flush", None)
+            if flush is not None and any(each.behind_others for each in self.finished):
+                flush()
+            self.finish()
+        finally:
+            os.kill(os.getpid(), number)
+
+    def before_fork(self) -> None:
+        """Nothing of ours is in the way."""
+
+    def after_fork_in_parent(self) -> None:
+        """Go on."""
+
+    def after_fork_in_child(self) -> None:
+        """Children of those that run finalizers get one."""
+        for name in _FINALIZERS:
+            util = sys.modules.get(name)
+            if util is not None and name not in self._registered:
+                self._registered.add(name)
+                util.register_after_fork(self, partial(_finalize, util))
+
+
+def _finalize(util: Any, ends: _Ends) -> None:
+    util.Finalize(None, ends.finish, exitpriority=_AFTER_ALL_OTHERS)
+
+
+_ends = _Ends()
+
+
+def finish_at_the_end(finished: Finished) -> None:
+    """See to it that something is finished when the process ends, as long as it lives."""
+    _ends.finished.add(finished)
+    if threading.current_thread() is not threading.main_thread():
+        return
+    if signal.getsignal(signal.SIGTERM) == signal.SIG_DFL:
+        signal.signal(signal.SIGTERM, _ends.on_sigterm)
