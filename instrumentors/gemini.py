@@ -81,20 +81,14 @@ class _Sender:
         self.tracer, self.content = tracer, content
 
     def request(self, wrapped: Callable[..., Any], client: Any, args: Args, kwargs: dict[str, Any]) -> Any:
-        attempt = self._attempt(client, args, kwargs, stream=False)
-        if attempt is None:
-            return wrapped(*args, **kwargs)
-        attempt.open()
-        return send(wrapped, attempt)
+        attempt = self._opened(client, args, kwargs, stream=False)
+        return wrapped(*args, **kwargs) if attempt is None else send(wrapped, attempt)
 
     async def async_request(
         self, wrapped: Callable[..., Any], client: Any, args: Args, kwargs: dict[str, Any]
     ) -> Any:
-        attempt = self._attempt(client, args, kwargs, stream=False)
-        if attempt is None:
-            return await wrapped(*args, **kwargs)
-        attempt.open()
-        return await send_async(wrapped, attempt)
+        attempt = self._opened(client, args, kwargs, stream=False)
+        return await (wrapped(*args, **kwargs) if attempt is None else send_async(wrapped, attempt))
 
     def request_streamed(
         self, wrapped: Callable[..., Any], client: Any, args: Args, kwargs: dict[str, Any]
@@ -109,11 +103,18 @@ class _Sender:
     async def async_request_streamed(
         self, wrapped: Callable[..., Any], client: Any, args: Args, kwargs: dict[str, Any]
     ) -> Any:
-        attempt = self._attempt(client, args, kwargs, stream=True)
-        if attempt is None:
-            return await wrapped(*args, **kwargs)
-        attempt.open()
-        return await send_async(wrapped, attempt)
+        attempt = self._opened(client, args, kwargs, stream=True)
+        return await (wrapped(*args, **kwargs) if attempt is None else send_async(wrapped, attempt))
+
+    def _opened(self, client: Any, args: Args, kwargs: dict[str, Any], *, stream: bool) -> _Attempt | None:
+        attempt = self._attempt(client, args, kwargs, stream=stream)
+        try:
+            if attempt is not None:
+                attempt.open()
+        except Exception as error:  # noqa: BLE001 - a sampler's or a processor's; no span then
+            logger.debug("otel-posthog could not follow a call: %s", type(error).__name__)
+            return None
+        return attempt
 
     def _attempt(self, client: Any, args: Args, kwargs: dict[str, Any], *, stream: bool) -> _Attempt | None:
         if suppressed():
@@ -165,10 +166,19 @@ class _Attempt:
         """End the call with its response, or follow its stream."""
         if self._stream:
             return follow_async(result, Watch(gemini_wire.Chunks(), call=self.call))
-        facts = (
-            read(_response_facts, self._endpoint, result, self.call.content) if self.call.recording else {}
-        )
-        self.call.finish(facts)
+        if not self.call.recording:
+            self.call.finish({})
+            return result
+        try:
+            body = loads(result.body) if result.body else {}
+        except ValueError as error:  # the SDK is about to stumble over it, too
+            self.call.fail(error, request_id(result.headers))
+        except Exception as error:  # noqa: BLE001 - the result is the user's, whatever we make of it
+            logger.debug("otel-posthog could not read a response: %s", type(error).__name__)
+            self.call.finish({})
+        else:
+            facts = read(self._endpoint.response, body, self.call.content)
+            self.call.finish({**facts, **request_id(result.headers)})
         return result
 
 
@@ -176,11 +186,6 @@ def _request_facts(
     endpoint: gemini_wire.Endpoint, request: Any, model: str, stream: bool, content: bool
 ) -> Attributes:
     return gemini_wire.request_facts(endpoint, request, model, stream=stream, content=content)
-
-
-def _response_facts(endpoint: gemini_wire.Endpoint, result: Any, content: bool) -> Attributes:
-    facts = endpoint.response(loads(result.body), content) if result.body else {}
-    return {**facts, **request_id(result.headers)}
 
 
 def _arguments(args: Args, kwargs: dict[str, Any]) -> tuple[str, dict[str, Any], Any]:

@@ -6,6 +6,7 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 from instrumentors.spans import Attributes, Call
+from otel_posthog.sdk.context import detach
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,14 +34,15 @@ class GeminiCall(Call):
         """Make the caller's span current again."""
         if token is not None:
             span, call = token
-            _current.reset(call)
+            detach(call)
             super().leave(span)
 
     def finish(self, attributes: Attributes, description: str = "", *, left: bool = False) -> None:
         """End the span; Gemini's errors go by their HTTP code."""
         if self.tries > 1:
             attributes["posthog.retry.count"] = self.tries - 1
-        if "error.type" in attributes and (status := attributes.get("posthog.http.status")):
+        status = attributes.get("posthog.http.status")
+        if "error.type" in attributes and type(status) is int and status >= 400:
             attributes["error.type"] = str(status)
         super().finish(attributes, description, left=left)
 

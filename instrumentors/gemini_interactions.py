@@ -28,6 +28,11 @@ if TYPE_CHECKING:
 
 Args = tuple[Any, ...]
 
+_OPERATIONS = frozenset({"CreateInteraction", "CreateDecision"})
+"""What `_gaos` sends to a model; the rest of it keeps agents, files and voices."""
+_READABLE = ("json", "event-stream")
+_PENDING = "_otel_posthog_pending"
+
 
 def instrument(patches: Patches, tracer: Tracer, *, content: bool) -> None:
     """Wrap whichever client the SDK has, once it is imported: that takes a third of a second of its own."""
@@ -47,7 +52,7 @@ class _Hook:
             owner = getattr(module, owner_name, None)
             if hasattr(owner, name):
                 self._patches.wrap(owner, name, wrapper)
-            elif wrapper is not tried:
+            elif wrapper not in _HELPFUL:
                 logger.warning(
                     "google-genai has no %s.%s any more: interactions give no span", owner_name, name
                 )
@@ -63,8 +68,14 @@ class _Sender:
                 ("BaseSDK", "do_request", self.request),
                 ("AsyncBaseSDK", "do_request_async", self.request_async),
             ),
-            "google.genai._gaos._hooks.sdkhooks": (("SDKHooks", "before_request", tried),),
-            "google.genai._gaos._hooks.asyncsdkhooks": (("AsyncSDKHooks", "before_request", tried),),
+            "google.genai._gaos._hooks.sdkhooks": (
+                ("SDKHooks", "before_request", tried),
+                ("SDKHooks", "after_parse_error", _note_failure),
+            ),
+            "google.genai._gaos._hooks.asyncsdkhooks": (
+                ("AsyncSDKHooks", "before_request", tried),
+                ("AsyncSDKHooks", "after_parse_error", _note_failure_later),
+            ),
             "google.genai._interactions._base_client": (
                 ("SyncAPIClient", "request", self.request),
                 ("AsyncAPIClient", "request", self.request_async),
@@ -103,8 +114,8 @@ class _Sender:
 
 
 def _generated(kwargs: dict[str, Any]) -> tuple[Any, Any] | None:
-    """Find the body and the address in what `_gaos` sends, if it asks for an interaction."""
-    if kwargs["hook_ctx"].operation_id != "CreateInteraction":
+    """Find the body and the address in what `_gaos` sends, if it asks a model."""
+    if kwargs["hook_ctx"].operation_id not in _OPERATIONS:
         return None
     request = kwargs["request"]
     return loads(request.content), request.url
@@ -135,6 +146,29 @@ def _note_response(wrapped: Callable[..., Any], _: Any, args: Args, kwargs: dict
     return wrapped(*args, **kwargs)
 
 
+def _note_failure(wrapped: Callable[..., Any], _: Any, args: Args, kwargs: dict[str, Any]) -> Any:
+    """End the call whose answer `_gaos` cannot read, with the error that the user gets."""
+    error = wrapped(*args, **kwargs)
+    _failed(args, error)
+    return error
+
+
+async def _note_failure_later(wrapped: Callable[..., Any], _: Any, args: Args, kwargs: dict[str, Any]) -> Any:
+    error = await wrapped(*args, **kwargs)
+    _failed(args, error)
+    return error
+
+
+def _failed(args: Args, error: BaseException) -> None:
+    watch = getattr(args[1], "__dict__", {}).pop(_PENDING, None) if len(args) > 1 else None
+    if watch is not None:
+        watch.failed(error)
+
+
+_HELPFUL = (tried, _note_failure, _note_failure_later)
+"""Wrappers of what an SDK may lack: there are spans all the same."""
+
+
 class _Attempt:
     """One request for an interaction, sent as it was given."""
 
@@ -153,8 +187,14 @@ class _Attempt:
         call, response = self._call, self._call.response or result
         call.response = None
         try:
-            if getattr(response, "is_stream_consumed", True) or response.status_code >= 400:
-                call.finish(*_answer(response, call) if call.recording else ({},))
+            if not call.recording:
+                call.finish({})
+            elif "hook_ctx" in self.kwargs and response.status_code < 400 and not _readable(response):
+                # `_gaos` is about to say how it fails.
+                call.fill(_answer(response, call)[0])
+                vars(response)[_PENDING] = Watch(Bytes(response), call=call)
+            elif getattr(response, "is_stream_consumed", True) or response.status_code >= 400:
+                call.finish(*_answer(response, call))
             else:
                 follow_response(response, Watch(Bytes(response), call=call), asynchronous=self._asynchronous)
         except Exception as error:  # noqa: BLE001 - the user gets the answer all the same
@@ -171,9 +211,16 @@ def _answer(response: Any, call: GeminiCall) -> tuple[Attributes, str]:
         facts = wire.error_facts(body, response.status_code)
     else:
         facts = read(wire.response_facts, body, call.content)
-    message = str(facts.pop("error.message", "")) if call.content else ""
-    facts.pop("error.message", None)
-    return {**facts, **request_id(response.headers)}, message
+    message = facts.pop("error.message", None)
+    return {**facts, **request_id(response.headers)}, str(message or "") if call.content else ""
+
+
+def _readable(response: Any) -> bool:
+    """Whether the SDK can make something of it: what it calls itself, and is, as far as it is here."""
+    kind = str(response.headers.get("content-type"))
+    if not any(word in kind for word in _READABLE):
+        return False
+    return not getattr(response, "is_stream_consumed", True) or "body" in read(_body, response)
 
 
 def _body(response: Any) -> Attributes:

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from instrumentors.gemini_json import by_modality, items, loads, total
+from instrumentors.gemini_json import by_modality, items, known, loads, number, total
 from instrumentors.gemini_messages import asked, media, pictures, written
 from instrumentors.messages import Part, dumps, text, tool_call, tool_result, uri
-from instrumentors.spans import Attributes
+from instrumentors.spans import Attributes, logger
 
 OPERATION = "generate_content"
 _AGENT = "invoke_agent"
@@ -212,7 +212,7 @@ def _failure(error: Any, otherwise: str) -> Attributes:
     code = str(_at(error, "code") or otherwise)
     return {
         "error.type": code,
-        "posthog.http.status": int(code) if code.isdecimal() else None,
+        "posthog.http.status": number(code),
         "error.message": str(_at(error, "message") or code),
     }
 
@@ -231,8 +231,8 @@ def _usage(usage: Any) -> Attributes:
         "gen_ai.usage.output_tokens": total(
             _at(usage, "total_output_tokens"), _at(usage, "total_thought_tokens")
         ),
-        "gen_ai.usage.cache_read.input_tokens": _at(usage, "total_cached_tokens"),
-        "gen_ai.usage.reasoning.output_tokens": _at(usage, "total_thought_tokens"),
+        "gen_ai.usage.cache_read.input_tokens": number(_at(usage, "total_cached_tokens")),
+        "gen_ai.usage.reasoning.output_tokens": number(_at(usage, "total_thought_tokens")),
         "posthog.web_search.count": total(*searches),
         **by_modality(usage, _DETAILS, "tokens"),
     }
@@ -284,7 +284,7 @@ def stream_facts(body: bytes, content: bool, *, complete: bool) -> Attributes:
         return response_facts(loads(body), content) if complete else {}
     told = _Told()
     for event in events(body):
-        told.add(event)
+        told.take(event)
     return told.facts(content)
 
 
@@ -311,15 +311,24 @@ class _Told:
         self._steps: dict[int, dict[str, Any]] = {}
         self._error: Any = None
 
+    def take(self, event: Any) -> None:
+        try:
+            self.add(event)
+        except (ValueError, TypeError, AttributeError) as error:
+            # The other events can still be read.
+            logger.debug("otel-posthog could not read an event: %s", type(error).__name__)
+
     def add(self, event: Any) -> None:
         kind, _, happened = str(_at(event, "event_type")).partition(".")
         if kind == "error":
             self._error = _at(event, "error") or {}
         elif kind in {"step", "content"}:
-            self._tell(_at(event, "index") or 0, event, happened)
+            self._tell(number(_at(event, "index")) or 0, event, happened)
         else:
             # Later events leave out what earlier ones said.
             said = _at(event, "interaction") or {name: _at(event, name) for name in ("status", "usage")}
+            if usage := said.get("usage"):
+                said = {**said, "usage": {**self._interaction.get("usage", {}), **known(usage)}}
             self._interaction.update({name: value for name, value in said.items() if value})
 
     def _tell(self, index: int, event: Any, happened: str) -> None:
@@ -336,7 +345,7 @@ class _Told:
         if self._error is not None:
             facts["gen_ai.response.finish_reasons"] = None
             facts.update(_failure(self._error, "error"))
-        return {name: value for name, value in facts.items() if value is not None}
+        return known(facts)
 
 
 def _extend(step: dict[str, Any], delta: Mapping[str, Any]) -> None:

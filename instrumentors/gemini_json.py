@@ -72,10 +72,23 @@ def merged(value: Mapping[str, Any], extra: Mapping[str, Any]) -> dict[str, Any]
     return result
 
 
+def known(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Leave out what is None: it says nothing, and is not to hide what was said before."""
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def number(value: Any) -> int | None:
+    """Read a whole number, which may be there as text; None where there is none."""
+    try:
+        return int(value)
+    except (TypeError, ValueError, OverflowError):
+        return None
+
+
 def total(*counts: Any) -> int | None:
     """Add up the counts that are there."""
-    known = [int(count) for count in counts if count is not None]
-    return sum(known) if known else None
+    found = [read for count in counts if (read := number(count)) is not None]
+    return sum(found) if found else None
 
 
 def by_modality(usage: Any, names: Iterable[tuple[str, str]], count: str) -> Attributes:
@@ -84,7 +97,7 @@ def by_modality(usage: Any, names: Iterable[tuple[str, str]], count: str) -> Att
     for name, suffix in names:
         for detail in items(get(usage, name)):
             kind = str(get(detail, "modality")).lower()
-            if kind in _NUMBERED and (tokens := get(detail, count)):
+            if kind in _NUMBERED and (tokens := number(get(detail, count))):
                 attribute = f"gen_ai.usage.{kind}.{suffix}"
                 facts[attribute] = facts.get(attribute, 0) + tokens
     return facts

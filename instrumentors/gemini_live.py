@@ -82,9 +82,15 @@ class _Live:
     async def send(
         self, wrapped: Callable[..., Any], session: Any, args: Args, kwargs: dict[str, Any]
     ) -> Any:
-        if (turns := self.sessions.get(session)) is not None:
-            turns.asked(args, kwargs)
-        return await wrapped(*args, **kwargs)
+        turns = self.sessions.get(session)
+        opened = turns is not None and turns.asked(args, kwargs)
+        try:
+            return await wrapped(*args, **kwargs)
+        except Exception as error:
+            # A turn that is open goes on where the SDK refuses what is added to it.
+            if turns is not None and (opened or not isinstance(error, (TypeError, ValueError))):
+                turns.failed(error)
+            raise
 
     async def receive(
         self, wrapped: Callable[..., Any], session: Any, args: Args, kwargs: dict[str, Any]
@@ -131,11 +137,15 @@ class _Turns:
         self._call: GeminiCall | None = None
         self._messages: list[Any] = []
 
-    def asked(self, args: Args, kwargs: dict[str, Any]) -> None:
-        """Open a turn with what the user sends, unless one is open."""
-        if self._call is None and not suppressed():
-            facts = {**self._facts, **read(_asked_facts, args, kwargs, self._live.content)}
-            self._open(facts)
+    def asked(self, args: Args, kwargs: dict[str, Any]) -> bool:
+        """Open a turn with what the user sends, unless one is open; say whether it was opened."""
+        if self._call is not None or suppressed():
+            return False
+        try:
+            self._open({**self._facts, **read(_asked_facts, args, kwargs, self._live.content)})
+        except Exception as error:  # noqa: BLE001 - a sampler's or a processor's; no span then
+            logger.debug("otel-posthog could not follow a turn: %s", type(error).__name__)
+        return self._call is not None
 
     def told(self, message: Any) -> None:
         """Take a message; end the turn if it says so."""

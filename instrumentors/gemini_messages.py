@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
 from collections.abc import Iterable
 from typing import Any
 
@@ -13,8 +14,8 @@ _ROLES = {"model": "assistant", "function": "tool"}
 
 
 def media(mime_type: Any, data: Any) -> Part:
-    """Make a part of inline media."""
-    return blob(str(mime_type), str(data or ""))
+    """Make a part of inline media; bytes, as live sessions have them, stay bytes until they are written."""
+    return blob(str(mime_type), data if isinstance(data, bytes) else str(data or ""))
 
 
 def written(messages: list[Part]) -> str:
@@ -25,7 +26,12 @@ def written(messages: list[Part]) -> str:
     for message in messages:
         for part in message["parts"]:
             if part["type"] == "blob":
-                part["content"] = part["content"].replace("-", "+").replace("_", "/")
+                given = part["content"]
+                part["content"] = (
+                    b64encode(given).decode()
+                    if isinstance(given, bytes)
+                    else given.replace("-", "+").replace("_", "/")
+                )
     return dumps(messages)
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from instrumentors import gemini_images
-from instrumentors.gemini_json import by_modality, get, items, loads, names_in, snake, total
+from instrumentors.gemini_json import by_modality, get, items, known, loads, names_in, number, snake, total
 from instrumentors.gemini_messages import asked, joined, message_of, part_of, pictures, written
 from instrumentors.messages import dumps, modality, text
 from instrumentors.spans import Attributes, logger
@@ -96,7 +96,7 @@ def _generate_request(request: Mapping[str, Any], model: str, content: bool) -> 
     draws = "IMAGE" in kinds or (not kinds and "-image" in model)
     facts |= {
         "gen_ai.request.choice.count": count if count != 1 else None,
-        "gen_ai.request.top_k": None if top_k is None else int(top_k),
+        "gen_ai.request.top_k": number(top_k),
         "gen_ai.request.reasoning.level": str(level).lower() if level else None,
         "gen_ai.output.type": "image" if draws else _output_type(kinds, mime_type),
         "posthog.thinking.level": str(level).lower() if level else None,
@@ -143,8 +143,8 @@ def usage_facts(usage: Any) -> Attributes:
             get(usage, "promptTokenCount"), get(usage, "toolUsePromptTokenCount")
         ),
         "gen_ai.usage.output_tokens": total(candidates, get(usage, "thoughtsTokenCount")),
-        "gen_ai.usage.cache_read.input_tokens": get(usage, "cachedContentTokenCount"),
-        "gen_ai.usage.reasoning.output_tokens": get(usage, "thoughtsTokenCount"),
+        "gen_ai.usage.cache_read.input_tokens": number(get(usage, "cachedContentTokenCount")),
+        "gen_ai.usage.reasoning.output_tokens": number(get(usage, "thoughtsTokenCount")),
         **by_modality(usage, _DETAILS, "tokenCount"),
     }
 
@@ -187,7 +187,7 @@ def _generate_response(response: Any, content: bool, *, complete: bool = True) -
     if error := get(response, "error"):
         # SDKs of 1.x hand it to the user as an empty chunk.
         code = get(error, "code")
-        facts["error.type"], facts["posthog.http.status"] = str(code or "error"), code
+        facts["error.type"], facts["posthog.http.status"] = str(code or "error"), number(code)
         facts["error.message"] = get(error, "message") if content else None
     if content and candidates:
         facts["gen_ai.output.messages"] = written(
@@ -213,15 +213,10 @@ def _embed_response(response: Any, _: bool) -> Attributes:
     counts += [
         get(one, "embeddings", "statistics", "token_count") for one in items(get(response, "predictions"))
     ]
-    known = [int(count) for count in counts if count is not None]
     return {
-        "gen_ai.usage.input_tokens": sum(known) if known else None,
-        **_only(usage_facts(get(response, "usageMetadata"))),
+        "gen_ai.usage.input_tokens": total(*counts),
+        **known(usage_facts(get(response, "usageMetadata"))),
     }
-
-
-def _only(facts: Attributes) -> Attributes:
-    return {name: value for name, value in facts.items() if value is not None}
 
 
 class Chunks:
@@ -265,9 +260,9 @@ class _Whole:
             if value := chunk.get(name):
                 self._top[name] = value
         # Counts grow from chunk to chunk; a chunk may leave out what an earlier one said.
-        self._usage.update(chunk.get("usageMetadata") or {})
+        self._usage.update(known(chunk.get("usageMetadata") or {}))
         for candidate in chunk.get("candidates") or ():
-            kept = self._candidates.setdefault(candidate.get("index") or 0, {"parts": []})
+            kept = self._candidates.setdefault(number(candidate.get("index")) or 0, {"parts": []})
             kept["parts"] += (candidate.get("content") or {}).get("parts") or ()
             for name in ("finishReason", "groundingMetadata", "urlContextMetadata"):
                 if value := candidate.get(name):

@@ -107,10 +107,6 @@ class Borrowed:
         """Set the status; the owner's is never heard."""
         type(self.span).set_status(self.span, status)
 
-    def record_exception(self, error: BaseException) -> None:
-        """Record the exception; the owner's own recording is never heard."""
-        type(self.span).record_exception(self.span, error)
-
     def finished(self, *, now: bool) -> None:
         """Our part is over. The owner ends the span, but for `now`: then it will not hear in time."""
         self._held = False

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import time
+import traceback
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -19,7 +21,7 @@ from opentelemetry.instrumentation.utils import is_instrumentation_enabled
 from opentelemetry.trace import SpanKind, Status, StatusCode
 
 from instrumentors.neighbours import Borrowed, borrow, suppresses_us
-from otel_posthog.sdk.context import current_attributes
+from otel_posthog.sdk.context import current_attributes, detach
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -31,17 +33,29 @@ Attributes = dict[str, Any]
 logger = logging.getLogger("otel_posthog")
 
 CAPTURE_CONTENT = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
-_NO = frozenset({"false", "no", "0", "off", "no_content"})
+_YES = frozenset({"", "1", "true", "yes", "on", "span_only", "event_only", "span_and_event"})
+_NO = frozenset({"0", "false", "no", "off", "no_content"})
 # Set by instrumentors of frameworks (LangChain, LlamaIndex) that have a span for the call already.
 _LANGUAGE_MODEL_SUPPRESSED = "suppress_language_model_instrumentation"
 _DESCRIPTION_LIMIT = 1000
+_CODE = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+_OTHER = "_OTHER"  # the conventions' word for an error without a name
 
 
 def captures_content(option: bool | None) -> bool:
-    """Say whether prompts and answers go onto spans: the argument, else the environment, else yes."""
+    """Say whether prompts and answers go onto spans: the argument, else the environment, else yes.
+
+    A word that nobody knows may be a mistyped no. `otel_posthog.config` reads the variable alike.
+    """
     if option is not None:
         return option
-    return os.environ.get(CAPTURE_CONTENT, "").strip().lower() not in _NO
+    word = os.environ.get(CAPTURE_CONTENT, "").strip().lower()
+    if word not in _YES | _NO:
+        warn_once(
+            "%s is not usable: true or false is expected; until it is, no content is captured",
+            CAPTURE_CONTENT,
+        )
+    return word in _YES
 
 
 @lru_cache(maxsize=256)
@@ -69,11 +83,53 @@ def read(reader: Callable[..., Attributes], *args: Any) -> Attributes:
 def error_facts(error: BaseException) -> Attributes:
     """Name an error: Gemini's by HTTP code, others by class, with the HTTP status where there is one."""
     code, status = getattr(error, "code", None), getattr(error, "status_code", None)
-    if type(code) is int:
+    if type(code) is int and code >= 400:  # beyond HTTP's there are those of sockets
         return {"error.type": str(code), "posthog.http.status": code}
     facts: Attributes = {"error.type": type(error).__name__}
     if type(status) is int:
         facts["posthog.http.status"] = status
+    return facts
+
+
+def _exception_facts(error: BaseException, *, content: bool) -> Attributes:
+    """Give what OpenTelemetry records of an exception; messages and stack traces can quote the prompt."""
+    kind = type(error)
+    name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+    if not content:
+        return {"exception.type": name}
+    return {
+        "exception.type": name,
+        "exception.message": str(error),
+        "exception.stacktrace": "".join(traceback.format_exception(error)),
+        "exception.escaped": "False",
+    }
+
+
+def sound(value: Any) -> Any:
+    """Give text, or texts, that UTF-8 can hold: half a surrogate pair costs an exporter its whole batch."""
+    if isinstance(value, str):
+        if value.isascii():
+            return value
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            return value.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+        return value
+    return [sound(one) for one in value] if isinstance(value, (list, tuple)) else value
+
+
+def fitting(attributes: Mapping[str, Any], *, content: bool) -> Attributes:
+    """Give attributes as they may stand on a span: text that can be sent, and errors by name and number.
+
+    What a service says as a code may be any text; with content off a code has to look like one.
+    """
+    facts = {sound(name): sound(value) for name, value in attributes.items()}
+    if "error.type" in facts:
+        kind = str(facts["error.type"])
+        facts["error.type"] = kind if content or _CODE.fullmatch(kind) else _OTHER
+    status = facts.get("posthog.http.status")
+    if status is not None and not (type(status) is int and 100 <= status <= 599):
+        del facts["posthog.http.status"]
     return facts
 
 
@@ -102,6 +158,7 @@ class Call:
         context = current_attributes()  # for exporters without our processor
         if context:
             attributes = {**context, **attributes}
+        name, attributes = sound(name), fitting(attributes, content=content)
         span = trace.get_current_span()
         if span.is_recording() and (borrowed := borrow(span)) is not None:
             span.update_name(name)
@@ -123,16 +180,18 @@ class Call:
     def leave(self, token: Any) -> None:
         """Make the caller's span current again."""
         if token is not None:
-            context_api.detach(token)
+            detach(token)
 
     def fill(self, attributes: Mapping[str, Any]) -> None:
         """Put attributes onto the span if it can still take them."""
-        if not attributes or not self._span.is_recording():
-            return
+        if attributes and self._span.is_recording():
+            self._set(fitting(attributes, content=self.content))
+
+    def _set(self, facts: Attributes) -> None:
         if self._borrowed is not None:
-            self._borrowed.set(attributes)
+            self._borrowed.set(facts)
         else:
-            self._span.set_attributes(attributes)
+            self._span.set_attributes(facts)
 
     def hold(self) -> None:
         """Keep a borrowed span open until the stream that was answered has been read."""
@@ -159,31 +218,36 @@ class Call:
         if self._first:
             attributes["gen_ai.response.time_to_first_chunk"] = self._first - self._started
             attributes["posthog.stream.duration"] = time.perf_counter() - self._first
-        self.fill(attributes)
-        if "error.type" in attributes and self._span.is_recording():
-            status = Status(StatusCode.ERROR, description or str(attributes["error.type"]))
-            (self._borrowed or self._span).set_status(status)
-        if self._borrowed is not None:
-            self._borrowed.finished(now=left)
-        else:
-            self._span.end()
+        if self._span.is_recording():
+            facts = fitting(attributes, content=self.content)
+            self._set(facts)
+            if "error.type" in facts:
+                said = sound(description) if self.content else ""
+                (self._borrowed or self._span).set_status(
+                    Status(StatusCode.ERROR, said or facts["error.type"])
+                )
+        try:
+            if self._borrowed is not None:
+                self._borrowed.finished(now=left)
+            else:
+                self._span.end()
+        except Exception as error:  # noqa: BLE001 - a processor's; the user's call goes on
+            logger.debug("a span processor failed: %s", type(error).__name__)
 
     def fail(self, error: BaseException, attributes: Attributes | None = None) -> None:
         """End the span with an error, keeping what was read until then."""
         if self._ended:
             return
         facts = {**(attributes or {}), **error_facts(error)}
-        description = str(facts["error.type"])
+        description = ""
         if self._span.is_recording():
+            # Not by `record_exception`, which neighbours are kept from and which takes any text.
+            said = {
+                name: sound(value) for name, value in _exception_facts(error, content=self.content).items()
+            }
+            self._span.add_event("exception", said)
             if self.content:
-                (self._borrowed or self._span).record_exception(error)
-                description = (
-                    str(getattr(error, "message", None) or error)[:_DESCRIPTION_LIMIT] or description
-                )
-            else:
-                # Messages and stack traces can quote the prompt.
-                kind = f"{type(error).__module__}.{type(error).__qualname__}"
-                self._span.add_event("exception", {"exception.type": kind})
+                description = str(getattr(error, "message", None) or error)[:_DESCRIPTION_LIMIT]
         # Some neighbours do not see a cancelled call and would leave its span open for ever.
         self.finish(facts, description, left=not isinstance(error, Exception))
 

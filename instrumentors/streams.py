@@ -48,7 +48,11 @@ class Watch:
         if self._open is None:
             return None
         opened, self._open = self._open, None
-        self._call = opened()
+        try:
+            self._call = opened()
+        except Exception as error:  # noqa: BLE001 - the user's stream goes on without a span
+            logger.debug("otel-posthog could not follow a stream: %s", type(error).__name__)
+            return None
         self._call.hold()
         return self._call.enter()
 

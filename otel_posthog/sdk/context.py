@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from opentelemetry.context import Context
     from opentelemetry.util.types import AttributeValue
 
-__all__ = ["INHERITED", "ai_context", "current_attributes", "inherited_attributes"]
+__all__ = ["INHERITED", "ai_context", "current_attributes", "detach", "inherited_attributes"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -119,7 +119,7 @@ class ai_context:  # noqa: N801  # it is used like contextlib's: `with ai_contex
             context, token = entered[place]
             if context is self:  # else it was entered in another task, and ends with that one
                 _entered.set(entered[:place] + entered[place + 1 :])
-                _detach(token)
+                detach(token)
                 return
 
     def __call__(self, function: Callable[P, R]) -> Callable[P, R]:
@@ -143,7 +143,7 @@ class ai_context:  # noqa: N801  # it is used like contextlib's: `with ai_contex
         try:
             yield
         finally:
-            _detach(token)
+            detach(token)
 
 
 _entered: ContextVar[tuple[tuple[ai_context, Token[Context]], ...]] = ContextVar(
@@ -264,7 +264,7 @@ def inherited_attributes(attributes: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _detach(token: Token[Context]) -> None:
+def detach(token: Token[Any]) -> None:
     """End the attachment; in another context than its own (a generator that the collector closes) do nothing.
 
     `opentelemetry.context.detach` would log an error there.

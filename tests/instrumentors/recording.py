@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextvars
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Coroutine, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
@@ -47,6 +49,46 @@ def attributes(span: ReadableSpan) -> dict[str, Any]:
 def everything(span: ReadableSpan) -> str:
     """Write all that a span would export: where content must not be, none of it may be in here."""
     return str(span.to_json()) + repr([(event.name, dict(event.attributes or {})) for event in span.events])
+
+
+def texts(span: ReadableSpan) -> Iterator[str]:
+    """Give every text that an exporter would have to encode."""
+    for values in (span.attributes or {}, *(event.attributes or {} for event in span.events)):
+        for name, value in values.items():
+            yield name
+            yield from (
+                one for one in (value if isinstance(value, tuple) else (value,)) if isinstance(one, str)
+            )
+    yield span.name
+    yield span.status.description or ""
+
+
+class Raising(SpanProcessor):
+    """Somebody else's processor, which fails."""
+
+    def __init__(self, where: str) -> None:
+        self._where = where
+
+    def on_start(self, span: Any, parent_context: Any = None) -> None:
+        if self._where == "on_start":
+            raise RuntimeError("processor")
+
+    def on_end(self, span: ReadableSpan) -> None:
+        if self._where == "on_end":
+            raise RuntimeError("processor")
+
+
+class Silent:
+    """A transport whose service never answers, for whichever httpx the SDK has."""
+
+    async def handle_async_request(self, request: Any) -> Any:
+        await asyncio.get_running_loop().create_future()
+
+
+def close_elsewhere(pending: Coroutine[Any, Any, Any]) -> None:
+    """Close a call that waits for its answer, in another context than the one that started it."""
+    contextvars.copy_context().run(pending.send, None)
+    pending.close()
 
 
 def wire(requests: Iterable[Request]) -> list[tuple[str, dict[str, str], Any]]:

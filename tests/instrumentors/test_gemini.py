@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 from collections.abc import Callable, Iterator
@@ -18,7 +19,16 @@ from instrumentors import gemini_interactions_wire as wire
 from instrumentors.gemini_calls import request_id
 from tests.instrumentors.cases import gemini as cases
 from tests.instrumentors.provider import Provider, Reply
-from tests.instrumentors.recording import Recorder, attributes, everything, outcome
+from tests.instrumentors.recording import (
+    Raising,
+    Recorder,
+    Silent,
+    attributes,
+    close_elsewhere,
+    everything,
+    outcome,
+    texts,
+)
 
 if TYPE_CHECKING:
     from otel_posthog.demo.standin import StandIn
@@ -101,6 +111,14 @@ SILENT: dict[str, tuple[cases.Run, Reply]] = {
         cases.flowing(),
         cases.flow(cases.event("error", error={"code": "x", "message": "s3cret"}), status=None),
     ),
+    "free text for a code in a stream": (
+        cases.stream(**ASKED),
+        Reply(events=[{"candidates": [], "error": {"code": "cannot say s3cret"}}]),
+    ),
+    "free text for an interaction's code": (
+        cases.interact("s3cret", **INTERACTION),
+        Reply(cases.interaction(SAID, status="failed", errors=[{"code": "cannot say s3cret"}])),
+    ),
     "images": (
         cases.quietly(lambda c: c.models.generate_images(model=cases.IMAGEN, prompt="s3cret")),
         Reply({"predictions": [cases.PREDICTED, {"raiFilteredReason": "s3cret"}]}),
@@ -135,6 +153,101 @@ def test_environment_turns_content_off(
     provider.play(Reply(SECRET))
     cases.generate(**ASKED)(provider.url)
     assert "s3cret" not in everything(recorder.spans()[0])
+
+
+@pytest.mark.parametrize("content", [True, False])
+def test_refusal_without_a_message_is_described_by_its_code(
+    content: bool, provider: Provider, recorder: Recorder, instrumented: Callable[..., None]
+) -> None:
+    pytest.importorskip("google.genai._gaos")
+    instrumented(capture_content=content)
+    provider.play(Reply(b"<html>", status=400))
+    outcome(lambda: cases.interact()(provider.url))
+    assert recorder.spans()[0].status.description == "400"
+
+
+HALF = "bad \ud83d"
+HALVES: dict[str, tuple[cases.Run, Reply]] = {
+    "asked": (cases.generate(HALF, stop_sequences=[HALF]), Reply(cases.LAST)),
+    "answered": (cases.generate(), Reply(cases.answer({"text": HALF}))),
+    "refused": (cases.generate(), Reply({"error": {"code": 400, "message": HALF}}, status=400)),
+    "refused in a stream": (
+        cases.stream(),
+        Reply(events=[{"candidates": [], "error": {"code": 400, "message": HALF}}]),
+    ),
+    "failed interaction": (
+        cases.interact(),
+        Reply(cases.interaction(status="failed", errors=[{"code": HALF, "message": HALF}])),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", HALVES)
+def test_half_a_surrogate_pair_gets_onto_no_span(
+    name: str, provider: Provider, recorder: Recorder, instrumented: Callable[..., None]
+) -> None:
+    if "interaction" in name:
+        pytest.importorskip("google.genai._gaos")
+    instrumented()
+    run, reply = HALVES[name]
+    provider.play(reply)
+    outcome(lambda: run(provider.url))
+    (span,) = recorder.spans()
+    found = "".join(texts(span))
+    assert "bad \ufffd" in found
+    assert found.encode()
+
+
+async def interact_pending(c: Any) -> None:
+    await c.aio.interactions.create(model="m", input="hello")
+
+
+@pytest.mark.parametrize("use", [cases.asynchronous, interact_pending])
+def test_call_closed_in_another_context_is_closed_quietly(
+    use: Any,
+    provider: Provider,
+    recorder: Recorder,
+    instrumented: Callable[..., None],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    if use is interact_pending:
+        pytest.importorskip("google.genai._gaos")
+    instrumented()
+    options = {"async_client_args": {"transport": Silent()}}
+
+    async def main() -> None:
+        close_elsewhere(use(cases.client(provider.url, **options)))
+
+    asyncio.run(main())
+    (span,) = recorder.spans()
+    assert span.status.status_code is StatusCode.ERROR
+    assert [record for record in caplog.records if record.name.startswith("opentelemetry")] == []
+
+
+RUNS: dict[str, tuple[cases.Run, Reply]] = {
+    "call": (cases.generate(), Reply(cases.LAST)),
+    "async call": (cases.in_loop(cases.asynchronous), Reply(cases.LAST)),
+    "refused call": (cases.generate(), Reply(REFUSED, status=400)),
+    "stream": (cases.stream(), Reply(events=[cases.FIRST, cases.LAST])),
+    "async stream": (cases.in_loop(cases.asynchronous_stream), Reply(events=[cases.FIRST, cases.LAST])),
+    "interaction": (cases.interact(), Reply(cases.interaction())),
+}
+
+
+@pytest.mark.parametrize("where", ["on_start", "on_end"])
+@pytest.mark.parametrize("name", RUNS)
+def test_processor_that_raises_does_not_reach_the_user(
+    name: str, where: str, provider: Provider, recorder: Recorder, instrumented: Callable[..., None]
+) -> None:
+    if name == "interaction":
+        pytest.importorskip("google.genai._gaos")
+    run, reply = RUNS[name]
+    provider.play(reply)
+    baseline = outcome(lambda: run(provider.url))
+    recorder.provider.add_span_processor(Raising(where))
+    instrumented()
+    provider.play(reply)
+    assert outcome(lambda: run(provider.url)) == baseline
 
 
 @pytest.mark.parametrize("name", ["400", "connection lost in a stream"])

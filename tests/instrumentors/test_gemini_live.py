@@ -14,9 +14,11 @@ from google.genai import live, types
 from opentelemetry.instrumentation.utils import suppress_instrumentation
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import SpanKind, StatusCode
+from websockets.exceptions import ConnectionClosedError
+from websockets.frames import Close
 
 from instrumentors import GeminiInstrumentor
-from tests.instrumentors.recording import Recorder, attributes, everything, outcome
+from tests.instrumentors.recording import Raising, Recorder, attributes, everything, outcome
 
 MODEL = "gemini-live-2.5-flash-preview"
 USAGE = {
@@ -39,14 +41,20 @@ class Socket:
     def __init__(self, *messages: Any) -> None:
         self.script: list[Any] = [{"setupComplete": {}}, *messages]
         self.sent: list[Any] = []
+        self.broken = False
 
     async def send(self, message: str) -> None:
+        if self.broken:
+            raise ConnectionResetError("gone")
         self.sent.append(json.loads(message))
 
     async def recv(self, **_: Any) -> bytes:
         if not self.script:
             raise ConnectionError("lost")
-        return json.dumps(self.script.pop(0)).encode()
+        message = self.script.pop(0)
+        if isinstance(message, Close):
+            raise ConnectionClosedError(message, None)
+        return json.dumps(message).encode()
 
     async def close(self) -> None:
         pass
@@ -111,6 +119,33 @@ async def listen(session: Any) -> Any:
     return [message.model_dump() async for message in session.receive()]
 
 
+async def show(session: Any) -> Any:
+    picture = {"inline_data": {"data": b"\xff\xfe\xfb\xff", "mime_type": "image/png"}}
+    await session.send_client_content(turns={"role": "user", "parts": [picture]})
+    return [message.model_dump() async for message in session.receive()]
+
+
+async def ask_with_a_slip(session: Any) -> Any:
+    await session.send_client_content(turns=ASKED, turn_complete=False)
+    with pytest.raises(ValueError, match="input"):
+        await session.send_client_content(turns=5)
+    return await ask(session)
+
+
+async def ask_in_vain(session: Any) -> Any:
+    session._ws.broken = True
+    return await ask(session)
+
+
+async def add_in_vain(session: Any) -> Any:
+    await session.send_client_content(turns=ASKED, turn_complete=False)
+    return await ask_in_vain(session)
+
+
+async def ask_wrongly(session: Any) -> Any:
+    await session.send_client_content(turns=5)
+
+
 ONE = {
     "gen_ai.operation.name": "realtime_inference",
     "gen_ai.provider.name": "gcp.gemini",
@@ -147,6 +182,24 @@ TURNS: dict[str, tuple[Use, tuple[Any, ...], list[dict[str, Any]], bool]] = {
     ),
     "nothing sent": (listen, (WORDS, END), [ONE], False),
     "left": (leave, (WORDS, END), [{"gen_ai.response.finish_reasons": None}], False),
+    "bytes in a dict": (
+        show,
+        (WORDS, END),
+        [
+            {
+                "gen_ai.input.messages": '[{"role":"user","parts":[{"type":"blob","mime_type":"image/png",'
+                '"modality":"image","content":"//77/w=="}]}]'
+            }
+        ],
+        False,
+    ),
+    "a slip within": (ask_with_a_slip, (WORDS, END), [ONE], False),
+    "closed by the service": (
+        ask,
+        (WORDS, Close(1011, "quota")),
+        [{"error.type": "1011", "posthog.http.status": None}],
+        True,
+    ),
     "lost": (ask, (WORDS,), [{"error.type": "ConnectionError"}], True),
 }
 
@@ -169,6 +222,35 @@ def test_turn_is_one_right_span_and_changes_nothing(
         assert span.kind is SpanKind.CLIENT
         assert span.status.status_code is (StatusCode.ERROR if error else StatusCode.UNSET)
         assert parent_of(span) == caller.get_span_context().span_id
+
+
+@pytest.mark.parametrize(
+    ("use", "kind"),
+    [
+        (ask_in_vain, "ConnectionResetError"),
+        (add_in_vain, "ConnectionResetError"),
+        (ask_wrongly, "ValueError"),
+    ],
+)
+def test_turn_that_cannot_be_sent_is_an_error(
+    use: Use, kind: str, run: Callable[..., Any], recorder: Recorder, instrument: Callable[..., None]
+) -> None:
+    baseline = run(use)
+    instrument()
+    assert run(use) == baseline
+    (span,) = recorder.spans()
+    assert attributes(span)["error.type"] == kind
+    assert span.status.status_code is StatusCode.ERROR
+
+
+@pytest.mark.parametrize("where", ["on_start", "on_end"])
+def test_processor_that_raises_does_not_reach_the_user(
+    where: str, run: Callable[..., Any], recorder: Recorder, instrument: Callable[..., None]
+) -> None:
+    baseline = run(ask, WORDS, END)
+    recorder.provider.add_span_processor(Raising(where))
+    instrument()
+    assert run(ask, WORDS, END) == baseline
 
 
 def parent_of(span: ReadableSpan) -> int | None:

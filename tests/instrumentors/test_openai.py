@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import json
 import logging
@@ -24,7 +25,16 @@ from opentelemetry.trace import StatusCode
 from instrumentors import OpenAIInstrumentor
 from otel_posthog import ai_context
 from tests.instrumentors.provider import Provider, Reply, Request
-from tests.instrumentors.recording import Recorder, attributes, everything, outcome
+from tests.instrumentors.recording import (
+    Raising,
+    Recorder,
+    Silent,
+    attributes,
+    close_elsewhere,
+    everything,
+    outcome,
+    texts,
+)
 
 if TYPE_CHECKING:
     from otel_posthog.demo.standin import StandIn
@@ -168,6 +178,10 @@ def test_content_off_leaves_no_content_anywhere(
         (lambda c: c.images.generate(prompt=secret), Reply({"data": [{"b64_json": secret}]})),
         (lambda c: c.responses.create(input=secret), Reply(error, status=400)),
         (lambda c: c.embeddings.create(model="m", input=secret), Reply(error, status=400)),
+        (
+            lambda c: c.responses.create(input=secret),
+            Reply({"status": "failed", "error": {"code": f"cannot say {secret}", "message": secret}}),
+        ),
     ]
     for run, reply in runs:
         provider.play(reply)
@@ -204,6 +218,70 @@ def test_a_closed_stream_that_is_still_held_has_ended_its_span(
     assert "one " in attributes(span)["gen_ai.output.messages"]
     assert recorder.spans() == []
     assert [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING] == []
+
+
+HALF = "bad \ud83d"
+HALVES: dict[str, tuple[Case, Reply]] = {
+    "asked": (chat([{"role": "user", "content": HALF}], stop=[HALF]), Reply(None)),
+    "answered": (chat(), Reply({"choices": [{"finish_reason": "stop", "message": {"content": HALF}}]})),
+    "refused": (chat(), Reply({"error": {"message": HALF}}, status=400)),
+    "failed": (respond(), Reply({"status": "failed", "error": {"code": HALF, "message": HALF}})),
+}
+
+
+@pytest.mark.parametrize("name", HALVES)
+def test_half_a_surrogate_pair_gets_onto_no_span(
+    name: str, provider: Provider, recorder: Recorder, instrumented: Callable[..., None]
+) -> None:
+    instrumented()
+    run, reply = HALVES[name]
+    provider.play(reply)
+    outcome(partial(run, client(provider.url)))
+    (span,) = recorder.spans()
+    found = "".join(texts(span))
+    assert "bad \ufffd" in found
+    assert found.encode()
+
+
+def test_call_closed_in_another_context_is_closed_quietly(
+    recorder: Recorder, instrumented: Callable[..., None], caplog: pytest.LogCaptureFixture
+) -> None:
+    async def main() -> None:
+        silent: Any = Silent()
+        c = AsyncOpenAI(api_key="x", http_client=httpx2.AsyncClient(transport=silent))
+        close_elsewhere(c.chat.completions.create(model=MODEL, messages=ASKED))
+
+    instrumented()
+    asyncio.run(main())
+    (span,) = recorder.spans()
+    assert span.status.status_code is StatusCode.ERROR
+    assert [record for record in caplog.records if record.name.startswith("opentelemetry")] == []
+
+
+@pytest.mark.parametrize("where", ["on_start", "on_end"])
+@pytest.mark.parametrize(
+    ("run", "reply"),
+    [
+        (chat(), Reply({"choices": []})),
+        (chat(), Reply({"error": {"message": "no"}}, status=400)),
+        (chat_stream(), Reply(events=[{"choices": []}, "[DONE]"])),
+    ],
+    ids=["call", "refused call", "stream"],
+)
+def test_processor_that_raises_does_not_reach_the_user(
+    run: Case,
+    reply: Reply,
+    where: str,
+    provider: Provider,
+    recorder: Recorder,
+    instrumented: Callable[..., None],
+) -> None:
+    provider.play(reply)
+    baseline = outcome(partial(run, client(provider.url)))
+    recorder.provider.add_span_processor(Raising(where))
+    instrumented()
+    provider.play(reply)
+    assert outcome(partial(run, client(provider.url))) == baseline
 
 
 def test_the_context_is_on_the_span_without_our_processor(

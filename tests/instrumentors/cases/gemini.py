@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import json
 import warnings
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -23,6 +24,7 @@ IMAGE = types.Image(image_bytes=b"\xff\xfe\xfb\xff", mime_type="image/png")
 BASE64 = "//77/w=="
 INTERACTIONS = (2, 30)
 """The version from which the cases' interactions exist in this form."""
+DECISIONS = (3, 3)
 
 Run = Callable[[Any], Any]
 
@@ -494,6 +496,21 @@ GENERATE: dict[str, Case] = {
             ]
         ),
     ),
+    "count as text": one(
+        generate(),
+        {"gen_ai.usage.input_tokens": 7, "gen_ai.usage.text.input_tokens": 5},
+        Reply(answer(TEXT, usage={"promptTokensDetails": [{"modality": "TEXT", "tokenCount": "5"}]})),
+    ),
+    "count nulled in the last chunk": one(
+        stream(),
+        {"gen_ai.usage.input_tokens": 7, "gen_ai.response.finish_reasons": ("stop",)},
+        Reply(events=[FIRST, answer(TEXT, usage={"promptTokenCount": None})]),
+    ),
+    "index as text in one chunk": one(
+        stream(),
+        {"gen_ai.usage.input_tokens": 7, "gen_ai.response.finish_reasons": ("stop", "length")},
+        Reply(events=[LAST, {"candidates": [{"index": "1", "finishReason": "MAX_TOKENS"}]}]),
+    ),
     "options of one request": one(
         generate(http_options=types.HttpOptions(extra_body={"generationConfig": {"topK": 3}}), seed=1),
         {"gen_ai.request.top_k": 3, "gen_ai.request.seed": 1},
@@ -560,6 +577,8 @@ GENERATE: dict[str, Case] = {
     "async 500": broken(in_loop(asynchronous), "500", failure(500, "INTERNAL")),
     "429 to a stream": broken(stream(), "429", failure(429, "RESOURCE_EXHAUSTED")),
     "503 to an async stream": broken(in_loop(asynchronous_stream), "503", failure(503, "UNAVAILABLE")),
+    "200 that is no JSON": broken(generate(), "JSONDecodeError", Reply(b"<html>")),
+    "200 that is no JSON, async": broken(in_loop(asynchronous), "JSONDecodeError", Reply(b"<html>")),
     "connection lost": broken(generate(), "RemoteProtocolError", Reply({"candidates": []}, drop=True)),
     "connection lost in a stream": broken(
         stream(),
@@ -918,6 +937,23 @@ def streamed_raw(c: genai.Client) -> Any:
         return response.parse().status
 
 
+QUESTIONS: Any = {"q": {"type": "noul", "instructions": "polite?"}}
+DECISION = Reply({"answers": {}, "usage": {"total_input_tokens": 5, "total_output_tokens": 2}})
+DECIDED = Expected(
+    ASKED,
+    {"gen_ai.usage.input_tokens": 5, "gen_ai.usage.output_tokens": 2, "posthog.prompt.length": 5},
+    ("error.type",),
+)
+
+
+def decide(c: Any) -> Any:
+    return c.decisions.create(model=f"models/{FLASH}", input="hello", questions=QUESTIONS)
+
+
+async def decide_later(c: Any) -> Any:
+    return await c.aio.decisions.create(model=f"models/{FLASH}", input="hello", questions=QUESTIONS)
+
+
 def asked_of(run: Run, says: dict[str, Any], *replies: Reply, lacks: tuple[str, ...] = ()) -> Case:
     return Case(run, [Expected(ASKED, says, lacks)], replies, INTERACTIONS)
 
@@ -1217,6 +1253,45 @@ OF_INTERACTIONS: dict[str, Case] = {
     "interaction stream 500": failed(
         flowing(), "500", Reply({"error": {"code": "internal", "message": "no"}}, status=500)
     )._replace(since=(3, 0)),
+    **{
+        f"{name} that is no JSON": failed(run, "APIError", Reply(b"<html>"))
+        for name, run in (
+            ("interaction", interact()),
+            ("async interaction", interact_later()),
+            ("interaction stream", flowing()),
+        )
+    },
+    "interaction that is called text": failed(
+        interact(),
+        "APIError",
+        Reply(json.dumps(interaction()).encode()),
+        **{"gen_ai.usage.input_tokens": 7},
+    ),
+    "interaction stream with an odd index": asked_of(
+        flowing(),
+        {
+            "gen_ai.usage.input_tokens": 7,
+            "gen_ai.output.messages": message(
+                '{"type":"text","content":"hello"}', '{"type":"text","content":"bye"}'
+            ),
+        },
+        flow(
+            *HELLO,
+            event("step.start", index="1", step={"type": "model_output"}),
+            event("step.delta", index="1", delta={"type": "text", "text": "bye"}),
+        ),
+    ),
+    "interaction stream with a count nulled": asked_of(
+        flowing(),
+        {"gen_ai.usage.input_tokens": 7, "gen_ai.usage.output_tokens": 10},
+        flow(
+            *HELLO,
+            event("interaction.status_update", interaction={"usage": USED}),
+            usage={"total_input_tokens": None, "total_thought_tokens": 3},
+        ),
+    ),
+    "decision": Case(sync(decide, once), [DECIDED], [DECISION], DECISIONS),
+    "async decision": Case(in_loop(decide_later, once), [DECIDED], [DECISION], DECISIONS),
     "interaction retried": asked_of(
         interact(make=retrying),
         {"posthog.retry.count": 2, **COUNTED},
