@@ -21,10 +21,11 @@ if TYPE_CHECKING:
 
     from opentelemetry.trace import Span, Status
 
-__all__ = ["Borrowed", "borrow", "covers", "suppresses_us", "without_neighbour"]
+__all__ = ["Borrowed", "borrow", "covers", "is_borrowed", "scope", "suppresses_us", "without_neighbour"]
 
 SCOPES = (
-    "opentelemetry.instrumentation.openai",  # Traceloop, and the official openai-v2
+    "opentelemetry.instrumentation.openai",  # Traceloop
+    "opentelemetry.instrumentation.openai_v2",
     "opentelemetry.instrumentation.genai.openai",
     "openinference.instrumentation.openai",
     "logfire.openai",
@@ -33,31 +34,65 @@ SCOPES = (
     "openinference.instrumentation.google_genai",
     "logfire.google_genai",
 )
-"""The beginnings of the scope names of instrumentors that make one span a call to a model."""
+"""The scopes, or packages of scopes, of instrumentors that make one span a call to a model.
+
+Not their beginnings: those of `openai_agents` have spans for agents and tools.
+"""
+
+_PACKAGES = tuple(f"{name}." for name in SCOPES)
+_KINDS = ("gen_ai.operation.name", "openinference.span.kind", "traceloop.span.kind")
+_AGENTS = frozenset({"agent", "invoke_agent"})
+_OTHERS = _AGENTS | {
+    *("tool", "execute_tool", "chain", "workflow", "invoke_workflow", "task", "create_agent"),
+    *("retriever", "reranker", "guardrail", "evaluator", "prompt"),
+}
+"""What a span says of itself that has calls to models inside, and is none."""
 
 _borrowed: weakref.WeakSet[Any] = weakref.WeakSet()
 
 
-def borrow(span: Span) -> Borrowed | None:
+def borrow(span: Span, operation: str) -> Borrowed | None:
     """The span as ours, if a neighbour has opened it for the call that is being sent now."""
-    if not _scope(span).startswith(SCOPES) or not span.is_recording():
+    if not _is_neighbours(span) or not span.is_recording():
         return None
-    inner: Any = span
-    # OpenInference and Logfire put an object of their own around the SDK's.
-    while (deeper := getattr(inner, "__wrapped__", None) or getattr(inner, "span", None)) is not None:
-        inner = deeper
-    if inner in _borrowed:
+    inner = _inner(span)
+    if inner in _borrowed or _is_around(inner, operation):
         return None
     _borrowed.add(inner)
     return Borrowed(inner)
 
 
+def is_borrowed(span: Span) -> bool:
+    """Whether the span is a neighbour's that one of our calls completes."""
+    return _is_neighbours(span) and _inner(span) in _borrowed
+
+
+def _is_neighbours(span: Span) -> bool:
+    name = scope(span)
+    return name in SCOPES or name.startswith(_PACKAGES)
+
+
+def _is_around(span: Any, operation: str) -> bool:
+    """Whether the span says that it is a tool or an agent that calls models, unless we call an agent."""
+    others = _OTHERS - _AGENTS if operation == "invoke_agent" else _OTHERS
+    attributes = getattr(span, "attributes", None) or {}
+    return any(str(attributes.get(name)).lower() in others for name in _KINDS)
+
+
+def _inner(span: Any) -> Any:
+    # OpenInference and Logfire put an object of their own around the SDK's.
+    while (deeper := getattr(span, "__wrapped__", None) or getattr(span, "span", None)) is not None:
+        span = deeper
+    return span
+
+
 def suppresses_us(span: Span) -> bool:
     """Whether it is a neighbour and not the user who asked for silence: Logfire does, around its own call."""
-    return span.is_recording() and _scope(span).startswith("logfire.")
+    return span.is_recording() and scope(span).startswith("logfire.")
 
 
-def _scope(span: Span) -> str:
+def scope(span: Span) -> str:
+    """The name of the instrumentation that has opened the span."""
     return getattr(getattr(span, "instrumentation_scope", None), "name", "")
 
 

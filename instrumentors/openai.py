@@ -12,10 +12,9 @@ cancelled calls open, and costs several times as much per call and most per stre
 from __future__ import annotations
 
 import json
-import weakref
+from collections.abc import Mapping
 from copy import copy
-from functools import lru_cache
-from inspect import iscoroutinefunction
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -23,7 +22,8 @@ from opentelemetry import trace
 from opentelemetry.instrumentation.instrumentor import BaseInstrumentor  # type: ignore[attr-defined]
 
 from instrumentors import openai_wire, traceloop
-from instrumentors.neighbours import covers, without_neighbour
+from instrumentors.http_streams import closes_with, reads_with
+from instrumentors.neighbours import covers, is_borrowed, scope, without_neighbour
 from instrumentors.patches import Patches, check_version
 from instrumentors.spans import (
     Attributes,
@@ -36,16 +36,19 @@ from instrumentors.spans import (
     suppressed,
     warn_once,
 )
-from instrumentors.streams import Watch, completes_with, ends_with, follow, follow_async
+from instrumentors.streams import Gather, Watch, follow, follow_async
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping
+    from collections.abc import Callable, Collection
 
     from opentelemetry.trace import Tracer
 
     Send = Callable[..., Any]
 
-_RAW = "X-Stainless-Raw-Response"
+_SCOPE = "otel_posthog.openai"
+_RAW = "x-stainless-raw-response"
+_KEPT_BYTES = 32 << 20
+"""How much of a body that the user reads himself is kept for reading it, too."""
 _AZURE = (".openai.azure.com", ".cognitiveservices.azure.com", ".services.ai.azure.com")
 
 
@@ -70,7 +73,7 @@ class OpenAIInstrumentor(BaseInstrumentor):  # type: ignore[misc]
         import openai
 
         check_version("openai", lowest=(2, 0), below=(4, 0))
-        tracer = trace.get_tracer("otel_posthog.openai", tracer_provider=kwargs.get("tracer_provider"))
+        tracer = trace.get_tracer(_SCOPE, tracer_provider=kwargs.get("tracer_provider"))
         sender = _Sender(openai, tracer, content=captures_content(kwargs.get("capture_content")))
         self._patches = patches = Patches()
         traceloop.silence(traceloop.RESPONSES, patches)
@@ -90,10 +93,13 @@ class OpenAIInstrumentor(BaseInstrumentor):  # type: ignore[misc]
 
 
 def _note_retry(wrapped: Callable[..., Any], _: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """Count the attempts of the call whose span is current, before the SDK waits and tries again."""
-    taken = kwargs.get("retries_taken")
-    if isinstance(taken, int):
-        trace.get_current_span().set_attribute("posthog.retry.count", taken + 1)
+    """Count the attempts of the call whose span is current, before the SDK waits and tries again.
+
+    Of what is no call to a model, the user's own span is current.
+    """
+    taken, span = kwargs.get("retries_taken"), trace.get_current_span()
+    if isinstance(taken, int) and (scope(span) == _SCOPE or is_borrowed(span)):
+        span.set_attribute("posthog.retry.count", taken + 1)
     return wrapped(*args, **kwargs)
 
 
@@ -102,10 +108,12 @@ class _Sender:
 
     def __init__(self, openai: Any, tracer: Tracer, *, content: bool) -> None:
         self.tracer, self.content = tracer, content
-        self.stream_kinds: dict[Any, tuple[Callable[..., Any], str]] = {
-            openai.Stream: (follow, "close"),
-            openai.AsyncStream: (follow_async, "aclose"),
+        self.stream_kinds: dict[Any, Callable[..., Any]] = {
+            openai.Stream: follow,
+            openai.AsyncStream: follow_async,
         }
+        self.streams = tuple(self.stream_kinds)
+        self.refusals = (openai.BadRequestError, openai.UnprocessableEntityError)
         self.alone = False
         """Whether a neighbour inside of us has to be silenced."""
         self.refusing: set[str] = set()
@@ -127,14 +135,18 @@ class _Sender:
             endpoint = openai_wire.ENDPOINTS.get(options.url) if options.method.lower() == "post" else None
             if endpoint is None or suppressed() or _reported_by_posthog(client, options.url):
                 return None
-            body = options.json_data if isinstance(options.json_data, dict) else {}
+            body = _sent(options)
             facts = read(openai_wire.request_facts, endpoint, body, options.files, self.content)
             if not facts:
                 facts = {"gen_ai.operation.name": endpoint.operation}
             facts.update(_server(str(client.base_url), "Azure" in type(client).__name__))
             call = Call.open(self.tracer, facts, content=self.content)
             call.alone = self.alone
-            return _Attempt(self, endpoint, call, client=client, args=args, kwargs=kwargs)
+            try:
+                return _Attempt(self, endpoint, call, body, client=client, args=args, kwargs=kwargs)
+            except Exception:
+                call.finish({})
+                raise
         except Exception as error:  # noqa: BLE001 - the user's call goes on without a span
             logger.debug("otel-posthog could not follow a call: %s", type(error).__name__)
             return None
@@ -148,6 +160,7 @@ class _Attempt:
         sender: _Sender,
         endpoint: openai_wire.Endpoint,
         call: Call,
+        body: Mapping[str, Any],
         *,
         client: Any,
         args: tuple[Any, ...],
@@ -157,19 +170,17 @@ class _Attempt:
         self._sender, self._endpoint, self._client = sender, endpoint, client
         if (stream_class := kwargs.get("stream_cls")) is not None:
             self.kwargs = {**kwargs, "stream_cls": without_neighbour(stream_class)}
-        self._options = options = args[1] if len(args) > 1 else kwargs["options"]
-        # A raw response is for the user to read line by line: nothing can be hidden from him there.
-        self._raw = hasattr(options.headers, "get") and bool(options.headers.get(_RAW))
-        if callable(options.post_parser):
+        self._options = args[1] if len(args) > 1 else kwargs["options"]
+        if callable(self._options.post_parser):
             self._note_before_parsing()
-        body = options.json_data
-        self._streamed = isinstance(body, dict) and body.get("stream") is True
+        self._streamed = bool(body.get("stream"))
+        self._refused = False
         self._hides_usage = (
             self._streamed
             and call.recording
-            and not self._raw
             and endpoint.gather is openai_wire.ChatGather
             and str(client.base_url) not in sender.refusing
+            and self._gives_chunks()
             and self._ask_for_usage(body)
         )
 
@@ -185,12 +196,29 @@ class _Attempt:
         options.post_parser = parse
         self._replace(options)
 
+    def _gives_chunks(self) -> bool:
+        """Say whether the user gets chunks: of a body that he reads himself nothing can be hidden."""
+        if not self.kwargs.get("stream"):
+            return False
+        cast_to = self.args[0] if self.args else self.kwargs.get("cast_to")
+        headers = {
+            name.lower(): value
+            for given in (self._client.default_headers, self._options.headers)
+            for name, value in (given.items() if hasattr(given, "items") else ())
+        }
+        raw = headers.get(_RAW)
+        return not (isinstance(raw, str) and raw) and not hasattr(cast_to, "iter_raw")
+
     def _ask_for_usage(self, body: Mapping[str, Any]) -> bool:
         given = body.get("stream_options") or {}
         if not isinstance(given, dict) or "include_usage" in given:
             return False
+        # What the user has put into the body himself is told apart by what only we have said.
+        self._ours = "include_usage" if given else "stream_options"
         options = copy(self._options)
-        options.json_data = {**body, "stream_options": {**given, "include_usage": True}}
+        field = "json_data" if options.extra_json is None else "extra_json"
+        asked = {**given, "include_usage": True}
+        setattr(options, field, {**(getattr(options, field) or {}), "stream_options": asked})
         self._replace(options)
         return True
 
@@ -202,16 +230,16 @@ class _Attempt:
 
     def again(self, error: Exception) -> bool:
         """Send as the user wrote it where a server does not know the option that we added."""
-        refused = getattr(error, "status_code", None) in {400, 422} and "stream_options" in str(error)
-        if not (self._hides_usage and refused):
+        if not (self._hides_usage and isinstance(error, self._sender.refusals) and self._ours in str(error)):
             return False
-        self._sender.refusing.add(str(self._client.base_url))
-        self._hides_usage = False
+        self._hides_usage, self._refused = False, True
         self._replace(self._options)
         return True
 
     def answered(self, result: Any) -> Any:
         """End the call with its response, or follow its stream."""
+        if self._refused:
+            self._sender.refusing.add(str(self._client.base_url))
         try:
             return self._follow(result)
         except Exception as error:  # noqa: BLE001 - the result is the user's, whatever we make of it
@@ -222,10 +250,12 @@ class _Attempt:
     def _follow(self, result: Any) -> Any:
         if not self.call.recording:
             self.call.finish({})
-        elif self._raw:
-            self._follow_raw(result)
-        elif self._streamed:
-            self._follow_stream(result, self._watch())
+        elif isinstance(result, self._sender.streams):
+            self._follow_stream(result)
+        elif (http := _http(result)) is not None:
+            self._follow_body(http)
+        elif isinstance(result, str):
+            self.call.finish(*self._read(result.encode(errors="replace"), complete=True))
         else:
             self.call.finish(*self._facts(result))
         return result
@@ -236,77 +266,99 @@ class _Attempt:
             facts["posthog.request.id"] = request_id
         return facts, str(facts.pop("error.message", ""))
 
-    def _watch(self) -> Watch:
+    def _gather(self) -> Gather:
         gather = self._endpoint.gather
         if gather is openai_wire.ChatGather:
-            return Watch(openai_wire.ChatGather(hide_usage=self._hides_usage), call=self.call)
-        return Watch((gather or openai_wire.Nothing)(), call=self.call)
+            return openai_wire.ChatGather(hide_usage=self._hides_usage)
+        return (gather or openai_wire.Nothing)()
 
-    def _follow_stream(self, stream: Any, watch: Watch) -> Any:
-        for kind, (following, closer) in self._sender.stream_kinds.items():
-            if isinstance(stream, kind):
-                self._note_response(stream.response)
-                ends_with(stream.response, watch, closer)
-                # The stream stays the SDK's own; what it iterates over is ours.
-                stream._iterator = following(stream._iterator, watch)
-                return stream
-        watch.left()
-        return stream
+    def _follow_stream(self, stream: Any) -> None:
+        watch = Watch(self._gather(), call=self.call)
+        following = next(
+            following for kind, following in self._sender.stream_kinds.items() if isinstance(stream, kind)
+        )
+        self._note_response(stream.response)
+        closes_with(stream.response, watch)
+        # The stream stays the SDK's own; what it iterates over is ours.
+        stream._iterator = following(stream._iterator, watch)
 
     def _note_response(self, response: Any) -> None:
         if request_id := response.headers.get("x-request-id"):
             self.call.fill({"posthog.request.id": request_id})
 
-    def _follow_raw(self, response: Any) -> None:
-        """Read a raw response that is here already; else wait for the user to read it."""
-        http = response.http_response
+    def _follow_body(self, http: Any) -> None:
+        """Read a body that is here already; else wait for the user to read it, or to have it parsed."""
         self._note_response(http)
-        if self._streamed:
-            watch = self._watch()
-            self._follow_parsed_stream(response, watch)
-        elif hasattr(http, "_content"):
-            self.call.finish(*self._facts(self._decoded(http.content)))
-            return
+        if hasattr(http, "_content"):
+            self.call.finish(*self._read(http.content, complete=True))
         else:
-            watch = Watch(_Body(self, http), call=self.call)
-            completes_with(http, watch)
-        for closer in ("close", "aclose"):
-            ends_with(http, watch, closer)
+            reads_with(http, Watch(_Body(self, http), call=self.call, timed=self._streamed))
 
-    def _follow_parsed_stream(self, response: Any, watch: Watch) -> None:
-        parse = type(response).parse
-        held = weakref.ref(response)  # a response that held itself would not free its connection
-
-        def parse_sync(*args: Any, **kwargs: Any) -> Any:
-            return self._follow_stream(parse(held(), *args, **kwargs), watch)
-
-        async def parse_async(*args: Any, **kwargs: Any) -> Any:
-            return self._follow_stream(await parse(held(), *args, **kwargs), watch)
-
-        response.parse = parse_async if iscoroutinefunction(parse) else parse_sync
-
-    def _decoded(self, body: bytes) -> Any:
+    def _read(self, body: bytes, *, complete: bool) -> tuple[Attributes, str]:
         try:
-            return json.loads(body)
-        except ValueError:  # plain text, or audio
-            return body.decode(errors="replace") if self._endpoint.operation != "speech" else None
+            found = json.loads(body)
+        except ValueError:
+            found = None
+        if not isinstance(found, dict) and self._streamed:
+            facts = read(self._events, body, complete)
+            return facts, str(facts.pop("error.message", ""))
+        if not isinstance(found, dict):
+            if not complete:
+                return {}, ""
+            # A transcription in plain text.
+            found = body.decode(errors="replace") if self._endpoint.operation != "speech" else None
+        return self._facts(found)
+
+    def _events(self, body: bytes, complete: bool) -> Attributes:
+        return openai_wire.events_facts(body, self._gather(), self.call.content, complete=complete)
 
 
 class _Body:
-    """What a raw response tells when the user has read it."""
+    """What a body adds up to that the user reads himself, as far as he has read it."""
 
     def __init__(self, attempt: _Attempt, http: Any) -> None:
-        self._attempt, self._http = attempt, weakref.ref(http)  # the response holds us
+        self._attempt = attempt
+        self._pieces: list[bytes] = []
+        self._room = _KEPT_BYTES if attempt._endpoint.operation != "speech" else 0
+        encoding = http.headers.get("content-encoding")
+        kind: Any = type(http)
+        self._decoded = partial(kind, 200, headers={"content-encoding": encoding}) if encoding else None
 
-    def add(self, _: Any) -> bool:
+    def add(self, piece: bytes) -> bool:
+        """Take a piece."""
+        self._room -= len(piece)
+        if self._room >= 0:
+            self._pieces.append(piece)
+        else:
+            self._pieces.clear()
         return True
 
-    def facts(self, _content: bool, _complete: bool, /) -> Attributes:
-        body = getattr(self._http(), "_content", None)
-        if body is None:
-            return {}
-        facts, message = self._attempt._facts(self._attempt._decoded(body))
+    def facts(self, _content: bool, complete: bool, /) -> Attributes:
+        """Give what the pieces say."""
+        body = b"".join(self._pieces)
+        self._pieces.clear()
+        if body and self._decoded is not None:
+            body = self._decoded(content=body).content
+        facts, message = self._attempt._read(body, complete=complete)
         return facts | ({"error.message": message} if message else {})
+
+
+def _sent(options: Any) -> Mapping[str, Any]:
+    """The JSON that will be sent: the SDK's, and the user's own `extra_body` above it."""
+    body = options.json_data if isinstance(options.json_data, dict) else {}
+    if options.extra_json is None:
+        return body
+    return {name: value for name, value in {**body, **options.extra_json}.items() if not _omitted(value)}
+
+
+def _omitted(value: Any) -> bool:
+    return type(value).__name__ == "Omit"
+
+
+def _http(result: Any) -> Any:
+    """The HTTP response whose body is the user's to read, if the result is, or holds, one."""
+    fields = getattr(result, "__dict__", {})
+    return result if "is_stream_consumed" in fields else fields.get("http_response")
 
 
 _POSTHOG_REPORTS = frozenset({"/chat/completions", "/responses", "/embeddings"})

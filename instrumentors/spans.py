@@ -160,7 +160,10 @@ class Call:
             attributes = {**context, **attributes}
         name, attributes = sound(name), fitting(attributes, content=content)
         span = trace.get_current_span()
-        if span.is_recording() and (borrowed := borrow(span)) is not None:
+        if (
+            span.is_recording()
+            and (borrowed := borrow(span, attributes["gen_ai.operation.name"])) is not None
+        ):
             span.update_name(name)
             borrowed.set(attributes)
             return cls(span, borrowed, content=content)
@@ -210,11 +213,21 @@ class Call:
     def finish(self, attributes: Attributes, description: str = "", *, left: bool = False) -> None:
         """Fill in the response and end the span. An ``error.type`` among `attributes` makes it an error.
 
-        `left`: nobody reads on, and the owner of a borrowed span would hear of it too late.
+        `left`: nobody reads on, and the owner of a borrowed span would hear of it too late. Nothing that
+        goes wrong here, in other people's span processors for one, reaches the caller.
         """
         if self._ended:
             return
         self._ended = True
+        try:
+            try:
+                self._conclude(attributes, description)
+            finally:
+                self._end(left=left)
+        except Exception as error:  # noqa: BLE001 - the call is the user's, whatever becomes of its span
+            logger.debug("otel-posthog could not end a span: %s", type(error).__name__)
+
+    def _conclude(self, attributes: Attributes, description: str) -> None:
         if self._first:
             attributes["gen_ai.response.time_to_first_chunk"] = self._first - self._started
             attributes["posthog.stream.duration"] = time.perf_counter() - self._first
@@ -226,30 +239,34 @@ class Call:
                 (self._borrowed or self._span).set_status(
                     Status(StatusCode.ERROR, said or facts["error.type"])
                 )
-        try:
-            if self._borrowed is not None:
-                self._borrowed.finished(now=left)
-            else:
-                self._span.end()
-        except Exception as error:  # noqa: BLE001 - a processor's; the user's call goes on
-            logger.debug("a span processor failed: %s", type(error).__name__)
+
+    def _end(self, *, left: bool) -> None:
+        if self._borrowed is not None:
+            self._borrowed.finished(now=left)
+        else:
+            self._span.end()
 
     def fail(self, error: BaseException, attributes: Attributes | None = None) -> None:
         """End the span with an error, keeping what was read until then."""
         if self._ended:
             return
-        facts = {**(attributes or {}), **error_facts(error)}
+        facts: Attributes = {**(attributes or {}), "error.type": type(error).__name__}
+        facts.pop("error.message", None)  # the error has its own
         description = ""
-        if self._span.is_recording():
-            # Not by `record_exception`, which neighbours are kept from and which takes any text.
-            said = {
-                name: sound(value) for name, value in _exception_facts(error, content=self.content).items()
-            }
-            self._span.add_event("exception", said)
-            if self.content:
-                description = str(getattr(error, "message", None) or error)[:_DESCRIPTION_LIMIT]
+        try:
+            facts.update(error_facts(error))
+            if self._span.is_recording():
+                description = self._record(error)
+        except Exception as unreadable:  # noqa: BLE001 - an error's own text can raise
+            logger.debug("otel-posthog could not read an error: %s", type(unreadable).__name__)
         # Some neighbours do not see a cancelled call and would leave its span open for ever.
         self.finish(facts, description, left=not isinstance(error, Exception))
+
+    def _record(self, error: BaseException) -> str:
+        # Not by `record_exception`, which neighbours are kept from and which takes any text.
+        said = {name: sound(value) for name, value in _exception_facts(error, content=self.content).items()}
+        self._span.add_event("exception", said)
+        return str(getattr(error, "message", None) or error)[:_DESCRIPTION_LIMIT] if self.content else ""
 
 
 class Attempt(Protocol):

@@ -9,7 +9,7 @@ user gets is the SDK's. Between chunks the caller's own span is current.
 from __future__ import annotations
 
 import contextlib
-import weakref
+from collections.abc import AsyncGenerator
 from typing import TYPE_CHECKING, Any, Protocol
 
 from instrumentors.spans import Attributes, Call, logger, read
@@ -29,13 +29,22 @@ class Gather(Protocol):
 
 
 class Watch:
-    """Follows one stream for its call. Dropping it counts as leaving the stream."""
+    """Follows one stream for its call. Dropping it counts as leaving the stream.
 
-    __slots__ = ("__weakref__", "_call", "_gather", "_open", "reading")
+    `timed` is off for what is no stream of chunks to its user: the pieces in which one answer came.
+    """
+
+    __slots__ = ("__weakref__", "_call", "_gather", "_open", "_timed", "reading")
 
     def __init__(
-        self, gather: Gather, *, call: Call | None = None, start: Callable[[], Call] | None = None
+        self,
+        gather: Gather,
+        *,
+        call: Call | None = None,
+        start: Callable[[], Call] | None = None,
+        timed: bool = True,
     ) -> None:
+        self._timed = timed
         self._call, self._gather, self._open = call, gather, start
         self.reading = False
         """Whether the SDK is at work on the next chunk."""
@@ -67,7 +76,8 @@ class Watch:
         call = self._call
         if call is None or not call.recording:
             return True
-        call.chunk()
+        if self._timed:
+            call.chunk()
         try:
             return self._gather.add(chunk)
         except Exception as error:  # noqa: BLE001 - an unreadable chunk is still the user's
@@ -158,50 +168,7 @@ async def follow_async(iterator: AsyncIterator[Any], watch: Watch) -> AsyncItera
     except BaseException as error:
         watch.failed(error)
         raise
-
-
-def ends_with(response: Any, watch: Watch, closer: str) -> None:
-    """Hear of it when an HTTP response is closed, whoever closes it.
-
-    Closing a stream that is not exhausted closes its response, and nothing else tells that nobody reads on.
-    The hook goes away with the first close, so that an exhausted stream leaves no cycle behind.
-    """
-    reference = weakref.ref(watch)
-
-    def close(*args: Any, **kwargs: Any) -> Any:
-        vars(response).pop(closer, None)
-        watch = reference()
-        # The SDK closes the response inside the read that ends or fails; that read tells more.
-        if watch is not None and not watch.reading:
-            watch.left()
-        return getattr(response, closer)(*args, **kwargs)
-
-    setattr(response, closer, close)
-
-
-def completes_with(response: Any, watch: Watch) -> None:
-    """Hear of it when the body of an HTTP response has been read as a whole, or the response let go."""
-    kind, held = type(response), weakref.ref(response)  # the response holds these functions
-
-    def read(*args: Any, **kwargs: Any) -> Any:
-        with _reading(watch):
-            return kind.read(held(), *args, **kwargs)
-
-    async def aread(*args: Any, **kwargs: Any) -> Any:
-        with _reading(watch):
-            return await kind.aread(held(), *args, **kwargs)
-
-    response.read, response.aread = read, aread
-
-
-@contextlib.contextmanager
-def _reading(watch: Watch) -> Iterator[None]:
-    watch.reading = True
-    try:
-        yield
-    except BaseException as error:
-        watch.failed(error)
-        raise
     finally:
-        watch.reading = False
-    watch.done()
+        # Left early, the SDK's own has still to close what it reads from; a loop that ends closes it itself.
+        if isinstance(iterator, AsyncGenerator) and not getattr(iterator, "ag_running", False):
+            await iterator.aclose()

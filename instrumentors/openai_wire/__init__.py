@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from instrumentors.openai_wire.chat import ChatGather, chat_request, chat_response
 from instrumentors.openai_wire.content import prompt_request
+from instrumentors.openai_wire.events import events_facts
 from instrumentors.openai_wire.fields import get, head, listed, parameters, tools
 from instrumentors.openai_wire.media import (
     ImageGather,
@@ -19,10 +20,10 @@ from instrumentors.openai_wire.media import (
     transcript_response,
 )
 from instrumentors.openai_wire.responses import ResponsesGather, responses_request, responses_response
-from instrumentors.spans import Attributes
+from instrumentors.spans import Attributes, read
 from instrumentors.streams import Gather
 
-__all__ = ["ENDPOINTS", "ChatGather", "Endpoint", "Nothing", "request_facts"]
+__all__ = ["ENDPOINTS", "ChatGather", "Endpoint", "Nothing", "events_facts", "request_facts"]
 
 
 class Endpoint(NamedTuple):
@@ -75,8 +76,8 @@ def request_facts(endpoint: Endpoint, body: Mapping[str, Any], files: Any, conte
     facts = {
         "gen_ai.operation.name": endpoint.operation,
         **parameters(body),
-        **tools(body, content),
-        **endpoint.request(body, content),
+        **read(tools, body, content),
+        **read(endpoint.request, body, content),
     }
     if files:
         names = [str(name) for name in _names(files)]

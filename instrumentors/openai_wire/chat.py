@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from instrumentors.messages import dumps
-from instrumentors.openai_wire.content import asked, message
+from instrumentors.openai_wire.content import asked, joined, message
 from instrumentors.openai_wire.fields import get, head, listed, reason
-from instrumentors.spans import Attributes
+from instrumentors.spans import Attributes, read
 
 __all__ = ["ChatGather", "chat_request", "chat_response"]
 
@@ -21,28 +21,30 @@ def chat_request(body: Mapping[str, Any], content: bool) -> Attributes:
 def chat_response(response: Any, content: bool) -> Attributes:
     """The choices, one output message each."""
     choices = listed(get(response, "choices"))
-    reasons, calls, cited, messages = [], 0, False, []
+    reasons, calls, cited = [], 0, False
     for choice in choices:
-        finished, answer = get(choice, "finish_reason"), get(choice, "message")
-        if finished:
-            finished = reason(finished)
-            reasons.append(finished)
-        if answer is None:
-            answer = {"content": get(choice, "text")}
-        calls += len(listed(get(answer, "tool_calls")))
-        cited = cited or bool(listed(get(answer, "annotations")))
-        if content:
-            made = message(answer)
-            if finished:
-                made["finish_reason"] = finished
-            messages.append(made)
+        if finished := get(choice, "finish_reason"):
+            reasons.append(reason(finished))
+        calls += len(listed(get(choice, "message", "tool_calls")))
+        cited = cited or bool(listed(get(choice, "message", "annotations")))
     return {
         **head(response),
         "gen_ai.response.finish_reasons": reasons or None,
         "posthog.tool_calls.count": calls or None,
         "posthog.web_search.used": True if cited else None,
-        "gen_ai.output.messages": dumps(messages) if messages else None,
+        **(read(_said, choices) if content and choices else {}),
     }
+
+
+def _said(choices: Sequence[Any]) -> Attributes:
+    messages = []
+    for choice in choices:
+        answer = get(choice, "message")
+        made = message({"content": get(choice, "text")} if answer is None else answer)
+        if finished := get(choice, "finish_reason"):
+            made["finish_reason"] = reason(finished)
+        messages.append(made)
+    return {"gen_ai.output.messages": dumps(messages)}
 
 
 class _Choice:
@@ -52,12 +54,12 @@ class _Choice:
 
     def __init__(self) -> None:
         self.role = "assistant"
-        self.words: list[str] = []
+        self.words: list[Any] = []
         self.thoughts: list[str] = []
         self.refused: list[str] = []
         self.audio: list[str] = []
         self.annotations: list[Any] = []
-        self.calls: dict[int, dict[str, Any]] = {}
+        self.calls: dict[Any, dict[str, Any]] = {}
         self.finish_reason: str | None = None
 
     def add(self, delta: Any) -> None:
@@ -73,21 +75,29 @@ class _Choice:
             self.audio.append(sound)
         self.annotations += listed(get(delta, "annotations"))
         for call in listed(get(delta, "tool_calls")):
-            kept_call = self.calls.setdefault(call.index, {"id": None, "name": None, "arguments": []})
-            kept_call["id"] = call.id or kept_call["id"]
-            if call.function:
-                kept_call["name"] = call.function.name or kept_call["name"]
-                kept_call["arguments"].append(call.function.arguments or "")
+            self._call(call)
+
+    def _call(self, call: Any) -> None:
+        index, identifier, name = get(call, "index"), get(call, "id"), get(call, "function", "name")
+        if index is None:  # some services do not number them: a name begins a call, or another id
+            begun = next(reversed(self.calls), None)
+            index = identifier or (f"{name} {len(self.calls)}" if name or begun is None else begun)
+        kept = self.calls.setdefault(index, {"place": len(self.calls), "arguments": []})
+        if isinstance(index, int):
+            kept["place"] = index
+        kept["id"] = identifier or kept.get("id")
+        kept["name"] = name or kept.get("name")
+        kept["arguments"].append(get(call, "function", "arguments") or "")
 
     def whole(self, *, complete: bool) -> dict[str, Any]:
         """The choice as a response that was not streamed would hold it."""
         calls = [
             {"id": call["id"], "function": {"name": call["name"], "arguments": "".join(call["arguments"])}}
-            for _, call in sorted(self.calls.items())
+            for call in sorted(self.calls.values(), key=lambda call: call["place"])
         ]
         said = {
             "role": self.role,
-            "content": "".join(self.words),
+            "content": joined(self.words),
             "reasoning_content": "".join(self.thoughts) or None,
             "refusal": "".join(self.refused) or None,
             "audio": {"data": "".join(self.audio)} if self.audio else None,
@@ -127,7 +137,7 @@ class ChatGather:
             chunk.__pydantic_fields_set__.discard("usage")
         for choice in choices:
             parts = choice.__dict__
-            index = parts["index"]
+            index = parts.get("index") or 0
             known = self._choices.get(index)
             if known is None:
                 known = self._choices[index] = _Choice()

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import chain, groupby
 from typing import Any
 
 from instrumentors.messages import Part, blob, dumps, text, text_length, tool_call, tool_result, uri
 from instrumentors.openai_wire.fields import get, listed
 from instrumentors.spans import Attributes
 
-__all__ = ["ROLES", "asked", "content_parts", "message", "prompt_request"]
+__all__ = ["ROLES", "asked", "content_parts", "joined", "message", "prompt_request"]
 
 ROLES = {"developer": "system", "function": "tool"}
 _MEDIA = frozenset({"blob", "uri", "file"})
@@ -53,11 +54,19 @@ def _text(item: Any) -> Part:
     return text(get(item, "text"))
 
 
+def _thinking(item: Any) -> Part:
+    thought = get(item, "thinking")
+    if not isinstance(thought, str):
+        thought = "".join(str(get(piece, "text") or "") for piece in listed(thought))
+    return {"type": "reasoning", "content": thought}
+
+
 _PARTS: dict[str, Callable[[Any], Part]] = {
     **dict.fromkeys(("text", "input_text", "output_text", "summary_text", "reasoning_text"), _text),
     **dict.fromkeys(("image_url", "input_image"), _image),
     **dict.fromkeys(("file", "input_file"), _file),
     "input_audio": _audio,
+    "thinking": _thinking,
     "refusal": lambda item: {"type": "refusal", "content": get(item, "refusal")},
 }
 
@@ -72,6 +81,28 @@ def content_parts(content: Any) -> list[Part]:
         read = _PARTS.get(kind)
         parts.append(read(item) if read is not None else {"type": kind})
     return parts
+
+
+def joined(pieces: Sequence[Any]) -> Any:
+    """Make one content of a stream's: a text, or a list where some services sent lists of parts."""
+    if all(isinstance(piece, str) for piece in pieces):
+        return "".join(pieces)
+    items = [
+        item
+        for piece in pieces
+        for item in ([{"type": "text", "text": piece}] if isinstance(piece, str) else listed(piece))
+    ]
+    found: list[Any] = []
+    for kind, run in groupby(items, key=lambda item: str(get(item, "type"))):
+        alike = [*run]
+        values = [get(item, kind) for item in alike]
+        if all(isinstance(value, str) for value in values):
+            found.append({"type": kind, kind: "".join(values)})
+        elif all(isinstance(value, list) for value in values):
+            found.append({"type": kind, kind: [*chain(*values)]})
+        else:
+            found += alike
+    return found
 
 
 def message(given: Any) -> Part:

@@ -65,7 +65,7 @@ def _count(value: Any) -> Attributes:
 
 
 def _stream(value: Any) -> Attributes:
-    return {"gen_ai.request.stream": True} if value is True else {}
+    return {"gen_ai.request.stream": True} if value else {}  # the markers for "not given" are false
 
 
 def _level(value: Any) -> Attributes:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from instrumentors.messages import Part, blob, dumps, text, tool_call, tool_result
 from instrumentors.openai_wire.content import ROLES, asked, content_parts
 from instrumentors.openai_wire.fields import get, head, listed, reason
-from instrumentors.spans import Attributes
+from instrumentors.spans import Attributes, read
 
 __all__ = ["ResponsesGather", "responses_request", "responses_response"]
 
@@ -118,12 +118,15 @@ def responses_response(response: Any, content: bool) -> Attributes:
         facts["error.type"] = get(response, "error", "code") or "server_error"
         facts["error.message"] = get(response, "error", "message") if content else None
     if content and output:
-        parts = [part for item in output for part in _item(item)["parts"]]
-        said: Part = {"role": "assistant", "parts": parts}
-        if finished:
-            said["finish_reason"] = finished
-        facts["gen_ai.output.messages"] = dumps([said])
+        facts.update(read(_said, output, finished))
     return facts
+
+
+def _said(output: Sequence[Any], finished: str | None) -> Attributes:
+    said: Part = {"role": "assistant", "parts": [part for item in output for part in _item(item)["parts"]]}
+    if finished:
+        said["finish_reason"] = finished
+    return {"gen_ai.output.messages": dumps([said])}
 
 
 class ResponsesGather:

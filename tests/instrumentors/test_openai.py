@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import gc
+import gzip
 import json
 import logging
 import os
+import pickle
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -447,3 +450,312 @@ def test_memory_stays_flat(recorder: Recorder, instrumented: Callable[..., None]
 
     before = calls(30)
     assert calls(200) - before < 200  # objects; one kept per call would be 600
+
+
+ANSWER = {**HEAD, "choices": [{"index": 0, "finish_reason": "stop", "message": {"content": "hi"}}]}
+ANSWER["usage"] = USAGE["usage"]
+Handler = Callable[[httpx2.Request], httpx2.Response]
+
+
+class Body(httpx2.SyncByteStream, httpx2.AsyncByteStream):
+    """A body that is still to be read."""
+
+    def __init__(self, body: bytes) -> None:
+        self._body = body
+
+    def __iter__(self) -> Iterator[bytes]:
+        yield self._body
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        yield self._body
+
+
+def events(*found: Any) -> bytes:
+    texts = [one if isinstance(one, str) else json.dumps(one) for one in found]
+    return b"".join(f"data: {one}\n\n".encode() for one in texts)
+
+
+def unread(body: bytes, kind: str = "application/json", **headers: str) -> Handler:
+    return lambda _: httpx2.Response(200, headers={"content-type": kind, **headers}, stream=Body(body))
+
+
+def transport(answer: Handler, **options: Any) -> OpenAI:
+    made = httpx2.Client(transport=httpx2.MockTransport(answer))
+    return OpenAI(
+        **{"base_url": "http://a.io", "api_key": "x", "max_retries": 0, "http_client": made, **options}
+    )
+
+
+def transport_async(answer: Handler) -> AsyncOpenAI:
+    made = httpx2.AsyncClient(transport=httpx2.MockTransport(answer))
+    return AsyncOpenAI(base_url="http://a.io", api_key="x", max_retries=0, http_client=made)
+
+
+def reading(c: OpenAI) -> Any:
+    return c.chat.completions.with_streaming_response.create(model=MODEL, messages=ASKED)
+
+
+@pytest.mark.parametrize(
+    ("scope", "says", "calls"),
+    [
+        ("opentelemetry.instrumentation.openai.v1", {}, 0),
+        ("opentelemetry.instrumentation.openai_v2", {"gen_ai.operation.name": "chat"}, 0),
+        ("openinference.instrumentation.openai", {"openinference.span.kind": "LLM"}, 0),
+        ("openinference.instrumentation.openai", {"openinference.span.kind": "TOOL"}, 1),
+        ("openinference.instrumentation.openai_agents", {}, 1),
+        ("opentelemetry.instrumentation.openai_agents", {}, 1),
+        ("opentelemetry.instrumentation.openai.v1", {"traceloop.span.kind": "task"}, 1),
+        ("opentelemetry.instrumentation.openai_v2", {"gen_ai.operation.name": "execute_tool"}, 1),
+    ],
+)
+def test_a_span_around_the_call_is_not_taken_for_the_call(
+    scope: str, says: dict[str, str], calls: int, recorder: Recorder, instrumented: Callable[..., None]
+) -> None:
+    instrumented()
+    tracer = recorder.provider.get_tracer(scope)
+    with tracer.start_as_current_span("theirs", attributes=says):
+        chat()(transport(unread(json.dumps(ANSWER).encode())))
+    *inside, theirs = recorder.spans()
+    assert len(inside) == calls
+    assert theirs.name == ("theirs" if calls else f"chat {MODEL}")
+
+
+class Unspeakable(Exception):  # noqa: N818
+    def __str__(self) -> str:
+        raise ZeroDivisionError
+
+
+def test_an_error_whose_text_raises_is_the_users_all_the_same(
+    recorder: Recorder, instrumented: Callable[..., None]
+) -> None:
+    def answer(_: httpx2.Request) -> httpx2.Response:
+        raise Unspeakable
+
+    instrumented()
+    with pytest.raises(Unspeakable):
+        chat()(transport(answer))
+    (span,) = recorder.spans()
+    assert attributes(span)["error.type"] == "Unspeakable"
+    assert span.status.status_code is StatusCode.ERROR
+
+
+@pytest.mark.parametrize(
+    ("run", "answer"),
+    [
+        (chat(), unread(json.dumps(ANSWER).encode())),
+        (chat(), lambda _: httpx2.Response(400, json={})),
+        (chat_stream(), unread(events(WORD, END, "[DONE]"), "text/event-stream")),
+        (lambda c: next(chat_stream_of(c)).id, unread(events(WORD, END), "text/event-stream")),
+        (lambda c: reading(c).__enter__().read(), unread(json.dumps(ANSWER).encode())),
+    ],
+)
+def test_a_span_processor_that_raises_does_not_reach_the_user(
+    run: Case, answer: Handler, recorder: Recorder, instrumented: Callable[..., None]
+) -> None:
+    baseline = outcome(lambda: run(transport(answer)))
+    recorder.provider.add_span_processor(Raising("on_end"))
+    instrumented()
+    assert outcome(lambda: run(transport(answer))) == baseline
+    assert len(recorder.spans()) == 1
+
+
+def chat_stream_of(c: OpenAI) -> Any:
+    with c.chat.completions.create(model=MODEL, messages=ASKED, stream=True) as stream:
+        yield from stream
+
+
+def test_a_refusal_of_the_users_own_options_is_not_remembered(
+    provider: Provider, recorder: Recorder, instrumented: Callable[..., None]
+) -> None:
+    instrumented()
+    refusal = Reply({"error": {"message": "Unknown parameter: 'stream_options.foo'"}}, status=400)
+    provider.play(refusal, Reply(events=[WORD, END, USAGE, "[DONE]"]))
+    c = client(provider.url)
+    with pytest.raises(openai.BadRequestError):
+        chat_stream(stream_options={"foo": 1})(c)
+    chat_stream()(c)
+    assert [b"include_usage" in request.body for request in provider.seen] == [True, True]
+    assert attributes(recorder.spans()[1])["gen_ai.usage.input_tokens"] == 7
+
+
+def test_a_second_refusal_is_not_remembered(
+    provider: Provider, recorder: Recorder, instrumented: Callable[..., None]
+) -> None:
+    instrumented()
+    refusal = Reply({"error": {"message": "stream_options, or the weather"}}, status=400)
+    provider.play(refusal, refusal, Reply(events=[WORD, END, USAGE, "[DONE]"]))
+    c = client(provider.url)
+    with pytest.raises(openai.BadRequestError):
+        chat_stream()(c)
+    chat_stream()(c)
+    assert [b"include_usage" in request.body for request in provider.seen] == [True, False, True]
+
+
+RAW = {"x-stainless-RAW-response": "true"}
+
+
+@pytest.mark.parametrize(
+    ("run", "options"),
+    [
+        (
+            lambda c: c.chat.completions.create(model=MODEL, messages=ASKED, stream=True, extra_headers=RAW),
+            {},
+        ),
+        (
+            lambda c: c.chat.completions.create(model=MODEL, messages=ASKED, stream=True),
+            {"default_headers": RAW},
+        ),
+        (lambda c: c.post("/chat/completions", body={"model": MODEL, "stream": True}, cast_to=str), {}),
+        (
+            lambda c: c.chat.completions.create(model=MODEL, messages=ASKED, extra_body={"stream": True}),
+            {},
+        ),
+        (
+            lambda c: c.post(
+                "/chat/completions",
+                body={"model": MODEL, "stream": True},
+                cast_to=httpx2.Response,
+                stream=True,
+                stream_cls=openai.Stream[object],
+            ),
+            {},
+        ),
+    ],
+)
+def test_usage_is_not_asked_for_where_the_user_reads_the_body(
+    run: Case, options: dict[str, Any], recorder: Recorder, instrumented: Callable[..., None]
+) -> None:
+    seen: list[bytes] = []
+
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        seen.append(request.content)
+        return unread(events(WORD, END, "[DONE]"), "text/event-stream")(request)
+
+    instrumented()
+    result: Any = run(transport(answer, **options))
+    if not isinstance(result, str):
+        response: Any = getattr(result, "http_response", result)
+        response.read()
+    assert b"stream_options" not in seen[0]
+    found = attributes(recorder.spans()[0])
+    assert found["gen_ai.request.stream"] is True
+    assert found["gen_ai.response.finish_reasons"] == ("stop",)
+
+
+def test_a_response_outlives_its_owner_and_can_be_pickled(
+    recorder: Recorder, instrumented: Callable[..., None]
+) -> None:
+    instrumented()
+    body = json.dumps(ANSWER).encode()
+    http: Any = reading(transport(unread(body))).__enter__().http_response
+    gc.collect()
+    read = http.read
+    assert pickle.loads(pickle.dumps(http)).status_code == 200
+    del http  # and its owner has gone before
+    gc.collect()
+    assert read() == body
+    (span,) = recorder.spans()
+    assert attributes(span)["gen_ai.usage.input_tokens"] == 7
+
+
+def test_a_compressed_body_is_read_as_it_came(recorder: Recorder, instrumented: Callable[..., None]) -> None:
+    instrumented()
+    body = gzip.compress(json.dumps(ANSWER).encode())
+    c = transport(unread(body, **{"content-encoding": "gzip"}))
+    with reading(c) as response:
+        assert b"".join(response.http_response.iter_raw()) == body
+    assert attributes(recorder.spans()[0])["gen_ai.usage.input_tokens"] == 7
+
+
+def test_of_a_huge_body_nothing_is_kept(
+    recorder: Recorder, instrumented: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("instrumentors.openai._KEPT_BYTES", 10)
+    instrumented()
+    body = json.dumps(ANSWER).encode()
+    with reading(transport(unread(body))) as response:
+        assert response.read() == body
+    (span,) = recorder.spans()
+    assert "gen_ai.usage.input_tokens" not in attributes(span)
+    assert span.status.status_code is StatusCode.UNSET
+
+
+def test_retries_of_other_requests_are_not_counted_on_the_users_span(
+    provider: Provider, recorder: Recorder, instrumented: Callable[..., None]
+) -> None:
+    instrumented()
+    later = {"x-should-retry": "true", "retry-after-ms": "1"}
+    provider.play(Reply({}, status=429, headers=later), Reply({"data": [], "object": "list"}))
+    with recorder.tracer.start_as_current_span("caller"):
+        OpenAI(base_url=provider.url, api_key="x", max_retries=1).models.list()
+    (caller,) = recorder.spans()
+    assert attributes(caller) == {}
+
+
+def test_the_message_of_an_error_is_no_attribute(
+    provider: Provider, recorder: Recorder, instrumented: Callable[..., None]
+) -> None:
+    instrumented()
+    told = {"type": "error", "code": "c", "message": "oops"}
+    provider.play(Reply(events=[told, {"error": {"message": "boom"}}]))
+    with pytest.raises(openai.APIError):
+        list(client(provider.url).responses.create(model=MODEL, input="hello", stream=True))
+    (span,) = recorder.spans()
+    assert "error.message" not in attributes(span)
+    assert span.status.description == "boom"
+
+
+def test_closing_the_iterator_of_an_async_stream_closes_its_response(
+    recorder: Recorder, instrumented: Callable[..., None]
+) -> None:
+    async def main() -> bool:
+        c = transport_async(unread(events(WORD, WORD, END), "text/event-stream"))
+        stream: Any = await c.chat.completions.create(model=MODEL, messages=ASKED, stream=True)
+        await stream.__anext__()
+        await stream._iterator.aclose()
+        return bool(stream.response.is_closed)
+
+    instrumented()
+    assert asyncio.run(main())
+
+
+def test_a_coroutine_closed_in_another_context_is_no_trouble(
+    recorder: Recorder, instrumented: Callable[..., None], caplog: pytest.LogCaptureFixture
+) -> None:
+    async def answer(_: httpx2.Request) -> httpx2.Response:
+        await asyncio.sleep(9)
+        raise AssertionError
+
+    async def main() -> None:
+        made = httpx2.AsyncClient(transport=httpx2.MockTransport(answer))
+        c = AsyncOpenAI(base_url="http://a.io", api_key="x", http_client=made)
+        call: Any = c.chat.completions.create(model=MODEL, messages=ASKED)
+        contextvars.copy_context().run(call.send, None)
+        call.close()
+
+    instrumented()
+    asyncio.run(main())
+    assert [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING] == []
+    assert len(recorder.spans()) == 1
+
+
+def test_lists_for_content_are_one_message(
+    provider: Provider, recorder: Recorder, instrumented: Callable[..., None]
+) -> None:
+    def thinking(words: str) -> Any:
+        return [{"type": "thinking", "thinking": [{"type": "text", "text": words}]}]
+
+    def said(content: Any) -> Any:
+        return {**HEAD, "choices": [{"index": 0, "delta": {"content": content}}]}
+
+    instrumented()
+    told = [said(thinking("hm, ")), said(thinking("ok")), said("hey "), said("you"), END, USAGE, "[DONE]"]
+    provider.play(Reply(events=told))
+    assert len(list(chat_stream_of(client(provider.url)))) == 5
+    found = attributes(recorder.spans()[0])
+    assert (found["gen_ai.response.id"], found["gen_ai.usage.input_tokens"]) == ("c-1", 7)
+    (message,) = json.loads(found["gen_ai.output.messages"])
+    assert message["parts"] == [
+        {"type": "reasoning", "content": "hm, ok"},
+        {"type": "text", "content": "hey you"},
+    ]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import inspect
+import json
 import threading
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -205,8 +206,18 @@ def chunk(finish: str | None = None, usage: Any = None, **delta: Any) -> dict[st
     return found if usage is None else {**found, "usage": usage}
 
 
+def called(**call: Any) -> dict[str, Any]:
+    return chunk(tool_calls=[{"type": "function", **call}])
+
+
+def spoken(*parts: Any) -> str:
+    said = [{"role": "assistant", "parts": parts, "finish_reason": "stop"}]
+    return json.dumps(said, separators=(",", ":"))
+
+
 WORD = chunk(role="assistant", content="one ")
 TAIL = {**HEAD, "object": "chat.completion.chunk", "choices": [], "usage": FEW}
+SEEN = Reply(events=[WORD, chunk(content="two"), chunk("stop"), TAIL, "[DONE]"])
 WORDS = Reply(events=[WORD, chunk(content="two"), chunk("stop"), "[DONE]"])
 RESPONSE: dict[str, Any] = {
     "id": "r-1",
@@ -508,6 +519,73 @@ _CHATS = {
         one(CHAT, {"gen_ai.provider.name": "azure.ai.openai", "gen_ai.request.stream": True}),
         [WORDS],
         azure,
+    ),
+}
+
+_UNUSUAL = {
+    "chat, what the extra body says": Use(
+        chat(extra_body={"model": "other", "temperature": 0.5}),
+        one("chat other", {"gen_ai.request.model": "other", "gen_ai.request.temperature": 0.5, **TOKENS}),
+        [answer()],
+    ),
+    "chat stream, usage asked for in the extra body": Use(
+        streamed(extra_body={"stream_options": {"include_usage": True}}), one(CHAT, TOKENS), [SEEN]
+    ),
+    "chat stream, other options in the extra body": Use(
+        streamed(
+            stream_options={"include_usage": True},
+            extra_body={"stream_options": {"include_obfuscation": False}},
+        ),
+        one(CHAT, STREAMED),
+    ),
+    "chat stream, asked for by a number": Use(
+        chat(stream=1, stream_options={"include_usage": True}),
+        one(CHAT, {"gen_ai.request.stream": True, **TOKENS}),
+        [SEEN],
+    ),
+    "chat stream, calls that are not numbered": Use(
+        streamed(stream_options={"include_usage": True}),
+        one(
+            CHAT,
+            {
+                **TOKENS,
+                "gen_ai.output.messages": spoken(
+                    {"type": "tool_call", "name": "f", "arguments": {"a": 1}, "id": "t"},
+                    {"type": "tool_call", "name": "g", "arguments": {}, "id": "u"},
+                    {"type": "tool_call", "name": "h", "arguments": {}},
+                    {"type": "tool_call", "name": "h", "arguments": {}},
+                ),
+            },
+        ),
+        [
+            Reply(
+                events=[
+                    called(id="t", function={"name": "f", "arguments": '{"a"'}),
+                    called(index=None, function={"arguments": ":1}"}),
+                    called(id="u", function={"name": "g", "arguments": "{}"}),
+                    called(index=None, function={"name": "h", "arguments": "{}"}),
+                    called(index=None, function={"name": "h", "arguments": "{}"}),
+                    chunk("stop", FEW),
+                    "[DONE]",
+                ]
+            )
+        ],
+    ),
+    "chat, arguments that cannot be read": Use(
+        chat(),
+        one(
+            CHAT, {**TOKENS, "gen_ai.response.finish_reasons": ("tool_call",), "posthog.tool_calls.count": 1}
+        ),
+        [
+            answer(
+                "tool_calls",
+                {
+                    "tool_calls": [
+                        {"id": "t", "type": "function", "function": {"name": "f", "arguments": "[" * 99_999}}
+                    ]
+                },
+            )
+        ],
     ),
 }
 
@@ -878,7 +956,7 @@ _FAULTS = {
     ),
 }
 
-USES = {**_CHATS, **_RESPONSES, **_OTHERS, **_FAULTS}
+USES = {**_CHATS, **_UNUSUAL, **_RESPONSES, **_OTHERS, **_FAULTS}
 
 
 # --- what is not the same for both clients ---------------------------------------------------------------
@@ -927,6 +1005,44 @@ def left_responses(c: OpenAI) -> None:
 def left_raw(c: OpenAI) -> None:
     with c.chat.completions.with_streaming_response.create(model=MODEL, messages=ASKED) as response:
         assert response.status_code == 200
+
+
+def raw(c: Any, **more: Any) -> Any:
+    return c.chat.completions.with_raw_response.create(model=MODEL, messages=ASKED, **more)
+
+
+def streaming(c: Any, **more: Any) -> Any:
+    return c.chat.completions.with_streaming_response.create(model=MODEL, messages=ASKED, **more)
+
+
+def parsed_at_once(c: OpenAI) -> Any:
+    return [one.to_dict() for one in raw(c, stream=True).parse()]
+
+
+async def parsed_at_once_async(c: AsyncOpenAI) -> Any:
+    return [one.to_dict() async for one in (await raw(c, stream=True)).parse()]
+
+
+def parsed_twice(c: OpenAI) -> Any:
+    response = raw(c, stream=True)
+    response.parse()
+    return [one.to_dict() for one in response.parse()]
+
+
+def in_pieces(how: str, **more: Any) -> Callable[[OpenAI], Any]:
+    def run(c: OpenAI) -> Any:
+        with streaming(c, **more) as response:
+            return list(getattr(response.http_response, how)())
+
+    return run
+
+
+def in_pieces_async(how: str, **more: Any) -> Callable[[AsyncOpenAI], Any]:
+    async def run(c: AsyncOpenAI) -> Any:
+        async with streaming(c, **more) as response:
+            return [piece async for piece in getattr(response.http_response, how)()]
+
+    return run
 
 
 async def left_async(c: AsyncOpenAI) -> None:
@@ -991,7 +1107,11 @@ _LEFT = one(
     "error.type",
     "gen_ai.response.finish_reasons",
 )
-_SEEN = Reply(events=[WORD, chunk(content="two"), chunk("stop"), TAIL, "[DONE]"])
+_READ = {
+    **TOKENS,
+    "gen_ai.request.stream": True,
+    "gen_ai.output.messages": spoken({"type": "text", "content": "one two"}),
+}
 _TWO = [Expected(CHAT, {"gen_ai.response.finish_reasons": ("stop",)})] * 2
 
 CASES: dict[str, Case] = {
@@ -1001,7 +1121,7 @@ CASES: dict[str, Case] = {
         for name, use in USES.items()
     },
     **{
-        name: Case(sync(use), _LEFT, [_SEEN])
+        name: Case(sync(use), _LEFT, [SEEN])
         for name, use in {
             "left by break": left_by_break,
             "left by close": left_by_close,
@@ -1010,12 +1130,12 @@ CASES: dict[str, Case] = {
             "a helper's stream left": left_helper,
         }.items()
     },
-    "left by break, async": Case(later(left_async), _LEFT, [_SEEN]),
-    "left within with, async": Case(later(left_async_with), _LEFT, [_SEEN]),
+    "left by break, async": Case(later(left_async), _LEFT, [SEEN]),
+    "left within with, async": Case(later(left_async_with), _LEFT, [SEEN]),
     "a stream never read": Case(
-        sync(never_started), one(CHAT, {"gen_ai.request.stream": True}, "error.type"), [_SEEN]
+        sync(never_started), one(CHAT, {"gen_ai.request.stream": True}, "error.type"), [SEEN]
     ),
-    "three streams left": Case(sync(loops_with_garbage), [*_LEFT] * 3, [_SEEN] * 3),
+    "three streams left": Case(sync(loops_with_garbage), [*_LEFT] * 3, [SEEN] * 3),
     "a responses stream left": Case(
         sync(left_responses),
         one(CHAT, {"gen_ai.request.stream": True, "gen_ai.response.id": "r-1"}, "error.type"),
@@ -1026,6 +1146,36 @@ CASES: dict[str, Case] = {
                 ]
             )
         ],
+    ),
+    "a raw stream parsed at once": Case(sync(parsed_at_once), one(CHAT, _READ), [SEEN]),
+    "a raw stream parsed at once, async": Case(later(parsed_at_once_async), one(CHAT, _READ), [SEEN]),
+    "a raw stream parsed twice": Case(sync(parsed_twice), one(CHAT, _READ), [SEEN]),
+    **{
+        f"a response read by {how}{name}": Case(run, one(CHAT, says), [reply])
+        for name, more, says, reply in (
+            ("", {}, {**TOKENS, "gen_ai.response.finish_reasons": ("stop",)}, answer()),
+            (", streamed", {"stream": True}, _READ, SEEN),
+        )
+        for how, run in {
+            **{how: sync(in_pieces(how, **more)) for how in ("iter_bytes", "iter_lines", "iter_raw")},
+            **{
+                how: later(in_pieces_async(how, **more))
+                for how in ("aiter_bytes", "aiter_lines", "aiter_raw")
+            },
+        }.items()
+    },
+    "a response lost while it is read": Case(
+        sync(in_pieces("iter_bytes")), failed(CHAT, "RemoteProtocolError"), [Reply({"id": 1}, drop=True)]
+    ),
+    "a response lost while it is read, async": Case(
+        later(in_pieces_async("aiter_bytes")),
+        failed(CHAT, "RemoteProtocolError"),
+        [Reply({"id": 1}, drop=True)],
+    ),
+    "an error among events that are read as text": Case(
+        sync(in_pieces("iter_lines", stream=True)),
+        failed(CHAT, "APIError", {"gen_ai.response.id": "c-1"}),
+        [Reply(events=[WORD, REFUSED])],
     ),
     "a raw response never read": Case(sync(left_raw), one(CHAT, {}, "error.type"), [answer()]),
     "a call cancelled": Case(later(cancelled), failed(CHAT, "CancelledError"), [Reply(stall=True)]),
