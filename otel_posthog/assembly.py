@@ -163,8 +163,8 @@ class Forwarder:
         """Whether PostHog took all the events, or they are on disk, within so many seconds."""
         return self.outbox.send_now(events, seconds)
 
-    def stats(self) -> dict[str, Any]:
-        """What became of everything so far.
+    def stats(self, *, spool: bool = True) -> dict[str, Any]:
+        """What became of everything so far; what is in the `spool` takes a query.
 
         `spans`: seen, not ours, converted, failed to convert, and `dropped` by reason. `events`: by name
         queued (made), delivered, retried (once per further attempt) and cut; refused and unsent (handed back
@@ -172,7 +172,7 @@ class Forwarder:
         waits on disk, its bytes, the age of the oldest in seconds, dead letters, and what was dropped or
         buried by reason; empty where there is none. `requests`: attempts, and their bytes.
         """
-        made, sent, waiting = self.conversion.stats(), self.delivery.stats(), self.outbox.stats()
+        made, sent, waiting = self.conversion.stats(), self.delivery.stats(), self.outbox.stats(spool=spool)
         queue: dict[str, Any] = waiting["queue"]
         requests = {name: sent.pop(name) for name in ("requests", "bytes", "wire_bytes")}
         return {

@@ -191,6 +191,11 @@ class ByteBoundedQueue(Generic[T]):
         """Bytes that were taken and are not dealt with."""
         return self._in_flight_bytes
 
+    def in_flight_items(self) -> int:
+        """How many items were taken and are not dealt with."""
+        with self._lock:
+            return max(self._open.total() - len(self._waiting), 0)
+
     def __len__(self) -> int:
         return len(self._waiting)
 

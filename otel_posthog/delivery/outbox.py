@@ -170,16 +170,17 @@ class Outbox:
         self._backlog.close()
         return safe
 
-    def stats(self) -> dict[str, Any]:
-        """What waits in memory, what was dropped by reason, and what is in the spool."""
+    def stats(self, *, spool: bool = True) -> dict[str, Any]:
+        """What waits in memory, what was dropped by reason, and what is in the spool, which takes a query."""
         return {
             "queue": {
                 "waiting": len(self._queue),
+                "in_flight": self._queue.in_flight_items(),
                 "bytes": self._queue.bytes,
                 "max_bytes": self._queue.max_bytes,
                 "dropped": self._queue.dropped(),
             },
-            "spool": self._backlog.stats(),
+            "spool": self._backlog.stats() if spool else {},
         }
 
     def before_fork(self) -> None:

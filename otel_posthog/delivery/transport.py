@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from opentelemetry import context
 
+from otel_posthog.delivery.timed import time_answers
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -111,6 +113,7 @@ class RequestsTransport:
             request, around["verify"], proxies=around["proxies"], cert=around["cert"]
         )
         adapter.cert_verify(pool, url, around["verify"], around["cert"])
+        time_answers(pool)
         route = _Route(pool, adapter.request_url(request, around["proxies"]))
         self._routes[url] = route
         return route

@@ -14,6 +14,7 @@ from otel_posthog.conversion import say_once
 from otel_posthog.delivery import follow_forks
 from otel_posthog.sdk.context import in_use
 from otel_posthog.sdk.endings import finish_at_the_end
+from otel_posthog.sdk.metrics import measure
 from otel_posthog.spans.view import of_sdk_span
 
 if TYPE_CHECKING:
@@ -56,6 +57,7 @@ class PostHogSpanExporter(SpanExporter):
         """Whether another's processor stands before it; ours says that it does not."""
         follow_forks(self)
         finish_at_the_end(self)
+        measure(self.forwarder)
         self.shielded = False
         """True while the processor it was made for is replaced: that one's shutdown is not ours."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import socket
 import threading
@@ -210,3 +211,42 @@ def test_the_key_is_not_logged_by_what_it_uses(
     sent.close()
     assert KEY not in caplog.text
     assert "secret words" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    "begins",
+    [b"HTTP/1.1 200 OK\r\nX: ", b"HTTP/1.1 200 OK\r\nContent-Length: 99999\r\n\r\n", b""],
+    ids=["in its headers", "in its body", "from its start"],
+)
+def test_an_answer_that_trickles_in_has_the_time_of_its_request(
+    transport: RequestsTransport, begins: bytes
+) -> None:
+    over = threading.Event()
+
+    def trickle(listening: socket.socket) -> None:
+        connection, _ = listening.accept()
+        with connection, contextlib.suppress(OSError):
+            connection.sendall(begins)
+            while not over.wait(0.02):
+                connection.sendall(b"x" if begins else b"H")
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        server = threading.Thread(target=trickle, args=(listening,))
+        server.start()
+        try:
+            with pytest.raises(TransportError):
+                transport.post(f"http://127.0.0.1:{listening.getsockname()[1]}/", b"{}", {}, 0.3)
+        finally:
+            over.set()
+            server.join(10)
+
+
+def test_a_connection_is_as_patient_after_an_answer_as_before(
+    server: CaptureServer, transport: RequestsTransport
+) -> None:
+    for _ in range(3):
+        assert transport.post(f"{server.url}/batch/", b'{"api_key":"x","batch":[]}', {}, 5).status == 200
+    [pool] = {id(route.pool): route.pool for route in transport._routes.values()}.values()
+    connection = pool.pool.get()
+    assert connection.sock.gettimeout() > 4
+    connection.close()
