@@ -1,6 +1,7 @@
 """Answers that must be read within the time of their request, however slowly they come.
 
-A socket's time-out is that of each read: a server that sends a byte now and then would hold a request for ever.
+A socket's time-out is that of each read: a server that sends a byte now and then would hold a request for
+ever.
 """
 
 from __future__ import annotations

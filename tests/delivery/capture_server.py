@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import gzip
 import json
+import socket
+import struct
 import sys
 import threading
 from collections import deque
@@ -49,8 +51,13 @@ class CaptureServer(ThreadingHTTPServer):
         self.has_ai_lane = has_ai_lane
         self.requests: list[Request] = []
         self.events: list[dict[str, Any]] = []
-        self.faults: deque[Answer | None] = deque()
-        """Answers to give before the server is itself again; None closes the connection without one."""
+        self.faults: deque[Answer | str | None] = deque()
+        """Answers to give before the server is itself again; None closes the connection without one.
+
+        `reset at once`, `reset in the body`: closes before it has read the request. `reset after taking it`:
+        the events are accepted, but nobody hears of it. `silence`: no answer until the client has gone.
+        """
+        self.over = threading.Event()
         self.delay = 0.0
         """Seconds that every answer takes."""
         self.is_poison: Callable[[dict[str, Any]], bool] = lambda _: False
@@ -100,6 +107,12 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         length = int(self.headers["Content-Length"])
+        fault = self.server.faults[0] if self.server.faults else None
+        if fault in ("reset at once", "reset in the body"):
+            self.server.faults.popleft()
+            self.rfile.read(0 if fault == "reset at once" else length // 2)
+            self._reset()
+            return
         raw = self.rfile.read(length)
         data = gzip.decompress(raw) if self.headers.get("Content-Encoding") == "gzip" else raw
         request = Request(
@@ -113,8 +126,12 @@ class _Handler(BaseHTTPRequestHandler):
         answer = self.server.faults.popleft() if self.server.faults else self.server.judge(request)
         if length > WIRE_LIMIT:
             answer = Answer(413)
-        if answer is None:
-            self.close_connection = True
+        if answer == "silence":
+            self.server.over.wait(10)
+        if answer == "reset after taking it":
+            self.server.judge(request)
+        if answer is None or isinstance(answer, str):
+            self._reset()
             return
         self.send_response(answer.status)
         for name, value in answer.headers:
@@ -122,6 +139,11 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(answer.body)))
         self.end_headers()
         self.wfile.write(answer.body)
+
+    def _reset(self) -> None:
+        self.close_connection = True
+        # With nothing to linger for, closing is a reset.
+        self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name
         pass
@@ -139,5 +161,6 @@ def capture_server(*, has_ai_lane: bool = True) -> Iterator[CaptureServer]:
         try:
             yield server
         finally:
+            server.over.set()
             server.shutdown()
             thread.join()
