@@ -1,4 +1,4 @@
-"""The command line: `otel-posthog demo | local`.
+"""The command line: `otel-posthog demo | local | replay`.
 
 A subcommand is a row in `COMMANDS`; what it needs is imported when it is called, not before. The exit status
 is 0 only when the thing was done.
@@ -15,6 +15,7 @@ import signal
 import sys
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -123,9 +124,30 @@ def _demo(_: argparse.Namespace) -> int:
     return run()
 
 
+def _replay_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "words",
+        nargs="*",
+        metavar="list | show NAME... | resend [NAME...] | purge NAME...|all | FILE...",
+        help="what waits in the spool or was refused (list), one of it (show), send it (resend), delete"
+        " refused events (purge); or files of spans, OTLP/JSON or protobuf, to send",
+    )
+    parser.add_argument("--spool-dir", type=Path, metavar="DIR", help="the directory of the spool")
+
+
+def _replay(args: argparse.Namespace) -> int:
+    from otel_posthog.replay import ReplayError, replay
+
+    try:
+        return _DONE if replay(args.words, args.spool_dir, _say) else _NOT_DONE
+    except ReplayError as error:
+        raise CommandError(str(error)) from None
+
+
 COMMANDS: tuple[Command, ...] = (
     Command("demo", "run a small chat product and see what arrives", lambda _: None, _demo, extra="demo"),
     Command("local", "an inbox on this machine that speaks PostHog's wires", _local_arguments, _local),
+    Command("replay", "send what waits on disk, was refused, or is in files", _replay_arguments, _replay),
 )
 
 

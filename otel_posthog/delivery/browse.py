@@ -1,0 +1,119 @@
+"""A spool as a person looks at it: what waits, what was refused, and what to do about it."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import orjson
+
+from otel_posthog.delivery.entries import EVENT
+from otel_posthog.delivery.spool_file import FILE_NAME, open_spool_file
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from pathlib import Path
+
+_ROWS = """
+SELECT 'dead', id, destination, 'event', created, reason, length(body), body FROM dead_letters
+UNION ALL
+SELECT 'waiting', id, destination, kind, created, '', length(body), body FROM entries
+ORDER BY 1, 2
+"""
+
+
+class Row(NamedTuple):
+    """Something in a spool."""
+
+    name: str
+    """`w12` waits, `d3` is dead."""
+    destination: str
+    what: str
+    """The event's name; `span` where it is none yet."""
+    created: float
+    reason: str
+    """Why PostHog refused it."""
+    size: int
+
+
+def rows(directory: Path) -> Iterator[Row]:
+    """All that is in a spool, dead letters first.
+
+    Raises:
+        FileNotFoundError: there is no spool in the directory.
+        sqlite3.Error: it cannot be read.
+    """
+    with closing(_open(directory)) as connection:
+        for state, number, destination, kind, created, reason, size, body in connection.execute(_ROWS):
+            name = f"{state[0]}{number}"
+            yield Row(name, destination, _what(kind, body), created, reason, size)
+
+
+def show(directory: Path, name: str) -> bytes | None:
+    """The whole body of a row, JSON; None if there is none of that name."""
+    table, number = _place(name)
+    with closing(_open(directory)) as connection:
+        query = f"SELECT body FROM {table} WHERE id = ?"  # noqa: S608  # a name of ours
+        found = connection.execute(query, (number,)).fetchone()
+    return None if found is None else bytes(found[0])
+
+
+def revive(directory: Path, destination: str, names: Iterable[str] | None) -> int:
+    """Let dead letters of a destination wait again, all or those named; how many they were."""
+    with closing(_open(directory)) as connection:
+        condition, values = _which("d", names)
+        connection.execute("BEGIN IMMEDIATE")
+        moved = connection.execute(
+            "INSERT INTO entries (destination, kind, created, body)"  # noqa: S608  # built of ours and of ?
+            " SELECT destination, ?, strftime('%s', 'now'), body FROM dead_letters"
+            f" WHERE destination = ? AND {condition}",
+            (EVENT, destination, *values),
+        ).rowcount
+        connection.execute(
+            f"DELETE FROM dead_letters WHERE destination = ? AND {condition}",  # noqa: S608
+            (destination, *values),
+        )
+        connection.execute("COMMIT")
+    return moved
+
+
+def purge(directory: Path, names: Iterable[str] | None) -> int:
+    """Delete dead letters, all or those named, and what waits where it is named; how many they were."""
+    named = None if names is None else [*names]
+    with closing(_open(directory)) as connection:
+        connection.execute("BEGIN IMMEDIATE")
+        condition, values = _which("d", named)
+        gone = connection.execute(f"DELETE FROM dead_letters WHERE {condition}", values).rowcount  # noqa: S608
+        if named is not None:
+            condition, values = _which("w", named)
+            gone += connection.execute(f"DELETE FROM entries WHERE {condition}", values).rowcount  # noqa: S608
+        connection.execute("COMMIT")
+    return gone
+
+
+def _open(directory: Path) -> sqlite3.Connection:
+    if not (directory / FILE_NAME).is_file():
+        raise FileNotFoundError(directory)
+    return open_spool_file(directory)
+
+
+def _place(name: str) -> tuple[str, int]:
+    return ("dead_letters" if name.startswith("d") else "entries"), int(name[1:])
+
+
+def _which(letter: str, names: Iterable[str] | None) -> tuple[str, list[int]]:
+    if names is None:
+        return "1", []
+    numbers = [int(name[1:]) for name in names if name.startswith(letter)]
+    return f"id IN ({','.join('?' * len(numbers))})", numbers
+
+
+def _what(kind: str, body: Any) -> str:
+    if kind != EVENT:
+        return kind
+    try:
+        event = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return "event (not readable)"
+    return str(event.get("event")) if isinstance(event, dict) else "event (not readable)"

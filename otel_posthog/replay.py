@@ -1,0 +1,180 @@
+"""`otel-posthog replay`: what waits on disk, what PostHog refused, and files of spans, looked at and sent."""
+
+from __future__ import annotations
+
+import sqlite3
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
+from itertools import islice
+from pathlib import Path
+
+from otel_posthog.assembly import Forwarder, forwarder
+from otel_posthog.delivery import destination_of
+from otel_posthog.otlp_files import views_of_file
+from otel_posthog.spans.view import SpanView
+
+__all__ = ["ACTIONS", "ReplayError", "replay"]
+
+_TOGETHER = 500
+"""Spans that are sent in one go."""
+_SECONDS = 300.0
+"""So long one go may take."""
+
+Say = Callable[[str], None]
+
+
+class ReplayError(Exception):
+    """It cannot be done; the text is one sentence for the person who asked."""
+
+
+def replay(words: Sequence[str], directory: Path | None, say: Say) -> bool:
+    """Do what the words ask for: an action of `ACTIONS`, with names, or files to send; whether it is done."""
+    action, rest = (words[0], words[1:]) if words else ("list", ())
+    if action in ACTIONS:
+        try:
+            return ACTIONS[action](_spool_dir(directory), rest, say)
+        except FileNotFoundError as error:
+            raise ReplayError(f"there is no spool in {error}; name its directory with --spool-dir") from None
+        except sqlite3.Error as error:
+            raise ReplayError(f"the spool cannot be read: {error}") from None
+    return _send_files(words, directory, say)
+
+
+def _spool_dir(directory: Path | None) -> Path:
+    found = directory or forwarder({}).config.spool_dir
+    if found is None:
+        raise ReplayError("name the spool's directory with --spool-dir or OTEL_EXPORTER_POSTHOG_SPOOL_DIR")
+    return found
+
+
+def _list(directory: Path, names: Sequence[str], say: Say) -> bool:
+    from otel_posthog.delivery.browse import rows
+
+    count = 0
+    for row in rows(directory):
+        if names and row.name not in names:
+            continue
+        count += 1
+        when = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(row.created))
+        state = f"refused: {row.reason}" if row.reason else "waiting"
+        say(
+            f"{row.name:>8}  {when}Z  {row.what:<26} {row.size:>9,} bytes  project {row.destination}  {state}"
+        )
+    say(f"{count} in {directory}" if count else f"Nothing waits in {directory}.")
+    return True
+
+
+def _show(directory: Path, names: Sequence[str], say: Say) -> bool:
+    from otel_posthog.delivery.browse import show
+
+    for name in _checked(names, "show"):
+        body = show(directory, name)
+        if body is None:
+            raise ReplayError(f"there is no {name}; `otel-posthog replay list` tells what there is")
+        say(body.decode("utf-8", "replace"))
+    return True
+
+
+def _resend(directory: Path, names: Sequence[str], say: Say) -> bool:
+    from otel_posthog.delivery.browse import revive
+
+    sender = _sender(spool_dir=directory)
+    revived = revive(directory, destination_of(sender.config.api_key or ""), _checked(names) or None)
+    say(f"{revived} refused events wait again.")
+    before = sender.stats()["spool"]["entries"]
+    sender.outbox.flush(_SECONDS)
+    stats = sender.stats()
+    sender.outbox.close(sender.config.timeout)
+    left, refused = stats["spool"]["entries"], sum(map(len, stats["events"]["refused"].values()))
+    say(
+        f"{max(before - left, 0)} of {before} that waited are sent; {left} wait, and some were refused again."
+        if refused
+        else f"{max(before - left, 0)} of {before} that waited are sent; {left} wait."
+    )
+    return not left and not refused
+
+
+def _purge(directory: Path, names: Sequence[str], say: Say) -> bool:
+    from otel_posthog.delivery.browse import purge
+
+    if not names:
+        raise ReplayError("say what to delete: `purge all` for all refused events, or their names")
+    gone = purge(directory, None if list(names) == ["all"] else _checked(names))
+    say(f"{gone} deleted.")
+    return True
+
+
+def _checked(names: Sequence[str], action: str | None = None) -> list[str]:
+    if list(names) == ["all"]:
+        return []
+    if action and not names:
+        raise ReplayError(f"say what to {action}: the names that `otel-posthog replay list` tells")
+    for name in names:
+        if name[:1] not in ("w", "d") or not name[1:].isdecimal():
+            raise ReplayError(f"{name} is no name: w12 and d3 are, as `otel-posthog replay list` tells them")
+    return [*names]
+
+
+def _send_files(words: Sequence[str], directory: Path | None, say: Say) -> bool:
+    files = [Path(word) for word in words]
+    for file in files:
+        if not file.is_file():
+            known = ", ".join(ACTIONS)
+            raise ReplayError(f"{file} is neither a file nor one of {known}")
+    sender = _sender(**({} if directory is None else {"spool_dir": directory}))
+    complete = True
+    for file in files:
+        unreadable: list[str] = []
+        complete = _send_file(sender, file, unreadable.append, say) and complete and not unreadable
+        for sentence in unreadable[:10]:
+            say(f"{file}: {sentence}")
+        if len(unreadable) > 10:
+            say(f"{file}: and {len(unreadable) - 10} more that cannot be read")
+    sender.outbox.close(sender.config.timeout)
+    return complete
+
+
+def _send_file(sender: Forwarder, file: Path, hear: Say, say: Say) -> bool:
+    sent = 0
+    complete = True
+    try:
+        for views in _some(views_of_file(file, hear)):
+            conversion = sender.conversion
+            events = conversion.convert(views, partial(sender.pipeline.finished))
+            complete = sender.send(events, _SECONDS) and complete
+            sent += len(views)
+            if sys.stderr.isatty():
+                sys.stderr.write(f"\r{file}: {sent:,} spans")
+                sys.stderr.flush()
+    except ValueError as error:
+        raise ReplayError(f"{file}: {error}") from None
+    if sys.stderr.isatty():
+        sys.stderr.write("\n")
+    say(
+        f"{file}: {sent:,} spans of model calls, agents and tools"
+        + (" sent." if complete else ", not all sent.")
+    )
+    return complete
+
+
+def _some(views: Iterable[SpanView]) -> Iterator[list[SpanView]]:
+    rest = iter(views)
+    while some := [*islice(rest, _TOGETHER)]:
+        yield some
+
+
+def _sender(**options: object) -> Forwarder:
+    found = forwarder(options)
+    if not found.enabled:
+        raise ReplayError("set POSTHOG_API_KEY to the key of the project, phc_...")
+    return found
+
+
+ACTIONS: dict[str, Callable[[Path, Sequence[str], Say], bool]] = {
+    "list": _list,
+    "show": _show,
+    "resend": _resend,
+    "purge": _purge,
+}

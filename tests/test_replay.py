@@ -1,0 +1,179 @@
+"""`otel-posthog replay` against a real spool, real files and a PostHog on loopback."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+from otel_posthog import cli
+from otel_posthog.delivery import DeadLetter, Entry, destination_of
+from otel_posthog.delivery.spool import Spool
+from otel_posthog.local import Inbox
+from tests.support.otlp_json import otlp_json
+
+KEY = "phc_test"
+
+
+@pytest.fixture
+def inbox(monkeypatch: pytest.MonkeyPatch) -> Iterator[Inbox]:
+    with Inbox() as found:
+        monkeypatch.setenv("POSTHOG_API_KEY", KEY)
+        monkeypatch.setenv("POSTHOG_HOST", found.url)
+        yield found
+
+
+def event(name: str, number: int) -> bytes:
+    made = {
+        "event": name,
+        "uuid": f"00000000-0000-4000-8000-{number:012}",
+        "distinct_id": "u",
+        "timestamp": "2026-11-21T00:00:00+00:00",
+        "properties": {"$ai_trace_id": "t", "number": number},
+    }
+    return json.dumps(made).encode()
+
+
+@pytest.fixture
+def spool(tmp_path: Path) -> Path:
+    made = Spool(tmp_path / "spool", destination_of(KEY), max_bytes=10**8, lease_seconds=60)
+    other = Spool(tmp_path / "spool", destination_of("phc_other"), max_bytes=10**8, lease_seconds=60)
+    made.put([Entry("event", event("$ai_generation", 1), 1795219200.0)])
+    made.settle((), dead=[DeadLetter(event("llm_completion_failed", 2), 1795219200.0, "invalid")])
+    other.put([Entry("event", event("$ai_span", 3), 1795219200.0)])
+    for each in (made, other):
+        each.leave()
+        each.close()
+    return tmp_path / "spool"
+
+
+def run(*words: object) -> int:
+    return cli.main(["replay", *map(str, words)])
+
+
+def test_list_tells_what_waits_and_what_was_refused(spool: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("list", "--spool-dir", spool) == 0
+    refused, mine, other, last = capsys.readouterr().out.splitlines()
+    assert refused.split()[0] == "d1"
+    assert "llm_completion_failed" in refused
+    assert "refused: invalid" in refused
+    assert "$ai_generation" in mine
+    assert "waiting" in mine
+    assert "2026-11-21 00:00:00Z" in mine
+    assert destination_of("phc_other") in other
+    assert last == f"3 in {spool}"
+
+
+def test_nothing_said_is_list_and_the_environment_tells_where(
+    spool: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_POSTHOG_SPOOL_DIR", str(spool))
+    assert run() == 0
+    assert capsys.readouterr().out.endswith(f"3 in {spool}\n")
+
+
+def test_show_gives_all_of_one(spool: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("show", "d1", "w1", "--spool-dir", spool) == 0
+    dead, waiting = map(json.loads, capsys.readouterr().out.splitlines())
+    assert (dead["event"], waiting["event"]) == ("llm_completion_failed", "$ai_generation")
+
+
+@pytest.mark.parametrize("words", [["resend"], ["resend", "all"], ["resend", "d1"]])
+def test_resend_sends_what_waits_and_what_was_refused(spool: Path, inbox: Inbox, words: list[str]) -> None:
+    assert run(*words, "--spool-dir", spool) == 0
+    assert sorted(each["event"] for each in inbox.events()) == ["$ai_generation", "llm_completion_failed"]
+    assert run("list", "--spool-dir", spool) == 0
+
+
+def test_resend_is_not_done_where_nobody_takes_it(
+    spool: Path, inbox: Inbox, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("POSTHOG_HOST", "http://127.0.0.1:9")
+    monkeypatch.setenv("OTEL_EXPORTER_POSTHOG_TIMEOUT", "0.2")
+    assert run("resend", "--spool-dir", spool) == 1
+    assert "0 of 2 that waited are sent; 2 wait" in capsys.readouterr().out
+
+
+def test_purge_deletes_what_is_named_or_all_that_was_refused(
+    spool: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("purge", "all", "--spool-dir", spool) == 0
+    assert run("purge", "w1", "w2", "--spool-dir", spool) == 0
+    assert run("list", "--spool-dir", spool) == 0
+    assert capsys.readouterr().out.splitlines() == ["1 deleted.", "2 deleted.", f"Nothing waits in {spool}."]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["list"], "--spool-dir"),
+        (["list", "--spool-dir", "nowhere"], "there is no spool in nowhere"),
+        (["show", "--spool-dir", "SPOOL"], "say what to show"),
+        (["show", "x1", "--spool-dir", "SPOOL"], "x1 is no name"),
+        (["show", "w99", "--spool-dir", "SPOOL"], "there is no w99"),
+        (["purge", "--spool-dir", "SPOOL"], "purge all"),
+        (["nothing.json"], "nothing.json is neither a file nor one of list, show, resend, purge"),
+        (["resend", "--spool-dir", "SPOOL"], "POSTHOG_API_KEY"),
+    ],
+)
+def test_what_cannot_be_done_is_one_sentence(
+    words: list[str], said: str, spool: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(*(str(spool) if word == "SPOOL" else word for word in words)) == 1
+    error = capsys.readouterr().err
+    assert said in error
+    assert error.count("\n") == 1
+
+
+def request(count: int) -> ExportTraceServiceRequest:
+    made = ExportTraceServiceRequest()
+    spans = made.resource_spans.add().scope_spans.add().spans
+    for number in range(count):
+        span = spans.add(
+            name="chat", trace_id=bytes([1] * 16), span_id=number.to_bytes(8, "big", signed=False) or b""
+        )
+        span.start_time_unix_nano, span.end_time_unix_nano = (
+            1_795_219_200_000_000_000,
+            1_795_219_201_000_000_000,
+        )
+        for key, value in (("gen_ai.operation.name", "chat"), ("gen_ai.request.model", "gpt-5.1")):
+            span.attributes.add(key=key).value.string_value = value
+    return made
+
+
+@pytest.mark.parametrize("kind", ["json", "protobuf"])
+def test_files_of_spans_are_sent(
+    kind: str, tmp_path: Path, inbox: Inbox, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "spans"
+    made = request(3)
+    file.write_bytes(
+        json.dumps(otlp_json(made)).encode() + b"\n" if kind == "json" else made.SerializeToString()
+    )
+    assert run(file) == 0
+    assert run(file) == 0
+    assert f"{file}: 3 spans of model calls, agents and tools sent." in capsys.readouterr().out
+    assert len(inbox.events("$ai_generation")) == 3, "the same uuids both times"
+
+
+def test_what_cannot_be_read_of_a_file_is_said_and_the_rest_is_sent(
+    tmp_path: Path, inbox: Inbox, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "spans.jsonl"
+    line = json.dumps(otlp_json(request(2)))
+    file.write_text(f'{line}\n{{"resourceSpans": \n{line}\n')
+    assert run(file) == 1
+    assert "line 2" in capsys.readouterr().out
+    assert len(inbox.events("$ai_generation")) == 2
+
+
+def test_a_file_that_holds_no_spans_is_one_sentence(
+    tmp_path: Path, inbox: Inbox, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "picture.png"
+    file.write_bytes(b"\x89PNG\r\n\x1a\n" + b"\0" * 100)
+    assert run(file) == 1
+    assert str(file) in capsys.readouterr().err
