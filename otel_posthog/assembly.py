@@ -27,6 +27,7 @@ from otel_posthog.delivery import (
 from otel_posthog.events import PriceBook, own_prices
 from otel_posthog.events.cost import Rates
 from otel_posthog.pipeline import Pipeline
+from otel_posthog.spans.view import pack
 
 __all__ = ["Forwarder", "forwarder", "say_once"]
 
@@ -155,9 +156,18 @@ class Forwarder:
         for item in self.conversion.announce(span) if span is not None else ():
             self.outbox.hand_over(item, item.size)
 
-    def ended(self, load: Ended) -> None:
-        """Hand over a span that ended."""
-        self.outbox.hand_over(load, load.packed.size)
+    def ended(self, span: Any) -> bool:
+        """Hand over a span that ended; whether it is one of concern."""
+        if self.durable and self.conversion.discreet:
+            made = self.conversion.restored(span)
+            if made is not None:
+                self.outbox.hand_over(made, made.size)
+            return made is not None
+        packed = pack(span)
+        if packed is not None:
+            announced = self.durable and self.conversion.is_announced(packed.span_id)
+            self.outbox.hand_over(Ended(packed, announced), packed.size)
+        return packed is not None
 
     def send(self, events: Iterable[Event], seconds: float) -> bool:
         """Whether PostHog took all the events, or they are on disk, within so many seconds."""

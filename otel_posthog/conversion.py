@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from otel_posthog.delivery import Entry, Item
+from otel_posthog.delivery.entries import EVENT
 from otel_posthog.pipeline import Pipeline
 from otel_posthog.spans.view import PackedSpan, SpanView, entry_of, of_entry, of_sdk_span, unpack
 
@@ -67,11 +68,18 @@ Load = Started | Ended
 
 
 class Restored(NamedTuple):
-    """A span that waited on disk, maybe of another process, and how that one would have converted it."""
+    """A span that does not wait: it is converted at once, or waited on disk, maybe of another process."""
 
     view: SpanView
     announced: bool
     recipe: bytes
+    """How whoever wrote it would have converted it."""
+
+    @property
+    def size(self) -> int:
+        """Bytes that it takes in memory, about."""
+        texts = sum(len(value) for value in self.view.attributes.values() if isinstance(value, str | bytes))
+        return 2048 + 128 * len(self.view.attributes) + texts
 
 
 class Conversion:
@@ -91,7 +99,7 @@ class Conversion:
         self._now = now
         self._recipe = pipeline.recipe()
         # What may not leave as it is does not go to disk as it is either.
-        self._discreet = not pipeline.content or bool(self._hooks) or bool(self._super_properties)
+        self.discreet = not pipeline.content or bool(self._hooks) or bool(self._super_properties)
         self.reset_after_fork()
 
     def reset_after_fork(self) -> None:
@@ -136,7 +144,10 @@ class Conversion:
                 others.append(load)
             else:
                 kept.append(Entry(SPAN, body, now))
-        kept += [Entry("event", Item.of_event(event).data, now) for event in self.events(others)]
+        for load in others:  # one entry each: a transaction of one is the cheapest
+            events = [Item.of_event(event).data for event in self.events([load])]
+            if events:
+                kept.append(Entry(EVENT, b"\n".join(events), now))
         return kept
 
     def load(self, entry: Entry) -> Restored | None:
@@ -148,6 +159,11 @@ class Conversion:
             return Restored(of_entry(document["span"]), bool(document["announced"]), recipe)
         except (ValueError, TypeError, LookupError, AttributeError):
             return None
+
+    def restored(self, span: Any) -> Restored | None:
+        """A span that ended, to be made events at once; None where it is no concern of ours."""
+        view = of_sdk_span(span)
+        return None if view is None else Restored(view, self.is_announced(view.span_id), self._recipe)
 
     def announce(self, span: Any) -> list[Item]:
         """`llm_completion_requested` of a call that begins; nothing where it names no model yet."""
@@ -161,7 +177,7 @@ class Conversion:
         return self._announced.pop(span_id, self) is None
 
     def _body(self, load: Ended) -> bytes | None:
-        if self._discreet:
+        if self.discreet:
             return None
         document = entry_of(load.packed)
         if document is None or _PRIVATE in document:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-HELD_IN_VAIN = ("openai", "google", "otel_posthog.demo", "otel_posthog.local", "http.server", "sqlite3")
+HELD_IN_VAIN = ("openai", "google", "otel_posthog.demo", "otel_posthog.local", "http.server", "sqlite3", "otel_posthog.replay")
 
 
 def command(*arguments: str) -> list[str]:
@@ -64,7 +64,7 @@ def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
         cli.main(["--help"])
     assert caught.value.code == 0
     shown = capsys.readouterr().out
-    assert [one.name for one in cli.COMMANDS] == ["demo", "local"]
+    assert [one.name for one in cli.COMMANDS] == ["demo", "local", "replay"]
     for one in cli.COMMANDS:
         assert one.name in shown
         assert one.help in shown

@@ -183,22 +183,24 @@ class Backlog:
         letters: list[DeadLetter] = []
         oldest = self._now() - self._max_age
         for _, entry in held:
-            load = self._load(entry)
-            if load is not None and entry.created >= oldest:
-                loads.append(load)
+            found = self._load(entry)
+            if found and entry.created >= oldest:
+                loads += found
                 continue
-            reason = "unreadable" if load is None else "too_old"
+            reason = "too_old" if found else "unreadable"
             letters.append(DeadLetter(entry.body, entry.created, reason))
             self._buried[reason] += 1
         return loads, letters
 
-    def _load(self, entry: Entry) -> Load | None:
+    def _load(self, entry: Entry) -> list[Load]:
+        """The loads of an entry, or events; none where it cannot be read."""
         if entry.kind != EVENT:
-            return self._converter.load(entry)
+            load = self._converter.load(entry)
+            return [] if load is None else [load]
         try:
-            return Item.of_bytes(entry.body)
+            return [Item.of_bytes(line) for line in entry.body.splitlines()]
         except ValueError:
-            return None
+            return []
 
     # --- the house ---
 

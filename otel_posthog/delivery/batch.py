@@ -32,7 +32,8 @@ class Item:
     @classmethod
     def of_event(cls, event: dict[str, Any]) -> Item:
         """The event, encoded."""
-        return cls(event["event"], encode(event))
+        # A copy: orjson's bytes keep the buffer that they were written in, several times their length.
+        return cls(event["event"], bytes(memoryview(encode(event))))
 
     @classmethod
     def of_bytes(cls, data: bytes) -> Item:

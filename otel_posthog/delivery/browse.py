@@ -113,7 +113,7 @@ def _what(kind: str, body: Any) -> str:
     if kind != EVENT:
         return kind
     try:
-        event = orjson.loads(body)
+        events = [orjson.loads(line) for line in bytes(body).splitlines()]
     except orjson.JSONDecodeError:
         return "event (not readable)"
-    return str(event.get("event")) if isinstance(event, dict) else "event (not readable)"
+    return ", ".join(str(event.get("event")) for event in events if isinstance(event, dict))

@@ -6,7 +6,7 @@ import hashlib
 from typing import NamedTuple
 
 EVENT = "event"
-"""The kind of an entry whose body is an encoded event; other kinds are their owner's."""
+"""The kind of an entry whose body is encoded events, one a line; other kinds are their owner's."""
 
 
 class Entry(NamedTuple):

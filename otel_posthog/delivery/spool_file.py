@@ -56,7 +56,14 @@ COMMIT;
 
 # SQLite's own words for a file that it will not read again, whatever is tried.
 # An I/O error is none: a full disk gives one, too.
-_BROKEN = ("malformed", "not a database", "unsupported file format", "no such", "has no column")
+_BROKEN = (
+    "malformed",
+    "not a database",
+    "unsupported file format",
+    "no such",
+    "has no column",
+    "could not decode",
+)
 
 
 class NewerSpoolError(sqlite3.OperationalError):

@@ -14,11 +14,11 @@ from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
 from typing_extensions import Unpack
 
 from otel_posthog.attributes import PARENT_ID
-from otel_posthog.conversion import Ended, Started, say_once
+from otel_posthog.conversion import Started, say_once
 from otel_posthog.sdk.context import current_attributes, inherited_attributes
 from otel_posthog.sdk.endings import finish_at_the_end
 from otel_posthog.sdk.exporter import PostHogSpanExporter, is_sampled
-from otel_posthog.spans.view import MARKERS, attributes_of, pack
+from otel_posthog.spans.view import MARKERS, attributes_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -87,12 +87,8 @@ class PostHogSpanProcessor(SpanProcessor):
             return
         self._conversion.count("seen")
         try:
-            packed = pack(span)
-            if packed is None:
+            if not self._forwarder.ended(span):
                 self._conversion.count("not ours")
-                return
-            announced = self._forwarder.durable and self._conversion.is_announced(packed.span_id)
-            self._forwarder.ended(Ended(packed, announced))
         except Exception as error:  # noqa: BLE001  # never into the application
             say_once("on_end", "A span could not be read (%s); please report this.", type(error).__name__)
 

@@ -131,6 +131,8 @@ def pack(span: ReadableSpan) -> PackedSpan | None:
         row = _row(span, _plain_attributes(attributes))
         texts = sum(len(value) for value in attributes.values() if isinstance(value, str | bytes))
         return PackedSpan(row[_SPAN_ID], row, span.resource, _PACKED_OVERHEAD + 128 * len(attributes) + texts)
+    # A copy: orjson's bytes keep the buffer that they were written in, several times their length.
+    document = bytes(memoryview(document))
     return PackedSpan(row[_SPAN_ID], document, span.resource, _PACKED_OVERHEAD + len(document))
 
 
@@ -193,7 +195,7 @@ _TYPES: dict[str, tuple[type, ...]] = {
 }
 _EVENTS = SpanView._fields.index("events")
 _SPAN_ID = SpanView._fields.index("span_id")
-_PACKED_OVERHEAD = 256
+_PACKED_OVERHEAD = 400
 """Bytes for the objects around the document, measured on CPython 3.11."""
 
 Row = tuple[Any, ...]
