@@ -19,7 +19,15 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-HELD_IN_VAIN = ("openai", "google", "otel_posthog.demo", "otel_posthog.local", "http.server", "sqlite3", "otel_posthog.replay")
+HELD_IN_VAIN = (
+    "openai",
+    "google",
+    "otel_posthog.demo",
+    "otel_posthog.local",
+    "http.server",
+    "sqlite3",
+    "otel_posthog.replay",
+)
 
 
 def command(*arguments: str) -> list[str]:

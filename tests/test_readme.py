@@ -81,6 +81,31 @@ def test_the_one_line_runs_with_the_block_below_it(tmp_path: Path, stand_in: Sta
         assert len(inbox.events()) == 3
 
 
+def test_what_a_killed_process_made_is_listed_by_the_block_about_it(
+    tmp_path: Path, stand_in: StandIn
+) -> None:
+    [block] = [block for block in BASH if "replay list" in block]
+    (tmp_path / "app.py").write_text(
+        PYTHON[1].replace("print(", "import os; os.kill(os.getpid(), 9); print(")
+    )
+    told = {"POSTHOG_HOST": "http://127.0.0.1:9"}
+    with Inbox() as inbox:
+        done = subprocess.run(
+            ["bash", "-uc", block],
+            env=environment(inbox, stand_in) | told,
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    assert done.returncode == 0, done.stderr
+    requested, span, last = done.stdout.splitlines()
+    assert "llm_completion_requested" in requested
+    assert " span " in span
+    assert last.startswith("2 in ")
+
+
 def test_the_inbox_starts() -> None:
     [line] = [block for block in BASH if "local" in block]
     command = line.split()

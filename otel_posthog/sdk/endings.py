@@ -4,7 +4,8 @@
   shut down is finished after that.
 - `SIGTERM` with the default handler ends a process without any of this. Where that handler is in place, one
   of ours flushes and then lets the process die of the signal; an application's own handler is left in charge.
-- Children of `multiprocessing`, and of Celery's `billiard`, leave without `atexit`; they have finalizers.
+- Children of `multiprocessing` leave without `atexit`; they have finalizers. Celery's leave without either;
+  they send a signal of Celery's.
 
 `os._exit` and `kill -9` leave no time for anything: for them there is `durability=always`.
 """
@@ -25,6 +26,7 @@ from opentelemetry import trace
 from otel_posthog.delivery import follow_forks
 
 _FINALIZERS = ("multiprocessing.util", "billiard.util")
+_CELERY = "celery.signals"
 _AFTER_ALL_OTHERS = -100
 
 
@@ -43,6 +45,8 @@ class _Ends:
 
     def __init__(self) -> None:
         self.finished: weakref.WeakSet[Finished] = weakref.WeakSet()
+        self.armed = False
+        """Whether the handler of SIGTERM was looked at in this process."""
         self._registered: set[str] = set()
         atexit.register(self.finish)
         follow_forks(self)
@@ -71,11 +75,19 @@ class _Ends:
 
     def after_fork_in_child(self) -> None:
         """Children of those that run finalizers get one."""
+        self.armed = False  # Celery resets signals in its children, after this
         for name in _FINALIZERS:
             util = sys.modules.get(name)
             if util is not None and name not in self._registered:
                 self._registered.add(name)
                 util.register_after_fork(self, partial(_finalize, util))
+        celery = sys.modules.get(_CELERY)
+        if celery is not None and _CELERY not in self._registered:
+            self._registered.add(_CELERY)
+            celery.worker_process_shutdown.connect(self._on_celery, weak=False)
+
+    def _on_celery(self, **_: Any) -> None:
+        self.finish()
 
 
 def _finalize(util: Any, ends: _Ends) -> None:
@@ -88,7 +100,13 @@ _ends = _Ends()
 def finish_at_the_end(finished: Finished) -> None:
     """See to it that something is finished when the process ends, as long as it lives."""
     _ends.finished.add(finished)
-    if threading.current_thread() is not threading.main_thread():
+    arm()
+
+
+def arm() -> None:
+    """Put our handler in the place of SIGTERM's default one, once a process, on its main thread."""
+    if _ends.armed or threading.current_thread() is not threading.main_thread():
         return
+    _ends.armed = True
     if signal.getsignal(signal.SIGTERM) == signal.SIG_DFL:
         signal.signal(signal.SIGTERM, _ends.on_sigterm)

@@ -16,7 +16,7 @@ from typing_extensions import Unpack
 from otel_posthog.attributes import PARENT_ID
 from otel_posthog.conversion import Started, say_once
 from otel_posthog.sdk.context import current_attributes, inherited_attributes
-from otel_posthog.sdk.endings import finish_at_the_end
+from otel_posthog.sdk.endings import arm, finish_at_the_end
 from otel_posthog.sdk.exporter import PostHogSpanExporter, is_sampled
 from otel_posthog.spans.view import MARKERS, attributes_of
 
@@ -87,6 +87,7 @@ class PostHogSpanProcessor(SpanProcessor):
             return
         self._conversion.count("seen")
         try:
+            arm()
             if not self._forwarder.ended(span):
                 self._conversion.count("not ours")
         except Exception as error:  # noqa: BLE001  # never into the application
