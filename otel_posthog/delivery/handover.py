@@ -167,14 +167,17 @@ class ByteBoundedQueue(Generic[T]):
             self._period += 1
             return Ticket(self._period, self._lost)
 
-    def wait_done(self, ticket: Ticket, timeout: float | None) -> bool:
+    def wait_done(
+        self, ticket: Ticket, timeout: float | None, hopeless: Callable[[], bool] = lambda: False
+    ) -> bool:
         """Wait until all before `ticket` is dealt with, `timeout` seconds at most; True if all of it is safe.
 
         An item lost since the ticket makes it False even if it was handed over later: never True wrongly.
+        What is `hopeless` is not waited for any more.
         """
         with self._lock:
-            finished = self._changed.wait_for(lambda: self._is_done(ticket), timeout)
-            return finished and self._lost == ticket.lost
+            self._changed.wait_for(lambda: self._is_done(ticket) or hopeless(), timeout)
+            return self._is_done(ticket) and self._lost == ticket.lost
 
     def dropped(self) -> dict[str, int]:
         """Return how many items were dropped, by reason: `queue_full`, `larger_than_queue`, and others."""

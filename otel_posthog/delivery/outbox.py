@@ -129,11 +129,15 @@ class Outbox:
         if not self._running:  # at the end of the interpreter no thread can be started any more
             self._pass(seconds)
             deadline = self._clock()  # nobody else is at it
+
+        def hopeless() -> bool:
+            return self._delivery.halted_for() > self._left(deadline)
+
         if not self._backlog.is_there:
-            return self._queue.wait_done(ticket, self._left(deadline))
+            return self._queue.wait_done(ticket, self._left(deadline), hopeless)
         # Writing to disk what could not be sent takes a moment, too.
         margin = min(seconds / 4, 2.0)
-        if not self._queue.wait_done(ticket, self._left(deadline - margin)):
+        if not self._queue.wait_done(ticket, self._left(deadline - margin), hopeless):
             self._to_disk()
             return self._queue.wait_done(ticket, 0.0)
         if spool:  # all of it is safe; what is on disk may still be sent
@@ -223,6 +227,7 @@ class Outbox:
                 self._pass()
             except BaseException as error:  # noqa: BLE001  # the thread must live
                 self._notices.warn("worker", "Sending failed (%s); please report this.", type(error).__name__)
+                self._backlog.postpone()
         self._running = False
 
     def _linger(self) -> float:
@@ -257,12 +262,12 @@ class Outbox:
     def _send(self, taken: list[Queued], seconds: float | None = None) -> bool:
         """Send some loads; whether it makes sense to go on with others now."""
         with self._lock:
-            self._under_way, self._copies = taken, None
+            self._under_way, self._copies, stop = taken, None, self._stop_of_now()
         events = events_of([queued.item for queued in taken], self._converter)
         deadline = None if seconds is None else self._clock() + seconds
         report: Report | None = None
         try:
-            report = self._delivery.deliver(events, deadline, self._stop_of_now())
+            report = self._delivery.deliver(events, deadline, stop)
         finally:
             with self._lock:
                 copies, self._copies, self._under_way = self._copies, None, []

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from otel_posthog.local import Inbox
-from tests.delivery.capture_server import capture_server
+from tests.delivery.capture_server import Answer, capture_server
 from tests.processes.conftest import PRELUDE, Run, arrived, environment
 
 PROVIDER = (
@@ -132,3 +132,16 @@ def test_a_second_sigterm_ends_it_at_once(tmp_path: Path) -> None:
         while process.poll() is None:
             process.send_signal(signal.SIGTERM)
         assert process.returncode == -signal.SIGTERM
+
+
+def test_nobody_waits_at_the_end_for_a_posthog_that_refuses_the_key(run: Run) -> None:
+    with capture_server() as server:
+        server.judge = lambda _: Answer(401)  # type: ignore[assignment,method-assign]
+        done = run(
+            "begun = time.monotonic(); configure(timeout=30); spans(5)\n"
+            "trace.get_tracer_provider().shutdown(); print(time.monotonic() - begun < 10)",
+            to=server,
+        )
+    assert done.stdout == "True\n"
+    assert "check the project API key" in done.stderr
+    assert "5 spans or events lost" in done.stderr
