@@ -8,142 +8,16 @@ through `warn` and the next source is used instead.
 
 from __future__ import annotations
 
-import contextlib
-import importlib.util
-import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypedDict
-from urllib.parse import urlsplit
+
+from otel_posthog import option_values as values
 
 __all__ = ["OPTIONS", "PREFIX", "Config", "Option", "Options", "resolve"]
 
 PREFIX = "OTEL_EXPORTER_POSTHOG_"
-EVENT_FAMILIES = frozenset({"ai", "llm_completion", "llm_generation"})
-
-_YEAR = 31_536_000.0
-_TRUE = frozenset({"1", "true", "yes", "on"})
-_FALSE = frozenset({"0", "false", "no", "off"})
-
-
-def _key(value: object) -> str:
-    text = value.strip() if isinstance(value, str) else ""
-    if text and text.isascii() and text.isprintable() and " " not in text:
-        return text
-    raise ValueError("a project key such as phc_... is expected")
-
-
-def _url(value: object) -> str:
-    text = value.strip() if isinstance(value, str) else ""
-    with contextlib.suppress(ValueError):  # brackets that do not close, a port that is no number
-        address = urlsplit(text)
-        if address.scheme in {"http", "https"} and address.hostname and address.port != 0:
-            return text
-    raise ValueError("a URL such as https://us.i.posthog.com is expected")
-
-
-def _families(value: object) -> frozenset[str]:
-    if isinstance(value, str):
-        names = [part.strip() for part in value.split(",") if part.strip()]
-    elif isinstance(value, (list, tuple, set, frozenset)):
-        names = list(value)
-    else:
-        names = []
-    if names and all(isinstance(name, str) for name in names) and EVENT_FAMILIES.issuperset(names):
-        return frozenset(names)
-    raise ValueError("expected a comma-separated list of: " + ", ".join(sorted(EVENT_FAMILIES)))
-
-
-def _bool(value: object) -> bool:
-    if isinstance(value, bool):
-        return value
-    word = value.strip().lower() if isinstance(value, str) else ""
-    if word in _TRUE or word in _FALSE:
-        return word in _TRUE
-    raise ValueError("true or false is expected")
-
-
-def _seconds(value: object) -> float:
-    try:
-        number = float(value) if isinstance(value, str | int | float) and value is not True else math.nan
-    except ValueError:
-        number = math.nan
-    if 0 < number <= _YEAR:
-        return number
-    raise ValueError("a number of seconds above zero, a year at most, is expected")
-
-
-def _bytes(value: object) -> int:
-    text = str(value).strip() if isinstance(value, str | int) else ""
-    if text.isdecimal() and int(text) >= 8192:
-        return int(text)
-    raise ValueError("a whole number of bytes, at least 8192, is expected")
-
-
-def _spool_bytes(value: object) -> int:
-    number = _bytes(value)
-    if number >= 1024 * 1024:
-        return number
-    raise ValueError("a whole number of bytes, at least 1048576, is expected")
-
-
-def _batch_bytes(value: object) -> int:
-    number = _bytes(value)
-    if number <= 16 * 1024 * 1024:  # PostHog takes bodies of 20 MB
-        return number
-    raise ValueError("a whole number of bytes, from 8192 to 16777216, is expected")
-
-
-def _choice(*allowed: str) -> Callable[[object], str]:
-    def parse(value: object) -> str:
-        if isinstance(value, str) and value.strip().lower() in allowed:
-            return value.strip().lower()
-        raise ValueError("expected one of: " + ", ".join(allowed))
-
-    return parse
-
-
-def _directory(value: object) -> Path:
-    if isinstance(value, (str, Path)) and str(value).strip() and not Path(value).expanduser().is_file():
-        return Path(value).expanduser().absolute()
-    raise ValueError("the path of a directory, made where it is missing, is expected")
-
-
-_CAPTURE_MODES = {"v0": "v0", "legacy": "v0", "v1": "v1", "analytics_v1": "v1"}
-
-
-def _capture_mode(value: object) -> str:
-    found = _CAPTURE_MODES.get(value.strip().lower()) if isinstance(value, str) else None
-    if found is not None:
-        return found
-    raise ValueError("expected one of: " + ", ".join(_CAPTURE_MODES))
-
-
-def _compression(value: object) -> str:
-    word = value.strip().lower() if isinstance(value, str) else value
-    found = _choice("gzip", "none", "zstd")("none" if word == "identity" else word)
-    if found == "zstd" and importlib.util.find_spec("zstandard") is None:
-        raise ValueError("zstd needs: pip install 'otel-posthog[zstd]'")
-    return found
-
-
-def _file(value: object) -> Path:
-    if isinstance(value, (str, Path)) and Path(value).is_file():
-        return Path(value)
-    raise ValueError("the path of an existing file is expected")
-
-
-def _callable(value: object) -> Callable[..., Any]:
-    if callable(value):
-        return value
-    raise ValueError("something that can be called is expected")
-
-
-def _client(value: object) -> Any:
-    if all(hasattr(value, name) for name in ("api_key", "host", "capture")):
-        return value
-    raise ValueError("a posthog.Posthog client is expected")
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +45,7 @@ class Option:
 OPTIONS: tuple[Option, ...] = (
     Option(
         "api_key",
-        _key,
+        values.project_key,
         None,
         "The key of your PostHog project (`phc_...`).",
         fallbacks=("POSTHOG_API_KEY", "POSTHOG_PROJECT_API_KEY"),
@@ -179,7 +53,7 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option(
         "endpoint",
-        _url,
+        values.url,
         "https://us.i.posthog.com",
         "Where PostHog is; app addresses are mapped to ingestion addresses.",
         fallbacks=("POSTHOG_HOST",),
@@ -187,7 +61,7 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option(
         "events",
-        _families,
+        values.families,
         frozenset({"ai", "llm_completion"}),
         "Which events to send: `ai` (`$ai_generation` and its family), `llm_completion` "
         "(requested, success, failed), `llm_generation` (one flat event a call).",
@@ -195,7 +69,7 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option(
         "capture_content",
-        _bool,
+        values.boolean,
         True,
         "Whether prompts, answers, tool arguments and error texts leave the process. Also off where "
         "`OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT` says no.",
@@ -204,35 +78,37 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option(
         "max_content_bytes",
-        _bytes,
+        values.number_of_bytes,
         None,
         "The most bytes that one event may have; content is cut to fit, with a marker, never dropped.",
         shown_default="PostHog's limits",
     ),
     Option(
         "media",
-        _choice("placeholder", "full"),
+        values.choice("placeholder", "full"),
         "placeholder",
         "What stands in an event for base64 images, audio and files: a `placeholder` with kind, MIME "
         "type and size, or the data in `full`.",
     ),
     Option(
         "cost",
-        _choice("client", "server"),
+        values.choice("client", "server"),
         "client",
         "Who works out what a call cost: we (`client`, offline price table) or PostHog (`server`).",
     ),
-    Option("prices", _file, None, "A JSON or TOML file of your own prices.", shown_default="built-in table"),
+    Option(
+        "prices", values.file, None, "A JSON or TOML file of your own prices.", shown_default="built-in table"
+    ),
     Option(
         "timeout",
-        _seconds,
+        values.seconds,
         10.0,
         "Seconds that one request to PostHog, one `export()`, and the last sending at the end of the process "
         "may take.",
     ),
     Option(
         "compression",
-        _compression,
+        values.compression,
         "gzip",
         "How request bodies are compressed: `gzip`, `none`, or `zstd` (extra `zstd`; on the v1 wire, else"
         " `gzip`).",
@@ -240,14 +116,14 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option(
         "capture_mode",
-        _capture_mode,
+        values.capture_mode,
         "v0",
         "PostHog's wire for events that are no AI events: `v0`, or `v1`, which answers for each event.",
         fallbacks=("POSTHOG_CAPTURE_MODE",),
     ),
     Option(
         "max_queue_bytes",
-        _bytes,
+        values.number_of_bytes,
         64 * 1024 * 1024,
         "Bytes of spans that may wait in memory; beyond it the oldest go to the spool, or, without one, are"
         " dropped and counted.",
@@ -255,57 +131,57 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option(
         "spool_dir",
-        _directory,
+        values.directory,
         None,
         "A directory for what cannot be sent now. Processes may share it; each sends what it finds there.",
         shown_default="none: what waits is in memory only",
     ),
     Option(
         "spool_max_bytes",
-        _spool_bytes,
+        values.spool_bytes,
         1024**3,
         "Bytes that may wait there; beyond it the oldest are dropped and counted.",
         shown_default="1073741824 (1 GiB)",
     ),
     Option(
         "durability",
-        _choice("overflow", "always"),
+        values.choice("overflow", "always"),
         "overflow",
         "`overflow`: to the spool goes what finds no room in memory, could not be sent within"
         " `max_retry_seconds`, or is left at the end. `always`: a span is there before its end returns.",
     ),
     Option(
         "max_age",
-        _seconds,
+        values.seconds,
         30 * 86_400.0,
         "Seconds after which what is in the spool is not worth sending: PostHog keeps AI events for 30 days.",
         shown_default="2592000 (30 days)",
     ),
-    Option("flush_interval", _seconds, 1.0, "Seconds that a span waits for company before it is sent."),
+    Option("flush_interval", values.seconds, 1.0, "Seconds that a span waits for company before it is sent."),
     Option(
         "max_batch_bytes",
-        _batch_bytes,
+        values.batch_bytes,
         4 * 1024 * 1024,
         "The size of a request body, before compression, that a batch aims at.",
         shown_default="4194304 (4 MiB)",
     ),
     Option(
         "max_retry_seconds",
-        _seconds,
+        values.seconds,
         300.0,
         "Seconds for which a batch that PostHog does not take is tried before it goes to the spool; without"
         " one it waits in memory and is tried again.",
     ),
     Option(
         "before_send",
-        _callable,
+        values.a_callable,
         None,
         "A function that gets each event as a dict and returns it, changed or not, or None to drop it.",
         argument_only=True,
     ),
     Option(
         "client",
-        _client,
+        values.client,
         None,
         "An existing `posthog.Posthog` client, whose key, host, `privacy_mode`, `super_properties`, "
         "`before_send`, `disabled` and `historical_migration` are used.",
@@ -440,13 +316,13 @@ def _from_environ(option: Option, environ: Mapping[str, str], warn: Callable[[st
 
 
 _CAPTURE = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
-_CAPTURED = _TRUE | {"", "span_only", "event_only", "span_and_event"}
+_CAPTURED = values.TRUE | {"", "span_only", "event_only", "span_and_event"}
 
 
 def _lets_content_out(environ: Mapping[str, str], warn: Callable[[str, str], None]) -> bool:
     """Whether OpenTelemetry's own variable lets content be captured; a word it does not know does not."""
     word = environ.get(_CAPTURE, "").strip().lower()
-    if word not in _CAPTURED | _FALSE | {"no_content"}:
+    if word not in _CAPTURED | values.FALSE | {"no_content"}:
         warn(
             _CAPTURE, f"{_CAPTURE} is not usable: true or false is expected; until it is, no content is sent"
         )
