@@ -296,9 +296,9 @@ def test_celery_with_prefork_workers_that_come_and_go(inbox: Inbox, tmp_path: Pa
 @pytest.mark.parametrize(
     "patched",
     [
-        "from gevent import monkey; monkey.patch_all()\n{prelude}\nhandle = configure(flush_interval=0.01)",
-        "{prelude}\nfrom gevent import monkey; monkey.patch_all()\nhandle = configure(flush_interval=0.01)",
-        "{prelude}\nhandle = configure(flush_interval=0.01)\nfrom gevent import monkey; monkey.patch_all()",
+        "from gevent import monkey; monkey.patch_all()\n{prelude}\nhandle = configure(flush_interval=60)",
+        "{prelude}\nfrom gevent import monkey; monkey.patch_all()\nhandle = configure(flush_interval=60)",
+        "{prelude}\nhandle = configure(flush_interval=60)\nfrom gevent import monkey; monkey.patch_all()",
     ],
     ids=["before us", "before our configure", "after our configure"],
 )
@@ -309,24 +309,16 @@ def test_an_interpreter_that_gevent_patched(patched: str, inbox: Inbox) -> None:
         + patched.format(prelude=PRELUDE)
         + """
 import gevent
-beats = []
-def beat():
-    while True:
-        beats.append(time.monotonic())
-        gevent.sleep(0.01)
-heart = gevent.spawn(beat)
 gevent.joinall([gevent.spawn(spans, 20, f"greenlet {at}") for at in range(5)])
-gevent.sleep(0.3)
-longest = max(later - earlier for earlier, later in zip(beats, beats[1:]))
-assert len(beats) > 5 and longest < 0.25, (len(beats), longest)
+for _ in range(20):  # in a greenlet our thread, which waits for a minute now, would stop all others
+    gevent.sleep(0.01)
 pid = os.fork()
 if not pid:
     spans(20, "child")
     handle.force_flush(20_000)
     os._exit(0)
 os.waitpid(pid, 0)
-heart.kill()
 """
     )
-    subprocess.run([sys.executable, "-c", code], env=environment(inbox), check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", code], env=environment(inbox), check=True, timeout=50)
     assert arrived(inbox) == {**{f"greenlet {at}": 20 for at in range(5)}, "child": 20}
