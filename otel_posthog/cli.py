@@ -128,9 +128,10 @@ def _replay_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "words",
         nargs="*",
-        metavar="list | show NAME... | resend [NAME...] | purge NAME...|all | FILE...",
-        help="what waits in the spool or was refused (list), one of it (show), send it (resend), delete"
-        " refused events (purge); or files of spans, OTLP/JSON or protobuf, to send",
+        metavar="list | show NAME... | resend [NAME...] | adopt PROJECT | purge NAME...|all | FILE...",
+        help="what waits in the spool or was refused (list), one of it (show); send what waits and refused"
+        " events, all or those named (resend); make another key's yours (adopt); delete refused events, or"
+        " what is named (purge); or files of spans, OTLP/JSON or protobuf, to send",
     )
     parser.add_argument("--spool-dir", type=Path, metavar="DIR", help="the directory of the spool")
 

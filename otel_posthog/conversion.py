@@ -104,7 +104,7 @@ class Conversion:
 
     def reset_after_fork(self) -> None:
         """In a forked child: count from zero, and forget the calls of the parent."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal handler may ask for counts
         self._counts: Counter[str] = Counter()
         self._dropped: Counter[str] = Counter()
         self._made: Counter[str] = Counter()
@@ -256,7 +256,7 @@ class Conversion:
         for hook in self._hooks:
             try:
                 answer = hook(event)
-            except (Exception, SystemExit) as error:  # noqa: BLE001  # the application's code
+            except BaseException as error:  # noqa: BLE001  # the application's code
                 say_once(
                     f"hook {name}",
                     "before_send raised %s: %s events it fails on are not sent.",
@@ -270,6 +270,9 @@ class Conversion:
                 return None
             # What the hook left out of the envelope is restored: an event without it would stop its batch.
             event = {**event, "properties": {}, **answer}
+            if not (isinstance(event["event"], str) and event["event"]):
+                self._drop("before_send failed")
+                return None
         return event
 
     # --- counts ---

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
+from otel_posthog import config as options
 from otel_posthog.assembly import Forwarder, forwarder
 from otel_posthog.delivery import destination_of
 from otel_posthog.otlp_files import views_of_file
@@ -19,8 +22,9 @@ __all__ = ["ACTIONS", "ReplayError", "replay"]
 
 _TOGETHER = 500
 """Spans that are sent in one go."""
-_SECONDS = 300.0
+_SECONDS = 60.0
 """So long one go may take."""
+_SPOOL = tuple(options.PREFIX + name for name in ("SPOOL_DIR", "DURABILITY"))
 
 Say = Callable[[str], None]
 
@@ -39,14 +43,18 @@ def replay(words: Sequence[str], directory: Path | None, say: Say) -> bool:
             raise ReplayError(f"there is no spool in {error}; name its directory with --spool-dir") from None
         except sqlite3.Error as error:
             raise ReplayError(f"the spool cannot be read: {error}") from None
-    return _send_files(words, directory, say)
+    return _send_files(words, say)
 
 
 def _spool_dir(directory: Path | None) -> Path:
-    found = directory or forwarder({}).config.spool_dir
+    found = directory or _config().spool_dir
     if found is None:
         raise ReplayError("name the spool's directory with --spool-dir or OTEL_EXPORTER_POSTHOG_SPOOL_DIR")
     return found
+
+
+def _config() -> options.Config:
+    return options.resolve({}, os.environ, lambda *_: None)
 
 
 def _list(directory: Path, names: Sequence[str], say: Say) -> bool:
@@ -78,22 +86,45 @@ def _show(directory: Path, names: Sequence[str], say: Say) -> bool:
 
 
 def _resend(directory: Path, names: Sequence[str], say: Say) -> bool:
-    from otel_posthog.delivery.browse import revive
+    from otel_posthog.delivery.browse import revive, rows
 
-    sender = _sender(spool_dir=directory)
-    revived = revive(directory, destination_of(sender.config.api_key or ""), _checked(names) or None)
-    say(f"{revived} refused events wait again.")
+    wanted = _checked(names)
+    there = [*rows(directory)]
+    for name in wanted:
+        if name.startswith("w"):
+            raise ReplayError(f"{name} waits and is sent with all that waits: `resend` without names")
+        if name not in {row.name for row in there}:
+            raise ReplayError(f"there is no {name}; `otel-posthog replay list` tells what there is")
+    sender = _sender({"spool_dir": directory})
+    mine = destination_of(sender.config.api_key or "")
+    say(f"{revive(directory, mine, wanted or None)} refused events wait again.")
     before = sender.stats()["spool"]["entries"]
     sender.outbox.flush(_SECONDS)
     stats = sender.stats()
-    sender.outbox.close(sender.config.timeout)
-    left, refused = stats["spool"]["entries"], sum(map(len, stats["events"]["refused"].values()))
-    say(
-        f"{max(before - left, 0)} of {before} that waited are sent; {left} wait, and some were refused again."
-        if refused
-        else f"{max(before - left, 0)} of {before} that waited are sent; {left} wait."
-    )
+    sender.outbox.close(0.0)
+    left = stats["spool"]["entries"]
+    say(f"{max(before - left, 0)} of {before} that waited are sent; {left} wait.")
+    refused = bool(stats["events"]["refused"])
+    if refused:
+        say("Some were refused again; `otel-posthog replay list` tells which.")
+    elif left and not stats["requests"]["requests"]:
+        say("They are held by a process that is running and sends them itself, or the disk is full.")
+    others = {row.destination for row in there} - {mine}
+    for project in sorted(others):
+        say(f"Project {project} is another key's; `replay adopt {project}` makes its events yours.")
     return not left and not refused
+
+
+def _adopt(directory: Path, names: Sequence[str], say: Say) -> bool:
+    from otel_posthog.delivery.browse import adopt, rows
+
+    if len(names) != 1 or names[0] not in {row.destination for row in rows(directory)}:
+        raise ReplayError("name the project, as `otel-posthog replay list` tells it")
+    key = _config().api_key
+    if key is None:
+        raise ReplayError("set POSTHOG_API_KEY to the key of the project that is to have them, phc_...")
+    say(f"{adopt(directory, names[0], destination_of(key))} are of project {destination_of(key)} now.")
+    return True
 
 
 def _purge(directory: Path, names: Sequence[str], say: Say) -> bool:
@@ -112,18 +143,19 @@ def _checked(names: Sequence[str], action: str | None = None) -> list[str]:
     if action and not names:
         raise ReplayError(f"say what to {action}: the names that `otel-posthog replay list` tells")
     for name in names:
-        if name[:1] not in ("w", "d") or not name[1:].isdecimal():
+        if name[:1] not in ("w", "d") or not name[1:].isdecimal() or len(name) > 18:
             raise ReplayError(f"{name} is no name: w12 and d3 are, as `otel-posthog replay list` tells them")
     return [*names]
 
 
-def _send_files(words: Sequence[str], directory: Path | None, say: Say) -> bool:
+def _send_files(words: Sequence[str], say: Say) -> bool:
     files = [Path(word) for word in words]
     for file in files:
         if not file.is_file():
             known = ", ".join(ACTIONS)
             raise ReplayError(f"{file} is neither a file nor one of {known}")
-    sender = _sender(**({} if directory is None else {"spool_dir": directory}))
+    # Without a spool: what is sent is at PostHog, and the rest is still in the file.
+    sender = _sender({}, {name: value for name, value in os.environ.items() if name not in _SPOOL})
     complete = True
     for file in files:
         unreadable: list[str] = []
@@ -132,7 +164,7 @@ def _send_files(words: Sequence[str], directory: Path | None, say: Say) -> bool:
             say(f"{file}: {sentence}")
         if len(unreadable) > 10:
             say(f"{file}: and {len(unreadable) - 10} more that cannot be read")
-    sender.outbox.close(sender.config.timeout)
+    sender.outbox.close(0.0)
     return complete
 
 
@@ -145,6 +177,8 @@ def _send_file(sender: Forwarder, file: Path, hear: Say, say: Say) -> bool:
             events = conversion.convert(views, partial(sender.pipeline.finished))
             complete = sender.send(events, _SECONDS) and complete
             sent += len(views)
+            if not complete:
+                break
             if sys.stderr.isatty():
                 sys.stderr.write(f"\r{file}: {sent:,} spans")
                 sys.stderr.flush()
@@ -154,7 +188,7 @@ def _send_file(sender: Forwarder, file: Path, hear: Say, say: Say) -> bool:
         sys.stderr.write("\n")
     say(
         f"{file}: {sent:,} spans of model calls, agents and tools"
-        + (" sent." if complete else ", not all sent.")
+        + (" sent." if complete else ", not all sent; the file is as it was and can be sent again.")
     )
     return complete
 
@@ -165,10 +199,10 @@ def _some(views: Iterable[SpanView]) -> Iterator[list[SpanView]]:
         yield some
 
 
-def _sender(**options: object) -> Forwarder:
-    found = forwarder(options)
+def _sender(arguments: dict[str, Any], environ: Mapping[str, str] | None = None) -> Forwarder:
+    found = forwarder(arguments, environ=environ)
     if not found.enabled:
-        raise ReplayError("set POSTHOG_API_KEY to the key of the project, phc_...")
+        raise ReplayError("nothing can be sent: POSTHOG_API_KEY (phc_...) or POSTHOG_HOST is not usable")
     return found
 
 
@@ -176,5 +210,6 @@ ACTIONS: dict[str, Callable[[Path, Sequence[str], Say], bool]] = {
     "list": _list,
     "show": _show,
     "resend": _resend,
+    "adopt": _adopt,
     "purge": _purge,
 }

@@ -64,7 +64,7 @@ def test_a_python_block_runs(number: int, stand_in: StandIn) -> None:
 
 
 def test_the_one_line_runs_with_the_block_below_it(tmp_path: Path, stand_in: StandIn) -> None:
-    [line] = [block for block in BASH if "opentelemetry-instrument" in block]
+    [line] = [block for block in BASH if block.startswith("OTEL_TRACES_EXPORTER")]
     (tmp_path / "app.py").write_text(PYTHON[0])
     with Inbox() as inbox:
         done = subprocess.run(
@@ -86,7 +86,7 @@ def test_what_a_killed_process_made_is_listed_by_the_block_about_it(
 ) -> None:
     [block] = [block for block in BASH if "replay list" in block]
     (tmp_path / "app.py").write_text(
-        PYTHON[1].replace("print(", "import os; os.kill(os.getpid(), 9); print(")
+        PYTHON[0].replace("print(", "import os; os.kill(os.getpid(), 9); print(")
     )
     told = {"POSTHOG_HOST": "http://127.0.0.1:9"}
     with Inbox() as inbox:

@@ -13,6 +13,7 @@ from otel_posthog import cli
 from otel_posthog.delivery import DeadLetter, Entry, destination_of
 from otel_posthog.delivery.spool import Spool
 from otel_posthog.local import Inbox
+from tests.delivery.capture_server import Answer, capture_server
 from tests.support.otlp_json import otlp_json
 
 KEY = "phc_test"
@@ -88,6 +89,39 @@ def test_resend_sends_what_waits_and_what_was_refused(spool: Path, inbox: Inbox,
     assert run("list", "--spool-dir", spool) == 0
 
 
+def test_the_environment_tells_resend_where(
+    spool: Path, inbox: Inbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_POSTHOG_SPOOL_DIR", str(spool))
+    assert run("resend") == 0
+    assert len(inbox.events()) == 2
+
+
+def test_what_waits_for_a_wrong_key_can_be_had_by_the_right_one(
+    spool: Path, inbox: Inbox, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = destination_of("phc_other")
+    assert run("resend", "--spool-dir", spool) == 0
+    assert f"`replay adopt {other}`" in capsys.readouterr().out
+    assert run("adopt", other, "--spool-dir", spool) == 0
+    assert run("resend", "--spool-dir", spool) == 0
+    assert len(inbox.events("$ai_span")) == 1
+
+
+def test_a_file_is_sent_only_when_posthog_has_it(
+    tmp_path: Path, inbox: Inbox, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "spans"
+    file.write_bytes(request(3).SerializeToString())
+    monkeypatch.setenv("OTEL_EXPORTER_POSTHOG_SPOOL_DIR", str(tmp_path / "spool"))
+    with capture_server() as server:
+        server.faults += [Answer(401)]
+        monkeypatch.setenv("POSTHOG_HOST", server.url)
+        assert run(file) == 1
+    assert "can be sent again" in capsys.readouterr().out
+    assert not (tmp_path / "spool").exists()
+
+
 def test_resend_is_not_done_where_nobody_takes_it(
     spool: Path, inbox: Inbox, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -115,8 +149,11 @@ def test_purge_deletes_what_is_named_or_all_that_was_refused(
         (["show", "x1", "--spool-dir", "SPOOL"], "x1 is no name"),
         (["show", "w99", "--spool-dir", "SPOOL"], "there is no w99"),
         (["purge", "--spool-dir", "SPOOL"], "purge all"),
-        (["nothing.json"], "nothing.json is neither a file nor one of list, show, resend, purge"),
+        (["nothing.json"], "nothing.json is neither a file nor one of list, show, resend, adopt, purge"),
         (["resend", "--spool-dir", "SPOOL"], "POSTHOG_API_KEY"),
+        (["resend", "d99", "--spool-dir", "SPOOL"], "there is no d99"),
+        (["resend", "w1", "--spool-dir", "SPOOL"], "without names"),
+        (["adopt", "nobody", "--spool-dir", "SPOOL"], "name the project"),
     ],
 )
 def test_what_cannot_be_done_is_one_sentence(

@@ -110,6 +110,8 @@ class Backlog:
             return None
         kept = self.keep(loads)
         self.hurry()
+        if kept is None and self._spool.is_locked:
+            return None  # by another process, for a moment
         return kept is not None
 
     def settle(self, ids: Sequence[int], report: Report, letters: Iterable[DeadLetter] = ()) -> bool:
@@ -188,7 +190,7 @@ class Backlog:
                 loads += found
                 continue
             reason = "too_old" if found else "unreadable"
-            letters.append(DeadLetter(entry.body, entry.created, reason))
+            letters.append(DeadLetter(entry.body, entry.created, reason, entry.kind))
             self._buried[reason] += 1
         return loads, letters
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _ROWS = """
-SELECT 'dead', id, destination, 'event', created, reason, length(body), body FROM dead_letters
+SELECT 'dead', id, destination, kind, created, reason, length(body), body FROM dead_letters
 UNION ALL
 SELECT 'waiting', id, destination, kind, created, '', length(body), body FROM entries
 ORDER BY 1, 2
@@ -66,13 +66,28 @@ def revive(directory: Path, destination: str, names: Iterable[str] | None) -> in
         connection.execute("BEGIN IMMEDIATE")
         moved = connection.execute(
             "INSERT INTO entries (destination, kind, created, body)"  # noqa: S608  # built of ours and of ?
-            " SELECT destination, ?, strftime('%s', 'now'), body FROM dead_letters"
+            " SELECT destination, kind, strftime('%s', 'now'), body FROM dead_letters"
             f" WHERE destination = ? AND {condition}",
-            (EVENT, destination, *values),
+            (destination, *values),
         ).rowcount
         connection.execute(
             f"DELETE FROM dead_letters WHERE destination = ? AND {condition}",  # noqa: S608
             (destination, *values),
+        )
+        connection.execute("COMMIT")
+    return moved
+
+
+def adopt(directory: Path, destination: str, new: str) -> int:
+    """Give what is there for a destination to another, as after a wrong key; how many they were."""
+    with closing(_open(directory)) as connection:
+        connection.execute("BEGIN IMMEDIATE")
+        moved = sum(
+            connection.execute(
+                f"UPDATE {table} SET destination = ? WHERE destination = ?",  # noqa: S608  # a name of ours
+                (new, destination),
+            ).rowcount
+            for table in ("entries", "dead_letters")
         )
         connection.execute("COMMIT")
     return moved

@@ -18,7 +18,7 @@ class Counters:
 
     def reset_after_fork(self) -> None:
         """Count from zero, with a new lock: the old one may be held by a thread that is not in the child."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal handler may ask for counts
         self._events: dict[str, Counter[str]] = {kind: Counter() for kind in ("delivered", "retried", "cut")}
         self._losses: dict[str, Counter[tuple[str, str]]] = {"refused": Counter(), "unsent": Counter()}
         self._requests = 0

@@ -31,6 +31,7 @@ class DeadLetter(NamedTuple):
     body: bytes
     created: float
     reason: str
+    kind: str = EVENT
 
 
 def destination_of(api_key: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import weakref
 from typing import Protocol
 
@@ -22,6 +23,8 @@ class Forked(Protocol):
 
 _objects: weakref.WeakSet[Forked] = weakref.WeakSet()
 _held: list[Forked] = []
+_one_at_a_time = threading.Lock()
+"""Two threads may fork at the same time."""
 
 
 def follow_forks(followed: Forked) -> None:
@@ -30,8 +33,8 @@ def follow_forks(followed: Forked) -> None:
 
 
 def _before() -> None:
-    # Each in the order in which it was made, so that two forks at once take locks in one order.
-    _held[:] = sorted(_objects, key=id)
+    _one_at_a_time.acquire()
+    _held[:] = _objects
     for followed in _held:
         followed.before_fork()
 
@@ -40,9 +43,12 @@ def _in_parent() -> None:
     for followed in reversed(_held):
         followed.after_fork_in_parent()
     _held.clear()
+    _one_at_a_time.release()
 
 
 def _in_child() -> None:
+    global _one_at_a_time  # noqa: PLW0603  # what the parent's threads held nobody lets go
+    _one_at_a_time = threading.Lock()
     for followed in reversed(_held):
         followed.after_fork_in_child()
     _held.clear()

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _NOBODY_WAITS = float("inf")
+_LET_GO_TOGETHER = 64  # items: whoever hands over does not pay for all
 
 
 class Ticket(NamedTuple):
@@ -179,6 +180,11 @@ class ByteBoundedQueue(Generic[T]):
             self._changed.wait_for(lambda: self._is_done(ticket) or hopeless(), timeout)
             return self._is_done(ticket) and self._lost == ticket.lost
 
+    def lost_since(self, ticket: Ticket) -> bool:
+        """Whether an item was lost since the ticket."""
+        with self._lock:
+            return self._lost != ticket.lost
+
     def dropped(self) -> dict[str, int]:
         """Return how many items were dropped, by reason: `queue_full`, `larger_than_queue`, and others."""
         with self._lock:
@@ -224,7 +230,8 @@ class ByteBoundedQueue(Generic[T]):
         if self._waiting[-1].size > self.max_bytes:
             removed.append(self._waiting.pop())
             self._bytes -= removed[0].size
-        while self._bytes + self._in_flight_bytes > self.max_bytes and self._waiting:
+        over = self.max_bytes - self._in_flight_bytes
+        while self._bytes > over and self._waiting and len(removed) < _LET_GO_TOGETHER:
             queued = self._waiting.popleft()
             self._bytes -= queued.size
             removed.append(queued)
@@ -233,7 +240,7 @@ class ByteBoundedQueue(Generic[T]):
     def _let_go(self, removed: list[Queued]) -> None:
         spilled = self._is_spilled(removed)
         with self._lock:
-            if spilled is None:
+            if spilled is None and self._bytes <= 2 * self.max_bytes:
                 self._waiting.extendleft(reversed(removed))
                 self._bytes += sum(queued.size for queued in removed)
                 return

@@ -17,17 +17,27 @@ from otel_posthog.delivery.forks import follow_forks
 from otel_posthog.delivery.handover import ByteBoundedQueue, Queued
 from otel_posthog.delivery.native import start_thread
 from otel_posthog.delivery.notices import Notices
+from otel_posthog.delivery.sender import Report
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from otel_posthog.delivery.delivery import Delivery
-    from otel_posthog.delivery.sender import Report
 
 ENOUGH_BYTES = 1024 * 1024
 """So much waiting is sent without waiting for more."""
 GRACE_SECONDS = 3.0
 """So long the end waits for the answer to a request that is under way, when all other time is over."""
+
+
+class _UnderWay:
+    """Loads in a request, and their copies on disk where there are some."""
+
+    __slots__ = ("copies", "loads")
+
+    def __init__(self, loads: list[Load], copies: list[int] | None = None) -> None:
+        self.loads = loads
+        self.copies = copies
 
 
 class Outbox:
@@ -77,8 +87,9 @@ class Outbox:
         self._lock = threading.RLock()
         self._notices = Notices(self._clock)
         self._stop = threading.Event()
-        self._under_way: list[Queued] = []
-        self._copies: list[int] | None = None
+        self._under_way: _UnderWay | None = None  # on our own thread
+        self._sending: list[_UnderWay] = []  # by `send_now`
+        self._here = threading.local()
         self._passed = threading.Condition(threading.RLock())
         self._passes = 0
         self._passing = False
@@ -103,9 +114,15 @@ class Outbox:
         """
         deadline = self._clock() + seconds
         items = [Item.of_event(event) for event in events]
-        ids = self._backlog.keep(items, held=True) if self._always else None
-        report = self._delivery.deliver(items, deadline)
-        if self._backlog.settle(ids or (), report):
+        sending = _UnderWay(items, self._backlog.keep(items, held=True) if self._always else None)
+        with self._lock:
+            self._sending.append(sending)
+        try:
+            report = self._delivery.deliver(items, deadline)
+        finally:
+            with self._lock:
+                self._sending.remove(sending)
+        if self._backlog.settle(sending.copies or (), report):
             if report.unsent:
                 self._backlog.postpone()
                 self._ensure_worker()
@@ -117,10 +134,22 @@ class Outbox:
         return False
 
     def flush(self, seconds: float) -> bool:
-        """Send what waits; True if everything handed over before is accepted or on disk, within the time."""
+        """Send what waits; True if everything handed over before is accepted or on disk, within the time.
+
+        Called while it is at work on the same thread, as by a hook, it cannot wait for that: False.
+        """
         return self._flush(seconds, spool=True)
 
     def _flush(self, seconds: float, *, spool: bool) -> bool:
+        if getattr(self._here, "busy", False):
+            return False
+        self._here.busy = True
+        try:
+            return self._flush_once(seconds, spool=spool)
+        finally:
+            self._here.busy = False
+
+    def _flush_once(self, seconds: float, *, spool: bool) -> bool:
         deadline = self._clock() + seconds
         ticket = self._queue.ticket()
         wanted = self._passes + 1 + self._passing
@@ -137,9 +166,8 @@ class Outbox:
             return self._queue.wait_done(ticket, self._left(deadline), hopeless)
         # Writing to disk what could not be sent takes a moment, too.
         margin = min(seconds / 4, 2.0)
-        if not self._queue.wait_done(ticket, self._left(deadline - margin), hopeless):
-            self._to_disk()
-            return self._queue.wait_done(ticket, 0.0)
+        if not self._queue.wait_done(ticket, self._left(deadline - margin), hopeless) or self._sending:
+            return self._to_disk() and not self._queue.lost_since(ticket)
         if spool:  # all of it is safe; what is on disk may still be sent
             with self._passed:
                 self._passed.wait_for(lambda: self._passes >= wanted, self._left(deadline))
@@ -152,27 +180,35 @@ class Outbox:
         """
         if self._closed:
             return True
-        # In the spool is what others left as well: who ends does not wait for that.
-        safe = self._flush(seconds, spool=self._always)
-        self._closed = True
-        safe = self._to_disk() or safe
+        safe = False
+        try:
+            # In the spool is what others left as well: who ends does not wait for that.
+            safe = self._flush(seconds, spool=self._always)
+        finally:  # also where Ctrl-C ends the wait
+            self._closed = True
+            safe = self._to_disk() or safe
         self._queue.flush()
         with self._passed:  # a request that is under way is not to be sent again by the next process
             self._passed.wait_for(lambda: not self._passing, GRACE_SECONDS)
         left = self._queue.take(float("inf"))
         if left:
             self._queue.done(left, dropped="shutdown")
-        lost = len(left) + len(self._under_way)
+        lost = len(left) + sum(len(each.loads) for each in self._all_under_way() if each.copies is None)
         if lost and not safe:
             self._notices.warn(
                 "shutdown",
-                "Shut down before PostHog accepted everything (%d spans or events lost): allow more time by"
-                " timeout, or set spool_dir.",
+                "Shut down before PostHog accepted everything (%d spans or events lost): %s set spool_dir.",
                 lost,
+                "mend what PostHog refuses, or" if self._delivery.halted_for() else "raise timeout, or",
             )
         self._delivery.close(abort=True)
         self._backlog.close()
         return safe
+
+    def rescue(self) -> None:
+        """Write what is not sent to disk now: a signal ends the process while it is being closed."""
+        self._to_disk()
+        self._backlog.close()
 
     def stats(self, *, spool: bool = True) -> dict[str, Any]:
         """What waits in memory, what was dropped by reason, and what is in the spool, which takes a query."""
@@ -217,6 +253,7 @@ class Outbox:
                 self._notices.warn("thread", "No thread could be started to send from (%s).", error)
 
     def _work(self) -> None:
+        self._here.busy = True
         while not self._closed:
             halted = self._delivery.halted_for()
             if halted:
@@ -261,25 +298,25 @@ class Outbox:
 
     def _send(self, taken: list[Queued], seconds: float | None = None) -> bool:
         """Send some loads; whether it makes sense to go on with others now."""
+        under_way = _UnderWay([queued.item for queued in taken])
         with self._lock:
-            self._under_way, self._copies, stop = taken, None, self._stop_of_now()
-        events = events_of([queued.item for queued in taken], self._converter)
+            self._under_way, stop = under_way, self._stop_of_now()
+        events = events_of(under_way.loads, self._converter)
         deadline = None if seconds is None else self._clock() + seconds
         report: Report | None = None
         try:
             report = self._delivery.deliver(events, deadline, stop)
         finally:
             with self._lock:
-                copies, self._copies, self._under_way = self._copies, None, []
+                self._under_way = None
             if report is None:
                 self._queue.done(taken, dropped="fault_of_ours")
-        if self._backlog.settle(copies or (), report):
-            if copies is None:
-                self._queue.done(taken)
-        elif report.unsent and copies is None:
+        if self._backlog.settle(under_way.copies or (), report):
+            self._queue.done(taken)
+        elif report.unsent and under_way.copies is None:
             self._queue.give_back(taken, [(item, item.size) for item in report.unsent])
-        elif copies is None:
-            self._queue.done(taken, safe=False)
+        else:
+            self._queue.done(taken, safe=under_way.copies is not None)
         if report.unsent:
             self._backlog.postpone()
         return not report.unsent
@@ -292,14 +329,23 @@ class Outbox:
             self._queue.done(waiting)
         else:
             self._queue.give_back(waiting, [(queued.item, queued.size) for queued in waiting])
+        self._stop.set()  # it will be safe, there is no hurry; or it is lost anyway
+        for each in self._all_under_way():
+            if each.copies is None:
+                copies = self._backlog.keep(each.loads, held=True)
+                with self._lock:
+                    still = each in self._all_under_way()
+                    if still:
+                        each.copies = copies
+                if still:
+                    kept = kept and copies is not None
+                elif copies:  # it came to its end meanwhile
+                    self._backlog.settle(copies, Report())
+        return kept
+
+    def _all_under_way(self) -> list[_UnderWay]:
         with self._lock:
-            under_way = self._under_way
-            if under_way and self._copies is None:
-                self._copies = self._backlog.keep([queued.item for queued in under_way], held=True)
-                if self._copies is not None:
-                    self._queue.done(under_way)
-            self._stop.set()  # it is safe, there is no hurry; or it is lost anyway
-            return kept and (not under_way or self._copies is not None)
+            return [*self._sending, *([] if self._under_way is None else [self._under_way])]
 
     def _left(self, deadline: float) -> float:
         return max(deadline - self._clock(), 0.0)

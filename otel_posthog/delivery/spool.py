@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+MAX_LEASE_SECONDS = 3600.0
+"""No process may hold an entry for longer, however patient it is."""
 RETRY_SECONDS = 10.0
 """A file that cannot be used is tried again after so long."""
 
@@ -59,7 +61,7 @@ class Spool:
         self._directory = directory
         self._destination = destination
         self._max_bytes = max_bytes
-        self._lease_seconds = lease_seconds
+        self._lease_seconds = min(lease_seconds, MAX_LEASE_SECONDS)
         self._clock = clock
         self._now = now
         self._is_alive = is_alive
@@ -76,6 +78,9 @@ class Spool:
         self._unchecked = 0
         self._uncopied = 0
         self._dropped: Counter[str] = Counter()
+        self._done: list[int] = []  # sent, but the disk did not let us take them out
+        self.is_locked = False
+        """Whether another process had the file when we last wanted it."""
 
     # --- entries ---
 
@@ -105,6 +110,7 @@ class Spool:
             taken: list[Held] = []
             room = max_bytes
             connection.execute("BEGIN IMMEDIATE")
+            connection.executemany(_TAKE_OUT, [(each, self._holder + _SENDING) for each in self._done])
             found = connection.execute(
                 f"SELECT id, length(body) FROM entries WHERE {_FREE} ORDER BY id LIMIT ?",  # noqa: S608
                 (*self._free(clock), max_entries),
@@ -122,6 +128,7 @@ class Spool:
                 [(*self._lease(held=True), held.id) for held in taken],
             )
             connection.execute("COMMIT")
+            self._done.clear()
             return taken
 
         with self._lock:
@@ -142,10 +149,7 @@ class Spool:
 
         def settled(connection: sqlite3.Connection) -> bool:
             connection.execute("BEGIN IMMEDIATE")
-            connection.executemany(
-                "DELETE FROM entries WHERE id = ? AND holder = ?",
-                [(each, self._holder + _SENDING) for each in ids],
-            )
+            connection.executemany(_TAKE_OUT, [(each, self._holder + _SENDING) for each in ids])
             connection.executemany(_INSERT_ENTRY, rows)
             connection.executemany(_INSERT_LETTER, letters)
             connection.execute("COMMIT")
@@ -155,6 +159,8 @@ class Spool:
             done = self._try(settled) or False
             if done:
                 self._wrote(_size(rows, 4) + _size(letters, 2))
+            elif not rows and not letters:
+                self._done += ids
             return done
 
     def release(self, ids: Iterable[int]) -> None:
@@ -264,7 +270,7 @@ class Spool:
     def _free(self, clock: float) -> tuple[str, str, float, float]:
         # A lease that ends later than any can, but for one that is written right now, is from before the
         # machine was started anew.
-        return self._destination, self._holder, clock, clock + 2 * self._lease_seconds
+        return self._destination, self._holder, clock, clock + 2 * MAX_LEASE_SECONDS
 
     def _try(self, work: Callable[[sqlite3.Connection], T]) -> T | None:
         """Do the work; None if the disk does not let us. What was begun is undone."""
@@ -279,6 +285,9 @@ class Spool:
             except (sqlite3.Error, OSError) as error:
                 with suppress(sqlite3.Error):
                     connection.rollback()
+                self.is_locked = "locked" in str(error)
+                if self.is_locked:
+                    return None
                 if is_broken(error) and attempt == 0:
                     self._replace_broken()
                 else:
@@ -373,8 +382,11 @@ def _take_out_oldest(connection: sqlite3.Connection, table: str, size: int) -> i
 _INSERT_ENTRY = (
     "INSERT INTO entries (destination, holder, held_until, kind, body, created) VALUES (?, ?, ?, ?, ?, ?)"
 )
+_TAKE_OUT = "DELETE FROM entries WHERE id = ? AND holder = ?"
 _LET_GO = "UPDATE entries SET holder = '', held_until = 0 WHERE holder = ?"
-_INSERT_LETTER = "INSERT INTO dead_letters (destination, died, body, created, reason) VALUES (?, ?, ?, ?, ?)"
+_INSERT_LETTER = (
+    "INSERT INTO dead_letters (destination, died, body, created, reason, kind) VALUES (?, ?, ?, ?, ?, ?)"
+)
 
 
 def _insert(connection: sqlite3.Connection, rows: list[tuple[Any, ...]]) -> list[int]:

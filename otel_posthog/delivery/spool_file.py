@@ -17,7 +17,7 @@ FILE_NAME = "otel-posthog.sqlite3"
 VERSION = 1
 _APPLICATION = 0x0F3790  # tells SQLite's files of one application from another's
 
-BUSY_SECONDS = 2.0
+BUSY_SECONDS = 0.5
 """The longest wait for another process that writes."""
 
 _WAL_BYTES = 4 * 1024 * 1024
@@ -47,6 +47,7 @@ CREATE TABLE IF NOT EXISTS dead_letters (
     created REAL NOT NULL,
     died REAL NOT NULL,
     reason TEXT NOT NULL,
+    kind TEXT NOT NULL,
     body BLOB NOT NULL
 );
 PRAGMA application_id = {_APPLICATION};

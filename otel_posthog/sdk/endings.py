@@ -36,8 +36,8 @@ class Finished(Protocol):
     behind_others: bool
     """Whether spans reach it through a processor that is not ours, and may still wait there."""
 
-    def finish(self) -> None:
-        """Send what waits, within the time that an end may take."""
+    def finish(self, *, last: bool) -> None:
+        """Send what waits, within the time that an end may take; `last`: nothing comes after this."""
 
 
 class _Ends:
@@ -51,10 +51,10 @@ class _Ends:
         atexit.register(self.finish)
         follow_forks(self)
 
-    def finish(self) -> None:
+    def finish(self, *, last: bool = False) -> None:
         """Finish all that is left."""
         for each in [*self.finished]:
-            each.finish()
+            each.finish(last=last)
 
     def on_sigterm(self, number: int, _: Any) -> None:
         """Flush, then die of the signal."""
@@ -63,7 +63,7 @@ class _Ends:
             flush = getattr(trace.get_tracer_provider(), "force_flush", None)
             if flush is not None and any(each.behind_others for each in self.finished):
                 flush()
-            self.finish()
+            self.finish(last=True)
         finally:
             os.kill(os.getpid(), number)
 
@@ -87,7 +87,7 @@ class _Ends:
             celery.worker_process_shutdown.connect(self._on_celery, weak=False)
 
     def _on_celery(self, **_: Any) -> None:
-        self.finish()
+        self.finish(last=True)
 
 
 def _finalize(util: Any, ends: _Ends) -> None:

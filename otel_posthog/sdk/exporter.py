@@ -50,7 +50,8 @@ class PostHogSpanExporter(SpanExporter):
 
     def __init__(self, **options: Unpack[Options]) -> None:
         self.forwarder: Forwarder = forwarder(options)
-        self._under_way = 0
+        self._under_way: list[int] = []
+        """The threads that export now."""
         self._idle = threading.Condition()
         self._closed = False
         self.behind_others = True
@@ -70,15 +71,16 @@ class PostHogSpanExporter(SpanExporter):
             return SpanExportResult.SUCCESS
         if self._closed:
             return SpanExportResult.FAILURE
+        thread = threading.get_ident()
         with self._idle:
-            self._under_way += 1
+            self._under_way.append(thread)
         try:
             conversion = self.forwarder.conversion
             events = conversion.convert(self._views(spans), self.forwarder.pipeline.finished)
             sent = self.forwarder.send(events, self.forwarder.config.timeout)
         finally:
             with self._idle:
-                self._under_way -= 1
+                self._under_way.remove(thread)
                 self._idle.notify_all()
         return SpanExportResult.SUCCESS if sent else SpanExportResult.FAILURE
 
@@ -98,10 +100,19 @@ class PostHogSpanExporter(SpanExporter):
 
     def force_flush(self, timeout_millis: float = 30_000) -> bool:
         """Whether all that was exported is accepted by PostHog, or on disk, within the time."""
-        deadline = time.monotonic() + timeout_millis / 1000
+        seconds = timeout_millis / 1000
+        deadline = time.monotonic() + seconds
+        # What takes longer is written to disk, where there is one.
+        self._wait_for_others(seconds / 2)
+        return self.forwarder.outbox.flush(max(deadline - time.monotonic(), 0.0)) and not self._others()
+
+    def _others(self) -> bool:
+        """Whether another thread exports now; this one may have been interrupted in the middle of it."""
+        return any(thread != threading.get_ident() for thread in self._under_way)
+
+    def _wait_for_others(self, seconds: float) -> None:
         with self._idle:
-            ended = self._idle.wait_for(lambda: self._under_way == 0, timeout_millis / 1000)
-        return self.forwarder.outbox.flush(max(deadline - time.monotonic(), 0.0)) and ended
+            self._idle.wait_for(lambda: not self._others(), seconds)
 
     def shutdown(self, timeout_millis: float | None = None) -> None:
         """Take no more spans; send what waits, within the time (by default the option `timeout`)."""
@@ -110,13 +121,18 @@ class PostHogSpanExporter(SpanExporter):
         self._closed = True
         seconds = self.forwarder.config.timeout if timeout_millis is None else timeout_millis / 1000
         deadline = time.monotonic() + seconds
-        with self._idle:
-            self._idle.wait_for(lambda: self._under_way == 0, seconds)
+        self._wait_for_others(seconds / 2)
         self.forwarder.outbox.close(max(deadline - time.monotonic(), 0.0))
 
-    def finish(self) -> None:
-        """At the end of the process: send what waits. Whoever exports later still can."""
-        if not self._closed:
+    def finish(self, *, last: bool) -> None:
+        """At the end of the process: send what waits. Before the `last` moment others may still export."""
+        if not self.behind_others:
+            return  # our processor does it
+        if last and self._closed:
+            self.forwarder.outbox.rescue()
+        elif last:
+            self.shutdown()
+        elif not self._closed:
             self.force_flush(self.forwarder.config.timeout * 1000)
 
     def before_fork(self) -> None:
@@ -127,7 +143,7 @@ class PostHogSpanExporter(SpanExporter):
 
     def after_fork_in_child(self) -> None:
         """What was under way is the parent's."""
-        self._under_way = 0
+        self._under_way = []
         self._idle = threading.Condition()
 
     def stats(self) -> dict[str, Any]:

@@ -110,8 +110,10 @@ class PostHogSpanProcessor(SpanProcessor):
         self._closed = True
         self.exporter.shutdown(timeout_millis)
 
-    def finish(self) -> None:
+    def finish(self, *, last: bool) -> None:
         """At the end of the process: send what waits, and stop."""
+        if last and self._closed:
+            self._forwarder.outbox.rescue()
         self.shutdown()
 
     def stats(self) -> dict[str, Any]:

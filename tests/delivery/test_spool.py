@@ -20,7 +20,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from otel_posthog.delivery import DeadLetter, Entry, destination_of
 from otel_posthog.delivery.holders import is_alive, name_of_holder
-from otel_posthog.delivery.spool import RETRY_SECONDS, Spool
+from otel_posthog.delivery.spool import MAX_LEASE_SECONDS, RETRY_SECONDS, Spool
 from otel_posthog.delivery.spool_file import FILE_NAME, open_spool_file
 from tests.delivery.support import KEY, Clock
 
@@ -111,6 +111,7 @@ def test_a_holder_is_alive_if_its_process_is_or_may_be() -> None:
 
 def test_a_lease_from_before_the_machine_was_started_anew_is_none(tmp_path: Path) -> None:
     clock = Clock()
+    clock.seconds = 10 * MAX_LEASE_SECONDS
     make(tmp_path, clock).put(entries("a"), held=True)
     clock.seconds = 5.0
     assert took(make(tmp_path, clock)) == "a"
@@ -486,3 +487,35 @@ def test_bodies_come_back_as_they_were(found: list[tuple[str, bytes]]) -> None:
         spool.put([Entry(kind, body, 3.5) for kind, body in found])
         assert [held.entry for held in spool.take(99, 10**9)] == [Entry(*each, 3.5) for each in found]
         spool.close()
+
+
+def test_processes_of_different_patience_do_not_take_from_each_other(tmp_path: Path) -> None:
+    clock = Clock()
+    patient, other = make(tmp_path, clock, lease_seconds=2400.0), make(tmp_path, clock, lease_seconds=60.0)
+    patient.put(entries("a"), held=True)
+    assert took(other) == ""
+
+
+def test_what_was_sent_and_could_not_be_taken_out_is_not_sent_again(tmp_path: Path) -> None:
+    spool = make(tmp_path)
+    spool.put(entries("a", "b"))
+    ids = [held.id for held in spool.take(1, 99)]
+    with sqlite3.connect(tmp_path / FILE_NAME, isolation_level=None) as other:
+        other.execute("BEGIN IMMEDIATE")
+        assert not spool.settle(ids)
+        other.execute("ROLLBACK")
+    other.close()
+    assert took(spool) == "b"
+    assert spool.stats()["entries"] == 1
+
+
+def test_a_file_that_another_process_has_for_a_moment_is_tried_again_at_once(tmp_path: Path) -> None:
+    spool = make(tmp_path)
+    spool.put(entries("a"))
+    with sqlite3.connect(tmp_path / FILE_NAME, isolation_level=None) as other:
+        other.execute("BEGIN IMMEDIATE")
+        assert spool.put(entries("b")) is None
+        assert spool.is_locked
+        other.execute("ROLLBACK")
+    other.close()
+    assert spool.put(entries("c"))

@@ -140,3 +140,35 @@ def test_nobody_waits_at_the_end_for_a_posthog_that_refuses_the_key(run: Run) ->
         done = run("configure(timeout=200); spans(5); trace.get_tracer_provider().shutdown()", to=server)
     assert "check the project API key" in done.stderr
     assert "5 spans or events lost" in done.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_in_the_middle_of_the_end_still_writes_to_disk(
+    number: signal.Signals, inbox: Inbox, run: Run, tmp_path: Path
+) -> None:
+    code = f"""
+configure()
+spans(50)
+timer = threading.Timer(0.5, os.kill, (os.getpid(), {number.value}))
+timer.daemon = True
+timer.start()
+"""
+    returncode = -15 if number == signal.SIGTERM else 0
+    run(code, to=None, returncode=returncode, spool_dir=str(tmp_path), timeout="20")
+    run("assert configure().force_flush(20_000)", spool_dir=str(tmp_path))
+    assert arrived(inbox) == {"main": 50}
+
+
+def test_a_signal_in_the_middle_of_an_export_still_writes_to_disk(
+    inbox: Inbox, run: Run, tmp_path: Path
+) -> None:
+    code = (
+        PROVIDER % True
+        + "; from opentelemetry.sdk.trace.export import SimpleSpanProcessor"
+        + "; provider.add_span_processor(SimpleSpanProcessor(PostHogSpanExporter()))"
+        + "; timer = threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGTERM))"
+        + "; timer.daemon = True; timer.start(); spans(1)"
+    )
+    run(code, to=None, returncode=-15, spool_dir=str(tmp_path), timeout="4")
+    run("assert configure().force_flush(20_000)", spool_dir=str(tmp_path))
+    assert arrived(inbox) == {"main": 1}

@@ -240,13 +240,13 @@ def test_a_wrong_price_file_of_the_environment_is_said_and_the_built_in_table_us
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 def test_a_child_process_does_not_wait_for_what_its_parent_exports(inbox: Inbox) -> None:
     with exporting(inbox) as exporter:
-        exporter._under_way = 1  # as another thread of the parent would have it at the fork
+        exporter._under_way = [0]  # as another thread of the parent would have it at the fork
         child = os.fork()
         if child == 0:  # pragma: no cover
             flushed = exporter.force_flush(10)
             sent = exporter.export([sdk_span()]) is SpanExportResult.SUCCESS
             os._exit(0 if flushed and sent else 1)
-        exporter._under_way = 0
+        exporter._under_way = []
         assert os.waitpid(child, 0)[1] == 0
     assert len(inbox.events("$ai_generation")) == 1
 
@@ -275,3 +275,14 @@ def test_a_context_that_an_exporter_alone_cannot_see_is_said(
         for scope in ("otel_posthog.openai", "somebody.else", "somebody.else"):
             provider.get_tracer(scope).start_span("chat", attributes=CHAT).end()
     assert caplog.text.count("attach PostHogSpanProcessor() instead") == 1
+
+
+@pytest.mark.parametrize("name", [None, 5, "", ["x"]])
+def test_an_event_that_before_send_takes_the_name_of_costs_no_other(inbox: Inbox, name: Any) -> None:
+    def hook(event: dict[str, Any]) -> dict[str, Any]:
+        return {**event, "event": name} if event["event"] == "$ai_generation" else event
+
+    with exporting(inbox, before_send=hook) as exporter:
+        exporter.export([sdk_span()])
+        assert exporter.stats()["events"]["dropped"] == {"before_send failed": 1}
+    assert len(inbox.events()) == 2

@@ -188,7 +188,7 @@ def never_started(c: genai.Client) -> None:
 
 
 async def cancelled(c: genai.Client) -> None:
-    await asyncio.wait_for(c.aio.models.generate_content(model=MODEL, contents="hello"), 0.05)
+    await asyncio.wait_for(c.aio.models.generate_content(model=MODEL, contents="hello"), 0.3)
 
 
 def answer(*parts: Any, finish: str | None = "STOP", usage: Any = None, **more: Any) -> Any:

@@ -1059,9 +1059,11 @@ async def left_async_with(c: AsyncOpenAI) -> None:
 
 
 async def cancelled(c: AsyncOpenAI) -> str:
+    """Cancelled when the request is sent and no answer comes: while it connects, the SDK says otherwise."""
     task = asyncio.create_task(chat()(c))
-    for _ in range(50):
-        await asyncio.sleep(0)
+    transport: Any = c._client._transport
+    while not any("ACTIVE" in one.info() for one in transport._pool.connections):  # noqa: ASYNC110
+        await asyncio.sleep(0.001)  # httpx tells nobody
     task.cancel()
     try:
         await task
