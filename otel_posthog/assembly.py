@@ -27,7 +27,7 @@ from otel_posthog.delivery import (
 from otel_posthog.events import PriceBook, own_prices
 from otel_posthog.events.cost import Rates
 from otel_posthog.pipeline import Pipeline
-from otel_posthog.spans.view import pack
+from otel_posthog.spans.view import PackedSpan, pack
 
 __all__ = ["Forwarder", "forwarder", "say_once"]
 
@@ -165,9 +165,15 @@ class Forwarder:
             return made is not None
         packed = pack(span)
         if packed is not None:
-            announced = self.durable and self.conversion.is_announced(packed.span_id)
-            self.outbox.hand_over(Ended(packed, announced), packed.size)
+            self.ended_together((packed,))
         return packed is not None
+
+    def ended_together(self, spans: tuple[PackedSpan, ...]) -> None:
+        """Hand over spans that may show one call, the outermost last."""
+        *inner, packed = spans
+        announced = self.durable and self.conversion.is_announced(packed.span_id)
+        size = packed.size if not inner else sum(each.size for each in spans)
+        self.outbox.hand_over(Ended(packed, announced, tuple(inner)), size)
 
     def send(self, events: Iterable[Event], seconds: float) -> bool:
         """Whether PostHog took all the events, or they are on disk, within so many seconds."""

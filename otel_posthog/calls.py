@@ -12,7 +12,17 @@ from enum import Enum
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-__all__ = ["NO_CONTEXT", "NO_USAGE", "CallContext", "CallError", "Kind", "Message", "ModelCall", "Usage"]
+__all__ = [
+    "NO_CONTEXT",
+    "NO_USAGE",
+    "CallContext",
+    "CallError",
+    "Evaluation",
+    "Kind",
+    "Message",
+    "ModelCall",
+    "Usage",
+]
 
 Message = dict[str, Any]
 """`{"role": str, "parts": [part, ...]}`; a part is `{"type": "text", "content": ...}`, `tool_call`
@@ -27,9 +37,16 @@ class Kind(Enum):
     EMBEDDING = ("embedding", True)
     AGENT = ("agent", False)
     WORKFLOW = ("workflow", False)
+    CHAIN = ("chain", False)
+    TASK = ("task", False)
     TOOL = ("tool", False)
     RETRIEVAL = ("retrieval", False)
+    RERANKER = ("reranker", False)
+    GUARDRAIL = ("guardrail", False)
+    EVALUATOR = ("evaluator", False)
     SPAN = ("span", False)
+    EVALUATION = ("evaluation", False)
+    """Nothing but scores of other spans: no event of its own."""
 
     def __init__(self, label: str, is_model_call: bool) -> None:
         self.label = label
@@ -69,6 +86,17 @@ class CallError(NamedTuple):
     type: str | None = None
     message: str | None = None
     http_status: int | None = None
+
+
+class Evaluation(NamedTuple):
+    """A score that somebody gave: a number, a word, or both."""
+
+    name: str
+    value: float | None = None
+    label: str | None = None
+    explanation: str | None = None
+    response_id: str | None = None
+    """Of the answer that was judged, where it is another span's."""
 
 
 class CallContext(NamedTuple):
@@ -131,6 +159,9 @@ class ModelCall(NamedTuple):
     output_state: Any = None
     cost_usd: float | None = None
     """What the provider or a gateway said that the call cost, in US dollars."""
+    evaluations: Sequence[Evaluation] = ()
+    linked_traces: Sequence[str] = ()
+    """Ids of other traces that the span says it belongs with."""
 
     parameters: Mapping[str, Any] = _NOTHING
     """What the caller asked for besides messages: `temperature`, `max_tokens`, `top_p` ..."""

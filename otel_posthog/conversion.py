@@ -11,13 +11,14 @@ import threading
 import time
 import weakref
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
-from functools import partial
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from itertools import islice
 from typing import Any, NamedTuple
 
 import orjson
 
+from otel_posthog import traces
+from otel_posthog.calls import ModelCall
 from otel_posthog.delivery import Entry, Item
 from otel_posthog.delivery.entries import EVENT
 from otel_posthog.pipeline import Pipeline
@@ -31,7 +32,9 @@ Event = dict[str, Any]
 Hook = Callable[[Event], "Event | None"]
 
 TOGETHER = 32
-"""Spans that are converted together: enough for the caches (see `Pipeline.finished`), little memory."""
+"""Calls of which events are made together: enough for the caches (see `Pipeline.events`), little memory."""
+LOOKED_AT = 1024
+"""Spans that are looked at together for what they say about each other."""
 MAX_OPEN_CALLS = 100_000
 """Calls under way that are remembered; an older one may be announced anew when it ends."""
 
@@ -54,6 +57,8 @@ class Started(NamedTuple):
 
     span_id: str
     span: weakref.ref[Any]
+    within: weakref.ref[Any] | None = None
+    """The span around it that may show the same call."""
 
 
 class Ended(NamedTuple):
@@ -62,6 +67,8 @@ class Ended(NamedTuple):
     packed: PackedSpan
     announced: bool = False
     """Its `llm_completion_requested` was handed over as an event of its own."""
+    inner: tuple[PackedSpan, ...] = ()
+    """Spans within it that may show the same call, and waited for it."""
 
 
 Load = Started | Ended
@@ -80,6 +87,16 @@ class Restored(NamedTuple):
         """Bytes that it takes in memory, about."""
         texts = sum(len(value) for value in self.view.attributes.values() if isinstance(value, str | bytes))
         return 2048 + 128 * len(self.view.attributes) + texts
+
+
+def _each_alone(loads: Iterable[Load | Restored]) -> Iterator[Load | Restored]:
+    """The loads, spans that waited for each other one by one: on disk each is an entry."""
+    for load in loads:
+        if isinstance(load, Ended) and load.inner:
+            yield from (Ended(packed) for packed in load.inner)
+            yield load._replace(inner=())
+        else:
+            yield load
 
 
 class Conversion:
@@ -109,6 +126,8 @@ class Conversion:
         self._dropped: Counter[str] = Counter()
         self._made: Counter[str] = Counter()
         self._announced: dict[str, None] = {}
+        self._seen = traces.Seen()
+        self._looking = threading.RLock()
 
     # --- loads ---
 
@@ -124,21 +143,24 @@ class Conversion:
                 began.append(load)
             else:
                 restored.append(load)
-        over = {load.packed.span_id for load in ended} if began else ()
+        over = {packed.span_id for load in ended for packed in (load.packed, *load.inner)} if began else ()
         # One that ended meanwhile sends both at once.
         yield from self._starts(load for load in began if load.span_id not in over)
         yield from self._ends(ended)
+        by_recipe: dict[bytes, list[Restored]] = {}
         for load in restored:
-            pipeline = self.pipeline if load.recipe == self._recipe else self.pipeline.by_recipe(load.recipe)
-            announced = {load.view.span_id} if load.announced else ()
-            yield from self.convert([load.view], partial(pipeline.finished, announced=announced))
+            by_recipe.setdefault(load.recipe, []).append(load)
+        for recipe, loads_of_it in by_recipe.items():
+            pipeline = self.pipeline if recipe == self._recipe else self.pipeline.by_recipe(recipe)
+            announced = {load.view.span_id for load in loads_of_it if load.announced}
+            yield from self.finished((load.view for load in loads_of_it), pipeline=pipeline, announced=announced)
 
     def entries(self, loads: Iterable[Load | Restored]) -> list[Entry]:
         """What is to be kept on disk: spans as they are, or events where a span would say too much."""
         now = self._now()
         kept: list[Entry] = []
         others: list[Load | Restored] = []
-        for load in loads:
+        for load in _each_alone(loads):
             body = self._body(load) if isinstance(load, Ended) else None
             if body is None:
                 others.append(load)
@@ -167,10 +189,7 @@ class Conversion:
 
     def announce(self, span: Any) -> list[Item]:
         """`llm_completion_requested` of a call that begins; nothing where it names no model yet."""
-        view = of_sdk_span(span)
-        if view is None:
-            return []
-        return [Item.of_event(event) for event in self.convert([view], self._announce)]
+        return [Item.of_event(event) for event in self._starts([Started("", lambda: span)])]
 
     def is_announced(self, span_id: str) -> bool:
         """Whether the call was announced; it ends now."""
@@ -187,63 +206,113 @@ class Conversion:
         return head + document + b"}"
 
     def _starts(self, began: Iterable[Started]) -> Iterator[Event]:
-        running = (of_sdk_span(span) for load in began if (span := load.span()) is not None)
-        return self.convert((view for view in running if view is not None), self._announce)
+        for load in began:
+            span = load.span()
+            view = of_sdk_span(span) if span is not None else None
+            around = load.within() if load.within is not None else None
+            outer = of_sdk_span(around) if around is not None else None
+            if view is not None:
+                yield from self._ready(self._each(lambda pair: self._announce(*pair), [(view, outer)]))
 
-    def _announce(self, *views: SpanView) -> list[Event]:
-        made = []
-        for view in views:
-            if events := self.pipeline.started(view):
-                # Also where `before_send` drops it: then it is to stay dropped.
-                self._announced[view.span_id] = None
-                while len(self._announced) > MAX_OPEN_CALLS:
-                    self._announced.pop(next(iter(self._announced)), None)
-                made += events
-        return made
+    def _announce(self, view: SpanView, outer: SpanView | None) -> list[Event]:
+        if outer is not None and self.pipeline.is_announced_by(view, outer):
+            return []
+        events = self.pipeline.started(view)
+        if events:
+            # Also where `before_send` drops it: then it is to stay dropped.
+            self._announced[view.span_id] = None
+            while len(self._announced) > MAX_OPEN_CALLS:
+                self._announced.pop(next(iter(self._announced)), None)
+        return events
 
     def _ends(self, ended: Iterable[Ended]) -> Iterator[Event]:
         announced: set[str] = set()
 
         def views() -> Iterator[SpanView]:
             for load in ended:
-                view = unpack(load.packed)
-                if load.announced or self.is_announced(view.span_id):
-                    announced.add(view.span_id)
-                yield view
+                for packed in (*load.inner, load.packed):
+                    view = unpack(packed)
+                    if self.is_announced(view.span_id) or (load.announced and packed is load.packed):
+                        announced.add(view.span_id)
+                    yield view
 
-        return self.convert(views(), partial(self.pipeline.finished, announced=announced))
+        return self.finished(views(), announced=announced)
 
     # --- views ---
 
-    def convert(self, views: Iterable[SpanView], convert: Callable[..., Iterable[Event]]) -> Iterator[Event]:
-        """The events that `convert(*views)` makes, some views at a time, ready to be sent.
+    def finished(
+        self,
+        views: Iterable[SpanView],
+        *,
+        pipeline: Pipeline | None = None,
+        announced: Container[str] = (),
+        others: Callable[[], Mapping[str, str | None]] = dict,
+        whole: bool = False,
+    ) -> Iterator[Event]:
+        """The events of finished spans, ready to be sent.
 
-        A view that cannot be converted is counted and said, and takes nothing else with it.
+        A span that cannot be converted is counted and said, and takes nothing else with it. `others` gives the
+        spans that were none of ours, see `traces.resolve`; so for `whole`.
         """
-        finish = self._finish if self._hooks or self._super_properties else None
+        pipeline = self.pipeline if pipeline is None else pipeline
         rest = iter(views)
-        while some := [*islice(rest, TOGETHER)]:
-            events = self._of_some(some, convert)
-            with self._lock:
-                self._made.update([event["event"] for event in events])
-            for event in events:
-                finished = event if finish is None else finish(event)
-                if finished is not None:
-                    yield finished
+        while some := [*islice(rest, LOOKED_AT)]:
+            calls = self._each(pipeline.read, some)
+            self.count("converted", len(calls))
+            calls = self._looked_at(calls, others, whole=whole)
+            for start in range(0, len(calls), TOGETHER):
+                yield from self._ready(self._events(pipeline, calls[start : start + TOGETHER], announced))
 
-    def _of_some(self, views: list[SpanView], convert: Callable[..., Iterable[Event]]) -> list[Event]:
+    def _looked_at(
+        self, calls: list[ModelCall], others: Callable[[], Mapping[str, str | None]], *, whole: bool
+    ) -> list[ModelCall]:
         try:
-            made = [*convert(*views)]
+            ids = {call.span_id for call in calls}
+            orphans = any(
+                call.parent_id is not None and call.parent_id not in ids and call.context.parent_id is None
+                for call in calls
+            )
+            with self._looking:
+                return traces.resolve(calls, self._seen, others=others() if orphans else None, whole=whole)
+        except Exception as error:  # noqa: BLE001  # each is still worth sending as it is
+            self._failed(error)
+            return calls
+
+    def _events(self, pipeline: Pipeline, calls: list[ModelCall], announced: Container[str]) -> list[Event]:
+        try:
+            return pipeline.events(calls, announced)
         except Exception as error:  # noqa: BLE001  # a fault of ours must not cost the neighbours
-            if len(views) > 1:
-                return [event for view in views for event in self._of_some([view], convert)]
-            kind = type(error).__name__
-            self.count("failed to convert")
-            say_once(f"convert {kind}", "A span could not be converted (%s): please report this.", kind)
+            if len(calls) > 1:
+                return [event for call in calls for event in self._events(pipeline, [call], announced)]
+            self._failed(error)
+            self.count("converted", -1)
             return []
-        if convert != self._announce:  # a call that began is no span yet
-            self.count("converted", len(views))
+
+    def _each(self, read: Callable[[Any], Any], views: Iterable[Any]) -> list[Any]:
+        made = []
+        for view in views:
+            try:
+                found = read(view)
+            except Exception as error:  # noqa: BLE001  # a fault of ours must not cost the neighbours
+                self._failed(error)
+                continue
+            made += found if isinstance(found, list) else [found]
         return made
+
+    def _failed(self, error: Exception) -> None:
+        kind = type(error).__name__
+        self.count("failed to convert")
+        say_once(f"convert {kind}", "A span could not be converted (%s): please report this.", kind)
+
+    def _ready(self, events: list[Event]) -> Iterator[Event]:
+        """The events as the application's properties and hooks leave them."""
+        with self._lock:
+            self._made.update([event["event"] for event in events])
+        finish = self._finish if self._hooks or self._super_properties else None
+        for event in events:
+            finished = event if finish is None else finish(event)
+            if finished is not None:
+                yield finished
 
     def _finish(self, event: Event) -> Event | None:
         """The client's own properties, then what the application's hooks make of the event.

@@ -1,4 +1,4 @@
-"""Spans in, events out: the composition of `spans`, `calls` and `events`. Pure.
+"""Spans in, events out: the composition of `spans`, `traces` and `events`. Pure.
 
 `Pipeline` is told once what to make; `finished` and `started` then turn a view of a span into events.
 They raise only for a fault of ours; whoever calls them for many spans keeps the others
@@ -7,20 +7,23 @@ They raise only for a fault of ours; whoever calls them for many spans keeps the
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import orjson
 
-from otel_posthog import events, spans
-from otel_posthog.calls import ModelCall
+from otel_posthog import events, spans, traces
+from otel_posthog.calls import Kind, ModelCall
 from otel_posthog.events.cost import Cost, PriceBook
 from otel_posthog.spans.view import SpanView
 
 __all__ = ["Pipeline"]
 
 Event = dict[str, Any]
+
+STRUCTURE = frozenset(Kind) - {Kind.GENERATION, Kind.EMBEDDING, Kind.EVALUATION}
+"""What is an event of its own without being a call to a model."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,20 +63,40 @@ class Pipeline:
             prices=(self.prices or PriceBook()) if told["cost"] else None,
         )
 
-    def finished(self, *views: SpanView, announced: Container[str] = ()) -> list[Event]:
+    @staticmethod
+    def read(view: SpanView) -> ModelCall:
+        """The call that a span shows."""
+        return spans.read(view)
+
+    def finished(
+        self,
+        *views: SpanView,
+        announced: Container[str] = (),
+        seen: traces.Seen | None = None,
+        others: Mapping[str, str | None] | None = None,
+        whole: bool = False,
+    ) -> list[Event]:
         """The events of finished spans; those that are `announced` (span ids) were told as `requested`.
 
-        Stage by stage for all of them and not span by span: one stage's code stays in the processor's
-        caches, which makes twenty spans together a quarter cheaper than one after the other.
+        `seen`, `others` and `whole`: see `traces.resolve`.
         """
-        calls = [spans.read(view) for view in views]
+        calls = [self.read(view) for view in views]
+        return self.events(traces.resolve(calls, seen, others=others, whole=whole), announced=announced)
+
+    def events(self, calls: Sequence[ModelCall], announced: Container[str] = ()) -> list[Event]:
+        """The events of calls that are each there once.
+
+        Stage by stage for all of them and not call by call: one stage's code stays in the processor's
+        caches, which makes twenty together a quarter cheaper than one after the other.
+        """
         asked = [call for call in calls if call.kind.is_model_call]
         costs = [self._cost(call) for call in asked]
         made: list[Event] = []
         if "ai" in self.families:
             made += [self._ai(call, cost) for call, cost in zip(asked, costs, strict=True)]
             if len(asked) < len(calls):
-                made += [self._ai(call, None) for call in calls if not call.kind.is_model_call]
+                made += [self._ai(call, None) for call in calls if call.kind in STRUCTURE]
+            made += [event for call in calls if call.evaluations for event in self._scores(call)]
         if "llm_completion" in self.families:
             made += [events.requested(call) for call in asked if call.span_id not in announced]
             made += [
@@ -94,8 +117,17 @@ class Pipeline:
         known = call.kind.is_model_call and call.request_model is not None
         return [events.requested(call)] if known else []
 
+    @staticmethod
+    def is_announced_by(view: SpanView, outer: SpanView) -> bool:
+        """Whether the span around it began the same call, and so announces it."""
+        inner_call, outer_call = spans.read(view), spans.read(outer)
+        return outer_call.request_model is not None and traces.may_be_one(outer_call, inner_call)
+
     def _ai(self, call: ModelCall, cost: Cost | None) -> Event:
         return events.ai_event(call, cost, content=self._shows(call), full_media=self.full_media)
+
+    def _scores(self, call: ModelCall) -> list[Event]:
+        return events.evaluation_events(call, content=self._shows(call))
 
     def _shows(self, call: ModelCall) -> bool:
         return self.content and not call.context.privacy_mode

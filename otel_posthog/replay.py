@@ -7,7 +7,6 @@ import sqlite3
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -174,7 +173,7 @@ def _send_file(sender: Forwarder, file: Path, hear: Say, say: Say) -> bool:
     try:
         for views in _some(views_of_file(file, hear)):
             conversion = sender.conversion
-            events = conversion.convert(views, partial(sender.pipeline.finished))
+            events = conversion.finished(views, whole=True)
             complete = sender.send(events, _SECONDS) and complete
             sent += len(views)
             if not complete:

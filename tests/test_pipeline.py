@@ -9,18 +9,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from otel_posthog import events, spans
 from otel_posthog.assembly import forwarder
 from otel_posthog.events import PriceBook
 from otel_posthog.pipeline import Pipeline
-from otel_posthog.spans.dialects.openllmetry import TABLE
-from otel_posthog.spans.view import SpanEvent
+from otel_posthog.spans.dialects import DIALECTS
+from otel_posthog.spans.markers import MARKERS
+from otel_posthog.spans.view import SpanEvent, SpanView
 from tests.spans.test_values import ANYTHING
 from tests.support.spans import START, make_view
 
 EVERYTHING = frozenset({"ai", "llm_completion", "llm_generation"})
 PIPELINE = Pipeline(families=EVERYTHING, prices=PriceBook())
 KNOWN = [
-    *sorted(TABLE.by_name),
+    *sorted({name for dialect in DIALECTS for rule in dialect.rules for name in rule.names}),
+    *sorted(MARKERS),
     "posthog.group.company",
     "posthog.property.x",
     "posthog.flag.y",
@@ -84,17 +87,33 @@ def test_a_bad_span_still_has_its_events(attributes: dict[str, Any]) -> None:
     ]
 
 
-def test_a_span_that_cannot_be_converted_takes_no_other_with_it() -> None:
-    good, broken = make_view(), make_view(attributes={"a": 1})
+def test_a_span_that_cannot_be_converted_takes_no_other_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    good, broken, also_good = (make_view(span_id=digit * 16) for digit in "abc")
+    read, make = spans.read, events.ai_event
 
-    def convert(*views: Any) -> list[dict[str, Any]]:
-        if any(view is broken for view in views):
+    def unreadable(view: SpanView) -> Any:
+        if view is broken:
             raise ZeroDivisionError
-        return PIPELINE.finished(*views)
+        return read(view)
 
-    made = forwarder({"api_key": "phc_x"})
-    assert len(list(made.conversion.convert([good, broken, good], convert))) == 8
-    assert made.stats()["spans"]["failed to convert"] == 1
+    def unmakeable(call: Any, *args: Any, **options: Any) -> Any:
+        if call.span_id == broken.span_id:
+            raise ZeroDivisionError
+        return make(call, *args, **options)
+
+    for place, name, fails in ((spans, "read", unreadable), (events, "ai_event", unmakeable)):
+        with monkeypatch.context() as patch:
+            patch.setattr(place, name, fails)
+            made = forwarder({"api_key": "phc_x"})
+            found = list(made.conversion.finished([good, broken, also_good]))
+        assert len(found) == 6
+        assert made.stats()["spans"] | {"dropped": {}} == {
+            "seen": 0,
+            "not ours": 0,
+            "converted": 2,
+            "failed to convert": 1,
+            "dropped": {},
+        }
 
 
 def test_a_structure_span_has_no_completion_events() -> None:

@@ -67,6 +67,14 @@ _BROKEN = (
 )
 
 
+class _Connection(sqlite3.Connection):
+    """Closed when nobody has it any more: from Python 3.13 on, SQLite's own warns of that and leaves it."""
+
+    def __del__(self) -> None:
+        with contextlib.suppress(sqlite3.Error):
+            self.close()
+
+
 class NewerSpoolError(sqlite3.OperationalError):
     """A later version of this package wrote the file."""
 
@@ -82,7 +90,12 @@ def open_spool_file(directory: Path) -> sqlite3.Connection:
     with contextlib.suppress(FileExistsError):  # SQLite gives its other files the mode of this one
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
     connection = sqlite3.connect(
-        path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False, cached_statements=32
+        path,
+        timeout=BUSY_SECONDS,
+        isolation_level=None,
+        check_same_thread=False,
+        cached_statements=32,
+        factory=_Connection,
     )
     try:
         [version] = connection.execute("PRAGMA user_version").fetchone()

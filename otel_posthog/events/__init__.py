@@ -3,5 +3,15 @@
 from otel_posthog.events.ai import ai_event
 from otel_posthog.events.completion import failed, generation, requested, success
 from otel_posthog.events.cost import PriceBook, own_prices
+from otel_posthog.events.evaluation import evaluation_events
 
-__all__ = ["PriceBook", "ai_event", "failed", "generation", "own_prices", "requested", "success"]
+__all__ = [
+    "PriceBook",
+    "ai_event",
+    "evaluation_events",
+    "failed",
+    "generation",
+    "own_prices",
+    "requested",
+    "success",
+]

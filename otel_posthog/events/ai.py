@@ -24,12 +24,7 @@ from otel_posthog.version import __version__
 
 __all__ = ["ai_event"]
 
-_SPAN_TYPES = {
-    Kind.AGENT: "agent",
-    Kind.WORKFLOW: "workflow",
-    Kind.TOOL: "tool",
-    Kind.RETRIEVAL: "retrieval",
-}
+_SPAN_TYPES = {kind: kind.label for kind in Kind if not kind.is_model_call and kind is not Kind.SPAN}
 
 
 def ai_event(call: ModelCall, cost: Cost | None, *, content: bool, full_media: bool) -> dict[str, Any]:
@@ -54,6 +49,7 @@ def ai_event(call: ModelCall, cost: Cost | None, *, content: bool, full_media: b
         "$ai_model": call.response_model or call.request_model,
         "$ai_provider": call.provider,
         "$ai_framework": _framework(call.scope),
+        "linked_trace_ids": [*call.linked_traces] or None,
     }
     if call.kind.is_model_call:
         known |= _of_model_call(call, content)
@@ -179,11 +175,15 @@ def _content(call: ModelCall, full_media: bool) -> dict[str, Any]:
             "$ai_output_choices": rendered(call.output, full_media) or None,
             "$ai_tools": state(list(call.tools)) or None,
         }
+    asked, answered = call.input, call.output
+    if call.parent_id is None:  # the trace: what began it, and how it ended
+        asked = [message for message in asked if message.get("role") != "system"][:1] or asked
+        answered = answered[-1:]
     return {
         "$ai_input_state": state(call.input_state)
         if call.input_state is not None
-        else rendered(call.input, full_media) or None,
+        else rendered(asked, full_media) or None,
         "$ai_output_state": state(call.output_state)
         if call.output_state is not None
-        else rendered(call.output, full_media) or None,
+        else rendered(answered, full_media) or None,
     }

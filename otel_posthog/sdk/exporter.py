@@ -18,7 +18,7 @@ from otel_posthog.sdk.metrics import measure
 from otel_posthog.spans.view import of_sdk_span
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from opentelemetry.sdk.trace import ReadableSpan
 
@@ -75,8 +75,10 @@ class PostHogSpanExporter(SpanExporter):
         with self._idle:
             self._under_way.append(thread)
         try:
-            conversion = self.forwarder.conversion
-            events = conversion.convert(self._views(spans), self.forwarder.pipeline.finished)
+            passed_over: list[ReadableSpan] = []
+            events = self.forwarder.conversion.finished(
+                [*self._views(spans, passed_over)], others=lambda: _parents(passed_over)
+            )
             sent = self.forwarder.send(events, self.forwarder.config.timeout)
         finally:
             with self._idle:
@@ -84,7 +86,9 @@ class PostHogSpanExporter(SpanExporter):
                 self._idle.notify_all()
         return SpanExportResult.SUCCESS if sent else SpanExportResult.FAILURE
 
-    def _views(self, spans: Sequence[ReadableSpan]) -> Iterator[SpanView]:
+    def _views(
+        self, spans: Sequence[ReadableSpan], passed_over: list[ReadableSpan]
+    ) -> Iterator[SpanView]:
         hint = not self.has_processor and in_use()
         conversion = self.forwarder.conversion
         for span in spans:
@@ -92,6 +96,7 @@ class PostHogSpanExporter(SpanExporter):
             conversion.count("seen")
             if view is None or not is_sampled(span):
                 conversion.count("not ours")
+                passed_over.append(span)
                 continue
             if hint and not (view.scope or "").startswith("otel_posthog."):
                 hint = False
@@ -149,6 +154,15 @@ class PostHogSpanExporter(SpanExporter):
     def stats(self) -> dict[str, Any]:
         """Counts since the start; see `Forwarder.stats`."""
         return self.forwarder.stats()
+
+
+def _parents(spans: Iterable[ReadableSpan]) -> dict[str, str | None]:
+    """The parent of each span."""
+    return {
+        format(span.context.span_id, "016x"): format(span.parent.span_id, "016x") if span.parent else None
+        for span in spans
+        if span.context is not None
+    }
 
 
 def is_sampled(span: ReadableSpan) -> bool:

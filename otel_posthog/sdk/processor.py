@@ -18,7 +18,9 @@ from otel_posthog.conversion import Started, say_once
 from otel_posthog.sdk.context import current_attributes, inherited_attributes
 from otel_posthog.sdk.endings import arm, finish_at_the_end
 from otel_posthog.sdk.exporter import PostHogSpanExporter, is_sampled
-from otel_posthog.spans.view import MARKERS, attributes_of
+from otel_posthog.sdk.open_spans import FLUSH_WAIT_SECONDS, OpenSpans
+from otel_posthog.spans.markers import of_concern
+from otel_posthog.spans.view import attributes_of, pack
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -28,10 +30,6 @@ if TYPE_CHECKING:
     from otel_posthog.config import Options
 
 __all__ = ["PostHogSpanProcessor"]
-
-MAX_OPEN_SPANS = 100_000
-"""Spans under way that are remembered; of older ones the parent or the announcement may be told anew."""
-
 
 class PostHogSpanProcessor(SpanProcessor):
     """Attach it to a `TracerProvider`: spans of model calls, agents and tools become PostHog events.
@@ -57,8 +55,7 @@ class PostHogSpanProcessor(SpanProcessor):
         PostHogSpanExporter.has_processor = True
         self._forwarder = self.exporter.forwarder
         self._conversion = self._forwarder.conversion
-        self._nearest: dict[int, str] = {}
-        """For every open span that is or has an AI span above it: the id of the nearest one."""
+        self._open = OpenSpans(self._forwarder.ended_together)
         self._closed = False
         finish_at_the_end(self)
 
@@ -82,13 +79,13 @@ class PostHogSpanProcessor(SpanProcessor):
         context = span.get_span_context()
         if context is None or not self._forwarder.enabled:
             return
-        self._nearest.pop(context.span_id, None)
-        if not context.trace_flags.sampled:
-            return
-        self._conversion.count("seen")
         try:
+            if not context.trace_flags.sampled:
+                self._open.ended(span, None)
+                return
+            self._conversion.count("seen")
             arm()
-            if not self._forwarder.ended(span):
+            if not self._end(span):
                 self._conversion.count("not ours")
         except Exception as error:  # noqa: BLE001  # never into the application
             say_once("on_end", "A span could not be read (%s); please report this.", type(error).__name__)
@@ -97,6 +94,7 @@ class PostHogSpanProcessor(SpanProcessor):
         """Whether everything handed over so far is accepted by PostHog, or on disk, within the time."""
         if not self._forwarder.enabled:
             return True
+        self._open.release(FLUSH_WAIT_SECONDS)
         return self._forwarder.outbox.flush(timeout_millis / 1000)
 
     def shutdown(self, timeout_millis: float | None = None) -> None:
@@ -108,10 +106,12 @@ class PostHogSpanProcessor(SpanProcessor):
         if self._closed:
             return
         self._closed = True
+        self._open.release()
         self.exporter.shutdown(timeout_millis)
 
     def finish(self, *, last: bool) -> None:
         """At the end of the process: send what waits, and stop."""
+        self._open.release()
         if last and self._closed:
             self._forwarder.outbox.rescue()
         self.shutdown()
@@ -145,36 +145,26 @@ class PostHogSpanProcessor(SpanProcessor):
             above = {}
         put.update(current_attributes(parent_context))
         own = attributes_of(span)
-        of_concern = not MARKERS.isdisjoint(own)
+        is_ours = of_concern(own, ())
         if put:  # first of all: it may ask for privacy
             span.set_attributes({name: value for name, value in put.items() if name not in own})
-        place = self._place(span, parent, above, of_concern=of_concern)
-        if place is not None and PARENT_ID not in own:
-            span.set_attribute(PARENT_ID, place)
-        if of_concern and is_sampled(span):
-            span_id = format(span.get_span_context().span_id, "016x")
-            self._forwarder.started(Started(span_id, weakref.ref(span)))
+        nearest = self._open.started(span, parent, of_concern_itself=is_ours)
+        if not is_ours:
+            return
+        context = span.get_span_context()
+        if span.parent is not None and PARENT_ID not in own:
+            span.set_attribute(PARENT_ID, nearest or format(context.trace_id, "032x"))
+        if is_sampled(span):
+            span_id = format(context.span_id, "016x")
+            self._forwarder.started(Started(span_id, weakref.ref(span), self._open.around(span)))
 
-    def _place(self, span: Span, parent: Any, above: Any, *, of_concern: bool) -> str | None:
-        """The nearest AI span above, which alone PostHog will know as a parent, else the trace."""
-        context, upper = span.get_span_context(), parent.get_span_context()
-        nearest: str | None = None
-        if upper.is_valid and not upper.is_remote:
-            nearest = self._nearest.get(upper.span_id)
-            if nearest is None and not MARKERS.isdisjoint(above):  # it showed what it is after its start
-                nearest = format(upper.span_id, "016x")
-        place: str | None = None
-        if of_concern:
-            if span.parent is not None:
-                place = nearest or format(context.trace_id, "032x")
-            self._nearest[context.span_id] = format(context.span_id, "016x")
-        elif nearest is not None:
-            self._nearest[context.span_id] = nearest
-        _forget_oldest(self._nearest)
-        return place
-
-
-def _forget_oldest(open_spans: dict[Any, Any]) -> None:
-    """Spans that never end must not fill the memory."""
-    while len(open_spans) > MAX_OPEN_SPANS:
-        open_spans.pop(next(iter(open_spans)), None)
+    def _end(self, span: ReadableSpan) -> bool:
+        """Hand the span over, or have it wait for the one around it; whether it is one of concern."""
+        if self._forwarder.durable:  # on disk before the application goes on: it waits for nobody
+            self._open.ended(span, None)
+            return self._forwarder.ended(span)
+        packed = pack(span)
+        ready = self._open.ended(span, packed)
+        if ready:
+            self._forwarder.ended_together(ready)
+        return packed is not None

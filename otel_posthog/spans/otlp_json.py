@@ -16,7 +16,8 @@ from otel_posthog.spans.otlp_json_fields import (
     one,
     text,
 )
-from otel_posthog.spans.view import MARKERS, Attributes, SpanEvent, SpanView
+from otel_posthog.spans.markers import EVALUATION_EVENT, MARKERS
+from otel_posthog.spans.view import Attributes, SpanEvent, SpanView
 
 __all__ = ["of_json_request"]
 
@@ -69,7 +70,9 @@ def _walk(holder: Any, name: str, where: str, hear: Callable[[str], object]) -> 
 
 
 def _view(span: Any, scope: Scope, resource: Attributes) -> SpanView | None:
-    if not any(map(_marks, members(span, "attributes"))):
+    if not any(map(_marks, members(span, "attributes"))) and not any(
+        isinstance(event, dict) and event.get("name") == EVALUATION_EVENT for event in members(span, "events")
+    ):
         return None
     status, message = one(span, "status", _status, ("UNSET", None))
     return SpanView(
@@ -84,6 +87,7 @@ def _view(span: Any, scope: Scope, resource: Attributes) -> SpanView | None:
         status_message=message,
         attributes=attributes(span),
         events=each(span, "events", _event),
+        links=each(span, "links", _link),
         scope=scope[0],
         scope_version=scope[1],
         resource=resource,
@@ -102,6 +106,10 @@ def _scope(scope: Any) -> Scope:
 def _status(status: Any) -> tuple[str, str | None]:
     code = one(status, "code", member, "UNSET", "STATUS_CODE_", _STATUS)
     return code, one(status, "message", text, None) or None
+
+
+def _link(link: Any) -> list[str]:
+    return [one(link, "traceId", hex_id, ""), one(link, "spanId", hex_id, "")]
 
 
 def _event(event: Any) -> SpanEvent:

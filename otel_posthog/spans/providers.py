@@ -1,4 +1,4 @@
-"""Who serves a model: the conventions' provider names, and older ones, in the words PostHog prices by."""
+"""Who serves a model: every dialect's provider names in the words PostHog prices by."""
 
 from __future__ import annotations
 
@@ -19,9 +19,33 @@ _NAMES = {
     "google.generative-ai": "google",
     "gcp.vertex_ai": "vertex",
     "vertex_ai": "vertex",
+    "google-vertex": "vertex",
+    "google_vertexai": "vertex",
+    "google_vertex": "vertex",
+    "vertexai": "vertex",
+    "vertex": "vertex",
+    "google.vertex": "vertex",
+    "vertex.anthropic": "vertex",
+    "google-gla": "google",
+    "google-genai": "google",
+    "google-generativeai": "google",
+    "google_generativeai": "google",
+    "google_ai_studio": "google",
+    "gcp.vertex.agent": "google",
     "aws.bedrock": "bedrock",
     "aws_bedrock": "bedrock",
+    "amazon-bedrock": "bedrock",
+    "amazon_bedrock": "bedrock",
+    "bedrock_converse": "bedrock",
+    "aws": "bedrock",
+    "azure_openai": "azure",
+    "azure-openai": "azure",
+    "azure_ai": "azure",
     "mistral_ai": "mistral",
+    "mistralai": "mistral",
+    "fireworks_ai": "fireworks",
+    "together_ai": "together",
+    "cohere_v2": "cohere",
     "x_ai": "xai",
     "moonshot_ai": "moonshot",
     "ibm.watsonx.ai": "watsonx",
@@ -30,10 +54,19 @@ _NAMES = {
 PostHog's cost lookup knows as aliases (nodejs/src/ingestion/pipelines/ai/costs)."""
 
 
+_INTERFACES = frozenset(
+    {"chat", "responses", "completion", "completions", "embedding", "embeddings", "messages", "image", "speech"}
+    | {"transcription", "generative-ai", "rerank", "reranking", "textembedding", "interactions"}
+)
+"""What the Vercel AI SDK adds to a provider's name: `openai.responses`, `google.generative-ai`."""
+
+
 @lru_cache(maxsize=256)
 def provider_name(reported: str | None) -> str | None:
     """The provider in one word; one that nobody has heard of, in lower case."""
     if reported is None:
         return None
     word = reported.strip().lower()
+    while word not in _NAMES and word.rpartition(".")[2] in _INTERFACES and "." in word:
+        word = word.rpartition(".")[0]
     return _NAMES.get(word, word) or None

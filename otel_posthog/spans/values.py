@@ -17,8 +17,10 @@ __all__ = [
     "count",
     "dollars",
     "finish_reasons",
+    "milliseconds",
     "number",
     "parse_json",
+    "read_parameters",
     "seconds",
     "text",
     "texts",
@@ -34,17 +36,28 @@ _FINISH = {
     "completed": "stop",
     "eos": "stop",
     "complete": "stop",
+    "stop-sequence": "stop",
+    "end-turn": "stop",
+    "finish": "stop",
+    "finished": "stop",
     "length": "length",
     "max_tokens": "length",
     "max_output_tokens": "length",
+    "max-tokens": "length",
+    "model_context_window_exceeded": "length",
     "incomplete": "length",
     "model_length": "length",
     "tool_call": "tool_call",
     "tool_calls": "tool_call",
     "tool_use": "tool_call",
+    "tool-calls": "tool_call",
+    "tool-call": "tool_call",
+    "requires_action": "tool_call",
     "function_call": "tool_call",
     "content_filter": "content_filter",
     "content_filtered": "content_filter",
+    "content-filter": "content_filter",
+    "guardrail_intervened": "content_filter",
     "safety": "content_filter",
     "recitation": "content_filter",
     "language": "content_filter",
@@ -171,3 +184,52 @@ def finish_reasons(value: Any) -> list[str] | None:
         return [_FINISH[value[0]]]
     found = [reason for reason in map(finish_reason, texts(value) or ()) if reason is not None]
     return found or None
+
+
+def milliseconds(value: Any) -> float | None:
+    """A duration given in milliseconds, in seconds."""
+    found = number(value)
+    return None if found is None else seconds(found / 1000)
+
+
+_PARAMETERS: dict[str, tuple[str, Any]] = {
+    "temperature": ("temperature", number),
+    "top_p": ("top_p", number),
+    "topP": ("top_p", number),
+    "top_k": ("top_k", number),
+    "topK": ("top_k", number),
+    "max_tokens": ("max_tokens", count),
+    "max_completion_tokens": ("max_tokens", count),
+    "max_output_tokens": ("max_tokens", count),
+    "maxOutputTokens": ("max_tokens", count),
+    "maxTokens": ("max_tokens", count),
+    "frequency_penalty": ("frequency_penalty", number),
+    "presence_penalty": ("presence_penalty", number),
+    "stop": ("stop", texts),
+    "stop_sequences": ("stop", texts),
+    "stopSequences": ("stop", texts),
+    "seed": ("seed", number),
+    "n": ("n", count),
+    "candidate_count": ("n", count),
+    "reasoning_effort": ("reasoning_effort", text),
+    "service_tier": ("service_tier", text),
+    "previous_response_id": ("previous_response_id", text),
+    "dimensions": ("dimensions", count),
+}
+"""What providers and frameworks call the parameters of a request, and what `ModelCall.parameters` does."""
+
+
+def read_parameters(parts: dict[str, dict[str, Any]], asked: dict[str, Any]) -> None:
+    """Read a request's parameters, given as one object: model and stream, and what steers the model."""
+    call, parameters = parts["call"], parts["parameters"]
+    model = text(asked.get("model", asked.get("model_name")))
+    if model is not None:
+        call.setdefault("request_model", model)
+    stream = boolean(asked.get("stream"))
+    if stream is not None:
+        call.setdefault("stream", stream)
+    for name, value in asked.items():
+        field, read = _PARAMETERS.get(name, ("", None))
+        found = read(value) if read is not None else None
+        if found is not None:
+            parameters.setdefault(field, found)

@@ -5,7 +5,7 @@ The SDK has tuples where OTLP has arrays, and subclasses of `str` (enumerations 
 where OTLP has text; dialects never see the difference.
 
 A span that shows none of `MARKERS` is not about a model, agent or tool: the readers answer None for it
-after one set operation, before anything is copied.
+after one set operation.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import orjson
 
+from otel_posthog.spans.markers import EVALUATION_EVENT, MARKERS, of_concern
+
 if TYPE_CHECKING:
     from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
     from opentelemetry.proto.common.v1.common_pb2 import AnyValue
@@ -25,7 +27,6 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.trace import ReadableSpan
 
 __all__ = [
-    "MARKERS",
     "PackedSpan",
     "SpanEvent",
     "SpanView",
@@ -37,22 +38,6 @@ __all__ = [
     "pack",
     "unpack",
 ]
-
-MARKERS = frozenset(
-    {
-        "gen_ai.operation.name",
-        "gen_ai.provider.name",
-        "gen_ai.system",
-        "gen_ai.request.model",
-        "gen_ai.response.model",
-        "gen_ai.agent.name",
-        "gen_ai.tool.name",
-        "gen_ai.usage.input_tokens",
-        "llm.request.type",
-        "traceloop.span.kind",
-    }
-)
-"""Attributes of which a span of interest has at least one, in any dialect we read."""
 
 Attributes = dict[str, Any]
 
@@ -84,6 +69,8 @@ class SpanView(NamedTuple):
     status_message: str | None
     attributes: Attributes
     events: Sequence[SpanEvent]
+    links: Sequence[Sequence[str]]
+    """Trace and span id of each."""
     scope: str | None
     scope_version: str | None
     resource: Attributes
@@ -104,7 +91,7 @@ def attributes_of(span: ReadableSpan) -> Attributes:
 def of_sdk_span(span: ReadableSpan) -> SpanView | None:
     """The view of an SDK span, running or ended; None where it is no concern of ours."""
     attributes = attributes_of(span)
-    if MARKERS.isdisjoint(attributes):
+    if not of_concern(attributes, span.events):
         return None
     return SpanView._make((*_row(span, _plain_attributes(attributes)), _resource(span.resource)))
 
@@ -122,7 +109,7 @@ class PackedSpan(NamedTuple):
 def pack(span: ReadableSpan) -> PackedSpan | None:
     """The span, ready to wait; None where it is no concern of ours."""
     attributes = attributes_of(span)
-    if MARKERS.isdisjoint(attributes):
+    if not of_concern(attributes, span.events):
         return None
     row = _row(span, attributes)
     try:
@@ -189,6 +176,7 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "status": (str,),
     "status_message": (str, _NONE),
     "attributes": (dict,),
+    "links": (list,),
     "scope": (str, _NONE),
     "scope_version": (str, _NONE),
     "resource": (dict,),
@@ -222,6 +210,7 @@ def _row(span: ReadableSpan, attributes: Attributes) -> Row:
         status.description,
         attributes,
         [SpanEvent(e.name, e.timestamp, _plain_attributes(dict(e.attributes or {}))) for e in events],
+        [[format(c.trace_id, "032x"), format(c.span_id, "016x")] for c in (link.context for link in span.links)],
         scope.name if scope is not None else None,
         (scope.version or None) if scope is not None else None,
     )
@@ -282,7 +271,9 @@ def of_request(request: ExportTraceServiceRequest) -> Iterator[SpanView]:
         resource = _attributes(resource_spans.resource.attributes)
         for scope_spans in resource_spans.scope_spans:
             for span in scope_spans.spans:
-                if any(pair.key in MARKERS for pair in span.attributes):
+                if any(pair.key in MARKERS for pair in span.attributes) or any(
+                    event.name == EVALUATION_EVENT for event in span.events
+                ):
                     yield _of_otlp_span(span, scope_spans.scope, resource)
 
 
@@ -302,6 +293,7 @@ def _of_otlp_span(span: trace_pb2.Span, scope: Any, resource: Attributes) -> Spa
             SpanEvent(event.name, event.time_unix_nano, _attributes(event.attributes))
             for event in span.events
         ],
+        links=[[link.trace_id.hex(), link.span_id.hex()] for link in span.links],
         scope=scope.name or None,
         scope_version=scope.version or None,
         resource=resource,

@@ -167,7 +167,7 @@ def test_a_clients_historical_migration_is_the_deliverys(inbox: Inbox) -> None:
 
     with a_client(inbox, historical_migration=True) as client:
         made = forwarder({"client": client, "compression": "none"}, transport=Recorder())
-        assert made.send(made.conversion.convert([make_view()], made.pipeline.finished), 10)
+        assert made.send(made.conversion.finished([make_view()]), 10)
     assert [body["historical_migration"] for body in bodies] == [True, True]
     assert {body["api_key"] for body in bodies} == {"phc_of_the_client"}
 

@@ -86,11 +86,11 @@ def test_a_span_with_a_model_and_no_operation_is_a_generation() -> None:
         ({"llm.request.type": "chat"}, Kind.GENERATION),
         ({"llm.request.type": "completion"}, Kind.GENERATION),
         ({"llm.request.type": "embedding"}, Kind.EMBEDDING),
-        ({"llm.request.type": "rerank"}, Kind.RETRIEVAL),
+        ({"llm.request.type": "rerank"}, Kind.RERANKER),
         ({"traceloop.span.kind": "workflow"}, Kind.WORKFLOW),
         ({"traceloop.span.kind": "agent"}, Kind.AGENT),
         ({"traceloop.span.kind": "tool"}, Kind.TOOL),
-        ({"traceloop.span.kind": "task"}, Kind.SPAN),
+        ({"traceloop.span.kind": "task"}, Kind.TASK),
     ],
 )
 def test_openllmetry_says_what_a_span_is(attributes: dict[str, str], kind: Kind) -> None:

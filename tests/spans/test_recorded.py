@@ -9,7 +9,7 @@ import pytest
 
 from otel_posthog.events import PriceBook
 from otel_posthog.pipeline import Pipeline
-from otel_posthog.spans.view import MARKERS
+from otel_posthog.spans.markers import MARKERS
 from tests.support.spans import recorded, view_of_recorded
 
 PIPELINE = Pipeline(families=frozenset({"ai"}), prices=PriceBook())

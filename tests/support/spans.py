@@ -52,6 +52,7 @@ def view_of_recorded(span: Mapping[str, Any]) -> SpanView:
             SpanEvent(event["name"], event["time_ns"], {k: _value(v) for k, v in event["attributes"].items()})
             for event in span["events"]
         ],
+        links=[[link["trace_id"], link["span_id"]] for link in span.get("links", ())],
         scope=span["scope"],
         scope_version=span["scope_version"],
         resource={},
@@ -84,6 +85,7 @@ def make_view(
         "status_message": None,
         "attributes": dict(only) if only is not None else {**CHAT, **(attributes or {})},
         "events": (),
+        "links": (),
         "scope": "otel_posthog.openai",
         "scope_version": "0.1.0",
         "resource": {},

@@ -1,40 +1,69 @@
-"""A span is read by the dialect it speaks: `read(view)` picks it and makes the `ModelCall`.
+"""A span is read by the dialects it speaks: `read(view)` picks them and makes the `ModelCall`.
 
-The rule: OpenLLMetry where the scope or a marker attribute of its own says so, the GenAI conventions
-for all else. Its table contains theirs, so a span that carries both loses nothing.
+A dialect is spoken where the scope or a marker attribute of its own says so; the GenAI conventions always
+are, since most dialects carry some of them. The special one is asked first what the span is, and its names
+win; of messages and states the richer wins.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from otel_posthog.attributes import CONTEXT
 from otel_posthog.calls import NO_CONTEXT, NO_USAGE, CallContext, CallError, Kind, Message, ModelCall, Usage
-from otel_posthog.spans.dialects import genai, openllmetry
-from otel_posthog.spans.dialects.rules import Parts, apply
+from otel_posthog.spans.dialects import (
+    adk,
+    genai,
+    langfuse,
+    langsmith,
+    openinference,
+    openllmetry,
+    pydantic_ai,
+    vercel,
+)
+from otel_posthog.spans.dialects.rules import (
+    Complete,
+    Dialect,
+    Index,
+    Parts,
+    Plan,
+    apply,
+    index_of,
+    plan_of,
+)
+from otel_posthog.spans.markers import OF_DIALECT
 from otel_posthog.spans.providers import provider_name
+from otel_posthog.spans.usage import settle
 from otel_posthog.spans.values import count, finish_reason, text
 from otel_posthog.spans.view import SpanView
 
-__all__ = ["read"]
+__all__ = ["DIALECTS", "read"]
 
-_OPENLLMETRY_MARKERS = frozenset(
-    {
-        "llm.request.type",
-        "traceloop.span.kind",
-        "traceloop.entity.name",
-        "gen_ai.prompt.0.role",
-        "gen_ai.prompt.0.content",
-        "gen_ai.completion.0.content",
-        "gen_ai.is_streaming",
-    }
+DIALECTS: tuple[Dialect, ...] = (
+    vercel.DIALECT,
+    langfuse.DIALECT,
+    langsmith.DIALECT,
+    adk.DIALECT,
+    openinference.DIALECT,
+    openllmetry.DIALECT,
+    pydantic_ai.DIALECT,
+    genai.DIALECT,
 )
-_OPENLLMETRY_SCOPES = re.compile(
-    r"^(?:opentelemetry\.instrumentation\.(?!genai|openai_v2|google_genai|vertexai)|@?traceloop)"
-)
+"""In the order in which they are asked."""
+
+_SCOPES = {
+    "vercel": re.compile(r"^(?:ai|gen_ai)$"),
+    "langfuse": re.compile(r"^langfuse"),
+    "openinference": re.compile(r"^openinference\.|^@arizeai/openinference"),
+    "openllmetry": re.compile(
+        r"^(?:opentelemetry\.instrumentation\.(?!genai|openai_v2|google_genai|vertexai|anthropic_v2)|@?traceloop)"
+    ),
+    "pydantic_ai": re.compile(r"^(?:pydantic[-_]ai|logfire)"),
+}
+"""Scopes that speak a dialect also without a marker of its own."""
 
 _STATUS_IN_TEXT = re.compile(
     r"\b(?:error code|status(?: code)?|http(?: status)?)[\s:=]*([1-5]\d\d)\b", re.IGNORECASE
@@ -51,24 +80,64 @@ _RESOURCE = (
 
 
 _CONTEXT_NAMES = frozenset(name for names in CONTEXT.values() for name in names)
+_MAX_READINGS = 1024
+_MAX_NAMES = 128
+"""Spans with more attributes than this hardly share their names with others."""
+
+
+class _Reading(NamedTuple):
+    """How spans of one scope with the same names of attributes are read; those of one call site are such."""
+
+    plan: Plan
+    complete: tuple[Complete, ...]
+    kinds: tuple[Callable[[Parts, SpanView], Kind | None], ...]
+
+
+_readings: dict[tuple[str | None, tuple[str, ...]], _Reading] = {}
 
 
 def read(view: SpanView) -> ModelCall:
     """The call that a span of interest shows. Never raises for what its attributes hold."""
-    attributes = view.attributes
-    if not _OPENLLMETRY_MARKERS.isdisjoint(attributes) or _is_openllmetry(view.scope or ""):
-        parts = apply(openllmetry.TABLE, attributes)
-        openllmetry.complete(parts, attributes)
-        kind = openllmetry.kind_of(parts)
-    else:
-        parts = apply(genai.TABLE, attributes)
-        kind = genai.kind_of(parts)
+    names = tuple(view.attributes)
+    reading = _readings.get((view.scope, names)) or _reading(view.scope, names)
+    parts = apply(reading.plan, view.attributes)
+    for complete in reading.complete:
+        complete(parts, view)
+    kind = next((kind for kind_of in reading.kinds if (kind := kind_of(parts, view)) is not None), Kind.SPAN)
     return _call(view, kind, parts)
 
 
+def _reading(scope: str | None, names: tuple[str, ...]) -> _Reading:
+    present = frozenset(names)
+    spoken = tuple(
+        dialect.name
+        for dialect in DIALECTS
+        if dialect.name == "genai"
+        or not OF_DIALECT[dialect.name].isdisjoint(present)
+        or _is_of(dialect.name, scope or "")
+    )
+    dialects = [dialect for dialect in DIALECTS if dialect.name in spoken]
+    made = _Reading(
+        plan_of(_index(spoken), names),
+        tuple(dialect.complete for dialect in dialects if dialect.complete is not None),
+        tuple(dialect.kind_of for dialect in dialects),
+    )
+    if len(names) <= _MAX_NAMES:
+        if len(_readings) >= _MAX_READINGS:
+            _readings.clear()
+        _readings[scope, names] = made
+    return made
+
+
 @lru_cache(maxsize=256)
-def _is_openllmetry(scope: str) -> bool:
-    return _OPENLLMETRY_SCOPES.match(scope) is not None
+def _index(spoken: tuple[str, ...]) -> Index:
+    return index_of([dialect for dialect in DIALECTS if dialect.name in spoken])
+
+
+@lru_cache(maxsize=1024)
+def _is_of(dialect: str, scope: str) -> bool:
+    pattern = _SCOPES.get(dialect)
+    return pattern is not None and pattern.match(scope) is not None
 
 
 def _in_order(made: Any, first: str, last: str) -> tuple[tuple[str, ...], tuple[Any, ...]]:
@@ -79,7 +148,7 @@ def _in_order(made: Any, first: str, last: str) -> tuple[tuple[str, ...], tuple[
 # A named tuple is made of values in order in a third of the time that names take; this is its `_make`
 # without the check of their number.
 _new = tuple.__new__
-_CALL = _in_order(ModelCall, "provider", "cost_usd")
+_CALL = _in_order(ModelCall, "provider", "evaluations")
 _USAGE = _in_order(Usage, "input", "searches")
 _CONTEXT = _in_order(CallContext, "distinct_id", "flags")
 
@@ -89,7 +158,7 @@ def _call(view: SpanView, kind: Kind, parts: Parts) -> ModelCall:
     take = call.pop
     system, address, port = take("system", None), take("address", None), take("port", None)
     if system is not None:
-        call["input"] = [*system, *call.get("input", ())]
+        call["input"] = _with_system(system, call.get("input", ()))
     if address is not None and "base_url" not in call:
         call["base_url"] = _base_url(address, port)
     output = call.get("output")
@@ -99,10 +168,12 @@ def _call(view: SpanView, kind: Kind, parts: Parts) -> ModelCall:
             call["finish_reasons"] = _reasons_of(output)
     if "provider" in call:
         call["provider"] = provider_name(call["provider"])
-    if "cache_read" in usage or "cache_write" in usage:
-        # The conventions count cache tokens into the input; fewer than their own part were not.
-        cached = usage.get("cache_read", 0) + usage.get("cache_write", 0)
-        usage["cache_exclusive"] = usage.get("input", 0) < cached
+    elif kind.is_model_call and view.scope is not None:
+        call["provider"] = _provider_of(view.scope)
+    if "time_to_first_token" in call:
+        call.setdefault("stream", True)
+    if usage:
+        settle(usage, call.get("provider"), view.attributes)
     operation, name = take("operation", None) or kind.label, view.name
     if not _NAMES.isdisjoint(call):
         name = _take_names(call, facts, name if kind.is_model_call else None) or name
@@ -118,6 +189,7 @@ def _call(view: SpanView, kind: Kind, parts: Parts) -> ModelCall:
             view.start_ns,
             view.end_ns,
             *map(call.get, *_CALL),
+            [trace for trace, _ in view.links if trace != view.trace_id] if view.links else (),
             parts["parameters"],
             facts,
             _new(Usage, map(usage.get, *_USAGE)) if usage else NO_USAGE,
@@ -129,9 +201,8 @@ def _call(view: SpanView, kind: Kind, parts: Parts) -> ModelCall:
     )
 
 
-_NAMES = frozenset(
-    {"prompt_name", "prompt_version", "tool_name", "agent_name", "workflow_name", "entity_name"}
-)
+_OWN_NAMES = ("tool_name", "agent_name", "workflow_name", "entity_name", "function_name")
+_NAMES = frozenset({"prompt_name", "prompt_version", *_OWN_NAMES})
 
 
 def _take_names(call: dict[str, Any], facts: dict[str, Any], name: str | None) -> str | None:
@@ -139,10 +210,40 @@ def _take_names(call: dict[str, Any], facts: dict[str, Any], name: str | None) -
     for key in ("prompt_name", "prompt_version"):
         if key in call:
             facts[key] = call.pop(key)
-    for key in ("tool_name", "agent_name", "workflow_name", "entity_name"):
+    for key in _OWN_NAMES:
         name = name or call.get(key)
         call.pop(key, None)
     return name
+
+
+@lru_cache(maxsize=256)
+def _provider_of(scope: str) -> str | None:
+    """The provider that an instrumentor is for, by the last word of its scope."""
+    for word in reversed(scope.lower().replace("-", "_").split(".")):
+        if word in _INSTRUMENTED:
+            return provider_name(_INSTRUMENTED[word])
+    return None
+
+
+_INSTRUMENTED = {
+    "openai": "openai",
+    "google_genai": "google",
+    "google_generativeai": "google",
+    "vertexai": "vertex",
+    "anthropic": "anthropic",
+    "bedrock": "bedrock",
+    "mistralai": "mistral",
+    "groq": "groq",
+    "cohere": "cohere",
+    "together": "together",
+    "ollama": "ollama",
+}
+
+
+def _with_system(system: list[Message], said: Iterable[Message]) -> list[Message]:
+    """The instructions before the messages, unless they are there already."""
+    said = [*said]
+    return said if said[: len(system)] == system else [*system, *said]
 
 
 def _described(resource: Mapping[str, Any]) -> dict[str, str]:
@@ -205,7 +306,7 @@ def _error(view: SpanView, reported: Mapping[str, Any]) -> CallError | None:
 def _context(parts: Parts, resource: Mapping[str, Any]) -> CallContext:
     context = parts["context"]
     if not _CONTEXT_NAMES.isdisjoint(resource):  # the last place to look: a worker of one feature or tenant
-        for field, value in apply(genai.TABLE, resource)["context"].items():
+        for field, value in apply(plan_of(_index(("genai",)), resource), resource)["context"].items():
             context.setdefault(field, value)
     for part in ("groups", "properties", "flags"):
         if parts[part]:

@@ -3,16 +3,22 @@
 Newest: open-telemetry/semantic-conventions-genai, docs/gen-ai (2026). Older names follow in the order
 in which they were given up: `gen_ai.system` (to 1.36), `cache_creation` (to 2026-08), `prompt_tokens` and
 `completion_tokens` (to 1.27). Where the conventions have no word, `posthog.*` is what our own
-instrumentors write, and `gcp.gen_ai.*`, `openai.*` what the official ones write.
+instrumentors write, and `gcp.gen_ai.*`, `openai.*`, `anthropic.*` what the official ones write.
+
+Content has had three places: attributes (today), events of the span (`gen_ai.content.prompt` to 1.27,
+`gen_ai.user.message` ... `gen_ai.choice` to 1.36, `gen_ai.client.inference.operation.details` since), and log
+records, which reach a span only where somebody wrote them into an attribute (Logfire's `events`).
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from otel_posthog import attributes
-from otel_posthog.calls import Kind
-from otel_posthog.spans.dialects.rules import Parts, Rule, table
+from otel_posthog.calls import Evaluation, Kind
+from otel_posthog.spans.dialects.rules import Dialect, Parts, Rule, apply, index_of, keep_richer, plan_of, rows
+from otel_posthog.spans.markers import EVALUATION_EVENT
 from otel_posthog.spans.messages import messages, system_messages, tools
 from otel_posthog.spans.values import (
     boolean,
@@ -25,8 +31,9 @@ from otel_posthog.spans.values import (
     text,
     texts,
 )
+from otel_posthog.spans.view import SpanView
 
-__all__ = ["OPERATIONS", "TABLE", "kind_of"]
+__all__ = ["DIALECT", "OPERATIONS", "input_messages", "older_messages", "output_messages"]
 
 OPERATIONS = {
     "chat": Kind.GENERATION,
@@ -50,25 +57,45 @@ OPERATIONS = {
     "invoke_workflow": Kind.WORKFLOW,
     "retrieval": Kind.RETRIEVAL,
     "search_memory": Kind.RETRIEVAL,
+    "rerank": Kind.RERANKER,
     "moderation": Kind.SPAN,
     "fetch_response": Kind.SPAN,
     "plan": Kind.SPAN,
+    "agent_step": Kind.TASK,
 }
 """What a span of each `gen_ai.operation.name` stands for. `fetch_response` reads a stored answer: no call."""
 
 
-def kind_of(parts: Parts) -> Kind:
+def kind_of(parts: Parts, view: SpanView) -> Kind:
     """What the span stands for; one of an operation nobody has heard of is a call if it used tokens."""
-    operation = parts["call"].get("operation", "").lower()
+    call = parts["call"]
+    operation = call.get("operation", "").lower()
     known = OPERATIONS.get(operation)
+    if known is Kind.AGENT and view.kind == "CLIENT" and parts["usage"] and "request_model" not in call:
+        return Kind.GENERATION  # an agent that runs at the provider: one call, as far as can be seen
     if known is not None:
         return known
     if "image" in operation or "audio" in operation:
         return Kind.GENERATION
-    asked = parts["call"].get("request_model") or parts["call"].get("response_model")
+    if not operation and "tool_name" in call:
+        return Kind.TOOL
+    asked = call.get("request_model") or call.get("response_model")
     if asked and (not operation or parts["usage"]):
         return Kind.GENERATION
+    if not operation and "agent_name" in call:
+        return Kind.AGENT
+    if not asked and not operation and _is_scored(view):
+        return Kind.EVALUATION
     return Kind.SPAN
+
+
+def _is_scored(view: SpanView) -> bool:
+    """Whether all that is of concern in the span are scores."""
+    if "gen_ai.evaluation.name" in view.attributes:
+        return True
+    return any(event.name == EVALUATION_EVENT for event in view.events) and not any(
+        name.startswith("gen_ai.") for name in view.attributes
+    )
 
 
 def input_messages(value: Any) -> Any:
@@ -86,15 +113,11 @@ def _private(value: Any) -> bool:
     return boolean(value) is not False and value not in (None, 0, "", "0", "no", "off")
 
 
-def _rows(part: str, **fields: tuple[Any, ...]) -> tuple[Rule, ...]:
-    return tuple(Rule(part, field, row[0], row[1:]) for field, row in fields.items())
-
-
 _USAGE = "gen_ai.usage."
 _CONFIG = "gcp.gen_ai.operation.config."
 
-TABLE = table(
-    *_rows(
+_RULES = (
+    *rows(
         "call",
         operation=(text, "gen_ai.operation.name"),
         provider=(text, "gen_ai.provider.name", "gen_ai.system"),
@@ -112,20 +135,20 @@ TABLE = table(
         ),
         finish_reasons=(finish_reasons, "gen_ai.response.finish_reasons", "gen_ai.response.finish_reason"),
         system=(system_messages, "gen_ai.system_instructions"),
-        input=(input_messages, "gen_ai.input.messages"),
-        output=(output_messages, "gen_ai.output.messages"),
+        input=(input_messages, "gen_ai.input.messages", "gen_ai.prompt"),
+        output=(output_messages, "gen_ai.output.messages", "gen_ai.completion"),
         tools=(tools, "gen_ai.tool.definitions", "gen_ai.request.available_tools"),
         embedded=(parse_json, "gen_ai.embeddings.input", "posthog.embeddings.input"),
-        agent_name=(text, "gen_ai.agent.name"),
+        agent_name=(text, "gen_ai.agent.name", "gen_ai.agent.id"),
         tool_name=(text, "gen_ai.tool.name"),
         workflow_name=(text, "gen_ai.workflow.name"),
         input_state=(parse_json, "gen_ai.tool.call.arguments", "gen_ai.retrieval.query.text"),
         output_state=(parse_json, "gen_ai.tool.call.result", "gen_ai.retrieval.documents"),
-        cost_usd=(dollars, "gen_ai.usage.cost", "gen_ai.cost.total_cost"),
+        cost_usd=(dollars, "gen_ai.usage.cost", "gen_ai.cost.total_cost", "operation.cost"),
         prompt_name=(text, "gen_ai.prompt.name"),
         prompt_version=(text, "gen_ai.prompt.version"),
     ),
-    *_rows(
+    *rows(
         "usage",
         input=(count, _USAGE + "input_tokens", _USAGE + "prompt_tokens"),
         output=(count, _USAGE + "output_tokens", _USAGE + "completion_tokens"),
@@ -136,6 +159,7 @@ TABLE = table(
             _USAGE + "cache_read_input_tokens",
             _USAGE + "cached_tokens",
             _USAGE + "details.cache_read_tokens",
+            _USAGE + "details.cached_tokens",
         ),
         cache_write=(
             count,
@@ -149,6 +173,8 @@ TABLE = table(
             _USAGE + "reasoning.output_tokens",
             _USAGE + "reasoning_tokens",
             _USAGE + "details.reasoning_tokens",
+            _USAGE + "details.thoughts_tokens",
+            _USAGE + "experimental.reasoning_tokens",
         ),
         input_text=(count, _USAGE + "text.input_tokens"),
         input_image=(count, _USAGE + "image.input_tokens"),
@@ -159,7 +185,7 @@ TABLE = table(
         cache_read_audio=(count, _USAGE + "audio.cache_read.input_tokens"),
         searches=(count, "posthog.web_search.count"),
     ),
-    *_rows(
+    *rows(
         "parameters",
         temperature=(number, "gen_ai.request.temperature"),
         top_p=(number, "gen_ai.request.top_p"),
@@ -181,7 +207,7 @@ TABLE = table(
         previous_response_id=(text, "gen_ai.request.previous_response.id"),
         dimensions=(count, "gen_ai.embeddings.dimension.count", "gen_ai.request.embedding.dimensions"),
     ),
-    *_rows(
+    *rows(
         "facts",
         service_tier=(text, "openai.response.service_tier", "posthog.response.service_tier"),
         prompt_length=(count, "posthog.prompt.length"),
@@ -207,7 +233,7 @@ TABLE = table(
         retry_count=(count, "posthog.retry.count"),
         request_id=(text, "posthog.request.id"),
     ),
-    *_rows(
+    *rows(
         "error",
         type=(text, "error.type"),
         http_status=(
@@ -222,9 +248,108 @@ TABLE = table(
         for field, names in attributes.CONTEXT.items()
     ),
     Rule("context", "parent_id", text, (attributes.PARENT_ID,)),
+)
+
+
+def complete(parts: Parts, view: SpanView) -> None:
+    """Messages and scores that are events of the span, and prompts that are a plain text."""
+    if view.events:
+        _read_events(parts, view.events)
+    found = view.attributes
+    if "gen_ai.evaluation.name" in found:
+        _score(parts["call"], found)
+    if "events" in found and isinstance(logged := parse_json(found["events"]), list):
+        older_messages(parts["call"], [each for each in logged if isinstance(each, dict)])
+
+
+def _read_events(parts: Parts, events: Iterable[Any]) -> None:
+    call = parts["call"]
+    older: list[dict[str, Any]] = []
+    for event in events:
+        held = event.attributes
+        if event.name == EVALUATION_EVENT:
+            _score(call, held)
+        elif event.name == "gen_ai.client.inference.operation.details":
+            for part, fields in apply(plan_of(_INDEX, held), held).items():
+                for field, value in fields.items():
+                    if field in {"input", "output"}:
+                        keep_richer(call, field, value)
+                    else:
+                        parts[part].setdefault(field, value)
+        elif event.name.startswith("gen_ai."):
+            older.append({**held, "event.name": event.name})
+    if older:
+        older_messages(call, older)
+
+
+_SIDES = {
+    "gen_ai.system.message": ("input", "system"),
+    "gen_ai.user.message": ("input", "user"),
+    "gen_ai.assistant.message": ("input", "assistant"),
+    "gen_ai.tool.message": ("input", "tool"),
+    "gen_ai.content.prompt": ("input", "user"),
+    "gen_ai.content.completion": ("output", "assistant"),
+    "gen_ai.choice": ("output", "assistant"),
+}
+"""Events that were a message each, and whose; a choice has its message inside."""
+
+
+def older_messages(call: dict[str, Any], events: Iterable[Mapping[str, Any]]) -> None:
+    """Read messages out of events, each with its fields and its `event.name`."""
+    said: dict[str, list[Any]] = {"input": [], "output": []}
+    reasons = []
+    for event in events:
+        side, role = _SIDES.get(str(event.get("event.name")), ("", ""))
+        if not side:
+            continue
+        whole = parse_json(event.get("gen_ai.prompt", event.get("gen_ai.completion")))
+        body = parse_json(event.get("gen_ai.event.content", event.get("body", event)))
+        if whole is not None:
+            said[side] += messages(whole, role) or ()
+            continue
+        body = body if isinstance(body, dict) else {"content": body}
+        inner = parse_json(body.get("message"))
+        message = inner if isinstance(inner, dict) else {**body, "content": body.get("content", inner)}
+        message = {"role": role, **{key: parse_json(value) for key, value in message.items()}}
+        if message["role"] == "tool" and "tool_call_id" not in message:
+            message["tool_call_id"] = message.get("id")
+        said[side] += messages([message], role) or ()
+        reasons.append(body.get("finish_reason") if side == "output" else None)
+    if not said["output"] and said["input"] and said["input"][-1]["role"] == "assistant":
+        said["output"] = [said["input"].pop()]  # some do not tell the answer from what was said before
+    for side, found in said.items():
+        keep_richer(call, side, found)
+    found_reasons = finish_reasons([reason for reason in reasons if isinstance(reason, str)])
+    if found_reasons and "finish_reasons" not in call:
+        call["finish_reasons"] = found_reasons
+
+
+def _score(call: dict[str, Any], held: Mapping[str, Any]) -> None:
+    """`gen_ai.evaluation.*`: a name, and a number or a word."""
+    name = text(held.get("gen_ai.evaluation.name"))
+    value = number(held.get("gen_ai.evaluation.score.value"))
+    label = text(held.get("gen_ai.evaluation.score.label"))
+    if name is not None and (value is not None or label is not None):
+        call.setdefault("evaluations", []).append(
+            Evaluation(
+                name=name,
+                value=value,
+                label=label,
+                explanation=text(held.get("gen_ai.evaluation.explanation")),
+                response_id=text(held.get("gen_ai.response.id")),
+            )
+        )
+
+
+DIALECT = Dialect(
+    "genai",
+    _RULES,
     prefixes=(
         (attributes.GROUP, "groups", text),
         (attributes.PROPERTY, "properties", lambda value: value),
         (attributes.FLAG, "flags", lambda value: value),
     ),
+    kind_of=kind_of,
+    complete=complete,
 )
+_INDEX = index_of([DIALECT])

@@ -2,18 +2,32 @@
 
 A rule says which field of which part of a `ModelCall` is read from which attributes, and how. Where
 several attributes of a span mean the same field the first in the rule that has a usable value wins,
-whatever their order on the span. Where two tables are joined, the first one's names win.
+whatever their order on the span. A span in two dialects is read by both tables, the first one's names
+winning; but of messages and states the richer wins.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
+from otel_posthog.calls import Kind
 from otel_posthog.spans.values import MAX_LABEL, text
+from otel_posthog.spans.view import SpanView
 
-__all__ = ["Parts", "Rule", "Table", "apply", "table"]
+__all__ = [
+    "Complete",
+    "Dialect",
+    "Index",
+    "Parts",
+    "Plan",
+    "Rule",
+    "apply",
+    "index_of",
+    "keep_richer",
+    "plan_of",
+    "rows",
+]
 
 Reader = Callable[[Any], Any]
 Parts = dict[str, dict[str, Any]]
@@ -22,13 +36,14 @@ Parts = dict[str, dict[str, Any]]
 Plan = list[tuple[str, str, str, Reader]]
 """Attribute name, part, field, reader: later ones overwrite earlier ones."""
 
-_MAX_PLANS = 512
-_MAX_PLANNED_NAMES = 128
-"""Spans with more attributes than this hardly share their names with others."""
+Complete = Callable[[Parts, SpanView], None]
+"""Reads what no table can say: attributes with numbers in their names, JSON in JSON, span events."""
+
+RICH = frozenset({"input", "output", "tools", "input_state", "output_state", "embedded"})
+"""Fields of a call of which dialects tell more or less, and not just the same in other words."""
 
 
-@dataclass(frozen=True, slots=True)
-class Rule:
+class Rule(NamedTuple):
     """`part.field` is what `read` makes of the first of `names` that has a usable value."""
 
     part: str
@@ -37,36 +52,25 @@ class Rule:
     names: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Table:
-    """Rules, made ready for looking up by attribute name."""
+class Dialect(NamedTuple):
+    """How the spans of one family of instrumentors are read."""
 
+    name: str
     rules: tuple[Rule, ...]
-    by_name: Mapping[str, tuple[str, str, Reader, int]]
-    """Part, field, reader, and the rank of the name among those of its field; 0 is the best."""
-    prefixes: tuple[tuple[str, str, Reader], ...]
+    prefixes: tuple[tuple[str, str, Reader], ...] = ()
     """`(prefix, part, read)`: the rest of such an attribute's name is the field."""
-    plans: dict[tuple[str, ...], Plan] = field(default_factory=dict)
-    """What to read where certain names are present. The spans of one call site have the same names."""
+    kind_of: Callable[[Parts, SpanView], Kind | None] = lambda _parts, _view: None
+    """What the span stands for; None where the dialect does not say."""
+    complete: Complete | None = None
 
 
-def table(
-    *rules: Rule, prefixes: tuple[tuple[str, str, Reader], ...] = (), base: Table | None = None
-) -> Table:
-    """A table of `rules` and those of `base`, whose names come after."""
-    everything = (*rules, *(base.rules if base else ()))
-    names_of: dict[tuple[str, str], list[tuple[str, Reader]]] = {}
-    for rule in everything:
-        names_of.setdefault((rule.part, rule.field), []).extend((name, rule.read) for name in rule.names)
-    by_name: dict[str, tuple[str, str, Reader, int]] = {}
-    for (part, name_of_field), names in names_of.items():
-        for rank, (name, read) in enumerate(names):
-            by_name.setdefault(name, (part, name_of_field, read, rank))
-    return Table(everything, by_name, (*prefixes, *(base.prefixes if base else ())))
+def rows(part: str, **fields: tuple[Any, ...]) -> tuple[Rule, ...]:
+    """Rules of one part: `field=(read, name, name, ...)`."""
+    return tuple(Rule(part, field, row[0], row[1:]) for field, row in fields.items())
 
 
-def apply(rules: Table, attributes: Mapping[str, Any]) -> Parts:
-    """All that the table reads out of the attributes."""
+def apply(plan: Plan, attributes: Mapping[str, Any]) -> Parts:
+    """All that the plan reads out of the attributes."""
     parts: Parts = {
         "call": {},
         "usage": {},
@@ -78,31 +82,72 @@ def apply(rules: Table, attributes: Mapping[str, Any]) -> Parts:
         "properties": {},
         "flags": {},
     }
-    names = tuple(attributes)
-    plan = rules.plans.get(names)
-    for name, part, field_name, read in _plan(rules, names) if plan is None else plan:
+    for name, part, field_name, read in plan:
         value = attributes[name]
         # Most attributes are text and are read as such; for them the call is spared.
         found = (value[:MAX_LABEL] or None) if read is text and type(value) is str else read(value)
         if found is not None:
-            parts[part][field_name] = found
+            if field_name in RICH and field_name in parts[part]:
+                keep_richer(parts[part], field_name, found)
+            else:
+                parts[part][field_name] = found
     return parts
 
 
-def _plan(rules: Table, names: tuple[str, ...]) -> Plan:
+def keep_richer(call: dict[str, Any], field_name: str, found: Any) -> None:
+    """Put `found` into the field unless what is there tells more."""
+    if found and (not call.get(field_name) or richness(found) >= richness(call[field_name])):
+        call[field_name] = found
+
+
+def richness(value: Any) -> int:
+    """How much a value tells: the length of all that it holds, without the names it is held under."""
+    total, waiting = 0, [value]
+    while waiting:  # no recursion: JSON may be nested deeper than Python likes
+        found = waiting.pop()
+        kind = type(found)
+        if kind is dict:
+            waiting.extend(found.values())
+        elif kind is list or kind is tuple:
+            waiting.extend(found)
+        elif kind is str or kind is bytes:
+            total += len(found)
+        elif found is not None:
+            total += 1
+    return total
+
+
+class Index(NamedTuple):
+    """The rules of some dialects, ready for looking up by attribute name."""
+
+    by_name: Mapping[str, tuple[str, str, Reader, int]]
+    """Part, field, reader, and the rank of the name among those of its field: 1 is the best."""
+    prefixes: tuple[tuple[str, str, Reader], ...]
+
+
+def index_of(dialects: Iterable[Dialect]) -> Index:
+    """The rules of the dialects; what the first ones say goes before the same of later ones."""
+    by_name: dict[str, tuple[str, str, Reader, int]] = {}
+    ranks: dict[tuple[str, str], int] = {}
+    prefixes: list[tuple[str, str, Reader]] = []
+    for dialect in dialects:
+        prefixes += dialect.prefixes
+        for part, field, read, names in dialect.rules:
+            for name in names:
+                rank = ranks[part, field] = ranks.get((part, field), 0) + 1
+                by_name.setdefault(name, (part, field, read, rank))
+    return Index(by_name, tuple(prefixes))
+
+
+def plan_of(index: Index, names: Iterable[str]) -> Plan:
     """Which of the names are read, and how: the best name of a field comes last."""
     ranked = []
     for name in names:
-        part, field_name, read, rank = rules.by_name.get(name) or _by_prefix(rules.prefixes, name)
+        part, field, read, rank = index.by_name.get(name) or _by_prefix(index.prefixes, name)
         if part:
-            ranked.append((rank, (name, part, field_name, read)))
+            ranked.append((rank, (name, part, field, read)))
     ranked.sort(key=lambda each: -each[0])
-    plan = [each for _, each in ranked]
-    if len(names) <= _MAX_PLANNED_NAMES:
-        if len(rules.plans) >= _MAX_PLANS:
-            rules.plans.clear()
-        rules.plans[names] = plan
-    return plan
+    return [each for _, each in ranked]
 
 
 def _by_prefix(prefixes: Iterable[tuple[str, str, Reader]], name: str) -> tuple[str, str, Reader, int]:

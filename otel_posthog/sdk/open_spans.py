@@ -1,0 +1,203 @@
+"""The spans under way: what is above each, and which finished ones wait for the span around them.
+
+A span ends inside of the one around it. Where both seem to show one model call (two instrumentors, one inside
+of the other or side by side) the inner one waits here until the outer one has ended, so that one event is made
+of both: a call is not over before the last span that shows it. Nothing else waits.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+import weakref
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from otel_posthog.delivery import follow_forks
+from otel_posthog.spans.markers import may_be_call, of_concern
+from otel_posthog.spans.view import attributes_of
+from otel_posthog.traces import NEAR_NS
+
+if TYPE_CHECKING:
+    from opentelemetry.sdk.trace import ReadableSpan, Span
+
+    from otel_posthog.spans.view import PackedSpan
+
+__all__ = ["FLUSH_WAIT_SECONDS", "OpenSpans"]
+
+MAX_OPEN_SPANS = 100_000
+"""Spans under way that are remembered; of older ones the parent or the announcement may be told anew."""
+MAX_WAIT_SECONDS = 30.0
+"""So long a finished span waits for the one around it, which some instrumentors never end."""
+FLUSH_WAIT_SECONDS = 1.0
+"""What has waited longer than this goes with a flush: the span around it does not end in this moment."""
+MAX_WAITING = 1000
+"""Finished spans that wait."""
+
+
+class _AiSpan(NamedTuple):
+    """A span of concern that is under way."""
+
+    span: weakref.ref[Any]
+    scope: str | None
+    start_ns: int
+    parent_id: int | None
+
+
+class _Waiting(NamedTuple):
+    since: float
+    spans: tuple[PackedSpan, ...]
+
+
+class OpenSpans:
+    """All spans of one processor that are under way. Safe to share by threads; follows forks."""
+
+    def __init__(
+        self,
+        let_go: Callable[[tuple[PackedSpan, ...]], None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Begin with none. `let_go` takes finished spans that wait no longer, the outermost last."""
+        self._let_go = let_go
+        self._clock = clock
+        self.after_fork_in_child()
+        follow_forks(self)
+
+    def started(self, span: Span, parent: Any, *, of_concern_itself: bool) -> str | None:
+        """Take in a span; the id of the nearest span above that is of concern, as far as is known."""
+        context, upper = span.get_span_context(), parent.get_span_context()
+        above: str | None = None
+        if upper.is_valid and not upper.is_remote:
+            if upper.span_id not in self._ai and of_concern(attributes_of(parent), ()):
+                self._ai[upper.span_id] = _ai_span(parent)  # it showed what it is after its start
+            above = _hex(upper.span_id) if upper.span_id in self._ai else self._above.get(upper.span_id)
+        if above is not None:
+            self._above[context.span_id] = above
+        if of_concern_itself:
+            self._ai[context.span_id] = found = _ai_span(span)
+            if found.parent_id is not None:
+                self._beside.setdefault(found.parent_id, []).append(context.span_id)
+        _forget_oldest(self._above)
+        _forget_oldest(self._ai)
+        _forget_oldest(self._beside)
+        return above
+
+    def around(self, span: ReadableSpan) -> weakref.ref[Any] | None:
+        """The span under way that may show the same call as this one, which does."""
+        found = self._around(span)
+        return None if found is None else self._ai[found].span
+
+    def ended(self, span: ReadableSpan, packed: PackedSpan | None) -> tuple[PackedSpan, ...]:
+        """Take out a span; what is to be handed over now, the outermost last: nothing where that waits."""
+        span_id = span.context.span_id
+        waits_for = None if packed is None else self._around(span)
+        self._above.pop(span_id, None)
+        mine = self._ai.pop(span_id, None)
+        if mine is not None and mine.parent_id is not None:
+            beside = self._beside.get(mine.parent_id, [])
+            if span_id in beside:
+                beside.remove(span_id)
+            if not beside:
+                self._beside.pop(mine.parent_id, None)
+        if self._held or waits_for is not None:
+            return self._exchange(span_id, packed, waits_for)
+        return () if packed is None else (packed,)
+
+    def release(self, seconds: float = 0.0) -> None:
+        """Let go what has waited for so long, or longer."""
+        if not self._held:
+            return
+        with self._lock:
+            limit = self._clock() - seconds
+            due = [key for key, waiting in self._held.items() if waiting.since <= limit]
+            gone = [self._held.pop(key) for key in due]
+        for waiting in gone:
+            self._let_go(waiting.spans)
+
+    def _exchange(
+        self, span_id: int, packed: PackedSpan | None, waits_for: int | None
+    ) -> tuple[PackedSpan, ...]:
+        with self._lock:
+            found = self._held.pop(span_id, None)
+            group = () if found is None else found.spans
+            if packed is not None:
+                group = (*group, packed)
+            if group and waits_for is not None and len(self._held) < MAX_WAITING:
+                others = self._held.get(waits_for)
+                since = self._clock() if others is None else others.since
+                self._held[waits_for] = _Waiting(since, (*(() if others is None else others.spans), *group))
+                group = ()
+        self.release(MAX_WAIT_SECONDS)
+        return group
+
+    def _around(self, span: ReadableSpan) -> int | None:
+        """The nearest AI span above, else one beside that began a moment before: where both are calls."""
+        span_id = span.context.span_id
+        above = self._above.get(span_id)
+        parent = span.parent
+        if above is None and (parent is None or len(self._beside.get(parent.span_id, ())) < 2):
+            return None
+        if not may_be_call(attributes_of(span)):
+            return None
+        scope = span.instrumentation_scope.name if span.instrumentation_scope is not None else None
+        if above is not None and self._is_call(int(above, 16), scope):
+            return int(above, 16)
+        for other in [*self._beside.get(parent.span_id, ())] if parent is not None else ():
+            found = self._ai.get(other)
+            if (
+                found is not None
+                and other != span_id
+                and 0 <= (span.start_time or 0) - found.start_ns <= NEAR_NS
+                and self._is_call(other, scope)
+            ):
+                return other
+        return None
+
+    def _is_call(self, span_id: int, scope: str | None) -> bool:
+        found = self._ai.get(span_id)
+        span = found.span() if found is not None else None
+        return (
+            found is not None
+            and span is not None
+            and found.scope != scope
+            and may_be_call(attributes_of(span))
+        )
+
+    # --- forks ---
+
+    def before_fork(self) -> None:
+        """Nothing of ours is in the way."""
+
+    def after_fork_in_parent(self) -> None:
+        """Go on."""
+
+    def after_fork_in_child(self) -> None:
+        """What waits is the parent's; spans that are open may end in either."""
+        self._lock = threading.RLock()
+        self._above: dict[int, str] = getattr(self, "_above", {})
+        """For spans with one above that is of concern: the id of the nearest."""
+        self._ai: dict[int, _AiSpan] = getattr(self, "_ai", {})
+        self._beside: dict[int, list[int]] = getattr(self, "_beside", {})
+        """Ids of AI spans by the id of their parent."""
+        self._held: dict[int, _Waiting] = {}
+        """What waits, by the id of the span it waits for."""
+
+
+def _ai_span(span: Any) -> _AiSpan:
+    scope, parent = span.instrumentation_scope, span.parent
+    return _AiSpan(
+        weakref.ref(span),
+        scope.name if scope is not None else None,
+        span.start_time or 0,
+        parent.span_id if parent is not None else None,
+    )
+
+
+def _hex(span_id: int) -> str:
+    return format(span_id, "016x")
+
+
+def _forget_oldest(open_spans: dict[Any, Any]) -> None:
+    """Spans that never end must not fill the memory."""
+    while len(open_spans) > MAX_OPEN_SPANS:
+        open_spans.pop(next(iter(open_spans)), None)

@@ -1,0 +1,65 @@
+"""Google's Agent Development Kit: the GenAI conventions, with `gcp.vertex.agent.*` for what was said.
+
+Source: google/adk-python, telemetry/tracing.py, and recordings.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from otel_posthog.calls import Kind
+from otel_posthog.spans.dialects.answers import read_answer, read_usage
+from otel_posthog.spans.dialects.rules import Dialect, Parts, keep_richer, rows
+from otel_posthog.spans.messages import messages
+from otel_posthog.spans.values import parse_json, read_parameters, text
+from otel_posthog.spans.view import SpanView
+
+__all__ = ["DIALECT"]
+
+_AGENT = "gcp.vertex.agent."
+
+_RULES = (
+    *rows(
+        "call",
+        input_state=(parse_json, _AGENT + "tool_call_args"),
+        output_state=(parse_json, _AGENT + "tool_response"),
+    ),
+    *rows("context", conversation_id=(text, "gen_ai.conversation.id", _AGENT + "session_id")),
+)
+
+
+def kind_of(parts: Parts, view: SpanView) -> Kind | None:
+    """A request to the model has one; merged answers of tools are a span."""
+    call = parts["call"]
+    if "operation" in call:
+        return None
+    if _AGENT + "llm_request" in view.attributes:
+        return Kind.GENERATION
+    return Kind.TOOL if "tool_name" in call else Kind.SPAN
+
+
+def complete(parts: Parts, view: SpanView) -> None:
+    """The request and response, which are google-genai's objects as JSON."""
+    call = parts["call"]
+    served, _, model = call.get("request_model", "").partition("/")
+    if model and call.get("provider") == "gcp.vertex.agent":
+        call["provider"] = served  # LiteLLM's way to name a model
+    asked, answered = (parse_json(view.attributes.get(_AGENT + side)) for side in ("llm_request", "llm_response"))
+    if isinstance(asked, dict):
+        config = asked.get("config")
+        config = config if isinstance(config, dict) else {}
+        read_parameters(parts, {**config, "model": asked.get("model")})
+        said = messages(config.get("system_instruction"), "system") or []
+        keep_richer(call, "input", [*said, *(messages(asked.get("contents"), "user") or ())])
+        keep_richer(call, "tools", [each for each in config.get("tools") or () if isinstance(each, dict)])
+    if isinstance(answered, dict):
+        keep_richer(call, "output", _answer(answered.get("content")))
+        read_usage(parts, answered.get("usage_metadata"))
+        read_answer(parts, None, {"candidates": [answered]})
+
+
+def _answer(content: Any) -> Any:
+    return messages([content], "assistant") if isinstance(content, dict) else None
+
+
+DIALECT = Dialect("adk", _RULES, kind_of=kind_of, complete=complete)

@@ -1,0 +1,170 @@
+"""Langfuse's SDKs from version 3 on: `langfuse.observation.*` and `langfuse.trace.*`.
+
+Source: langfuse-python, _client/attributes.py and span.py (versions 3 to 5), and recordings. Usage and cost
+are JSON objects with free keys; `input` is without the cached tokens where these have a key of their own.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from otel_posthog.calls import Kind
+from otel_posthog.spans.dialects.answers import read_usage
+from otel_posthog.spans.dialects.rules import Dialect, Parts, rows
+from otel_posthog.spans.messages import messages
+from otel_posthog.spans.values import count, dollars, finish_reasons, parse_json, read_parameters, text, texts
+from otel_posthog.spans.view import SpanView
+
+__all__ = ["DIALECT"]
+
+_OBSERVATION, _TRACE = "langfuse.observation.", "langfuse.trace."
+
+_KINDS = {
+    "generation": Kind.GENERATION,
+    "embedding": Kind.EMBEDDING,
+    "agent": Kind.AGENT,
+    "tool": Kind.TOOL,
+    "chain": Kind.CHAIN,
+    "retriever": Kind.RETRIEVAL,
+    "evaluator": Kind.EVALUATOR,
+    "guardrail": Kind.GUARDRAIL,
+    "span": Kind.SPAN,
+    "event": Kind.SPAN,
+}
+"""`langfuse.observation.type`."""
+
+
+
+def finish_reasons_of_json(value: Any) -> list[str] | None:
+    """Metadata are JSON texts each."""
+    return finish_reasons(parse_json(value))
+
+
+_RULES = (
+    *rows(
+        "call",
+        observation=(text, _OBSERVATION + "type"),
+        request_model=(text, _OBSERVATION + "model.name", "model"),
+        prompt_name=(text, _OBSERVATION + "prompt.name"),
+        prompt_version=(text, _OBSERVATION + "prompt.version"),
+        input_state=(parse_json, _OBSERVATION + "input", _TRACE + "input"),
+        output_state=(parse_json, _OBSERVATION + "output", _TRACE + "output"),
+    ),
+    *rows(
+        "context",
+        distinct_id=(text, "langfuse.user.id", "user.id"),
+        conversation_id=(text, "langfuse.session.id", "session.id"),
+    ),
+    *rows("call", finish_reasons=(finish_reasons_of_json, _OBSERVATION + "metadata.finish_reason")),
+    *rows(
+        "properties",
+        trace_name=(text, _TRACE + "name"),
+        tags=(texts, _TRACE + "tags"),
+        environment=(text, "langfuse.environment"),
+        release=(text, "langfuse.release"),
+        version=(text, "langfuse.version"),
+    ),
+)
+
+
+def kind_of(parts: Parts, _view: SpanView) -> Kind | None:
+    """The type of the observation; without one, a span of Langfuse's is structure."""
+    call = parts["call"]
+    said = call.pop("observation", None)
+    if said is not None:
+        return _KINDS.get(said.lower(), Kind.SPAN)
+    return None if "operation" in call or parts["usage"] else Kind.SPAN
+
+
+def complete(parts: Parts, view: SpanView) -> None:
+    """Messages of generations; usage, cost, parameters; errors; the moment of the first token."""
+    call, attributes = parts["call"], view.attributes
+    said = (call.get("observation") or "").lower()
+    if said == "generation":
+        for side, role in (("input", "user"), ("output", "assistant")):
+            state = call.pop(side + "_state", None)
+            state = state.get("messages", state) if isinstance(state, dict) else state
+            call.setdefault(side, messages(state, role) or ())
+    elif said == "embedding":
+        call.setdefault("embedded", call.pop("input_state", None))
+        call.pop("output_state", None)
+    _read_usage(parts, parse_json(attributes.get(_OBSERVATION + "usage_details")))
+    cost = parse_json(attributes.get(_OBSERVATION + "cost_details"))
+    if isinstance(cost, dict) and cost:
+        parts_of_it = [dollars(value) for name, value in cost.items() if name != "total"]
+        total = dollars(cost.get("total", sum(each for each in parts_of_it if each is not None)))
+        if total is not None:
+            call.setdefault("cost_usd", total)
+    asked = parse_json(attributes.get(_OBSERVATION + "model.parameters"))
+    if isinstance(asked, dict):
+        read_parameters(parts, asked)
+    if attributes.get(_OBSERVATION + "level") == "ERROR":
+        parts["error"].setdefault("type", "_OTHER")
+        parts["error"].setdefault("message", text(attributes.get(_OBSERVATION + "status_message")))
+    _read_first_token(call, view)
+
+
+_USAGE = {
+    "input": "input",
+    "output": "output",
+    "total": "total",
+    "input_cached_tokens": "cache_read",
+    "cache_read_input_tokens": "cache_read",
+    "input_cache_read": "cache_read",
+    "cache_creation_input_tokens": "cache_write",
+    "input_cache_creation": "cache_write",
+    "output_reasoning_tokens": "reasoning",
+    "output_reasoning": "reasoning",
+    "reasoning_tokens": "reasoning",
+    "input_audio_tokens": "input_audio",
+    "output_audio_tokens": "output_audio",
+}
+"""Keys of `usage_details` as Langfuse and its integrations write them."""
+
+
+def _read_usage(parts: Parts, found: Any) -> None:
+    if not isinstance(found, dict):
+        return
+    figures = {name: figure for name, value in found.items() if (figure := count(value)) is not None}
+    usage = parts["usage"]
+    for name, field in _USAGE.items():
+        if name in figures:
+            usage.setdefault(field, figures[name])
+    given, answered, total = (figures.get(name) for name in ("input", "output", "total"))
+    # Every key is a kind of token of its own, unless the total says otherwise.
+    if total is None or total != (given or 0) + (answered or 0):
+        for side, figure in (("input", given), ("output", answered)):
+            if figure is not None and usage.get(side) == figure:
+                usage[side] += sum(more for name, more in figures.items() if _is_part(name, side))
+    read_usage(parts, found)
+
+
+def _is_part(name: str, side: str) -> bool:
+    return name != side and (name.startswith(side + "_") or (side == "input" and name.endswith("_input_tokens")))
+
+
+def _read_first_token(call: dict[str, Any], view: SpanView) -> None:
+    """`completion_start_time`, an ISO moment, sometimes in quotes."""
+    written = parse_json(view.attributes.get(_OBSERVATION + "completion_start_time"))
+    if isinstance(written, str):
+        try:
+            began = datetime.fromisoformat(written.replace("Z", "+00:00")).timestamp()
+        except (ValueError, OverflowError, OSError):
+            return
+        seconds = began - view.start_ns / 1e9
+        if 0 <= seconds <= 86_400:
+            call.setdefault("time_to_first_token", seconds)
+            call.setdefault("stream", True)
+
+
+DIALECT = Dialect(
+    "langfuse",
+    _RULES,
+    prefixes=(
+        (_OBSERVATION + "metadata.", "properties", parse_json),
+        (_TRACE + "metadata.", "properties", parse_json),
+    ),
+    kind_of=kind_of,
+    complete=complete,
+)

@@ -1,0 +1,85 @@
+"""LangSmith's OpenTelemetry exporter: `langsmith.*` beside the GenAI conventions.
+
+Source: langsmith-sdk, python/langsmith/_internal/otel/_otel_exporter.py (0.14), and recordings. Inputs and
+outputs of a run are JSON in `gen_ai.prompt` and `gen_ai.completion`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from otel_posthog.calls import Kind
+from otel_posthog.spans.dialects.answers import read_answer, read_usage
+from otel_posthog.spans.dialects.rules import Dialect, Parts, rows
+from otel_posthog.spans.values import parse_json, read_parameters, text, texts
+from otel_posthog.spans.view import SpanView
+
+__all__ = ["DIALECT"]
+
+_KINDS = {
+    "llm": Kind.GENERATION,
+    "embedding": Kind.EMBEDDING,
+    "chain": Kind.CHAIN,
+    "tool": Kind.TOOL,
+    "retriever": Kind.RETRIEVAL,
+    "prompt": Kind.SPAN,
+    "parser": Kind.SPAN,
+}
+"""`langsmith.span.kind`: the type of the run."""
+_META = "langsmith.metadata."
+
+_RULES = (
+    *rows(
+        "call",
+        run=(text, "langsmith.span.kind"),
+        provider=(text, _META + "ls_provider"),
+        request_model=(text, _META + "ls_model_name"),
+    ),
+    *rows(
+        "context",
+        conversation_id=(text, _META + "session_id", _META + "thread_id", _META + "conversation_id"),
+        distinct_id=(text, _META + "user_id"),
+        feature=(text, _META + "feature"),
+        chat_id=(text, _META + "chat_id"),
+    ),
+    *rows(
+        "properties",
+        trace_name=(text, "langsmith.trace.name"),
+        tags=(texts, "langsmith.span.tags"),
+        project=(text, "langsmith.trace.session_name"),
+    ),
+)
+
+
+def kind_of(parts: Parts, _view: SpanView) -> Kind | None:
+    """The type of the run."""
+    said = parts["call"].pop("run", None)
+    return None if said is None else _KINDS.get(said.lower(), Kind.SPAN)
+
+
+def complete(parts: Parts, view: SpanView) -> None:
+    """A run's inputs and outputs: a request and a response where it asked a model, else states."""
+    call, attributes = parts["call"], view.attributes
+    asked, answered = (parse_json(attributes.get(name)) for name in ("gen_ai.prompt", "gen_ai.completion"))
+    if call.get("run") in {"llm", "embedding"}:
+        for side, found in (("input", asked), ("output", answered)):
+            if isinstance(found, dict):  # not a message, but what the function was given or gave
+                call.pop(side, None)
+        read_answer(parts, asked, answered)
+        if isinstance(asked, dict):
+            read_parameters(parts, asked)
+        read_usage(parts, parse_json(attributes.get("langsmith.usage_metadata")))
+    elif "run" in call:
+        for side, found in (("input", asked), ("output", answered)):
+            call.pop(side, None)
+            if found is not None:
+                call.setdefault(side + "_state", found)
+
+
+DIALECT = Dialect(
+    "langsmith",
+    _RULES,
+    prefixes=((_META, "properties", lambda value: value),),
+    kind_of=kind_of,
+    complete=complete,
+)

@@ -1,0 +1,48 @@
+"""Token counts of any reporter in one meaning: input with its cached part, output with its reasoning.
+
+Reporters differ in what they count where. What they say is kept; what can be told from the figures
+themselves, from who reports and from the provider, is put right here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+__all__ = ["settle"]
+
+_RAW_ANTHROPIC = frozenset(
+    {
+        "gen_ai.usage.cache_read_input_tokens",
+        "gen_ai.usage.cache_creation_input_tokens",
+        "llm.usage.cache_read_input_tokens",
+        "llm.usage.cache_creation_input_tokens",
+    }
+)
+"""Anthropic's own names: who passes them on does not add them up. The conventions' names include them."""
+
+
+def settle(usage: dict[str, Any], provider: str | None, attributes: Mapping[str, Any]) -> None:
+    """Put right, in place, what the figures of one call say about each other."""
+    reasoning, output, total, given = (usage.get(name) for name in ("reasoning", "output", "total", "input"))
+    if reasoning and output is not None and given is not None and total is not None:
+        outside = total == given + output + reasoning
+    else:
+        outside = bool(reasoning) and output is not None and output < reasoning  # type: ignore[operator]
+    if outside:
+        usage["output"] = output + reasoning  # type: ignore[operator]
+    elif reasoning and given is not None and output is not None and total == given + output - reasoning:
+        usage["output"] = output - reasoning  # counted twice
+    cached = usage.get("cache_read", 0) + usage.get("cache_write", 0)
+    if not cached and "cache_read" not in usage and "cache_write" not in usage:
+        return
+    if usage.get("input", 0) < cached:
+        usage["cache_exclusive"] = True  # fewer than their own part
+    elif total is not None and given is not None and cached and total == given + usage.get("output", 0) + cached:
+        usage["cache_exclusive"] = True
+    elif "cache_exclusive" not in usage:
+        usage["cache_exclusive"] = _is_anthropic(provider) and not _RAW_ANTHROPIC.isdisjoint(attributes)
+
+
+def _is_anthropic(provider: str | None) -> bool:
+    return provider is not None and "anthropic" in provider.lower()
