@@ -76,12 +76,7 @@ def main() -> None:
 
         forwarder = ours(events="ai").forwarder
         events = [
-            list(
-                forwarder.conversion.convert(
-                    filter(None, map(of_sdk_span, batch)), forwarder.pipeline.finished
-                )
-            )
-            for batch in batches
+            list(forwarder.conversion.finished(filter(None, map(of_sdk_span, batch)))) for batch in batches
         ]
         measured = measure(
             {

@@ -153,7 +153,9 @@ class Conversion:
         for recipe, loads_of_it in by_recipe.items():
             pipeline = self.pipeline if recipe == self._recipe else self.pipeline.by_recipe(recipe)
             announced = {load.view.span_id for load in loads_of_it if load.announced}
-            yield from self.finished((load.view for load in loads_of_it), pipeline=pipeline, announced=announced)
+            yield from self.finished(
+                (load.view for load in loads_of_it), pipeline=pipeline, announced=announced
+            )
 
     def entries(self, loads: Iterable[Load | Restored]) -> list[Entry]:
         """What is to be kept on disk: spans as they are, or events where a span would say too much."""
@@ -189,7 +191,7 @@ class Conversion:
 
     def announce(self, span: Any) -> list[Item]:
         """`llm_completion_requested` of a call that begins; nothing where it names no model yet."""
-        return [Item.of_event(event) for event in self._starts([Started("", lambda: span)])]
+        return [Item.of_event(event) for event in self._starts([Started("", weakref.ref(span))])]
 
     def is_announced(self, span_id: str) -> bool:
         """Whether the call was announced; it ends now."""
@@ -251,8 +253,8 @@ class Conversion:
     ) -> Iterator[Event]:
         """The events of finished spans, ready to be sent.
 
-        A span that cannot be converted is counted and said, and takes nothing else with it. `others` gives the
-        spans that were none of ours, see `traces.resolve`; so for `whole`.
+        A span that cannot be converted is counted and said, and takes nothing else with it. `others` gives
+        the spans that were none of ours, see `traces.resolve`; so for `whole`.
         """
         pipeline = self.pipeline if pipeline is None else pipeline
         rest = iter(views)

@@ -1,23 +1,25 @@
-"""What the spans of a trace say about each other: which show one call, what is above what, how it began.
+"""What the spans of a trace say about each other: which show one call, and what is above what.
 
-Spans end from the inside to the outside, and reach us in batches that are cut anywhere. `resolve` looks at one
-batch, with what is remembered of the ones before (`Seen`), and gives the calls back so that
+Spans end from the inside to the outside, and reach us in batches that are cut anywhere. `resolve` looks at
+one batch, with what is remembered of the ones before (`Seen`), and gives the calls back so that
 
 - a model call that several instrumentors saw is there once, with the union of what they know;
 - a span around several calls is structure, whatever it says of itself, and so is never costed;
 - each knows the nearest span above that becomes an event;
-- a trace has the first input and the last output of the calls in it.
+- a trace that tells nothing itself has the first input and the last output of the calls in it.
 
 Two spans show one call where they are of one kind (generation or embedding), do not contradict each other
 (`_agree`), and
 
 - one is the nearest AI span above the other, and the only one of its scope there; or
-- they are of different scopes side by side, one within the time of the other; or
-- they are of different scopes and name the same response, at the same time.
+- they are of different scopes, side by side, one within the time of the other, begun within 50 ms; or
+- they are of different scopes, overlap, and name one response; or
+- one is the record of how the stream of the other ended.
 
 Limits: a span whose twin was sent in a batch before becomes structure: counted once, but what only it knew
-stands on that span. Two calls side by side, of the same model in two scopes, that begin within 50 ms of each
-other and of which one tells neither tokens nor response id, are taken for one.
+stands on that span. Two calls side by side of one model, seen by one instrumentor each, that begin within
+50 ms of each other, one within the time of the other, are taken for one if neither response ids nor models
+tell them apart. Twins without a span above them are in two traces, and are known by their response id only.
 """
 
 from __future__ import annotations
@@ -35,6 +37,8 @@ NEAR_NS = 50_000_000
 """Two wrappers around one request begin this close to each other."""
 SLACK_NS = 5_000_000
 """An inner span may end a little after an outer one that does not wait for it."""
+_MOST_BETWEEN = 1000
+"""Spans of others between two of concern."""
 MAX_SEEN = 4096
 """Spans that are remembered, the latest."""
 MAX_TRACES = 512
@@ -42,7 +46,9 @@ MAX_TRACES = 512
 MAX_SAID = 8192
 """Characters of a text that are remembered for that."""
 
-_VERSION = re.compile(r"[-@:](?:latest|preview|exp|v?\d[\d.:-]*)(?:[-@:](?:latest|preview|exp|v?\d[\d.:-]*))*")
+_VERSION = re.compile(
+    r"[-@:](?:latest|preview|exp|v?\d[\d.:-]*)(?:[-@:](?:latest|preview|exp|v?\d[\d.:-]*))*"
+)
 
 Said = tuple[int, Any]
 """When, and what."""
@@ -69,6 +75,10 @@ class Known(NamedTuple):
 
 Shown = ModelCall | Known
 
+
+_new = tuple.__new__  # `Known(...)` without names takes a third of the time
+
+
 class Seen:
     """What came before: bounded, and without a clock."""
 
@@ -76,8 +86,15 @@ class Seen:
         self.spans: OrderedDict[str, Known] = OrderedDict()
         self.below: dict[str, list[str]] = {}
         """Ids of the model calls under each span."""
+        self.streams: OrderedDict[tuple[Any, ...], int] = OrderedDict()
+        """How many requests were counted of which a record may still tell the end, by `_stream_key`."""
         self.first: OrderedDict[str, Said] = OrderedDict()
         self.last: OrderedDict[str, Said] = OrderedDict()
+
+    def expect_end(self, key: tuple[Any, ...]) -> None:
+        """A record may tell how the stream of a request ended that is counted now."""
+        self.streams[key] = self.streams.get(key, 0) + 1
+        _keep_latest(self.streams, MAX_TRACES)
 
     def remember(self, span_id: str, known: Known) -> None:
         """Add a span; the oldest are forgotten."""
@@ -104,52 +121,91 @@ def resolve(
     """
     seen = Seen() if seen is None else seen
     by_id = {call.span_id: call for call in calls}
-    above = {call.span_id: _above(call, by_id, others or {}, seen, whole=whole) for call in calls}
+    above = {call.span_id: _above(call, by_id, others, seen, whole=whole) for call in calls}
     stands_for: dict[str, str] = {}
-    if any(call.kind.is_model_call for call in calls):
+    made = by_id
+    if _may_meet(calls, by_id, above, seen):
         made = _each_once(by_id, above, seen, stands_for)
-    else:
-        made = by_id
     result = [_placed(call, above, stands_for, seen) for call in made.values()]
     result = _with_conversation(result, seen)
     for span_id, call in by_id.items():
         survivor = stands_for.get(span_id, span_id)
-        seen.remember(
-            span_id,
-            Known(
-                call.kind,
-                call.trace_id,
-                call.start_ns,
-                call.end_ns,
-                call.scope,
-                call.request_model,
-                call.response_model,
-                call.response_id,
-                call.usage,
-                above[span_id],
-                survivor,
-                made[survivor].kind.is_model_call,
-            ),
-        )
+        if "may_go_on" in call.facts and made[survivor] is call:
+            seen.expect_end(_stream_key(call, above))
+        seen.remember(span_id, _known(call, above[span_id], survivor, made[survivor].kind))
     return result
+
+
+def _known(call: ModelCall, above: str | None, survivor: str, kind: Kind) -> Known:
+    return _new(
+        Known,
+        (
+            call.kind,
+            call.trace_id,
+            call.start_ns,
+            call.end_ns,
+            call.scope,
+            call.request_model,
+            call.response_model,
+            call.response_id,
+            call.usage,
+            above,
+            survivor,
+            kind.is_model_call,
+        ),
+    )
+
+
+def _may_meet(
+    calls: Iterable[ModelCall], by_id: Mapping[str, ModelCall], above: Mapping[str, str | None], seen: Seen
+) -> bool:
+    """Whether any span may show the same call as another: most batches hold no such pair."""
+    scopes: dict[Any, str | None] = {}
+    for call in calls:
+        if not call.kind.is_model_call:
+            continue
+        place, scope = above[call.span_id], call.scope
+        if place is None:
+            key: Any = call.trace_id
+        else:
+            if place in by_id or place in seen.spans or place in seen.below:
+                return True
+            key = place
+        if call.span_id in seen.below or call.span_id in seen.spans or "ended_after" in call.facts:
+            return True
+        if scopes.setdefault(key, scope) != scope:
+            return True
+        if call.response_id is not None and scopes.setdefault((call.response_id,), scope) != scope:
+            return True
+    return False
 
 
 # --- what is above ------------------------------------------------------------------------------------
 
 
 def _above(
-    call: ModelCall, by_id: Mapping[str, ModelCall], others: Mapping[str, str | None], seen: Seen, *, whole: bool
+    call: ModelCall,
+    by_id: Mapping[str, ModelCall],
+    others: Mapping[str, str | None] | None,
+    seen: Seen,
+    *,
+    whole: bool,
 ) -> str | None:
     """The id of the nearest span above that is of concern; None where that is the trace."""
-    told = call.context.parent_id
+    context = call.context
+    told = context.parent_id
     if told is not None:
-        return None if told == _trace(call) or told == call.trace_id else told
-    step, steps = call.parent_id, 0
-    while step is not None and step not in by_id and step not in seen.spans and step in others and steps < 1000:
-        step, steps = others[step], steps + 1
-    if step is not None and whole and step not in by_id and step not in seen.spans:
-        return None
-    return step
+        return None if told in (call.trace_id, context.trace_name) else told
+    step = call.parent_id
+    if step is None or step in by_id or step in seen.spans:
+        return step
+    for _ in range(_MOST_BETWEEN):
+        if others is None or step not in others:
+            break
+        step = others[step]
+        if step is None or step in by_id or step in seen.spans:
+            return step
+    return None if whole else step
 
 
 def _trace(call: ModelCall) -> str:
@@ -163,11 +219,13 @@ def _placed(
     if call.parent_id is None:
         return call
     place = above[call.span_id]
-    if place is not None:
+    if place is None:
+        place = _trace(call)
+    else:
         known = seen.spans.get(place)
         place = stands_for.get(place) or (place if known is None else known.stands_for)
-    if place is None or place == call.span_id:
-        place = _trace(call)
+        if place == call.span_id:
+            place = _trace(call)
     if place == call.context.parent_id:
         return call
     return call._replace(context=call.context._replace(parent_id=place))
@@ -197,7 +255,9 @@ def _each_once(
     for together in _side_by_side(made, above):
         _join_siblings(together, made, stands_for)
     for call in [*made.values()]:
-        if call.kind.is_model_call and _is_late(call, above[call.span_id], seen):
+        if call.kind.is_model_call and (
+            _is_late(call, above[call.span_id], seen) or _is_late_end(call, above, seen)
+        ):
             made[call.span_id] = _as_structure(call)
     return made
 
@@ -222,7 +282,9 @@ def _is_attempt(outer: ModelCall, inner: ModelCall) -> bool:
     return outer.scope == inner.scope and inner.error is not None and outer.error is None
 
 
-def _side_by_side(made: Mapping[str, ModelCall], above: Mapping[str, str | None]) -> Iterable[list[ModelCall]]:
+def _side_by_side(
+    made: Mapping[str, ModelCall], above: Mapping[str, str | None]
+) -> Iterable[list[ModelCall]]:
     """Calls of different scopes under one span, and calls that name one response."""
     places: dict[tuple[str, str | None], list[ModelCall]] = defaultdict(list)
     answers: dict[str, list[ModelCall]] = defaultdict(list)
@@ -339,7 +401,11 @@ def _plain(model: str) -> str:
 
 
 def _same_tokens(one: Usage, other: Usage) -> bool:
-    return one.input is not None and one.output is not None and (one.input, one.output) == (other.input, other.output)
+    return (
+        one.input is not None
+        and one.output is not None
+        and (one.input, one.output) == (other.input, other.output)
+    )
 
 
 def _is_late(call: ModelCall, place: str | None, seen: Seen) -> bool:
@@ -361,6 +427,21 @@ def _is_late(call: ModelCall, place: str | None, seen: Seen) -> bool:
             if _are_twins(*outer_first):
                 return True
     return False
+
+
+def _is_late_end(call: ModelCall, above: Mapping[str, str | None], seen: Seen) -> bool:
+    """Whether the record tells the end of a request that was counted in a batch before."""
+    if "ended_after" not in call.facts or call.span_id in seen.spans:
+        return False
+    key = _stream_key(call, above)
+    known = seen.streams.get(key, 0)
+    if known:
+        seen.streams[key] = known - 1
+    return known > 0
+
+
+def _stream_key(call: ModelCall, above: Mapping[str, str | None]) -> tuple[Any, ...]:
+    return call.scope, call.request_model, *_place(call, above)
 
 
 def _as_structure(call: ModelCall) -> ModelCall:
@@ -394,7 +475,11 @@ def united(outer: ModelCall, inner: ModelCall) -> ModelCall:
                 changes[name] = theirs
         elif mine is None:
             changes[name] = theirs
-    if outer.response_model is not None and outer.response_model == outer.request_model and inner.response_model:
+    if (
+        outer.response_model is not None
+        and outer.response_model == outer.request_model
+        and inner.response_model
+    ):
         changes["response_model"] = inner.response_model  # some repeat what was asked for
     if outer.error is not None and inner.error is not None:
         changes["error"] = outer.error._replace(
@@ -460,10 +545,14 @@ def _weight(value: Any) -> int:
 
 def _with_conversation(calls: list[ModelCall], seen: Seen) -> list[ModelCall]:
     """Roots that tell nothing themselves get the first input and the last output of the calls below."""
+    has_roots = False
     for call in calls:
-        if call.kind is Kind.GENERATION:
-            _note(seen.first, call.trace_id, call.start_ns, _first_said(call.input), earliest=True)
-            _note(seen.last, call.trace_id, call.end_ns or call.start_ns, _last_said(call.output), earliest=False)
+        if call.parent_id is None:
+            has_roots = has_roots or not call.kind.is_model_call
+        elif call.kind is Kind.GENERATION:
+            _note(seen, call)
+    if not has_roots:
+        return calls
     return [
         _with_states(call, seen) if call.parent_id is None and not call.kind.is_model_call else call
         for call in calls
@@ -475,19 +564,26 @@ def _with_states(root: ModelCall, seen: Seen) -> ModelCall:
     for side, notes in (("input", seen.first), ("output", seen.last)):
         if getattr(root, side + "_state") is None and not getattr(root, side):
             said = notes.get(root.trace_id)
-            if said is not None:
+            if said is not None and said[1] is not None:
                 changes[side + "_state"] = said[1]
     return root._replace(**changes) if changes else root
 
 
-def _note(notes: OrderedDict[str, Said], trace_id: str, at: int, said: Any, *, earliest: bool) -> None:
-    if said is None:
-        return
-    known = notes.get(trace_id)
-    if known is None or (at < known[0] if earliest else at >= known[0]):
-        notes[trace_id] = (at, said)
-        while len(notes) > MAX_TRACES:
-            notes.popitem(last=False)
+def _note(seen: Seen, call: ModelCall) -> None:
+    first = seen.first.get(call.trace_id)
+    if call.input and (first is None or call.start_ns < first[0]):
+        seen.first[call.trace_id] = (call.start_ns, _first_said(call.input))
+        _keep_latest(seen.first, MAX_TRACES)
+    end = call.end_ns or call.start_ns
+    last = seen.last.get(call.trace_id)
+    if call.output and (last is None or end >= last[0]):
+        seen.last[call.trace_id] = (end, _last_said(call.output))
+        _keep_latest(seen.last, MAX_TRACES)
+
+
+def _keep_latest(notes: OrderedDict[Any, Any], number: int) -> None:
+    while len(notes) > number:
+        notes.popitem(last=False)
 
 
 def _first_said(messages: Sequence[Message]) -> Any:

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from otel_posthog.calls import CallError, Kind, ModelCall
+from otel_posthog.calls import NO_USAGE, CallError, Kind, ModelCall
 from otel_posthog.events.cost import Cost
 from otel_posthog.events.identity import (
     LIB,
     common_properties,
     make_event,
     person_properties,
-    reported,
     trace_id,
 )
 from otel_posthog.events.media import clean
@@ -24,7 +23,9 @@ from otel_posthog.version import __version__
 
 __all__ = ["ai_event"]
 
-_SPAN_TYPES = {kind: kind.label for kind in Kind if not kind.is_model_call and kind is not Kind.SPAN}
+_SPAN_TYPES: dict[Kind, str] = {
+    kind: kind.label for kind in Kind if not kind.is_model_call and kind is not Kind.SPAN
+}
 
 
 def ai_event(call: ModelCall, cost: Cost | None, *, content: bool, full_media: bool) -> dict[str, Any]:
@@ -34,38 +35,46 @@ def ai_event(call: ModelCall, cost: Cost | None, *, content: bool, full_media: b
     nothing is above it. `content` False leaves out everything anybody wrote.
     """
     name = _event_name(call)
+    kind, context, error = call.kind, call.context, call.error
     distinct_id, person = person_properties(call)
-    context, error = call.context, call.error
+    properties = common_properties(call)
+    properties |= _LIB
+    properties["$ai_trace_id"] = context.trace_name or call.trace_id
+    properties["$ai_span_id"] = call.span_id
+    properties["$ai_span_name"] = call.name
+    properties["$ai_is_error"] = error is not None
     known: dict[str, Any] = {
-        "$ai_lib": LIB,
-        "$ai_lib_version": __version__,
-        "$ai_trace_id": trace_id(call),
-        "$ai_span_id": call.span_id,
-        "$ai_span_name": call.name,
-        "$ai_is_error": error is not None,
         "$ai_parent_id": _parent(call),
         "$ai_session_id": context.conversation_id or context.chat_id,
         "$ai_latency": call.seconds,
         "$ai_model": call.response_model or call.request_model,
         "$ai_provider": call.provider,
         "$ai_framework": _framework(call.scope),
-        "linked_trace_ids": [*call.linked_traces] or None,
     }
-    if call.kind.is_model_call:
+    if call.linked_traces:
+        known["linked_trace_ids"] = [*call.linked_traces]
+    if kind.is_model_call:
         known |= _of_model_call(call, content)
-        known |= zip(_USAGE, call.usage, strict=True)
+        if call.usage is not NO_USAGE:
+            for key, value in zip(_USAGE, call.usage, strict=True):
+                if value is not None:
+                    properties[key] = value
         if cost is not None:
             known |= _costs(cost)
     else:
-        known["$ai_span_type"] = _SPAN_TYPES.get(call.kind)
+        known["$ai_span_type"] = _SPAN_TYPES.get(kind)
     if content:
         known |= _content(call, full_media)
     if error is not None:
         known |= _error_properties(error, content)
-    properties = common_properties(call)
-    properties |= reported(known)
+    for key, value in known.items():
+        if value is not None:
+            properties[key] = value
     properties |= person
     return make_event(name, call, call.start_ns, distinct_id, properties)
+
+
+_LIB = {"$ai_lib": LIB, "$ai_lib_version": __version__}
 
 
 def _error_properties(error: CallError, content: bool) -> dict[str, Any]:
@@ -166,15 +175,15 @@ def _content(call: ModelCall, full_media: bool) -> dict[str, Any]:
     def state(value: Any) -> Any:
         return value if full_media else clean(value)
 
-    if call.kind is Kind.EMBEDDING:
-        text = call.embedded if call.embedded is not None else rendered(call.input, full_media)
-        return {"$ai_input": state(text) or None}
     if call.kind is Kind.GENERATION:
         return {
             "$ai_input": rendered(call.input, full_media) or None,
             "$ai_output_choices": rendered(call.output, full_media) or None,
-            "$ai_tools": state(list(call.tools)) or None,
+            "$ai_tools": state([*call.tools]) if call.tools else None,
         }
+    if call.kind is Kind.EMBEDDING:
+        text = call.embedded if call.embedded is not None else rendered(call.input, full_media)
+        return {"$ai_input": state(text) or None}
     asked, answered = call.input, call.output
     if call.parent_id is None:  # the trace: what began it, and how it ended
         asked = [message for message in asked if message.get("role") != "system"][:1] or asked

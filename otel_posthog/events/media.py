@@ -10,6 +10,9 @@ __all__ = ["clean", "may_hold_base64", "placeholder"]
 MIN_BASE64 = 512
 """Characters from which a run of base64 is taken for data and not for an id or a token."""
 
+MIN_OCTETS = 64
+"""Numbered fields from which an object is taken for bytes."""
+
 _DATA_URI = re.compile(
     r"data:([\w.+-]+/[\w.+-]+)?((?:;[\w.+-]+=[^;,\s\"']{0,100}){0,5});base64,([A-Za-z0-9+/=_%\\-]*)",
     re.IGNORECASE,
@@ -30,6 +33,8 @@ def clean(value: Any, depth: int = 0) -> Any:
     if kind is dict:
         if depth >= _MAX_DEPTH:
             return "[nested too deeply]"
+        if (octets := _octets(value)) is not None:
+            return placeholder(None, octets)
         mime = (
             value.get("mime_type") or value.get("mimeType") or value.get("media_type") or value.get("format")
         )
@@ -48,8 +53,23 @@ def clean(value: Any, depth: int = 0) -> Any:
             made[key] = cleaned
         return made
     if kind is list:
+        if len(value) >= MIN_BASE64 and all(type(inner) is int and 0 <= inner <= 255 for inner in value):
+            return placeholder(None, bytes(value))
         return [clean(inner, depth + 1) for inner in value] if depth < _MAX_DEPTH else "[nested too deeply]"
     return placeholder(None, value) if kind is bytes else value
+
+
+def _octets(value: dict[Any, Any]) -> bytes | None:
+    """The bytes of a `Buffer` or `Uint8Array` as JavaScript writes it as JSON."""
+    if value.get("type") == "Buffer":
+        numbers = value.get("data")
+    elif len(value) >= MIN_OCTETS and "0" in value:
+        numbers = [*value.values()]
+    else:
+        return None
+    if isinstance(numbers, list) and all(type(each) is int and 0 <= each <= 255 for each in numbers):
+        return bytes(numbers)
+    return None
 
 
 def placeholder(mime: str | None, data: str | bytes, modality: str | None = None) -> str:

@@ -86,9 +86,7 @@ class PostHogSpanExporter(SpanExporter):
                 self._idle.notify_all()
         return SpanExportResult.SUCCESS if sent else SpanExportResult.FAILURE
 
-    def _views(
-        self, spans: Sequence[ReadableSpan], passed_over: list[ReadableSpan]
-    ) -> Iterator[SpanView]:
+    def _views(self, spans: Sequence[ReadableSpan], passed_over: list[ReadableSpan]) -> Iterator[SpanView]:
         hint = not self.has_processor and in_use()
         conversion = self.forwarder.conversion
         for span in spans:

@@ -1,8 +1,8 @@
 """The spans under way: what is above each, and which finished ones wait for the span around them.
 
 A span ends inside of the one around it. Where both seem to show one model call (two instrumentors, one inside
-of the other or side by side) the inner one waits here until the outer one has ended, so that one event is made
-of both: a call is not over before the last span that shows it. Nothing else waits.
+of the other or side by side) the inner one waits here until the outer one has ended, so that one event is
+made of both: a call is not over before the last span that shows it. Nothing else waits.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 import time
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from otel_posthog.delivery import follow_forks
@@ -132,17 +132,19 @@ class OpenSpans:
 
     def _around(self, span: ReadableSpan) -> int | None:
         """The nearest AI span above, else one beside that began a moment before: where both are calls."""
-        span_id = span.context.span_id
+        span_id: int = span.context.span_id
         above = self._above.get(span_id)
-        parent = span.parent
+        parent: Any = span.parent
         if above is None and (parent is None or len(self._beside.get(parent.span_id, ())) < 2):
             return None
         if not may_be_call(attributes_of(span)):
             return None
         scope = span.instrumentation_scope.name if span.instrumentation_scope is not None else None
-        if above is not None and self._is_call(int(above, 16), scope):
-            return int(above, 16)
-        for other in [*self._beside.get(parent.span_id, ())] if parent is not None else ():
+        upper = None if above is None else int(above, 16)
+        if upper is not None and self._is_call(upper, scope):
+            return upper
+        others: list[int] = [] if parent is None else self._beside.get(parent.span_id, [])
+        for other in [*others]:
             found = self._ai.get(other)
             if (
                 found is not None

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = ["PostHogSpanProcessor"]
 
+
 class PostHogSpanProcessor(SpanProcessor):
     """Attach it to a `TracerProvider`: spans of model calls, agents and tools become PostHog events.
 

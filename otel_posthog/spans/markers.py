@@ -6,7 +6,7 @@ A span of concern has at least one of `MARKERS`. A dialect's own markers choose 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 __all__ = ["EVALUATION_EVENT", "MARKERS", "OF_DIALECT", "may_be_call", "of_concern"]
@@ -91,6 +91,7 @@ OF_DIALECT: Mapping[str, frozenset[str]] = {
         }
     ),
     "langsmith": frozenset({"langsmith.span.kind", "langsmith.trace.name", "langsmith.span.id"}),
+    "litellm": frozenset({"litellm.call_id", "litellm.provider.model"}),
     "adk": frozenset(
         {
             "gcp.vertex.agent.llm_request",
@@ -106,14 +107,11 @@ OF_DIALECT: Mapping[str, frozenset[str]] = {
 MARKERS = frozenset().union(*OF_DIALECT.values())
 
 
-def of_concern(attributes: Mapping[str, Any], events: Iterable[Any]) -> bool:
+def of_concern(attributes: Mapping[str, Any], events: Sequence[Any]) -> bool:
     """Whether a span with these attributes and events (with a `name`) is read at all."""
     if not MARKERS.isdisjoint(attributes):
         return True
-    for event in events:  # nearly always none
-        if event.name == EVALUATION_EVENT:
-            return True
-    return False
+    return any(event.name == EVALUATION_EVENT for event in events) if events else False
 
 
 _SAYS: tuple[tuple[str, frozenset[str]], ...] = (
@@ -122,7 +120,13 @@ _SAYS: tuple[tuple[str, frozenset[str]], ...] = (
         "gen_ai.operation.name",
         frozenset(
             {"chat", "generate_content", "text_completion", "embeddings", "embedding", "completion"}
-            | {"interactions.create", "realtime_inference", "image_generation", "image_edit", "image_variation"}
+            | {
+                "interactions.create",
+                "realtime_inference",
+                "image_generation",
+                "image_edit",
+                "image_variation",
+            }
             | {"transcription", "translation", "speech"}
         ),
     ),
@@ -141,5 +145,7 @@ def may_be_call(attributes: Mapping[str, Any]) -> bool:
     for name, calls in _SAYS:
         said = attributes.get(name)
         if said is not None:
-            return said in calls or (name == "ai.operationId" and str(said).rpartition(".")[2].startswith("do"))
+            return said in calls or (
+                name == "ai.operationId" and str(said).rpartition(".")[2].startswith("do")
+            )
     return not _MODELS.isdisjoint(attributes)

@@ -18,6 +18,7 @@ __all__ = ["messages", "part_of", "system_messages", "tools"]
 
 Part = dict[str, Any]
 
+_SPEAKERS = frozenset({"system", "user", "assistant", "tool"})
 _ROLES = {"model": "assistant", "ai": "assistant", "human": "user", "function": "tool"}
 """What Gemini and LangChain call the speakers, in the words of PostHog's pages."""
 
@@ -62,6 +63,8 @@ def _message(item: Any, role: str) -> Message:
     said = item.get("role")
     parts = item.get("parts")
     if type(parts) is list:
+        if said in _SPEAKERS and len(parts) == 1 and _is_neutral(parts[0]):
+            return item  # nearly always
         if type(said) is str and said not in _ROLES and all(map(_is_neutral, parts)):
             return item
         neutral = [part if _is_neutral(part) else part_of(part) for part in parts]
@@ -85,7 +88,7 @@ def _role(said: Any, otherwise: str) -> str:
 
 
 def _is_neutral(part: Any) -> bool:
-    return type(part) is dict and part.get("type") in _NEUTRAL
+    return type(part) is dict and part.get("type") in _NEUTRAL and "tool_call" not in part
 
 
 _NEUTRAL = frozenset(
@@ -161,19 +164,26 @@ def _reasoning(part: Part) -> Part | None:
         return {"type": "reasoning", "content": said}
     summary = part.get("summary")
     if isinstance(summary, list):  # an item of OpenAI's Responses
-        texts = [each["text"] for each in summary if isinstance(each, dict) and isinstance(each.get("text"), str)]
+        texts = [
+            each["text"] for each in summary if isinstance(each, dict) and isinstance(each.get("text"), str)
+        ]
         return {"type": "reasoning", "content": "\n".join(texts)}
     return None
 
 
 def _tool_call(part: Part) -> Part:
     """A call of a tool as chat completions, Responses, Anthropic, Gemini, Vercel or LangChain write it."""
-    function = part.get("function", part.get("functionCall", part.get("function_call")))
+    function = part.get(
+        "function", part.get("functionCall", part.get("function_call", part.get("tool_call")))
+    )
     inner = function if isinstance(function, dict) else part
     arguments = next(
-        (inner[key] for key in ("arguments", "input", "args", "parameters") if inner.get(key) is not None), None
+        (inner[key] for key in ("arguments", "input", "args", "parameters") if inner.get(key) is not None),
+        None,
     )
-    call_id = next((part[key] for key in ("call_id", "toolCallId", "tool_call_id", "id") if part.get(key)), None)
+    call_id = next(
+        (part[key] for key in ("call_id", "toolCallId", "tool_call_id", "id") if part.get(key)), None
+    )
     name = inner.get("name") or inner.get("toolName") or inner.get("tool_name")
     return {
         "type": "tool_call",
@@ -187,7 +197,8 @@ def _tool_result(part: Part) -> Part:
     inner = part.get("functionResponse", part.get("function_response"))
     inner = inner if isinstance(inner, dict) else part
     response = next(
-        (inner[key] for key in ("output", "result", "response", "content") if inner.get(key) is not None), None
+        (inner[key] for key in ("output", "result", "response", "content") if inner.get(key) is not None),
+        None,
     )
     if isinstance(response, dict) and set(response) == {"type", "value"}:  # the Vercel AI SDK, from 5 on
         response = response["value"]
@@ -206,6 +217,7 @@ def _media(url_or_data: Any, mime: Any, modality: str | None) -> Part | None:
     """A picture, sound or file: data, or where it is."""
     mime = mime if isinstance(mime, str) and "/" in mime else None
     kind = modality or _modality(mime)
+    url_or_data = octets(url_or_data)
     if isinstance(url_or_data, bytes):
         return {"type": "blob", "mime_type": mime, "modality": kind, "content": url_or_data}
     if not isinstance(url_or_data, str) or not url_or_data:
@@ -217,6 +229,24 @@ def _media(url_or_data: Any, mime: Any, modality: str | None) -> Part | None:
     if "://" in url_or_data[:32]:
         return {"type": "uri", "uri": url_or_data, "modality": kind, "mime_type": mime}
     return {"type": "blob", "mime_type": mime, "modality": kind, "content": url_or_data}
+
+
+def octets(value: Any) -> Any:
+    """The bytes of a `Buffer` or `Uint8Array` as JavaScript writes it as JSON; anything else as it is."""
+    if isinstance(value, dict):
+        numbers = (
+            value.get("data")
+            if value.get("type") == "Buffer"
+            else [*value.values()]
+            if "0" in value
+            else None
+        )
+        if isinstance(numbers, list):
+            try:
+                return bytes(numbers)
+            except (TypeError, ValueError):
+                pass
+    return value
 
 
 def _modality(mime: str | None) -> str:
@@ -232,6 +262,7 @@ def _image(part: Part) -> Part | None:
     if isinstance(source, dict):
         found = source.get("data", source.get("url"))
         mime = source.get("media_type")
+    found = octets(found)
     if isinstance(found, dict):
         found = found.get("url", found.get("data"))
     if found is None and isinstance(part.get("file_id"), str):
@@ -243,7 +274,9 @@ def _audio(part: Part) -> Part | None:
     inner = part.get("input_audio", part.get("audio"))
     inner = inner if isinstance(inner, dict) else part
     form = inner.get("format", inner.get("mimeType"))
-    mime = form if isinstance(form, str) and "/" in form else f"audio/{form}" if isinstance(form, str) else None
+    mime = (
+        form if isinstance(form, str) and "/" in form else f"audio/{form}" if isinstance(form, str) else None
+    )
     return _media(inner.get("data"), mime, "audio")
 
 
@@ -269,6 +302,7 @@ _SHAPES: dict[str, Callable[[Part], Part | None]] = {
     "thinking": _reasoning,
     "reasoning": _reasoning,
     "function": _tool_call,
+    "tool_call": _tool_call,
     "function_call": _tool_call,
     "tool_use": _tool_call,
     "tool-call": _tool_call,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
+from otel_posthog.spans.markers import EVALUATION_EVENT, MARKERS
 from otel_posthog.spans.otlp_json_fields import (
     UnreadableError,
     attributes,
@@ -16,7 +17,6 @@ from otel_posthog.spans.otlp_json_fields import (
     one,
     text,
 )
-from otel_posthog.spans.markers import EVALUATION_EVENT, MARKERS
 from otel_posthog.spans.view import Attributes, SpanEvent, SpanView
 
 __all__ = ["of_json_request"]

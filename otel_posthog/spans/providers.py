@@ -55,7 +55,17 @@ PostHog's cost lookup knows as aliases (nodejs/src/ingestion/pipelines/ai/costs)
 
 
 _INTERFACES = frozenset(
-    {"chat", "responses", "completion", "completions", "embedding", "embeddings", "messages", "image", "speech"}
+    {
+        "chat",
+        "responses",
+        "completion",
+        "completions",
+        "embedding",
+        "embeddings",
+        "messages",
+        "image",
+        "speech",
+    }
     | {"transcription", "generative-ai", "rerank", "reranking", "textembedding", "interactions"}
 )
 """What the Vercel AI SDK adds to a provider's name: `openai.responses`, `google.generative-ai`."""

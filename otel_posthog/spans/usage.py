@@ -24,21 +24,26 @@ _RAW_ANTHROPIC = frozenset(
 
 def settle(usage: dict[str, Any], provider: str | None, attributes: Mapping[str, Any]) -> None:
     """Put right, in place, what the figures of one call say about each other."""
-    reasoning, output, total, given = (usage.get(name) for name in ("reasoning", "output", "total", "input"))
-    if reasoning and output is not None and given is not None and total is not None:
-        outside = total == given + output + reasoning
-    else:
-        outside = bool(reasoning) and output is not None and output < reasoning  # type: ignore[operator]
-    if outside:
-        usage["output"] = output + reasoning  # type: ignore[operator]
-    elif reasoning and given is not None and output is not None and total == given + output - reasoning:
-        usage["output"] = output - reasoning  # counted twice
+    given, total = usage.get("input"), usage.get("total")
+    reasoning: int = usage.get("reasoning") or 0
+    output: int | None = usage.get("output")
+    if reasoning and output is not None:
+        answered = None if given is None or total is None else total - given
+        if output + reasoning == answered or (answered is None and output < reasoning):
+            usage["output"] = output + reasoning  # it was beside the output
+        elif output - reasoning == answered:
+            usage["output"] = output - reasoning  # it was counted twice
     cached = usage.get("cache_read", 0) + usage.get("cache_write", 0)
     if not cached and "cache_read" not in usage and "cache_write" not in usage:
         return
     if usage.get("input", 0) < cached:
         usage["cache_exclusive"] = True  # fewer than their own part
-    elif total is not None and given is not None and cached and total == given + usage.get("output", 0) + cached:
+    elif (
+        total is not None
+        and given is not None
+        and cached
+        and total == given + usage.get("output", 0) + cached
+    ):
         usage["cache_exclusive"] = True
     elif "cache_exclusive" not in usage:
         usage["cache_exclusive"] = _is_anthropic(provider) and not _RAW_ANTHROPIC.isdisjoint(attributes)

@@ -96,6 +96,8 @@ def text(value: Any) -> str | None:
 
 def number(value: Any) -> float | None:
     """A finite number, also one that is written as text."""
+    if type(value) is float and math.isfinite(value):
+        return int(value) if value.is_integer() and abs(value) <= MAX_COUNT else value
     if isinstance(value, str):
         try:
             value = float(value) if value.strip() else None

@@ -11,8 +11,6 @@ after one set operation.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import compress
-from operator import not_
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import orjson
@@ -41,6 +39,7 @@ __all__ = [
 
 Attributes = dict[str, Any]
 
+_new = tuple.__new__  # `_make` without its check of the number of fields
 _PLAIN = frozenset({str, int, float, bool, type(None), bytes})
 _OTLP_KINDS = ("INTERNAL", "INTERNAL", "SERVER", "CLIENT", "PRODUCER", "CONSUMER")
 _OTLP_STATUS = ("UNSET", "OK", "ERROR")
@@ -91,9 +90,9 @@ def attributes_of(span: ReadableSpan) -> Attributes:
 def of_sdk_span(span: ReadableSpan) -> SpanView | None:
     """The view of an SDK span, running or ended; None where it is no concern of ours."""
     attributes = attributes_of(span)
-    if not of_concern(attributes, span.events):
+    if MARKERS.isdisjoint(attributes) and not of_concern(attributes, span.events):
         return None
-    return SpanView._make((*_row(span, _plain_attributes(attributes)), _resource(span.resource)))
+    return _new(SpanView, (*_row(span, _plain_attributes(attributes)), _resource(span.resource)))
 
 
 class PackedSpan(NamedTuple):
@@ -109,7 +108,7 @@ class PackedSpan(NamedTuple):
 def pack(span: ReadableSpan) -> PackedSpan | None:
     """The span, ready to wait; None where it is no concern of ours."""
     attributes = attributes_of(span)
-    if not of_concern(attributes, span.events):
+    if MARKERS.isdisjoint(attributes) and not of_concern(attributes, span.events):
         return None
     row = _row(span, attributes)
     try:
@@ -197,7 +196,7 @@ def _row(span: ReadableSpan, attributes: Attributes) -> Row:
         span.instrumentation_scope,
         span.status,
     )
-    events = span.events
+    events, links = span.events, span.links
     return (
         span.name,
         span.kind._name_,  # `name` is a property written in Python
@@ -209,17 +208,24 @@ def _row(span: ReadableSpan, attributes: Attributes) -> Row:
         status.status_code._name_,
         status.description,
         attributes,
-        [SpanEvent(e.name, e.timestamp, _plain_attributes(dict(e.attributes or {}))) for e in events],
-        [[format(c.trace_id, "032x"), format(c.span_id, "016x")] for c in (link.context for link in span.links)],
+        [SpanEvent(e.name, e.timestamp, _plain_attributes(dict(e.attributes or {}))) for e in events]
+        if events
+        else [],
+        [[format(c.trace_id, "032x"), format(c.span_id, "016x")] for c in (link.context for link in links)]
+        if links
+        else [],
         scope.name if scope is not None else None,
         (scope.version or None) if scope is not None else None,
     )
 
 
 def _plain_attributes(attributes: Attributes) -> Attributes:
-    plain = map(_PLAIN.__contains__, map(type, attributes.values()))
-    for key in [*compress(attributes, map(not_, plain))]:
-        attributes[key] = _plain(attributes[key])
+    for key in [key for key, value in attributes.items() if type(value) not in _PLAIN]:
+        value = attributes[key]
+        if type(value) is tuple and _PLAIN.issuperset(map(type, value)):  # nearly always
+            attributes[key] = [*value]
+        else:
+            attributes[key] = _plain(value)
     return attributes
 
 

@@ -19,6 +19,7 @@ from otel_posthog.spans.dialects import (
     genai,
     langfuse,
     langsmith,
+    litellm,
     openinference,
     openllmetry,
     pydantic_ai,
@@ -48,6 +49,7 @@ DIALECTS: tuple[Dialect, ...] = (
     langsmith.DIALECT,
     adk.DIALECT,
     openinference.DIALECT,
+    litellm.DIALECT,
     openllmetry.DIALECT,
     pydantic_ai.DIALECT,
     genai.DIALECT,
@@ -55,6 +57,8 @@ DIALECTS: tuple[Dialect, ...] = (
 """In the order in which they are asked."""
 
 _SCOPES = {
+    "adk": re.compile(r"^gcp\.vertex\.agent$"),
+    "litellm": re.compile(r"^litellm"),
     "vercel": re.compile(r"^(?:ai|gen_ai)$"),
     "langfuse": re.compile(r"^langfuse"),
     "openinference": re.compile(r"^openinference\.|^@arizeai/openinference"),
@@ -103,8 +107,11 @@ def read(view: SpanView) -> ModelCall:
     parts = apply(reading.plan, view.attributes)
     for complete in reading.complete:
         complete(parts, view)
-    kind = next((kind for kind_of in reading.kinds if (kind := kind_of(parts, view)) is not None), Kind.SPAN)
-    return _call(view, kind, parts)
+    for kind_of in reading.kinds:
+        kind = kind_of(parts, view)
+        if kind is not None:
+            return _call(view, kind, parts)
+    return _call(view, Kind.SPAN, parts)
 
 
 def _reading(scope: str | None, names: tuple[str, ...]) -> _Reading:
@@ -163,7 +170,8 @@ def _call(view: SpanView, kind: Kind, parts: Parts) -> ModelCall:
         call["base_url"] = _base_url(address, port)
     output = call.get("output")
     if output is not None:
-        call["tools_called"] = _called(output)
+        if called := _called(output):
+            call["tools_called"] = called
         if "finish_reasons" not in call:
             call["finish_reasons"] = _reasons_of(output)
     if "provider" in call:
@@ -246,13 +254,25 @@ def _with_system(system: list[Message], said: Iterable[Message]) -> list[Message
     return said if said[: len(system)] == system else [*system, *said]
 
 
-def _described(resource: Mapping[str, Any]) -> dict[str, str]:
-    return {name: value for name in _RESOURCE if name in resource and (value := text(resource[name]))}
+def _described(resource: Mapping[str, Any]) -> Mapping[str, str]:
+    """What of a resource goes onto events; kept by identity, for all spans of a provider share one."""
+    found = _resources.get(id(resource))
+    if found is None or found[0] is not resource:
+        if len(_resources) >= _MAX_RESOURCES:
+            _resources.clear()
+        made = {name: value for name in _RESOURCE if name in resource and (value := text(resource[name]))}
+        found = _resources[id(resource)] = (resource, made)
+    return found[1]
+
+
+_MAX_RESOURCES = 64
+_resources: dict[int, tuple[Mapping[str, Any], Mapping[str, str]]] = {}
 
 
 _SCHEMES = {443: "https://", 80: "http://"}
 
 
+@lru_cache(maxsize=256)
 def _base_url(address: str, port: int | None) -> str:
     """Where the request went, as far as was said: a scheme is not made up for an unusual port."""
     if "://" in address or port is None:
@@ -305,7 +325,9 @@ def _error(view: SpanView, reported: Mapping[str, Any]) -> CallError | None:
 
 def _context(parts: Parts, resource: Mapping[str, Any]) -> CallContext:
     context = parts["context"]
-    if not _CONTEXT_NAMES.isdisjoint(resource):  # the last place to look: a worker of one feature or tenant
+    if resource and not _CONTEXT_NAMES.isdisjoint(
+        resource
+    ):  # the last place to look: a worker of one feature or tenant
         for field, value in apply(plan_of(_index(("genai",)), resource), resource)["context"].items():
             context.setdefault(field, value)
     for part in ("groups", "properties", "flags"):

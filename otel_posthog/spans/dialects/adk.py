@@ -41,21 +41,43 @@ def kind_of(parts: Parts, view: SpanView) -> Kind | None:
 def complete(parts: Parts, view: SpanView) -> None:
     """The request and response, which are google-genai's objects as JSON."""
     call = parts["call"]
+    if len(call.get("output", ())) > 1:
+        call["output"] = _joined(call["output"])
     served, _, model = call.get("request_model", "").partition("/")
     if model and call.get("provider") == "gcp.vertex.agent":
         call["provider"] = served  # LiteLLM's way to name a model
-    asked, answered = (parse_json(view.attributes.get(_AGENT + side)) for side in ("llm_request", "llm_response"))
+    asked: Any = parse_json(view.attributes.get(_AGENT + "llm_request"))
+    answered: Any = parse_json(view.attributes.get(_AGENT + "llm_response"))
     if isinstance(asked, dict):
-        config = asked.get("config")
-        config = config if isinstance(config, dict) else {}
-        read_parameters(parts, {**config, "model": asked.get("model")})
-        said = messages(config.get("system_instruction"), "system") or []
+        config: Any = asked.get("config")
+        settings: dict[str, Any] = config if isinstance(config, dict) else {}
+        read_parameters(parts, {**settings, "model": asked.get("model")})
+        said = messages(settings.get("system_instruction"), "system") or []
         keep_richer(call, "input", [*said, *(messages(asked.get("contents"), "user") or ())])
-        keep_richer(call, "tools", [each for each in config.get("tools") or () if isinstance(each, dict)])
+        offered = settings.get("tools")
+        keep_richer(call, "tools", offered if isinstance(offered, list) else None)
     if isinstance(answered, dict):
         keep_richer(call, "output", _answer(answered.get("content")))
         read_usage(parts, answered.get("usage_metadata"))
         read_answer(parts, None, {"candidates": [answered]})
+
+
+def _joined(said: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """One message of the chunks of a stream, each of which is told as one."""
+    if any(message.get("finish_reason") for message in said[:-1]):
+        return said  # these are choices
+    parts: list[Any] = []
+    for part in (part for message in said for part in message["parts"]):
+        before = parts[-1] if parts else None
+        if _is_text(part) and _is_text(before):
+            parts[-1] = {**before, "content": before["content"] + part["content"]}
+        else:
+            parts.append(part)
+    return [{**said[-1], "parts": parts}]
+
+
+def _is_text(part: Any) -> bool:
+    return isinstance(part, dict) and part.get("type") == "text" and isinstance(part.get("content"), str)
 
 
 def _answer(content: Any) -> Any:

@@ -34,7 +34,9 @@ def read_answer(parts: Parts, asked: Any, answered: Any) -> None:
             keep_richer(call, "tools", tools(asked["tools"]))
     if not isinstance(answered, dict):
         return
-    _put(call, "response_id", text(answered.get("id", answered.get("response_id", answered.get("responseId")))))
+    _put(
+        call, "response_id", text(answered.get("id", answered.get("response_id", answered.get("responseId"))))
+    )
     _put(call, "response_model", text(answered.get("model", answered.get("model_version"))))
     for key in ("usage", "usage_metadata", "usageMetadata"):
         read_usage(parts, answered.get(key))
@@ -66,9 +68,16 @@ def _of_langchain(answered: Json) -> dict[str, Any]:
             for key in ("id", "status", "model", "incomplete_details"):
                 made.setdefault(key, info.get(key))
             made.setdefault("model", info.get("model_name"))
-            inner = {**inner, "finish_reason": inner.get("finish_reason") or info.get("finish_reason") or info.get("stop_reason")}
+            inner = {
+                **inner,
+                "finish_reason": inner.get("finish_reason")
+                or info.get("finish_reason")
+                or info.get("stop_reason"),
+            }
         made.setdefault("usage", inner.get("usage_metadata"))
-        choices.append({"message": {**inner, "role": "assistant"}, "finish_reason": inner.get("finish_reason")})
+        choices.append(
+            {"message": {**inner, "role": "assistant"}, "finish_reason": inner.get("finish_reason")}
+        )
     return {name: value for name, value in made.items() if value is not None} | {"choices": choices}
 
 
@@ -88,7 +97,11 @@ def _each(holder: Json, name: str) -> list[dict[str, Any]]:
 
 
 def _reasons(answered: Json) -> list[str] | None:
-    chosen = [each.get("finish_reason", each.get("finishReason")) for name in ("choices", "candidates") for each in _each(answered, name)]
+    chosen = [
+        each.get("finish_reason", each.get("finishReason"))
+        for name in ("choices", "candidates")
+        for each in _each(answered, name)
+    ]
     found = finish_reasons([reason for reason in chosen if isinstance(reason, str)])
     if found:
         return found
@@ -100,9 +113,13 @@ def _reasons(answered: Json) -> list[str] | None:
         detail = answered.get("incomplete_details")
         reason = detail.get("reason") if isinstance(detail, dict) else None
         return finish_reasons([reason if isinstance(reason, str) else "incomplete"])
-    if status == "requires_action" or any(each.get("type") == "function_call" for each in _each(answered, "output")):
+    if status == "requires_action" or any(
+        each.get("type") == "function_call" for each in _each(answered, "output")
+    ):
         return ["tool_call"]
-    return finish_reasons([status]) if status in {"completed", "failed", "cancelled"} else None
+    if status is None:  # OpenAI's agents: a response put together of a stream
+        status = next((each["status"] for each in _each(answered, "output") if "status" in each), None)
+    return finish_reasons([status]) if status in ("completed", "failed", "cancelled") else None
 
 
 def _read_input(call: dict[str, Any], asked: Json) -> None:
@@ -136,12 +153,41 @@ def _read_output(call: dict[str, Any], answered: Json) -> None:
 # --- usage -------------------------------------------------------------------------------------------
 
 _USAGE: tuple[tuple[str, tuple[str, ...]], ...] = (
-    ("input", ("prompt_tokens", "input_tokens", "prompt_token_count", "promptTokenCount", "total_input_tokens")),
-    ("output", ("completion_tokens", "output_tokens", "candidates_token_count", "candidatesTokenCount", "total_output_tokens")),
+    (
+        "input",
+        ("prompt_tokens", "input_tokens", "prompt_token_count", "promptTokenCount", "total_input_tokens"),
+    ),
+    (
+        "output",
+        (
+            "completion_tokens",
+            "output_tokens",
+            "candidates_token_count",
+            "candidatesTokenCount",
+            "total_output_tokens",
+        ),
+    ),
     ("total", ("total_tokens", "total_token_count", "totalTokenCount")),
-    ("cache_read", ("cache_read_input_tokens", "cached_content_token_count", "cachedContentTokenCount", "total_cached_tokens")),
+    (
+        "cache_read",
+        (
+            "cache_read_input_tokens",
+            "cached_content_token_count",
+            "cachedContentTokenCount",
+            "total_cached_tokens",
+        ),
+    ),
     ("cache_write", ("cache_creation_input_tokens",)),
-    ("reasoning", ("reasoning_tokens", "thoughts_token_count", "thoughtsTokenCount", "total_reasoning_tokens", "total_thought_tokens")),
+    (
+        "reasoning",
+        (
+            "reasoning_tokens",
+            "thoughts_token_count",
+            "thoughtsTokenCount",
+            "total_reasoning_tokens",
+            "total_thought_tokens",
+        ),
+    ),
 )
 """Fields of a provider's usage object, of any provider."""
 
@@ -205,5 +251,3 @@ def read_usage(parts: Parts, found: Any) -> None:
 def _add(made: dict[str, int], field: str, more: int | None) -> None:
     if more is not None and field in made:
         made[field] += more
-
-

@@ -17,7 +17,16 @@ from typing import Any
 
 from otel_posthog import attributes
 from otel_posthog.calls import Evaluation, Kind
-from otel_posthog.spans.dialects.rules import Dialect, Parts, Rule, apply, index_of, keep_richer, plan_of, rows
+from otel_posthog.spans.dialects.rules import (
+    Dialect,
+    Parts,
+    Rule,
+    apply,
+    index_of,
+    keep_richer,
+    plan_of,
+    rows,
+)
 from otel_posthog.spans.markers import EVALUATION_EVENT
 from otel_posthog.spans.messages import messages, system_messages, tools
 from otel_posthog.spans.values import (
@@ -62,6 +71,8 @@ OPERATIONS = {
     "fetch_response": Kind.SPAN,
     "plan": Kind.SPAN,
     "agent_step": Kind.TASK,
+    "execute_task": Kind.TASK,
+    "vector_db_retrieve": Kind.RETRIEVAL,
 }
 """What a span of each `gen_ai.operation.name` stands for. `fetch_response` reads a stored answer: no call."""
 
@@ -133,7 +144,12 @@ _RULES = (
             "gen_ai.server.time_to_first_token",
             "gen_ai.client.operation.time_to_first_chunk",
         ),
-        finish_reasons=(finish_reasons, "gen_ai.response.finish_reasons", "gen_ai.response.finish_reason"),
+        finish_reasons=(
+            finish_reasons,
+            "gen_ai.response.finish_reasons",
+            "gen_ai.response.finish_reason",
+            "anthropic.message.stop_reason",
+        ),
         system=(system_messages, "gen_ai.system_instructions"),
         input=(input_messages, "gen_ai.input.messages", "gen_ai.prompt"),
         output=(output_messages, "gen_ai.output.messages", "gen_ai.completion"),

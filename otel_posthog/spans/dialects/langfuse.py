@@ -35,10 +35,13 @@ _KINDS = {
 """`langfuse.observation.type`."""
 
 
-
-def finish_reasons_of_json(value: Any) -> list[str] | None:
-    """Metadata are JSON texts each."""
+def _json_reasons(value: Any) -> list[str] | None:
+    """Metadata are JSON texts each, from version 5 on."""
     return finish_reasons(parse_json(value))
+
+
+def _json_text(value: Any) -> str | None:
+    return text(parse_json(value))
 
 
 _RULES = (
@@ -46,6 +49,7 @@ _RULES = (
         "call",
         observation=(text, _OBSERVATION + "type"),
         request_model=(text, _OBSERVATION + "model.name", "model"),
+        provider=(_json_text, _OBSERVATION + "metadata.ls_provider"),
         prompt_name=(text, _OBSERVATION + "prompt.name"),
         prompt_version=(text, _OBSERVATION + "prompt.version"),
         input_state=(parse_json, _OBSERVATION + "input", _TRACE + "input"),
@@ -56,7 +60,7 @@ _RULES = (
         distinct_id=(text, "langfuse.user.id", "user.id"),
         conversation_id=(text, "langfuse.session.id", "session.id"),
     ),
-    *rows("call", finish_reasons=(finish_reasons_of_json, _OBSERVATION + "metadata.finish_reason")),
+    *rows("call", finish_reasons=(_json_reasons, _OBSERVATION + "metadata.finish_reason")),
     *rows(
         "properties",
         trace_name=(text, _TRACE + "name"),
@@ -84,7 +88,10 @@ def complete(parts: Parts, view: SpanView) -> None:
     if said == "generation":
         for side, role in (("input", "user"), ("output", "assistant")):
             state = call.pop(side + "_state", None)
-            state = state.get("messages", state) if isinstance(state, dict) else state
+            if isinstance(state, dict) and isinstance(state.get("tools"), list):
+                call.setdefault("tools", state["tools"])
+            if isinstance(state, dict) and "role" not in state:
+                state = state.get("messages", state.get("input", state))
             call.setdefault(side, messages(state, role) or ())
     elif said == "embedding":
         call.setdefault("embedded", call.pop("input_state", None))
@@ -141,7 +148,9 @@ def _read_usage(parts: Parts, found: Any) -> None:
 
 
 def _is_part(name: str, side: str) -> bool:
-    return name != side and (name.startswith(side + "_") or (side == "input" and name.endswith("_input_tokens")))
+    return name != side and (
+        name.startswith(side + "_") or (side == "input" and name.endswith("_input_tokens"))
+    )
 
 
 def _read_first_token(call: dict[str, Any], view: SpanView) -> None:

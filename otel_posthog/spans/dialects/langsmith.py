@@ -10,8 +10,9 @@ from typing import Any
 
 from otel_posthog.calls import Kind
 from otel_posthog.spans.dialects.answers import read_answer, read_usage
-from otel_posthog.spans.dialects.rules import Dialect, Parts, rows
-from otel_posthog.spans.values import parse_json, read_parameters, text, texts
+from otel_posthog.spans.dialects.rules import Dialect, Parts, keep_richer, rows
+from otel_posthog.spans.messages import messages
+from otel_posthog.spans.values import boolean, parse_json, read_parameters, text, texts
 from otel_posthog.spans.view import SpanView
 
 __all__ = ["DIALECT"]
@@ -28,10 +29,21 @@ _KINDS = {
 """`langsmith.span.kind`: the type of the run."""
 _META = "langsmith.metadata."
 
+
+def _tags(value: Any) -> list[str] | None:
+    """`a, b` in one text."""
+    return (
+        [each.strip() for each in value.split(",") if each.strip()]
+        if isinstance(value, str)
+        else texts(value)
+    )
+
+
 _RULES = (
     *rows(
         "call",
         run=(text, "langsmith.span.kind"),
+        stream=(boolean, "langsmith.request.streaming"),
         provider=(text, _META + "ls_provider"),
         request_model=(text, _META + "ls_model_name"),
     ),
@@ -45,7 +57,7 @@ _RULES = (
     *rows(
         "properties",
         trace_name=(text, "langsmith.trace.name"),
-        tags=(texts, "langsmith.span.tags"),
+        tags=(_tags, "langsmith.span.tags"),
         project=(text, "langsmith.trace.session_name"),
     ),
 )
@@ -68,7 +80,11 @@ def complete(parts: Parts, view: SpanView) -> None:
         read_answer(parts, asked, answered)
         if isinstance(asked, dict):
             read_parameters(parts, asked)
-        read_usage(parts, parse_json(attributes.get("langsmith.usage_metadata")))
+        read_usage(parts, parse_json(attributes.get(_META + "usage_metadata")))
+        if not call.get("output") and isinstance(answered, dict):
+            keep_richer(call, "output", messages(answered.get("output"), "assistant"))
+        if call["run"] == "embedding" and isinstance(asked, dict):
+            call.setdefault("embedded", asked.get("input", asked.get("texts", asked.get("text"))))
     elif "run" in call:
         for side, found in (("input", asked), ("output", answered)):
             call.pop(side, None)

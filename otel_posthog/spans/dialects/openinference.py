@@ -51,8 +51,14 @@ _RULES = (
         "call",
         openinference_kind=(text, "openinference.span.kind"),
         provider=(text, "llm.provider", "llm.system", "decision.system"),
-        response_model=(text, "llm.model_name", "embedding.model_name", "decision.response.model_name"),
-        request_model=(text, "decision.request.model_name", "reranker.model_name"),
+        response_model=(
+            text,
+            "llm.response.model_name",
+            "llm.model_name",
+            "embedding.model_name",
+            "decision.response.model_name",
+        ),
+        request_model=(text, "llm.request.model_name", "decision.request.model_name", "reranker.model_name"),
         finish_reasons=(finish_reasons, "llm.finish_reason"),
         agent_name=(text, "agent.name"),
         tool_name=(text, "tool.name"),
@@ -80,7 +86,11 @@ _RULES = (
     *rows("properties", tags=(texts, "tag.tags")),
 )
 
-_INVOCATION = ("llm.invocation_parameters", "embedding.invocation_parameters", "reranker.invocation_parameters")
+_INVOCATION = (
+    "llm.invocation_parameters",
+    "embedding.invocation_parameters",
+    "reranker.invocation_parameters",
+)
 _MESSAGES = ("llm.input_messages.", "llm.output_messages.")
 _LISTS = (
     *_MESSAGES,
@@ -99,7 +109,7 @@ def kind_of(parts: Parts, view: SpanView) -> Kind | None:
     if said is not None:
         kind = _KINDS.get(said.upper(), Kind.SPAN)
         # A client of the provider sees agents only where they run there: one call.
-        return Kind.GENERATION if kind is Kind.AGENT and (view.scope or "").endswith(".google_genai") else kind
+        return Kind.GENERATION if kind is Kind.AGENT and _is_client(view) else kind
     if "operation" not in call and (parts["usage"] or call.get("output")):
         return Kind.GENERATION
     return None
@@ -121,9 +131,11 @@ def complete(parts: Parts, view: SpanView) -> None:
     asked, answered = _value(attributes, "input"), _value(attributes, "output")
     if call.get("openinference_kind", "LLM") in {"LLM", "EMBEDDING", "DECISION"}:
         read_answer(parts, asked, answered)
-        if call.get("openinference_kind") == "LLM" and not call.get("output"):
-            keep_richer(call, "output", _plain_answer(answered))
-    if "Stream" in view.name and (view.scope or "").endswith("google_genai"):
+    if call.get("openinference_kind") == "LLM" or _is_client(view):
+        for side, said in (("output", answered), ("input", asked)):
+            if not call.get(side):
+                keep_richer(call, side, _plain(said, "assistant" if side == "output" else "user"))
+    if "Stream" in view.name and _is_client(view):
         call.setdefault("stream", True)
     for event in view.events:
         if event.name == "First Token Stream Event" and event.time_ns >= view.start_ns:
@@ -145,15 +157,24 @@ def _value(attributes: Any, side: str) -> Any:
     return parse_json(value) if said in (None, "application/json") else value
 
 
-def _plain_answer(answered: Any) -> Any:
+def _is_client(view: SpanView) -> bool:
+    """Whether the span is of the client of a provider, and so a call whatever it is called."""
+    return (view.scope or "").endswith(".google_genai")
+
+
+def _plain(said: Any, role: str) -> Any:
     """A text, or the pieces of one."""
-    if isinstance(answered, list) and answered and all(isinstance(each, str) for each in answered):
-        answered = "".join(answered)
-    return messages([answered], "assistant") if isinstance(answered, str) and answered else None
+    if isinstance(said, list) and said and all(isinstance(each, str) for each in said):
+        said = "".join(said)
+    return messages([said], role) if isinstance(said, str) and said else None
 
 
 def _messages(found: Iterable[Any], role: str) -> list[Message]:
-    chat = [_chat(item["message"]) for item in found if isinstance(item, dict) and isinstance(item.get("message"), dict)]
+    chat = [
+        _chat(item["message"])
+        for item in found
+        if isinstance(item, dict) and isinstance(item.get("message"), dict)
+    ]
     return messages(chat, role) or []
 
 
@@ -163,7 +184,9 @@ def _chat(said: dict[str, Any]) -> dict[str, Any]:
     contents = [_content(each.get("message_content", each)) for each in _dicts(said.get("contents"))]
     content = said.get("content")
     if contents and content is not None:
-        contents = [{"type": "text", "text": content}, *contents] if not _is_said(content, contents) else contents
+        contents = (
+            [{"type": "text", "text": content}, *contents] if not _is_said(content, contents) else contents
+        )
     if said.get("function_call_name"):
         called = {"name": said["function_call_name"], "arguments": said.get("function_call_arguments_json")}
         calls.append({"function": called})
@@ -190,7 +213,9 @@ def _content(part: Any) -> Any:
     if isinstance(audio, dict):
         inner = audio.get("audio", audio)
         mime = inner.get("mime_type") if isinstance(inner, dict) else None
-        return {"type": "file", "url": inner.get("url"), "mime_type": mime} if isinstance(inner, dict) else part
+        return (
+            {"type": "file", "url": inner.get("url"), "mime_type": mime} if isinstance(inner, dict) else part
+        )
     return part
 
 

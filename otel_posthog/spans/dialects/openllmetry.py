@@ -72,7 +72,14 @@ _RULES = (
     ),
     *rows(
         "context",
-        distinct_id=(text, _ASSOCIATION + "user_id", _ASSOCIATION + "userId", _ASSOCIATION + "user"),
+        distinct_id=(
+            text,
+            _ASSOCIATION + "posthog_distinct_id",
+            _ASSOCIATION + "user_id",
+            _ASSOCIATION + "userId",
+            _ASSOCIATION + "user",
+            "llm.user",
+        ),
         feature=(text, _ASSOCIATION + "feature"),
         chat_id=(text, _ASSOCIATION + "chat_id", _ASSOCIATION + "chatId"),
         conversation_id=(

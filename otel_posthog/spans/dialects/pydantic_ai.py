@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from otel_posthog.calls import Kind
+from otel_posthog.calls import Kind, Message
 from otel_posthog.spans.dialects.answers import read_answer, read_usage
 from otel_posthog.spans.dialects.genai import older_messages
 from otel_posthog.spans.dialects.rules import Dialect, Parts, keep_richer, rows
@@ -53,7 +53,9 @@ def kind_of(parts: Parts, view: SpanView) -> Kind | None:
         for beginning, kind in _TEMPLATES.items():
             if template.startswith(beginning):
                 return kind
-    if "operation" not in parts["call"] and ("agent_name" in attributes or "all_messages_events" in attributes):
+    if "operation" not in parts["call"] and (
+        "agent_name" in attributes or "all_messages_events" in attributes
+    ):
         return Kind.AGENT
     return None
 
@@ -61,12 +63,14 @@ def kind_of(parts: Parts, view: SpanView) -> Kind | None:
 def complete(parts: Parts, view: SpanView) -> None:
     """All messages of a run, the tools of a request, the usage as the provider gave it."""
     call, attributes = parts["call"], view.attributes
-    if "{" in view.name and (said := text(attributes.get("logfire.msg"))):  # an unexpanded template
-        call["function_name"] = said
+    if "{" in view.name and (name := text(attributes.get("logfire.msg"))):  # an unexpanded template
+        call["function_name"] = name
     template = attributes.get("logfire.msg_template")
     if isinstance(template, str) and template.startswith(_CLOSING):
         parts["facts"]["ended_after"] = seconds(attributes.get("duration")) or 0.0
         call["stream"] = True
+    elif view.kind == "CLIENT" and view.status != "ERROR" and not parts["usage"] and not call.get("output"):
+        parts["facts"]["may_go_on"] = True  # maybe a stream, of which another record tells the end
     for name in ("gen_ai.usage.raw", "usage"):
         read_usage(parts, parse_json(attributes.get(name)))
     if (view.scope or "").startswith("logfire."):
@@ -81,7 +85,7 @@ def complete(parts: Parts, view: SpanView) -> None:
     embedded = call.pop("pydantic_embedded", None)
     if call.get("operation") in {"embeddings", "embedding"}:
         keep_richer(call, "embedded", embedded)
-    said = messages(attributes.get("pydantic_ai.all_messages"), "user") or []
+    said: list[Message] = messages(attributes.get("pydantic_ai.all_messages"), "user") or []
     if not said and isinstance(logged := parse_json(attributes.get("all_messages_events")), list):
         run: dict[str, Any] = {}
         older_messages(run, _dicts(logged))

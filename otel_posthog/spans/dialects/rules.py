@@ -8,6 +8,7 @@ winning; but of messages and states the richer wins.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
@@ -33,8 +34,19 @@ Reader = Callable[[Any], Any]
 Parts = dict[str, dict[str, Any]]
 """What was read, by part of the `ModelCall`: see `apply`."""
 
-Plan = list[tuple[str, str, str, Reader]]
-"""Attribute name, part, field, reader: later ones overwrite earlier ones."""
+Step = tuple[str, str, str, Reader]
+"""Attribute name, part, field, reader."""
+
+
+class Plan(NamedTuple):
+    """What to read where certain names are present."""
+
+    texts: list[tuple[str, str, str]]
+    """What is read by `text` alone."""
+    others: list[Step]
+    contested: list[Step]
+    """Several names of one field: later ones overwrite earlier ones, the best comes last."""
+
 
 Complete = Callable[[Parts, SpanView], None]
 """Reads what no table can say: attributes with numbers in their names, JSON in JSON, span events."""
@@ -82,15 +94,23 @@ def apply(plan: Plan, attributes: Mapping[str, Any]) -> Parts:
         "properties": {},
         "flags": {},
     }
-    for name, part, field_name, read in plan:
+    for name, part, field in plan.texts:  # most attributes are text and are read as such
         value = attributes[name]
-        # Most attributes are text and are read as such; for them the call is spared.
-        found = (value[:MAX_LABEL] or None) if read is text and type(value) is str else read(value)
+        if type(value) is not str:
+            value = text(value)
+        if value:
+            parts[part][field] = value if len(value) <= MAX_LABEL else value[:MAX_LABEL]
+    for name, part, field, read in plan.others:
+        found = read(attributes[name])
         if found is not None:
-            if field_name in RICH and field_name in parts[part]:
-                keep_richer(parts[part], field_name, found)
+            parts[part][field] = found
+    for name, part, field, read in plan.contested:
+        found = read(attributes[name])
+        if found is not None:
+            if field in RICH:
+                keep_richer(parts[part], field, found)
             else:
-                parts[part][field_name] = found
+                parts[part][field] = found
     return parts
 
 
@@ -140,14 +160,20 @@ def index_of(dialects: Iterable[Dialect]) -> Index:
 
 
 def plan_of(index: Index, names: Iterable[str]) -> Plan:
-    """Which of the names are read, and how: the best name of a field comes last."""
-    ranked = []
+    """Which of the names are read, and how."""
+    ranked: list[tuple[int, Step]] = []
     for name in names:
         part, field, read, rank = index.by_name.get(name) or _by_prefix(index.prefixes, name)
         if part:
             ranked.append((rank, (name, part, field, read)))
     ranked.sort(key=lambda each: -each[0])
-    return [each for _, each in ranked]
+    times = Counter((part, field) for _, (_, part, field, _) in ranked)
+    alone = [step for _, step in ranked if times[step[1], step[2]] == 1]
+    return Plan(
+        [(name, part, field) for name, part, field, read in alone if read is text],
+        [step for step in alone if step[3] is not text],
+        [step for _, step in ranked if times[step[1], step[2]] > 1],
+    )
 
 
 def _by_prefix(prefixes: Iterable[tuple[str, str, Reader]], name: str) -> tuple[str, str, Reader, int]:

@@ -13,7 +13,6 @@ from otel_posthog.calls import Kind
 from otel_posthog.spans.dialects.rules import Dialect, Parts, keep_richer, rows
 from otel_posthog.spans.messages import messages
 from otel_posthog.spans.values import (
-
     count,
     dollars,
     finish_reasons,
@@ -100,7 +99,11 @@ _RULES = (
     ),
     *rows(
         "context",
-        distinct_id=(text, *_told("posthog_distinct_id", "userId", "user_id", "user.id"), "posthog_distinct_id"),
+        distinct_id=(
+            text,
+            *_told("posthog_distinct_id", "userId", "user_id", "user.id"),
+            "posthog_distinct_id",
+        ),
         conversation_id=(
             text,
             *_told("$ai_session_id", "sessionId", "session_id", "conversationId", "threadId", "chatId"),
@@ -137,6 +140,8 @@ def complete(parts: Parts, view: SpanView) -> None:
         groups = parse_json(attributes.get(name))
         if isinstance(groups, dict):
             parts["groups"].update({str(kind): key for kind, value in groups.items() if (key := text(value))})
+    if operation and operation.rpartition(".")[2] not in _CALLS and "embedded" in call:
+        call.setdefault("input_state", call.pop("embedded"))
     _count_cached(parts, attributes)
     if call.get("finish_reasons") == ["error"]:  # a stream that broke has no other sign of it
         parts["error"].setdefault("type", "_OTHER")
@@ -145,7 +150,11 @@ def complete(parts: Parts, view: SpanView) -> None:
             parts["properties"].setdefault(name.removeprefix("posthog_"), parts["properties"].pop(name))
     for event in view.events:
         if event.name == "ai.stream.firstChunk":
-            first = milliseconds(event.attributes.get("ai.response.msToFirstChunk", event.attributes.get("ai.stream.msToFirstChunk")))
+            first = milliseconds(
+                event.attributes.get(
+                    "ai.response.msToFirstChunk", event.attributes.get("ai.stream.msToFirstChunk")
+                )
+            )
             if first is not None:
                 call.setdefault("time_to_first_token", first)
 
