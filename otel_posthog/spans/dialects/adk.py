@@ -68,9 +68,8 @@ def _joined(said: list[dict[str, Any]]) -> list[dict[str, Any]]:
         return said  # these are choices
     parts: list[Any] = []
     for part in (part for message in said for part in message["parts"]):
-        before = parts[-1] if parts else None
-        if _is_text(part) and _is_text(before):
-            parts[-1] = {**before, "content": before["content"] + part["content"]}
+        if parts and _is_text(part) and _is_text(parts[-1]):
+            parts[-1] = {**parts[-1], "content": parts[-1]["content"] + part["content"]}
         else:
             parts.append(part)
     return [{**said[-1], "parts": parts}]
