@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from otel_posthog import config as options
@@ -26,6 +26,7 @@ from otel_posthog.delivery import (
 )
 from otel_posthog.events import PriceBook, own_prices
 from otel_posthog.events.cost import Rates
+from otel_posthog.events.media import Replace, placeholder, storing
 from otel_posthog.pipeline import Pipeline
 from otel_posthog.spans.view import PackedSpan, pack
 
@@ -88,7 +89,7 @@ class Forwarder:
         self.pipeline = Pipeline(
             families=found.events,
             content=found.capture_content,
-            full_media=found.media == "full",
+            media=_media(found.media),
             prices=PriceBook(own_rates) if found.cost == "client" else None,
         )
         self.conversion = Conversion(
@@ -209,6 +210,22 @@ class Forwarder:
         """What the parent was doing stays the parent's."""
         self.conversion.reset_after_fork()
         self.delivery.reset_after_fork()
+
+
+def _media(found: str | Callable[..., Any]) -> Replace | None:
+    """What the option `media` means."""
+    if isinstance(found, str):
+        return None if found == "full" else placeholder
+
+    def store(data: bytes, mime_type: str | None) -> str | None:
+        try:
+            url: str | None = found(data, mime_type)
+        except Exception as error:  # noqa: BLE001  # the application's code
+            say_once("media", "media: the function raised %s: a placeholder is sent.", type(error).__name__)
+            return None
+        return url
+
+    return storing(store)
 
 
 def _read_prices(found: options.Config) -> Mapping[str, Rates] | None:

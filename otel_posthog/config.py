@@ -85,10 +85,12 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option(
         "media",
-        values.choice("placeholder", "full"),
+        values.media,
         "placeholder",
         "What stands in an event for base64 images, audio and files: a `placeholder` with kind, MIME "
-        "type and size, or the data in `full`.",
+        "type and size, the data in `full` (up to PostHog's 8 MiB an event), or the URL that a function "
+        "returns for `(data, mime_type)`, given as such or as `module:function`; where that returns None, or "
+        "fails, a placeholder.",
     ),
     Option(
         "cost",
@@ -202,7 +204,7 @@ class Config:
     events: frozenset[str]
     capture_content: bool
     max_content_bytes: int | None
-    media: str
+    media: str | Callable[[bytes, str | None], str | None]
     cost: str
     prices: Path | None
     timeout: float
@@ -228,7 +230,7 @@ class Options(TypedDict, total=False):
     events: str | Iterable[str] | None
     capture_content: bool | None
     max_content_bytes: int | None
-    media: str | None
+    media: str | Callable[[bytes, str | None], str | None] | None
     cost: str | None
     prices: str | Path | None
     timeout: float | None

@@ -6,9 +6,11 @@ The text of the error says what is expected; `config` says of which option.
 from __future__ import annotations
 
 import contextlib
+import importlib
 import importlib.util
 import math
 from collections.abc import Callable
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -146,6 +148,24 @@ def a_callable(value: object) -> Callable[..., Any]:
     if callable(value):
         return value
     raise ValueError("something that can be called is expected")
+
+
+def media(value: object) -> str | Callable[..., Any]:
+    """What becomes of media: a word, or a function, also by its name."""
+    if callable(value):
+        return value
+    word = value.strip() if isinstance(value, str) else ""
+    if word.lower() in {"placeholder", "full"}:
+        return word.lower()
+    module, _, name = word.partition(":")
+    if module and name:
+        try:
+            found = attrgetter(name)(importlib.import_module(module))
+        except Exception as error:  # noqa: BLE001  # whatever a module does when it is imported
+            raise ValueError(f"{word} cannot be imported ({type(error).__name__})") from None
+        if callable(found):
+            return found  # type: ignore[no-any-return]
+    raise ValueError("placeholder, full, or a function such as app.media:store is expected")
 
 
 def client(value: object) -> Any:

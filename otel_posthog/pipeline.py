@@ -16,6 +16,7 @@ import orjson
 from otel_posthog import events, spans, traces
 from otel_posthog.calls import Kind, ModelCall
 from otel_posthog.events.cost import Cost, PriceBook
+from otel_posthog.events.media import Replace, placeholder
 from otel_posthog.spans.view import SpanView
 
 __all__ = ["Pipeline"]
@@ -33,7 +34,8 @@ class Pipeline:
     families: frozenset[str]
     """Of `ai`, `llm_completion`, `llm_generation`."""
     content: bool = True
-    full_media: bool = False
+    media: Replace | None = placeholder
+    """What stands for images, audio and files; None: they stay whole."""
     prices: PriceBook | None = None
     """None: PostHog works out the costs."""
 
@@ -43,7 +45,7 @@ class Pipeline:
             {
                 "events": sorted(self.families),
                 "content": self.content,
-                "full_media": self.full_media,
+                "media": "replaced" if self.media is not None else "full",
                 "cost": self.prices is not None,
             }
         )
@@ -59,7 +61,7 @@ class Pipeline:
             self,
             families=frozenset(told["events"]),
             content=bool(told["content"]),
-            full_media=bool(told["full_media"]),
+            media=None if told["media"] == "full" else self.media or placeholder,
             prices=(self.prices or PriceBook()) if told["cost"] else None,
         )
 
@@ -124,7 +126,7 @@ class Pipeline:
         return outer_call.request_model is not None and traces.may_be_one(outer_call, inner_call)
 
     def _ai(self, call: ModelCall, cost: Cost | None) -> Event:
-        return events.ai_event(call, cost, content=self._shows(call), full_media=self.full_media)
+        return events.ai_event(call, cost, content=self._shows(call), media=self.media)
 
     def _scores(self, call: ModelCall) -> list[Event]:
         return events.evaluation_events(call, content=self._shows(call))

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -50,6 +51,10 @@ WRONG: list[tuple[str, Any, str]] = [
     ("max_content_bytes", 10, "8192"),
     ("max_content_bytes", "1e6", "8192"),
     ("media", "some", "placeholder"),
+    ("media", "no.such.module:store", "no.such.module:store cannot be imported"),
+    ("media", "json:no_such_function", "AttributeError"),
+    ("media", "json:__name__", "full"),
+    ("media", ":", "full"),
     ("cost", "free", "client"),
     ("prices", "/no/such/file", "existing file"),
     ("timeout", 0, "seconds"),
@@ -97,6 +102,8 @@ def test_a_wrong_environment_value_warns_once_and_what_is_safe_is_used(name: str
         ("timeout", "2.5", 2.5),
         ("max_queue_bytes", "100000", 100_000),
         ("media", "Full", "full"),
+        ("media", "json:dumps", json.dumps),
+        ("media", "json:JSONDecoder.decode", json.JSONDecoder.decode),
     ],
 )
 def test_an_environment_value_is_read(name: str, text: str, value: Any) -> None:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 _ENVELOPE_BYTES = 4096  # for everything beside `properties`: name, uuid, distinct id, timestamp
 _LONG_STRING = 256  # characters; ids and names stay whole as long as there is something longer
 _SMALL_ITEM = 64  # bytes; an item of a list or object is left out rather than cut below this
+_MIME = 100  # characters in which a data URI has said what it is
 _NOTE_BYTES = 64  # the longest note, with quotes, key and comma
 
 
@@ -57,6 +58,13 @@ def _cut_event(data: bytes, limit: int) -> bytes:
 def _cut_strings(holder: dict[str, Any], room: int) -> None:
     """Cut the longest strings in `holder`, all to one length, so that its only value takes `room` bytes."""
     excess = len(orjson.dumps(holder["properties"])) - room
+    for length, node, key in sorted(_long_strings(holder), key=lambda each: each[0], reverse=True):
+        if excess <= 0:
+            return
+        instead = _media_note(node[key])
+        if instead is not None:  # half an image shows nothing; the largest go first
+            node[key] = instead
+            excess -= length - len(orjson.dumps(instead))
     if excess <= 0:
         return
     strings = sorted(_long_strings(holder), key=lambda each: each[0], reverse=True)
@@ -65,6 +73,14 @@ def _cut_strings(holder: dict[str, Any], room: int) -> None:
         if length <= level:
             break
         node[key] = cut_text(node[key], level)
+
+
+def _media_note(text: str) -> str | None:
+    """What stands for a data URI that there is no room for."""
+    head, found, _ = text[:_MIME].partition(";base64,")
+    if not found or not head.startswith("data:"):
+        return None
+    return f"[{head[5:] or 'file'}: {(len(text) - len(head) - len(found)) * 3 // 4} bytes, cut to fit]"
 
 
 def _long_strings(root: Any) -> Iterator[tuple[int, Any, Any]]:

@@ -17,7 +17,7 @@ from otel_posthog.events.identity import (
     person_properties,
     trace_id,
 )
-from otel_posthog.events.media import clean
+from otel_posthog.events.media import Replace, clean
 from otel_posthog.events.messages import rendered
 from otel_posthog.version import __version__
 
@@ -28,7 +28,7 @@ _SPAN_TYPES: dict[Kind, str] = {
 }
 
 
-def ai_event(call: ModelCall, cost: Cost | None, *, content: bool, full_media: bool) -> dict[str, Any]:
+def ai_event(call: ModelCall, cost: Cost | None, *, content: bool, media: Replace | None) -> dict[str, Any]:
     """The one `$ai_*` event of a finished call or span.
 
     A model call is a generation or an embedding; anything else is a span, or the trace itself where
@@ -64,7 +64,7 @@ def ai_event(call: ModelCall, cost: Cost | None, *, content: bool, full_media: b
     else:
         known["$ai_span_type"] = _SPAN_TYPES.get(kind)
     if content:
-        known |= _content(call, full_media)
+        known |= _content(call, media)
     if error is not None:
         known |= _error_properties(error, content)
     for key, value in known.items():
@@ -169,20 +169,20 @@ def _costs(cost: Cost) -> dict[str, Any]:
     return made
 
 
-def _content(call: ModelCall, full_media: bool) -> dict[str, Any]:
+def _content(call: ModelCall, media: Replace | None) -> dict[str, Any]:
     """Everything anybody wrote: it stands here and nowhere else."""
 
     def state(value: Any) -> Any:
-        return value if full_media else clean(value)
+        return value if media is None else clean(value, media)
 
     if call.kind is Kind.GENERATION:
         return {
-            "$ai_input": rendered(call.input, full_media) or None,
-            "$ai_output_choices": rendered(call.output, full_media) or None,
+            "$ai_input": rendered(call.input, media) or None,
+            "$ai_output_choices": rendered(call.output, media) or None,
             "$ai_tools": state([*call.tools]) if call.tools else None,
         }
     if call.kind is Kind.EMBEDDING:
-        text = call.embedded if call.embedded is not None else rendered(call.input, full_media)
+        text = call.embedded if call.embedded is not None else rendered(call.input, media)
         return {"$ai_input": state(text) or None}
     asked, answered = call.input, call.output
     if call.parent_id is None:  # the trace: what began it, and how it ended
@@ -191,8 +191,8 @@ def _content(call: ModelCall, full_media: bool) -> dict[str, Any]:
     return {
         "$ai_input_state": state(call.input_state)
         if call.input_state is not None
-        else rendered(asked, full_media) or None,
+        else rendered(asked, media) or None,
         "$ai_output_state": state(call.output_state)
         if call.output_state is not None
-        else rendered(answered, full_media) or None,
+        else rendered(answered, media) or None,
     }

@@ -1,11 +1,23 @@
-"""Base64 stays at home: images, audio and files in content become a short text that says what was there."""
+"""Base64 stays at home: images, audio and files in content become a short text that says what was there.
+
+That text is made by a `Replace`: `placeholder`, or what `storing` makes of a function of the application that
+keeps the data and returns where.
+"""
 
 from __future__ import annotations
 
 import re
+from base64 import b64decode
+from binascii import Error as NoBase64Error
+from collections.abc import Callable
+from functools import partial
+from hashlib import sha256
 from typing import Any
 
-__all__ = ["clean", "may_hold_base64", "placeholder"]
+__all__ = ["Replace", "clean", "may_hold_base64", "placeholder", "storing"]
+
+Replace = Callable[["str | None", "str | bytes", "str | None"], str]
+"""What stands in the place of media: of its MIME type, its data (bytes or base64) and its modality."""
 
 MIN_BASE64 = 512
 """Characters from which a run of base64 is taken for data and not for an id or a token."""
@@ -25,38 +37,41 @@ _RUN = re.compile(
 _MAX_DEPTH = 40
 
 
-def clean(value: Any, depth: int = 0) -> Any:
+def clean(value: Any, replace: Replace | None = None, depth: int = 0) -> Any:
     """The value with every data URI and every long base64 text in it replaced. Containers are copied."""
+    replace = placeholder if replace is None else replace
     kind = type(value)
     if kind is str:
-        return _clean_text(value)
+        return _clean_text(value, replace)
     if kind is dict:
         if depth >= _MAX_DEPTH:
             return "[nested too deeply]"
         if (octets := _octets(value)) is not None:
-            return placeholder(None, octets)
+            return replace(None, octets, None)
         mime = (
             value.get("mime_type") or value.get("mimeType") or value.get("media_type") or value.get("format")
         )
         made = {}
         for key, inner in value.items():
-            cleaned = clean(inner, depth + 1)
+            cleaned = clean(inner, replace, depth + 1)
             if type(key) is str and len(key) >= MIN_BASE64:
-                key = _clean_text(key)  # noqa: PLW2901
+                key = _clean_text(key, placeholder)  # noqa: PLW2901
             if (
                 cleaned is not inner
                 and type(inner) is str
                 and isinstance(mime, str)
                 and cleaned.startswith("[base64")
             ):
-                cleaned = placeholder(mime, inner)
+                cleaned = replace(mime, inner, None)
             made[key] = cleaned
         return made
     if kind is list:
         if len(value) >= MIN_BASE64 and all(type(inner) is int and 0 <= inner <= 255 for inner in value):
-            return placeholder(None, bytes(value))
-        return [clean(inner, depth + 1) for inner in value] if depth < _MAX_DEPTH else "[nested too deeply]"
-    return placeholder(None, value) if kind is bytes else value
+            return replace(None, bytes(value), None)
+        if depth >= _MAX_DEPTH:
+            return "[nested too deeply]"
+        return [clean(inner, replace, depth + 1) for inner in value]
+    return replace(None, value, None) if kind is bytes else value
 
 
 def _octets(value: dict[Any, Any]) -> bytes | None:
@@ -92,17 +107,51 @@ def may_hold_base64(text: str) -> bool:
     return ";base64," in text
 
 
-def _clean_text(text: str) -> str:
+def storing(store: Callable[[bytes, str | None], str | None], remembered: int = 1024) -> Replace:
+    """A `Replace` that gives media to `store(data, mime_type)` and puts the URL that it returns in its place.
+
+    The same data is given once, as long as it is among the `remembered` latest: a conversation sends its
+    images again with every message. None, or data that is no base64, leaves a placeholder. What cannot be
+    told from an id or a token for lack of a MIME type is not given.
+    """
+    known: dict[bytes, str | None] = {}
+
+    def replace(mime: str | None, data: str | bytes, modality: str | None = None) -> str:
+        if mime is None and modality is None:
+            return placeholder(mime, data, modality)
+        try:
+            whole = data if isinstance(data, bytes) else b64decode(_as_standard(data), validate=False)
+        except (NoBase64Error, ValueError):
+            return placeholder(mime, data, modality)
+        key = sha256(whole).digest()
+        if key not in known:
+            known[key] = store(whole, mime)
+            while len(known) > remembered:
+                known.pop(next(iter(known)))
+        url = known[key]
+        return url if isinstance(url, str) and url else placeholder(mime, data, modality)
+
+    return replace
+
+
+def _as_standard(data: str) -> str:
+    """Base64 of the URL-safe alphabet, or percent-encoded, or without its padding, in the standard form."""
+    text = data.replace("%2B", "+").replace("%2F", "/").replace("%3D", "=").replace("\\", "")
+    text = text.replace("-", "+").replace("_", "/").rstrip("=")
+    return text + "=" * (-len(text) % 4)
+
+
+def _clean_text(text: str, replace: Replace) -> str:
     if not may_hold_base64(text):
         return text
-    text = _DATA_URI.sub(lambda match: placeholder(match[1] or "text/plain", match[3]), text)
-    return _RUN.sub(_run_replaced, text) if len(text) >= MIN_BASE64 else text
+    text = _DATA_URI.sub(lambda match: replace(match[1] or "text/plain", match[3], None), text)
+    return _RUN.sub(partial(_run_replaced, replace), text) if len(text) >= MIN_BASE64 else text
 
 
-def _run_replaced(match: re.Match[str]) -> str:
+def _run_replaced(replace: Replace, match: re.Match[str]) -> str:
     run = match[0]
     data = run if run.isalnum() else re.sub(r"\\[rn]|[\s\\]", "", run)
-    return run if len(data) < MIN_BASE64 or _is_repeated_word(data) else placeholder(None, data)
+    return run if len(data) < MIN_BASE64 or _is_repeated_word(data) else replace(None, data, None)
 
 
 def _is_repeated_word(run: str) -> bool:

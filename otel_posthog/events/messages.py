@@ -14,25 +14,25 @@ from typing import Any
 import orjson
 
 from otel_posthog.calls import Message
-from otel_posthog.events.media import clean, may_hold_base64, placeholder
+from otel_posthog.events.media import Replace, clean, may_hold_base64
 
 __all__ = ["rendered", "text_length"]
 
 Part = dict[str, Any]
 
 
-def rendered(messages: Sequence[Message], full_media: bool) -> list[dict[str, Any]]:
-    """The messages as `$ai_input` and `$ai_output_choices` hold them."""
+def rendered(messages: Sequence[Message], media: Replace | None) -> list[dict[str, Any]]:
+    """The messages as `$ai_input` and `$ai_output_choices` hold them; with `media` None that stays whole."""
     made: list[dict[str, Any]] = []
     for message in messages:
         parts = message["parts"]
         part = parts[0] if len(parts) == 1 else None
         if type(part) is dict and part.get("type") == "text" and type(text := part.get("content")) is str:
-            if not full_media and may_hold_base64(text):  # nearly no message
-                text = clean(text)
+            if media is not None and may_hold_base64(text):  # nearly no message
+                text = clean(text, media)
             made.append({"role": message["role"], "content": text})
         else:
-            made.extend(_rendered(message, full_media))
+            made.extend(_rendered(message, media))
     return made
 
 
@@ -48,28 +48,28 @@ def text_length(messages: Sequence[Message]) -> int:
     )
 
 
-def _rendered(message: Message, full_media: bool) -> Iterable[dict[str, Any]]:
+def _rendered(message: Message, media: Replace | None) -> Iterable[dict[str, Any]]:
     role, parts = message["role"], message["parts"]
     blocks: list[Any] = []
     calls: list[dict[str, Any]] = []
     for part in parts:
         if not isinstance(part, dict):
-            blocks.append({"type": "text", "text": _text_of(part, full_media)})
+            blocks.append({"type": "text", "text": _text_of(part, media)})
             continue
         kind = part.get("type")
         if kind == "tool_call":
-            calls.append(_tool_call(part, full_media))
+            calls.append(_tool_call(part, media))
         elif kind == "tool_call_response":
             response = part.get("response", part.get("result"))
             yield {
                 "role": "tool",
                 "tool_call_id": part.get("id"),
-                "content": _text_of(response, full_media),
+                "content": _text_of(response, media),
             }
         else:
             shape = _BLOCKS.get(kind) if isinstance(kind, str) else None
-            block = shape(part, full_media) if shape is not None else part
-            blocks.append(block if full_media else clean(block))
+            block = shape(part, media) if shape is not None else part
+            blocks.append(block if media is None else clean(block, media))
     if blocks or calls or not parts:
         only_text = len(blocks) == 1 and isinstance(blocks[0], dict) and set(blocks[0]) == {"type", "text"}
         made: dict[str, Any] = {"role": role, "content": blocks[0]["text"] if only_text else blocks or None}
@@ -88,40 +88,45 @@ def _json(value: Any) -> str:
         return str(value)
 
 
-def _text_of(value: Any, full_media: bool) -> str:
-    value = value if full_media else clean(value)
+def _text_of(value: Any, media: Replace | None) -> str:
+    value = value if media is None else clean(value, media)
     return value if isinstance(value, str) else _json(value)
 
 
-def _tool_call(part: Part, full_media: bool) -> dict[str, Any]:
+def _tool_call(part: Part, media: Replace | None) -> dict[str, Any]:
     arguments = part.get("arguments")
     return {
         "id": part.get("id"),
         "type": "function",
         "function": {
-            "name": part.get("name") if full_media else clean(part.get("name")),
-            "arguments": _text_of(arguments, full_media),
+            "name": part.get("name") if media is None else clean(part.get("name"), media),
+            "arguments": _text_of(arguments, media),
         },
     }
 
 
-def _text(part: Part, _full: bool) -> Part:
+def _text(part: Part, _media: Replace | None) -> Part:
     content = part.get("content", part.get("text"))
     return {"type": "text", "text": content if isinstance(content, str) else _json(content)}
 
 
-def _reasoning(part: Part, _full: bool) -> Part:
+def _reasoning(part: Part, _media: Replace | None) -> Part:
     content = part.get("content", part.get("text"))
     return {"type": "thinking", "thinking": content if isinstance(content, str) else _json(content)}
 
 
-def _blob(part: Part, full: bool) -> Part:
+def _blob(part: Part, media: Replace | None) -> Part:
     mime, data = part.get("mime_type"), part.get("content", part.get("data"))
     mime = mime if isinstance(mime, str) else None
     if not isinstance(data, str | bytes):
         return part
-    if not full:
-        return {"type": "text", "text": placeholder(mime, data, part.get("modality"))}
+    if media is not None:
+        modality = part.get("modality")
+        modality = modality if isinstance(modality, str) else None
+        instead = media(mime, data, modality)
+        if "://" not in instead:
+            return {"type": "text", "text": instead}
+        return _uri({"uri": instead, "modality": modality or (mime or "").partition("/")[0]}, None)
     text = data if isinstance(data, str) else base64.b64encode(data).decode()
     uri = f"data:{mime or 'application/octet-stream'};base64,{text}"
     if (mime or "").startswith("image/") or part.get("modality") == "image":
@@ -129,20 +134,23 @@ def _blob(part: Part, full: bool) -> Part:
     return {"type": "file", "file": {"filename": mime or "file", "file_data": uri}}
 
 
-def _uri(part: Part, full: bool) -> Part:
+def _uri(part: Part, media: Replace | None) -> Part:
     uri = part.get("uri")
     if not isinstance(uri, str):
         return part
-    if part.get("modality") == "image" and (full or not uri.startswith("data:")):
+    if media is not None:
+        uri = clean(uri, media)
+    if part.get("modality") == "image" and ("://" in uri or uri.startswith("data:")):
         return {"type": "image", "image": uri}
-    return {"type": "text", "text": f"[{part.get('modality') or 'file'}: {uri if full else clean(uri)}]"}
+    said = uri if uri.startswith("[") else f"[{part.get('modality') or 'file'}: {uri}]"
+    return {"type": "text", "text": said}
 
 
-def _file(part: Part, _full: bool) -> Part:
+def _file(part: Part, _media: Replace | None) -> Part:
     return {"type": "text", "text": f"[{part.get('modality') or 'file'}: {part.get('file_id')}]"}
 
 
-def _server_tool_call(part: Part, _full: bool) -> Part:
+def _server_tool_call(part: Part, _media: Replace | None) -> Part:
     return {
         "type": "tool_use",
         "id": part.get("id"),
@@ -151,7 +159,7 @@ def _server_tool_call(part: Part, _full: bool) -> Part:
     }
 
 
-def _server_tool_response(part: Part, _full: bool) -> Part:
+def _server_tool_response(part: Part, _media: Replace | None) -> Part:
     return {
         "type": "tool_result",
         "tool_use_id": part.get("id"),
@@ -159,7 +167,7 @@ def _server_tool_response(part: Part, _full: bool) -> Part:
     }
 
 
-_BLOCKS: dict[str, Callable[[Part, bool], Part]] = {
+_BLOCKS: dict[str, Callable[[Part, Replace | None], Part]] = {
     "text": _text,
     "refusal": _text,
     "reasoning": _reasoning,

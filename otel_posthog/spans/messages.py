@@ -88,24 +88,26 @@ def _role(said: Any, otherwise: str) -> str:
 
 
 def _is_neutral(part: Any) -> bool:
-    return type(part) is dict and part.get("type") in _NEUTRAL and "tool_call" not in part
+    if type(part) is not dict:
+        return False
+    kind = part.get("type")
+    return type(kind) is str and _NEUTRAL.get(kind) in part
 
 
-_NEUTRAL = frozenset(
-    {
-        "text",
-        "tool_call",
-        "tool_call_response",
-        "server_tool_call",
-        "server_tool_call_response",
-        "blob",
-        "uri",
-        "file",
-        "reasoning",
-        "compaction",
-        "generic",
-    }
-)
+_NEUTRAL = {
+    "text": "content",
+    "tool_call": "name",
+    "tool_call_response": "type",
+    "server_tool_call": "type",
+    "server_tool_call_response": "type",
+    "blob": "content",
+    "uri": "uri",
+    "file": "file_id",
+    "reasoning": "content",
+    "compaction": "type",
+    "generic": "type",
+}
+"""Part types of the GenAI conventions, and the field that tells them from others of the same name."""
 
 
 def _parts_of_chat(item: dict[str, Any]) -> Iterable[Any]:

@@ -163,3 +163,20 @@ def test_any_event_ends_within_its_limit_as_valid_json(
     result = fit(orjson.dumps(made), limit, size)
     assert size(result) <= limit
     assert json.loads(result)["uuid"] == made["uuid"]
+
+
+def image(size: int) -> str:
+    return "data:image/png;base64," + "A" * size
+
+
+def test_an_image_stays_whole_or_goes_whole_the_largest_first() -> None:
+    made = event(text="t" * 1000, images=[image(9_000), image(12_000), image(4_000)])
+    result = fitted(made)["properties"]
+    assert result["text"] == "t" * 1000
+    assert result["images"] == [image(9_000), "[image/png: 9000 bytes, cut to fit]", image(4_000)]
+
+
+def test_text_is_cut_only_when_no_image_is_left() -> None:
+    result = fitted(event(text="t" * 30_000, image=image(12_000)))["properties"]
+    assert result["image"] == "[image/png: 9000 bytes, cut to fit]"
+    assert result["text"].startswith("t" * 15_000)

@@ -225,7 +225,7 @@ def test_no_base64_leaves_in_full(name: str) -> None:
 
 
 def test_base64_leaves_in_full_when_asked() -> None:
-    pipeline = Pipeline(families=EVERYTHING, full_media=True)
+    pipeline = Pipeline(families=EVERYTHING, media=None)
     [generation, *_] = pipeline.finished(SPANS["image"])
     shown: Any = generation["properties"]["$ai_output_choices"][0]["content"]
     assert shown == [{"type": "image", "image": f"data:image/png;base64,{PNG}"}]

@@ -8,7 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from otel_posthog.events.media import clean
+from otel_posthog.events.media import clean, storing
+from otel_posthog.events.messages import rendered
+from otel_posthog.spans import read
+from tests.support.spans import make_view
 
 LONG = base64.b64encode(bytes(range(256)) * 4).decode()
 WRAPPED = "\r\n".join(LONG[start : start + 76] for start in range(0, len(LONG), 76))
@@ -67,3 +70,92 @@ def test_what_is_cleaned_is_not_changed_in_place() -> None:
     value = {"a": ["data:image/png;base64,AAAA"]}
     clean(value)
     assert value == {"a": ["data:image/png;base64,AAAA"]}
+
+
+PNG = b"\x89PNG" + bytes(range(256)) * 4
+BASE64 = base64.b64encode(PNG).decode()
+
+
+class Shelf:
+    """Keeps what it is given, and says where."""
+
+    def __init__(self, answer: str | None = "https://media.example/{}") -> None:
+        self.given: list[tuple[bytes, str | None]] = []
+        self.answer = answer
+
+    def __call__(self, data: bytes, mime_type: str | None) -> str | None:
+        self.given.append((data, mime_type))
+        return None if self.answer is None else self.answer.format(len(self.given))
+
+
+IMAGE_SHAPES = [
+    pytest.param(
+        {"type": "blob", "mime_type": "image/png", "modality": "image", "content": BASE64}, id="blob"
+    ),
+    pytest.param(
+        {"type": "uri", "modality": "image", "uri": f"data:image/png;base64,{BASE64}"}, id="data uri"
+    ),
+    pytest.param({"type": "image_url", "image_url": {"url": f"data:image/png;base64,{BASE64}"}}, id="openai"),
+    pytest.param(
+        {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": BASE64}},
+        id="anthropic",
+    ),
+    pytest.param({"inline_data": {"mime_type": "image/png", "data": BASE64}}, id="gemini"),
+    pytest.param({"type": "file", "mediaType": "image/png", "data": BASE64}, id="vercel"),
+    pytest.param(
+        {"type": "image", "mimeType": "image/png", "image": {"type": "Buffer", "data": [*PNG]}}, id="buffer"
+    ),
+    pytest.param(
+        {"type": "image", "mimeType": "image/png", "image": {str(at): byte for at, byte in enumerate(PNG)}},
+        id="octets by number",
+    ),
+]
+
+
+@pytest.mark.parametrize("part", IMAGE_SHAPES)
+def test_a_function_gets_the_media_of_any_shape_and_its_url_stands_there(part: dict[str, Any]) -> None:
+    shelf = Shelf()
+    [message] = read(make_view({"gen_ai.input.messages": [{"role": "user", "parts": [part]}]})).input
+    [shown] = rendered([message], media=storing(shelf))
+    assert shelf.given == [(PNG, "image/png")]
+    assert shown["content"] == [{"type": "image", "image": "https://media.example/1"}]
+
+
+@pytest.mark.parametrize("part", IMAGE_SHAPES)
+def test_media_stays_whole_when_asked(part: dict[str, Any]) -> None:
+    [message] = read(make_view({"gen_ai.input.messages": [{"role": "user", "parts": [part]}]})).input
+    [shown] = rendered([message], media=None)
+    assert shown["content"] == [{"type": "image", "image": f"data:image/png;base64,{BASE64}"}]
+
+
+def test_the_same_media_is_given_once() -> None:
+    shelf = Shelf()
+    replace = storing(shelf)
+    assert {replace("image/png", BASE64, None) for _ in range(3)} == {"https://media.example/1"}
+    assert len(shelf.given) == 1
+
+
+def test_only_the_latest_media_are_remembered() -> None:
+    shelf = Shelf()
+    replace = storing(shelf, remembered=2)
+    for data in (b"a", b"b", b"c", b"a"):
+        replace("image/png", data, None)
+    assert len(shelf.given) == 4
+
+
+def test_media_that_nobody_keeps_is_a_placeholder() -> None:
+    assert storing(Shelf(answer=None))("image/png", BASE64, None) == f"[image: image/png, {len(PNG)} bytes]"
+
+
+def test_a_url_stands_in_the_place_of_data_within_json() -> None:
+    value = {"a": [f"see data:image/png;base64,{BASE64} there"]}
+    assert clean(value, storing(Shelf())) == {"a": ["see https://media.example/1 there"]}
+    assert clean({"mime_type": "audio/wav", "data": BASE64}, storing(Shelf()))["data"] == (
+        "https://media.example/1"
+    )
+
+
+def test_a_long_text_of_no_known_kind_is_not_given_away() -> None:
+    shelf = Shelf()
+    assert clean(LONG, storing(shelf)) == "[base64: 1024 bytes]"
+    assert shelf.given == []

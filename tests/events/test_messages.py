@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from otel_posthog.events.media import placeholder
 from otel_posthog.events.messages import rendered, text_length
 
 TEXT = {"type": "text", "content": "hello"}
@@ -61,7 +62,7 @@ TEXT = {"type": "text", "content": "hello"}
         ),
         pytest.param(
             [{"type": "uri", "modality": "image", "uri": "data:image/png;base64,AAAA"}],
-            [{"content": "[image: [image: image/png, 3 bytes]]"}],
+            [{"content": "[image: image/png, 3 bytes]"}],
             id="image as data address",
         ),
         pytest.param([{"type": "file", "file_id": "f1"}], [{"content": "[file: f1]"}], id="uploaded file"),
@@ -89,7 +90,7 @@ TEXT = {"type": "text", "content": "hello"}
     ],
 )
 def test_a_message_is_shown(parts: Any, shown: Any) -> None:
-    found = rendered([{"role": "assistant", "parts": parts}], full_media=False)
+    found = rendered([{"role": "assistant", "parts": parts}], media=placeholder)
     assert found == [{"role": "assistant", **message} for message in shown]
 
 
@@ -118,4 +119,4 @@ DATA = "data:image/png;base64,iVBORw0KGgo="
     ],
 )
 def test_no_base64_leaves_by_any_part(part: Any) -> None:
-    assert DATA not in str(rendered([{"role": "user", "parts": [part, TEXT]}], full_media=False))
+    assert DATA not in str(rendered([{"role": "user", "parts": [part, TEXT]}], media=placeholder))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import logging
 import os
@@ -21,7 +22,7 @@ from otel_posthog import PostHogSpanExporter, ai_context
 from otel_posthog.assembly import forwarder
 from otel_posthog.delivery import Response
 from otel_posthog.local import Inbox
-from tests.support.spans import CHAT, make_view, sdk_span
+from tests.support.spans import CHAT, PARENT_ID, SPAN_ID, START, make_view, sdk_span
 
 SECRET = {**CHAT, "gen_ai.input.messages": "a secret"}
 
@@ -286,3 +287,102 @@ def test_an_event_that_before_send_takes_the_name_of_costs_no_other(inbox: Inbox
         exporter.export([sdk_span()])
         assert exporter.stats()["events"]["dropped"] == {"before_send failed": 1}
     assert len(inbox.events()) == 2
+
+
+def test_a_parent_that_posthog_does_not_get_is_stepped_over_within_a_batch(inbox: Inbox) -> None:
+    provider = TracerProvider(shutdown_on_exit=False)
+    provider.add_span_processor(
+        BatchSpanProcessor(PostHogSpanExporter(api_key="phc_test", endpoint=inbox.url))
+    )
+    tracer = provider.get_tracer("tests")
+    agent = {"gen_ai.operation.name": "invoke_agent"}
+    with (
+        tracer.start_as_current_span("GET /chat"),
+        tracer.start_as_current_span("agent", attributes=agent) as outer,
+        tracer.start_as_current_span("SELECT"),
+        tracer.start_as_current_span("POST"),
+        tracer.start_as_current_span("chat", attributes=CHAT),
+    ):
+        pass
+    provider.shutdown()
+    parents = {
+        event["properties"]["$ai_span_name"]: event["properties"]["$ai_parent_id"]
+        for event in inbox.events()
+        if event["event"].startswith("$ai_")
+    }
+    context = outer.get_span_context()
+    assert parents == {
+        "chat": format(context.span_id, "016x"),
+        "agent": format(context.trace_id, "032x"),
+    }
+
+
+IMAGE = base64.b64encode(bytes(range(256)) * 40).decode()
+ILLUSTRATED = {
+    **CHAT,
+    "gen_ai.input.messages": json.dumps(
+        [{"role": "user", "parts": [{"type": "blob", "mime_type": "image/png", "content": IMAGE}]}]
+    ),
+}
+
+
+def shelve(data: bytes, mime_type: str | None) -> str | None:
+    if len(data) > 20_000:
+        raise OSError
+    return f"https://media.example/{mime_type}/{len(data)}"
+
+
+@pytest.mark.parametrize(
+    ("media", "shown"),
+    [
+        ("placeholder", "[image: image/png, 10240 bytes]"),
+        ("full", [{"type": "image", "image": f"data:image/png;base64,{IMAGE}"}]),
+        (shelve, [{"type": "image", "image": "https://media.example/image/png/10240"}]),
+    ],
+)
+def test_media_go_as_the_option_says(inbox: Inbox, media: Any, shown: Any) -> None:
+    with exporting(inbox, media=media, events="ai") as exporter:
+        exporter.export([sdk_span(ILLUSTRATED)])
+    [event] = inbox.events()
+    assert event["properties"]["$ai_input"] == [{"role": "user", "content": shown}]
+
+
+def test_media_that_their_function_fails_on_are_placeholders_and_that_is_said(
+    inbox: Inbox, caplog: pytest.LogCaptureFixture
+) -> None:
+    larger = base64.b64encode(bytes(range(256)) * 120).decode()
+    huge = ILLUSTRATED["gen_ai.input.messages"].replace(IMAGE, larger)
+    with exporting(inbox, media=shelve, events="ai") as exporter:
+        exporter.export([sdk_span({**ILLUSTRATED, "gen_ai.input.messages": huge})])
+    [event] = inbox.events()
+    assert event["properties"]["$ai_input"][0]["content"] == "[image: image/png, 30720 bytes]"
+    assert caplog.messages == ["media: the function raised OSError: a placeholder is sent."]
+
+
+def test_a_score_is_a_metric_of_what_was_judged(inbox: Inbox) -> None:
+    score = {
+        "gen_ai.evaluation.name": "relevance",
+        "gen_ai.evaluation.score.value": 0.75,
+        "gen_ai.evaluation.score.label": "good",
+        "gen_ai.evaluation.explanation": "it answers the question",
+    }
+    with exporting(inbox, events="ai") as exporter:
+        exporter.export(
+            [
+                sdk_span(events=(("gen_ai.evaluation.result", START, score),)),
+                sdk_span(score, span_id=7, name="judge"),
+                sdk_span({}, span_id=8, events=(("gen_ai.evaluation.result", START, {**score}),)),
+            ]
+        )
+    found = [event for event in inbox.events() if event["event"] == "$ai_metric"]
+    assert [event["properties"]["$ai_span_id"] for event in found] == [
+        format(SPAN_ID, "016x"),
+        format(PARENT_ID, "016x"),
+        format(PARENT_ID, "016x"),
+    ]
+    for event in found:
+        assert event["properties"]["$ai_metric_name"] == "relevance"
+        assert event["properties"]["$ai_metric_value"] == 0.75
+        assert event["properties"]["$ai_metric_explanation"] == "it answers the question"
+    assert len({event["uuid"] for event in found}) == 3
+    assert len([event for event in inbox.events() if event["event"] == "$ai_generation"]) == 1
