@@ -154,6 +154,8 @@ def _metadata(call: ModelCall, *, finished: bool) -> dict[str, Any]:
             "streaming_duration_ms": _rounded(facts.get("stream_seconds")),
             "time_to_first_token_ms": _rounded(call.time_to_first_token),
             "retry_count": facts.get("retry_count"),
+            "cached_content": facts.get("cached_content"),
+            "request_id": facts.get("request_id"),
             "block_reason": facts.get("block_reason"),
             "http_status": call.error.http_status if call.error is not None else None,
         }

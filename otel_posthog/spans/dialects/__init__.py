@@ -301,7 +301,7 @@ def _error(view: SpanView, reported: Mapping[str, Any]) -> CallError | None:
     kind = reported.get("type")
     if view.status != "ERROR" and kind is None:
         return None
-    message: str | None = view.status_message
+    message: str | None = view.status_message or reported.get("message")
     status = reported.get("http_status")
     for event in view.events:
         if event.name == "exception":
