@@ -76,6 +76,7 @@ class Known(NamedTuple):
 Shown = ModelCall | Known
 
 
+_GENERATION = Kind.GENERATION
 _new = tuple.__new__  # `Known(...)` without names takes a third of the time
 
 
@@ -549,7 +550,7 @@ def _with_conversation(calls: list[ModelCall], seen: Seen) -> list[ModelCall]:
     for call in calls:
         if call.parent_id is None:
             has_roots = has_roots or not call.kind.is_model_call
-        elif call.kind is Kind.GENERATION:
+        elif call.kind is _GENERATION:
             _note(seen, call)
     if not has_roots:
         return calls

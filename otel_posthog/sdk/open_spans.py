@@ -31,8 +31,8 @@ MAX_WAIT_SECONDS = 30.0
 """So long a finished span waits for the one around it, which some instrumentors never end."""
 FLUSH_WAIT_SECONDS = 1.0
 """What has waited longer than this goes with a flush: the span around it does not end in this moment."""
-MAX_WAITING = 1000
-"""Finished spans that wait."""
+MAX_WAITING_BYTES = 8 * 1024 * 1024
+"""Finished spans that wait take no more, beside the queue; one that finds no room does not wait."""
 
 
 class _AiSpan(NamedTuple):
@@ -111,6 +111,7 @@ class OpenSpans:
             limit = self._clock() - seconds
             due = [key for key, waiting in self._held.items() if waiting.since <= limit]
             gone = [self._held.pop(key) for key in due]
+            self._held_bytes -= sum(_size(waiting.spans) for waiting in gone)
         for waiting in gone:
             self._let_go(waiting.spans)
 
@@ -122,7 +123,9 @@ class OpenSpans:
             group = () if found is None else found.spans
             if packed is not None:
                 group = (*group, packed)
-            if group and waits_for is not None and len(self._held) < MAX_WAITING:
+            self._held_bytes -= 0 if found is None else _size(found.spans)
+            if group and waits_for is not None and self._held_bytes + _size(group) <= MAX_WAITING_BYTES:
+                self._held_bytes += _size(group)
                 others = self._held.get(waits_for)
                 since = self._clock() if others is None else others.since
                 self._held[waits_for] = _Waiting(since, (*(() if others is None else others.spans), *group))
@@ -183,6 +186,7 @@ class OpenSpans:
         """Ids of AI spans by the id of their parent."""
         self._held: dict[int, _Waiting] = {}
         """What waits, by the id of the span it waits for."""
+        self._held_bytes = 0
 
 
 def _ai_span(span: Any) -> _AiSpan:
@@ -193,6 +197,10 @@ def _ai_span(span: Any) -> _AiSpan:
         span.start_time or 0,
         parent.span_id if parent is not None else None,
     )
+
+
+def _size(spans: tuple[PackedSpan, ...]) -> int:
+    return sum(packed.size for packed in spans)
 
 
 def _hex(span_id: int) -> str:

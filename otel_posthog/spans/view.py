@@ -90,7 +90,7 @@ def attributes_of(span: ReadableSpan) -> Attributes:
 def of_sdk_span(span: ReadableSpan) -> SpanView | None:
     """The view of an SDK span, running or ended; None where it is no concern of ours."""
     attributes = attributes_of(span)
-    if MARKERS.isdisjoint(attributes) and not of_concern(attributes, span.events):
+    if MARKERS.isdisjoint(attributes) and not (span._events and of_concern(attributes, span.events)):
         return None
     return _new(SpanView, (*_row(span, _plain_attributes(attributes)), _resource(span.resource)))
 
@@ -108,7 +108,7 @@ class PackedSpan(NamedTuple):
 def pack(span: ReadableSpan) -> PackedSpan | None:
     """The span, ready to wait; None where it is no concern of ours."""
     attributes = attributes_of(span)
-    if MARKERS.isdisjoint(attributes) and not of_concern(attributes, span.events):
+    if MARKERS.isdisjoint(attributes) and not (span._events and of_concern(attributes, span.events)):
         return None
     row = _row(span, attributes)
     try:
@@ -196,7 +196,9 @@ def _row(span: ReadableSpan, attributes: Attributes) -> Row:
         span.instrumentation_scope,
         span.status,
     )
-    events, links = span.events, span.links
+    # The properties copy what is hardly ever there.
+    events = span.events if span._events else ()
+    links = span.links if span._links else ()
     return (
         span.name,
         span.kind._name_,  # `name` is a property written in Python
