@@ -15,6 +15,7 @@ import orjson
 __all__ = [
     "boolean",
     "count",
+    "dicts",
     "dollars",
     "finish_reasons",
     "milliseconds",
@@ -155,6 +156,11 @@ def parse_json(value: Any) -> Any:
         return json.loads(value)
     except (ValueError, RecursionError):
         return value
+
+
+def dicts(value: Any) -> list[dict[str, Any]]:
+    """The objects in a list; none where it is no list."""
+    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
 
 
 def texts(value: Any) -> list[str] | None:

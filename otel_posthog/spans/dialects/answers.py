@@ -11,7 +11,7 @@ from typing import Any
 
 from otel_posthog.spans.dialects.rules import Parts, keep_richer
 from otel_posthog.spans.messages import messages, tools
-from otel_posthog.spans.values import boolean, count, finish_reasons, text
+from otel_posthog.spans.values import boolean, count, dicts, finish_reasons, text
 
 __all__ = ["read_answer", "read_usage"]
 
@@ -40,7 +40,7 @@ def read_answer(parts: Parts, asked: Any, answered: Any) -> None:
     _put(call, "response_model", text(answered.get("model", answered.get("model_version"))))
     for key in ("usage", "usage_metadata", "usageMetadata"):
         read_usage(parts, answered.get(key))
-    if "finish_reasons" not in call or len(_each(answered, "choices")) > 1:
+    if "finish_reasons" not in call or len(dicts(answered.get("choices"))) > 1:
         _put_over(call, "finish_reasons", _reasons(answered))
     if not _says(call.get("output")):
         _read_output(call, answered)
@@ -91,16 +91,11 @@ def _put_over(call: dict[str, Any], field: str, value: Any) -> None:
         call[field] = value
 
 
-def _each(holder: Json, name: str) -> list[dict[str, Any]]:
-    found = holder.get(name)
-    return [each for each in found if isinstance(each, dict)] if isinstance(found, list) else []
-
-
 def _reasons(answered: Json) -> list[str] | None:
     chosen = [
         each.get("finish_reason", each.get("finishReason"))
         for name in ("choices", "candidates")
-        for each in _each(answered, name)
+        for each in dicts(answered.get(name))
     ]
     found = finish_reasons([reason for reason in chosen if isinstance(reason, str)])
     if found:
@@ -114,11 +109,11 @@ def _reasons(answered: Json) -> list[str] | None:
         reason = detail.get("reason") if isinstance(detail, dict) else None
         return finish_reasons([reason if isinstance(reason, str) else "incomplete"])
     if status == "requires_action" or any(
-        each.get("type") == "function_call" for each in _each(answered, "output")
+        each.get("type") == "function_call" for each in dicts(answered.get("output"))
     ):
         return ["tool_call"]
     if status is None:  # OpenAI's agents: a response put together of a stream
-        status = next((each["status"] for each in _each(answered, "output") if "status" in each), None)
+        status = next((each["status"] for each in dicts(answered.get("output")) if "status" in each), None)
     return finish_reasons([status]) if status in ("completed", "failed", "cancelled") else None
 
 
@@ -134,11 +129,11 @@ def _read_input(call: dict[str, Any], asked: Json) -> None:
 
 def _read_output(call: dict[str, Any], answered: Json) -> None:
     for name, inner in (("choices", "message"), ("candidates", "content")):
-        found = [each.get(inner) for each in _each(answered, name)]
+        found = [each.get(inner) for each in dicts(answered.get(name))]
         if said := [each for each in found if isinstance(each, dict)]:
             keep_richer(call, "output", messages(said, "assistant"))
             return
-    texts = [each["text"] for each in _each(answered, "choices") if isinstance(each.get("text"), str)]
+    texts = [each["text"] for each in dicts(answered.get("choices")) if isinstance(each.get("text"), str)]
     if texts:
         keep_richer(call, "output", messages(texts, "assistant"))
         return

@@ -17,6 +17,7 @@ from otel_posthog.spans.indexed import listed
 from otel_posthog.spans.messages import messages
 from otel_posthog.spans.values import (
     count,
+    dicts,
     dollars,
     finish_reasons,
     parse_json,
@@ -180,8 +181,8 @@ def _messages(found: Iterable[Any], role: str) -> list[Message]:
 
 def _chat(said: dict[str, Any]) -> dict[str, Any]:
     """A message whose parts each stand under a name of their own, as one of chat completions."""
-    calls = [each.get("tool_call", each) for each in _dicts(said.get("tool_calls"))]
-    contents = [_content(each.get("message_content", each)) for each in _dicts(said.get("contents"))]
+    calls = [each.get("tool_call", each) for each in dicts(said.get("tool_calls"))]
+    contents = [_content(each.get("message_content", each)) for each in dicts(said.get("contents"))]
     content = said.get("content")
     if contents and content is not None:
         contents = (
@@ -197,10 +198,6 @@ def _chat(said: dict[str, Any]) -> dict[str, Any]:
 
 def _is_said(content: Any, contents: list[dict[str, Any]]) -> bool:
     return any(each.get("text") == content for each in contents)
-
-
-def _dicts(found: Any) -> list[dict[str, Any]]:
-    return [each for each in found if isinstance(each, dict)] if isinstance(found, list) else []
 
 
 def _content(part: Any) -> Any:
@@ -231,7 +228,7 @@ def _inner(found: Iterable[Any], holder: str, name: str) -> list[Any]:
 
 def _read_documents(call: dict[str, Any], said: dict[str, list[Any]], attributes: Any) -> None:
     def documents(prefix: str) -> list[Any]:
-        return [each.get("document", each) for each in _dicts(said.get(prefix))]
+        return [each.get("document", each) for each in dicts(said.get(prefix))]
 
     found = documents("retrieval.documents.") or documents("reranker.output_documents.")
     if found:

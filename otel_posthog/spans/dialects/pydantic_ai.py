@@ -14,7 +14,7 @@ from otel_posthog.spans.dialects.answers import read_answer, read_usage
 from otel_posthog.spans.dialects.genai import older_messages
 from otel_posthog.spans.dialects.rules import Dialect, Parts, keep_richer, rows
 from otel_posthog.spans.messages import messages
-from otel_posthog.spans.values import parse_json, read_parameters, seconds, text, texts
+from otel_posthog.spans.values import dicts, parse_json, read_parameters, seconds, text, texts
 from otel_posthog.spans.view import SpanView
 
 __all__ = ["DIALECT"]
@@ -77,7 +77,7 @@ def complete(parts: Parts, view: SpanView) -> None:
         _read_logfire(parts, attributes)
     asked = parse_json(attributes.get("model_request_parameters"))
     if isinstance(asked, dict):
-        offered = [each for key in ("function_tools", "output_tools") for each in _dicts(asked.get(key))]
+        offered = [each for key in ("function_tools", "output_tools") for each in dicts(asked.get(key))]
         keep_richer(call, "tools", offered)
     asked = parse_json(attributes.get("request_data"))
     if isinstance(asked, dict):
@@ -88,7 +88,7 @@ def complete(parts: Parts, view: SpanView) -> None:
     said: list[Message] = messages(attributes.get("pydantic_ai.all_messages"), "user") or []
     if not said and isinstance(logged := parse_json(attributes.get("all_messages_events")), list):
         run: dict[str, Any] = {}
-        older_messages(run, _dicts(logged))
+        older_messages(run, dicts(logged))
         said = [*run.get("input", ()), *run.get("output", ())]
     if said:
         call.setdefault("input", said[:-1] or said)
@@ -128,10 +128,6 @@ _CONTEXT = {
     "feature": ("feature",),
     "chat_id": ("chat_id",),
 }
-
-
-def _dicts(found: Any) -> list[dict[str, Any]]:
-    return [each for each in found if isinstance(each, dict)] if isinstance(found, list) else []
 
 
 DIALECT = Dialect("pydantic_ai", _RULES, kind_of=kind_of, complete=complete)
