@@ -1,0 +1,116 @@
+"""What the spans of a trace say about each other: which show one call, and what is above what.
+
+Spans end from the inside to the outside, and reach us in batches that are cut anywhere. `resolve` looks at
+one batch, with what is remembered of the ones before (`Seen`), and gives the calls back so that
+
+- a model call that several instrumentors saw is there once, with the union of what they know;
+- a span around several calls is structure, whatever it says of itself, and so is never costed;
+- each knows the nearest span above that becomes an event;
+- a trace that tells nothing itself has the first input and the last output of the calls in it.
+
+Two spans show one call where they are of one kind (generation or embedding), do not contradict each other
+(`_agree`), and
+
+- one is the nearest AI span above the other, and the only one of its scope there; or
+- they are of different scopes, side by side, one within the time of the other, begun within 50 ms; or
+- they are of different scopes, overlap, and name one response; or
+- one is the record of how the stream of the other ended.
+
+Limits: a span whose twin was sent in a batch before becomes structure: counted once, but what only it knew
+stands on that span. Two calls side by side of one model, seen by one instrumentor each, that begin within
+50 ms of each other, one within the time of the other, are taken for one if neither response ids nor models
+tell them apart. Twins without a span above them are in two traces, and are known by their response id only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from otel_posthog.calls import ModelCall
+from otel_posthog.traces.conversation import with_conversation
+from otel_posthog.traces.once import each_once, may_meet, stream_key
+from otel_posthog.traces.seen import Seen, known
+from otel_posthog.traces.twins import NEAR_NS, may_be_one
+from otel_posthog.traces.union import united
+
+__all__ = ["NEAR_NS", "Seen", "may_be_one", "resolve", "united"]
+
+_MOST_BETWEEN = 1000
+"""Spans of others between two of concern."""
+
+
+def resolve(
+    calls: Sequence[ModelCall],
+    seen: Seen | None = None,
+    *,
+    others: Mapping[str, str | None] | None = None,
+    whole: bool = False,
+) -> list[ModelCall]:
+    """The calls, each once, with their places in the trace.
+
+    `others` are spans that were none of ours: the parent of each. A span above that was not seen is taken for
+    one that will come; where what was seen is the `whole` of it, the trace stands for it.
+    """
+    seen = Seen() if seen is None else seen
+    by_id = {call.span_id: call for call in calls}
+    above = {call.span_id: _above(call, by_id, others, seen, whole=whole) for call in calls}
+    stands_for: dict[str, str] = {}
+    made = by_id
+    if may_meet(calls, by_id, above, seen):
+        made = each_once(by_id, above, seen, stands_for)
+    result = [_placed(call, above, stands_for, seen) for call in made.values()]
+    result = with_conversation(result, seen)
+    for span_id, call in by_id.items():
+        survivor = stands_for.get(span_id, span_id)
+        if "may_go_on" in call.facts and made[survivor] is call:
+            seen.expect_end(stream_key(call, above))
+        seen.remember(span_id, known(call, above[span_id], survivor, made[survivor].kind))
+    return result
+
+
+def _above(
+    call: ModelCall,
+    by_id: Mapping[str, ModelCall],
+    others: Mapping[str, str | None] | None,
+    seen: Seen,
+    *,
+    whole: bool,
+) -> str | None:
+    """The id of the nearest span above that is of concern; None where that is the trace."""
+    context = call.context
+    told = context.parent_id
+    if told is not None:
+        return None if told in (call.trace_id, context.trace_name) else told
+    step = call.parent_id
+    if step is None or step in by_id or step in seen.spans:
+        return step
+    for _ in range(_MOST_BETWEEN):
+        if others is None or step not in others:
+            break
+        step = others[step]
+        if step is None or step in by_id or step in seen.spans:
+            return step
+    return None if whole else step
+
+
+def _trace(call: ModelCall) -> str:
+    return call.context.trace_name or call.trace_id
+
+
+def _placed(
+    call: ModelCall, above: Mapping[str, str | None], stands_for: Mapping[str, str], seen: Seen
+) -> ModelCall:
+    """The call with the id of the span above under which PostHog knows it."""
+    if call.parent_id is None:
+        return call
+    place = above[call.span_id]
+    if place is None:
+        place = _trace(call)
+    else:
+        known = seen.spans.get(place)
+        place = stands_for.get(place) or (place if known is None else known.stands_for)
+        if place == call.span_id:
+            place = _trace(call)
+    if place == call.context.parent_id:
+        return call
+    return call._replace(context=call.context._replace(parent_id=place))

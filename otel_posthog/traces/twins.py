@@ -1,0 +1,69 @@
+"""Whether two spans show one call: nothing that they say speaks against it."""
+
+from __future__ import annotations
+
+import re
+
+from otel_posthog.calls import ModelCall, Usage
+from otel_posthog.traces.seen import Shown
+
+__all__ = ["NEAR_NS", "agree", "are_twins", "may_be_one"]
+
+NEAR_NS = 50_000_000
+"""Two wrappers around one request begin this close to each other."""
+SLACK_NS = 5_000_000
+"""An inner span may end a little after an outer one that does not wait for it."""
+_VERSION = re.compile(
+    r"[-@:](?:latest|preview|exp|v?\d[\d.:-]*)(?:[-@:](?:latest|preview|exp|v?\d[\d.:-]*))*"
+)
+
+
+def are_twins(outer: Shown, inner: Shown) -> bool:
+    """Whether two spans side by side show one call."""
+    if not agree(outer, inner) or outer.end_ns is None or inner.end_ns is None:
+        return False
+    if outer.scope == inner.scope or inner.start_ns >= outer.end_ns:
+        return False
+    if outer.response_id is not None and outer.response_id == inner.response_id:
+        return True
+    return inner.start_ns - outer.start_ns <= NEAR_NS and inner.end_ns <= outer.end_ns + SLACK_NS
+
+
+def agree(one: Shown, other: Shown) -> bool:
+    """Whether nothing that both spans say speaks against their showing one call."""
+    if one.kind is not other.kind:
+        return False
+    if one.response_id is not None and other.response_id is not None:
+        return one.response_id == other.response_id
+    return _same_model(one, other) or _same_tokens(one.usage, other.usage)
+
+
+def may_be_one(outer: ModelCall, inner: ModelCall) -> bool:
+    """Whether two spans under way, one within or beside the other, seem to show one call."""
+    return outer.kind.is_model_call and outer.scope != inner.scope and agree(outer, inner)
+
+
+def _same_model(one: Shown, other: Shown) -> bool:
+    mine = {_plain(name) for name in (one.request_model, one.response_model) if name}
+    theirs = {_plain(name) for name in (other.request_model, other.response_model) if name}
+    if not mine or not theirs:
+        return True
+    return any(a == b or _is_dated(a, b) or _is_dated(b, a) for a in mine for b in theirs)
+
+
+def _is_dated(name: str, plain: str) -> bool:
+    """Whether `name` is `plain` with a date or version behind: `gpt-5.1-2025-11-13`, `gemini-3-pro-001`."""
+    return name.startswith(plain) and _VERSION.fullmatch(name, len(plain)) is not None
+
+
+def _plain(model: str) -> str:
+    """The model without who serves it: `openai/gpt-5.1`, `models/gemini-3-pro`."""
+    return model.rpartition("/")[2].lower()
+
+
+def _same_tokens(one: Usage, other: Usage) -> bool:
+    return (
+        one.input is not None
+        and one.output is not None
+        and (one.input, one.output) == (other.input, other.output)
+    )
