@@ -153,8 +153,7 @@ class Forwarder:
         if not self.durable:
             self.outbox.hand_over(load, STARTED_BYTES)
             return
-        span = load.span()
-        for item in self.conversion.announce(span) if span is not None else ():
+        for item in self.conversion.announce(load):
             self.outbox.hand_over(item, item.size)
 
     def ended(self, span: Any) -> bool:

@@ -143,9 +143,10 @@ class Conversion:
                 began.append(load)
             else:
                 restored.append(load)
-        over = {packed.span_id for load in ended for packed in (load.packed, *load.inner)} if began else ()
-        # One that ended meanwhile sends both at once.
-        yield from self._starts(load for load in began if load.span_id not in over)
+        over: dict[str, PackedSpan] = {}
+        if began:  # one that ended meanwhile sends both at once
+            over = {packed.span_id: packed for load in ended for packed in (load.packed, *load.inner)}
+        yield from self._starts(began, over)
         yield from self._ends(ended)
         by_recipe: dict[bytes, list[Restored]] = {}
         for load in restored:
@@ -189,9 +190,9 @@ class Conversion:
         view = of_sdk_span(span)
         return None if view is None else Restored(view, self.is_announced(view.span_id), self._recipe)
 
-    def announce(self, span: Any) -> list[Item]:
+    def announce(self, load: Started) -> list[Item]:
         """`llm_completion_requested` of a call that begins; nothing where it names no model yet."""
-        return [Item.of_event(event) for event in self._starts([Started("", weakref.ref(span))])]
+        return [Item.of_event(event) for event in self._starts([load], {})]
 
     def is_announced(self, span_id: str) -> bool:
         """Whether the call was announced; it ends now."""
@@ -207,20 +208,25 @@ class Conversion:
         head = b'{"made_with":%b,"announced":%b,"span":' % (self._recipe, b"true" if announced else b"false")
         return head + document + b"}"
 
-    def _starts(self, began: Iterable[Started]) -> Iterator[Event]:
+    def _starts(self, began: Iterable[Started], over: Mapping[str, PackedSpan]) -> Iterator[Event]:
         for load in began:
-            span = load.span()
-            view = of_sdk_span(span) if span is not None else None
+            ended = over.get(load.span_id)
             around = load.within() if load.within is not None else None
-            outer = of_sdk_span(around) if around is not None else None
+            if ended is not None and around is None:
+                continue
+            span = load.span() if ended is None else None
+            view = unpack(ended) if ended is not None else of_sdk_span(span) if span is not None else None
             if view is not None:
-                yield from self._ready(self._each(lambda pair: self._announce(*pair), [(view, outer)]))
+                outer = of_sdk_span(around) if around is not None else None
+                if ended is not None and outer is not None and outer.span_id in over:
+                    continue  # nobody has announced either
+                found = (view, outer, ended is not None)
+                yield from self._ready(self._each(lambda found: self._announce(*found), [found]))
 
-    def _announce(self, view: SpanView, outer: SpanView | None) -> list[Event]:
-        if outer is not None and self.pipeline.is_announced_by(view, outer):
-            return []
-        events = self.pipeline.started(view)
-        if events:
+    def _announce(self, view: SpanView, outer: SpanView | None, is_over: bool) -> list[Event]:
+        told = outer is not None and self.pipeline.is_announced_by(view, outer)
+        events = [] if told or is_over else self.pipeline.started(view)
+        if events or told:
             # Also where `before_send` drops it: then it is to stay dropped.
             self._announced[view.span_id] = None
             while len(self._announced) > MAX_OPEN_CALLS:
@@ -261,13 +267,19 @@ class Conversion:
         while some := [*islice(rest, LOOKED_AT)]:
             calls = self._each(pipeline.read, some)
             self.count("converted", len(calls))
-            calls = self._looked_at(calls, others, whole=whole)
+            calls, told = self._looked_at(calls, others, announced, whole=whole)
             for start in range(0, len(calls), TOGETHER):
-                yield from self._ready(self._events(pipeline, calls[start : start + TOGETHER], announced))
+                yield from self._ready(self._events(pipeline, calls[start : start + TOGETHER], told))
 
     def _looked_at(
-        self, calls: list[ModelCall], others: Callable[[], Mapping[str, str | None]], *, whole: bool
-    ) -> list[ModelCall]:
+        self,
+        calls: list[ModelCall],
+        others: Callable[[], Mapping[str, str | None]],
+        announced: Container[str],
+        *,
+        whole: bool,
+    ) -> tuple[list[ModelCall], Container[str]]:
+        """The calls, each once, and which of them are announced, by whatever span showed them."""
         try:
             ids = {call.span_id for call in calls}
             orphans = any(
@@ -275,10 +287,14 @@ class Conversion:
                 for call in calls
             )
             with self._looking:
-                return traces.resolve(calls, self._seen, others=others() if orphans else None, whole=whole)
+                found = traces.resolve(calls, self._seen, others=others() if orphans else None, whole=whole)
+                if len(found) == len(calls) or not announced:
+                    return found, announced
+                told = [call.span_id for call in calls if call.span_id in announced]
+                return found, {*told, *(self._seen.spans[span_id].stands_for for span_id in told)}
         except Exception as error:  # noqa: BLE001  # each is still worth sending as it is
             self._failed(error)
-            return calls
+            return calls, announced
 
     def _events(self, pipeline: Pipeline, calls: list[ModelCall], announced: Container[str]) -> list[Event]:
         try:

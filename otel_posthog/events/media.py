@@ -91,7 +91,8 @@ def placeholder(mime: str | None, data: str | bytes, modality: str | None = None
     """`[image: image/png, 12345 bytes]`: kind, MIME type and size of what is not sent."""
     mime = mime.lower() if mime else None
     size = len(data) if isinstance(data, bytes) else len(data.rstrip("=")) * 3 // 4
-    kind = modality or (mime or "").partition("/")[0]
+    kind = modality or (mime or "").partition("/")[0]  # of whatever type a part says
+    kind = kind if isinstance(kind, str) else ""
     kind = kind if kind in {"image", "audio", "video", "document"} else "file" if mime else "base64"
     return f"[{kind}: {mime}, {size} bytes]" if mime else f"[{kind}: {size} bytes]"
 

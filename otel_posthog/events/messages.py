@@ -63,7 +63,7 @@ def _rendered(message: Message, media: Replace | None) -> Iterable[dict[str, Any
             response = part.get("response", part.get("result"))
             yield {
                 "role": "tool",
-                "tool_call_id": part.get("id"),
+                "tool_call_id": _call_id(part, media),
                 "content": _text_of(response, media),
             }
         else:
@@ -85,7 +85,11 @@ def _json(value: Any) -> str:
     try:
         return orjson.dumps(value).decode()
     except TypeError:
+        pass
+    try:
         return str(value)
+    except RecursionError:
+        return "[nested too deeply]"
 
 
 def _text_of(value: Any, media: Replace | None) -> str:
@@ -96,13 +100,19 @@ def _text_of(value: Any, media: Replace | None) -> str:
 def _tool_call(part: Part, media: Replace | None) -> dict[str, Any]:
     arguments = part.get("arguments")
     return {
-        "id": part.get("id"),
+        "id": _call_id(part, media),
         "type": "function",
         "function": {
             "name": part.get("name") if media is None else clean(part.get("name"), media),
             "arguments": _text_of(arguments, media),
         },
     }
+
+
+def _call_id(part: Part, media: Replace | None) -> Any:
+    """The id of a tool's call, cut where data stand in it: LiteLLM puts Gemini's thought signatures there."""
+    found = part.get("id")
+    return found[:64] if media is not None and isinstance(found, str) and clean(found) != found else found
 
 
 def _text(part: Part, _media: Replace | None) -> Part:

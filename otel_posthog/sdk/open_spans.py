@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 import time
 import weakref
+from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -33,6 +34,8 @@ FLUSH_WAIT_SECONDS = 1.0
 """What has waited longer than this goes with a flush: the span around it does not end in this moment."""
 MAX_WAITING_BYTES = 8 * 1024 * 1024
 """Finished spans that wait take no more, beside the queue; one that finds no room does not wait."""
+BESIDE = 8
+"""Spans that are remembered of those under one parent: a twin begins right after the other."""
 
 
 class _AiSpan(NamedTuple):
@@ -41,7 +44,8 @@ class _AiSpan(NamedTuple):
     span: weakref.ref[Any]
     scope: str | None
     start_ns: int
-    parent_id: int | None
+    beside: int | None
+    """The id of one of another scope under the same parent that began a moment before."""
 
 
 class _Waiting(NamedTuple):
@@ -63,45 +67,57 @@ class OpenSpans:
         self.after_fork_in_child()
         follow_forks(self)
 
-    def started(self, span: Span, parent: Any, *, of_concern_itself: bool) -> str | None:
-        """Take in a span; the id of the nearest span above that is of concern, as far as is known."""
+    def started(self, span: Span, parent: Any, *, is_sent: bool) -> str | None:
+        """Take in a span; the id of the nearest span above that PostHog gets, as far as is known.
+
+        `is_sent`: this one is such a span itself.
+        """
         context, upper = span.get_span_context(), parent.get_span_context()
         above: str | None = None
         if upper.is_valid and not upper.is_remote:
-            if upper.span_id not in self._ai and of_concern(attributes_of(parent), ()):
-                self._ai[upper.span_id] = _ai_span(parent)  # it showed what it is after its start
+            if (
+                upper.span_id not in self._ai
+                and upper.trace_flags.sampled
+                and of_concern(attributes_of(parent), ())
+            ):
+                self._take_in(parent)  # it showed what it is after its start
             above = _hex(upper.span_id) if upper.span_id in self._ai else self._above.get(upper.span_id)
         if above is not None:
             self._above[context.span_id] = above
-        if of_concern_itself:
-            self._ai[context.span_id] = found = _ai_span(span)
-            if found.parent_id is not None:
-                self._beside.setdefault(found.parent_id, []).append(context.span_id)
-        _forget_oldest(self._above)
-        _forget_oldest(self._ai)
-        _forget_oldest(self._beside)
+            _forget_oldest(self._above)
+        if is_sent:
+            self._take_in(span)
         return above
 
     def around(self, span: ReadableSpan) -> weakref.ref[Any] | None:
         """The span under way that may show the same call as this one, which does."""
         found = self._around(span)
-        return None if found is None else self._ai[found].span
+        entry = self._ai.get(found) if found is not None else None
+        return None if entry is None else entry.span
 
     def ended(self, span: ReadableSpan, packed: PackedSpan | None) -> tuple[PackedSpan, ...]:
         """Take out a span; what is to be handed over now, the outermost last: nothing where that waits."""
         span_id = span.context.span_id
         waits_for = None if packed is None else self._around(span)
-        self._above.pop(span_id, None)
-        mine = self._ai.pop(span_id, None)
-        if mine is not None and mine.parent_id is not None:
-            beside = self._beside.get(mine.parent_id, [])
-            if span_id in beside:
-                beside.remove(span_id)
-            if not beside:
-                self._beside.pop(mine.parent_id, None)
-        if self._held or waits_for is not None:
-            return self._exchange(span_id, packed, waits_for)
-        return () if packed is None else (packed,)
+        with self._lock:  # what ends at the same moment on another thread sees this one, or what waits for it
+            self._above.pop(span_id, None)
+            self._ai.pop(span_id, None)
+            self._beside.pop(span_id, None)
+            found = self._held.pop(span_id, None) if self._held else None
+            group = () if found is None else found.spans
+            self._held_bytes -= _size(group)
+            if packed is not None:
+                group = (*group, packed)
+            if group and waits_for is not None and waits_for in self._ai:
+                size = _size(group)
+                if self._held_bytes + size <= MAX_WAITING_BYTES:
+                    self._held_bytes += size
+                    others = self._held.get(waits_for, _Waiting(self._clock(), ()))
+                    self._held[waits_for] = _Waiting(others.since, (*others.spans, *group))
+                    group = ()
+        if self._held:
+            self.release(MAX_WAIT_SECONDS)
+        return group
 
     def release(self, seconds: float = 0.0) -> None:
         """Let go what has waited for so long, or longer."""
@@ -113,50 +129,42 @@ class OpenSpans:
             gone = [self._held.pop(key) for key in due]
             self._held_bytes -= sum(_size(waiting.spans) for waiting in gone)
         for waiting in gone:
-            self._let_go(waiting.spans)
+            for (
+                packed
+            ) in waiting.spans:  # each for itself: that they are one call is for the converter to see
+                self._let_go((packed,))
 
-    def _exchange(
-        self, span_id: int, packed: PackedSpan | None, waits_for: int | None
-    ) -> tuple[PackedSpan, ...]:
-        with self._lock:
-            found = self._held.pop(span_id, None)
-            group = () if found is None else found.spans
-            if packed is not None:
-                group = (*group, packed)
-            self._held_bytes -= 0 if found is None else _size(found.spans)
-            if group and waits_for is not None and self._held_bytes + _size(group) <= MAX_WAITING_BYTES:
-                self._held_bytes += _size(group)
-                others = self._held.get(waits_for)
-                since = self._clock() if others is None else others.since
-                self._held[waits_for] = _Waiting(since, (*(() if others is None else others.spans), *group))
-                group = ()
-        self.release(MAX_WAIT_SECONDS)
-        return group
+    def _take_in(self, span: Any) -> None:
+        scope, parent = span.instrumentation_scope, span.parent
+        name = scope.name if scope is not None else None
+        span_id, began = span.get_span_context().span_id, span.start_time or 0
+        beside: int | None = None
+        if parent is not None:
+            under = self._beside.get(parent.span_id)
+            if under is None:
+                under = self._beside[parent.span_id] = deque(maxlen=BESIDE)
+                _forget_oldest(self._beside)
+            for other in reversed([*under]):
+                found = self._ai.get(other)
+                if found is not None and found.scope != name and 0 <= began - found.start_ns <= NEAR_NS:
+                    beside = other
+                    break
+            under.append(span_id)
+        self._ai[span_id] = _AiSpan(weakref.ref(span), name, began, beside)
+        _forget_oldest(self._ai)
 
     def _around(self, span: ReadableSpan) -> int | None:
         """The nearest AI span above, else one beside that began a moment before: where both are calls."""
         span_id: int = span.context.span_id
-        above = self._above.get(span_id)
-        parent: Any = span.parent
-        if above is None and (parent is None or len(self._beside.get(parent.span_id, ())) < 2):
-            return None
-        if not may_be_call(attributes_of(span)):
+        above, mine = self._above.get(span_id), self._ai.get(span_id)
+        beside = None if mine is None else mine.beside
+        if (above is None and beside is None) or not may_be_call(attributes_of(span)):
             return None
         scope = span.instrumentation_scope.name if span.instrumentation_scope is not None else None
         upper = None if above is None else int(above, 16)
         if upper is not None and self._is_call(upper, scope):
             return upper
-        others: list[int] = [] if parent is None else self._beside.get(parent.span_id, [])
-        for other in [*others]:
-            found = self._ai.get(other)
-            if (
-                found is not None
-                and other != span_id
-                and 0 <= (span.start_time or 0) - found.start_ns <= NEAR_NS
-                and self._is_call(other, scope)
-            ):
-                return other
-        return None
+        return beside if beside is not None and self._is_call(beside, scope) else None
 
     def _is_call(self, span_id: int, scope: str | None) -> bool:
         found = self._ai.get(span_id)
@@ -180,23 +188,13 @@ class OpenSpans:
         """What waits is the parent's; spans that are open may end in either."""
         self._lock = threading.RLock()
         self._above: dict[int, str] = getattr(self, "_above", {})
-        """For spans with one above that is of concern: the id of the nearest."""
+        """For spans with one above that PostHog gets: the id of the nearest."""
         self._ai: dict[int, _AiSpan] = getattr(self, "_ai", {})
-        self._beside: dict[int, list[int]] = getattr(self, "_beside", {})
-        """Ids of AI spans by the id of their parent."""
+        self._beside: dict[int, deque[int]] = getattr(self, "_beside", {})
+        """Ids of the latest AI spans by the id of their parent."""
         self._held: dict[int, _Waiting] = {}
         """What waits, by the id of the span it waits for."""
         self._held_bytes = 0
-
-
-def _ai_span(span: Any) -> _AiSpan:
-    scope, parent = span.instrumentation_scope, span.parent
-    return _AiSpan(
-        weakref.ref(span),
-        scope.name if scope is not None else None,
-        span.start_time or 0,
-        parent.span_id if parent is not None else None,
-    )
 
 
 def _size(spans: tuple[PackedSpan, ...]) -> int:

@@ -82,7 +82,8 @@ class PostHogSpanProcessor(SpanProcessor):
             return
         try:
             if not context.trace_flags.sampled:
-                self._open.ended(span, None)
+                if ready := self._open.ended(span, None):
+                    self._forwarder.ended_together(ready)
                 return
             self._conversion.count("seen")
             arm()
@@ -149,19 +150,20 @@ class PostHogSpanProcessor(SpanProcessor):
         is_ours = of_concern(own, ())
         if put:  # first of all: it may ask for privacy
             span.set_attributes({name: value for name, value in put.items() if name not in own})
-        nearest = self._open.started(span, parent, of_concern_itself=is_ours)
+        sampled = is_sampled(span)
+        nearest = self._open.started(span, parent, is_sent=is_ours and sampled)
         if not is_ours:
             return
         context = span.get_span_context()
         if span.parent is not None and PARENT_ID not in own:
             span.set_attribute(PARENT_ID, nearest or format(context.trace_id, "032x"))
-        if is_sampled(span):
+        if sampled:
             span_id = format(context.span_id, "016x")
             self._forwarder.started(Started(span_id, weakref.ref(span), self._open.around(span)))
 
     def _end(self, span: ReadableSpan) -> bool:
         """Hand the span over, or have it wait for the one around it; whether it is one of concern."""
-        if self._forwarder.durable:  # on disk before the application goes on: it waits for nobody
+        if self._forwarder.durable or self._closed:  # on disk before the application goes on: no waiting
             self._open.ended(span, None)
             return self._forwarder.ended(span)
         packed = pack(span)

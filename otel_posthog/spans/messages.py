@@ -51,7 +51,10 @@ def tools(value: Any) -> list[Any] | None:
 
 
 def _is_bare(item: Any) -> bool:
-    return type(item) is dict and "role" not in item and "type" in item and item["type"] not in _MESSAGES
+    if type(item) is not dict or "role" in item or "type" not in item:
+        return False
+    kind = item["type"]
+    return type(kind) is not str or kind not in _MESSAGES
 
 
 def _message(item: Any, role: str) -> Message:
@@ -62,7 +65,7 @@ def _message(item: Any, role: str) -> Message:
     said = item.get("role")
     parts = item.get("parts")
     if type(parts) is list:
-        if said in _SPEAKERS and len(parts) == 1 and is_neutral(parts[0]):
+        if type(said) is str and said in _SPEAKERS and len(parts) == 1 and is_neutral(parts[0]):
             return item  # nearly always
         if type(said) is str and said not in _ROLES and all(map(is_neutral, parts)):
             return item
@@ -92,7 +95,7 @@ def _parts_of_chat(item: dict[str, Any]) -> Iterable[Any]:
     reasoning = item.get("reasoning_content")
     if isinstance(reasoning, str) and reasoning:
         yield {"type": "reasoning", "content": reasoning}
-    if item.get("role") in {"tool", "function"} and item.get("tool_call_id"):
+    if item.get("role") in ("tool", "function") and item.get("tool_call_id"):
         yield {"type": "tool_call_response", "id": item["tool_call_id"], "response": content}
         content = None
     if isinstance(content, list):

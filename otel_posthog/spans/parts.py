@@ -42,7 +42,12 @@ _NEUTRAL = {
 
 def text_part(value: Any) -> Part:
     """A text, or whatever stands where a text belongs, as text."""
-    return {"type": "text", "content": value if isinstance(value, str) else text(value) or str(value)}
+    if not isinstance(value, str):
+        try:
+            value = text(value) or str(value)
+        except RecursionError:
+            value = "[nested too deeply]"
+    return {"type": "text", "content": value}
 
 
 def part_of(part: Any) -> Any:

@@ -216,7 +216,7 @@ def _row(span: ReadableSpan, attributes: Attributes) -> Row:
         [[format(c.trace_id, "032x"), format(c.span_id, "016x")] for c in (link.context for link in links)]
         if links
         else [],
-        scope.name if scope is not None else None,
+        (scope.name or None) if scope is not None else None,
         (scope.version or None) if scope is not None else None,
     )
 

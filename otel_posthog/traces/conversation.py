@@ -22,7 +22,7 @@ def with_conversation(calls: list[ModelCall], seen: Seen) -> list[ModelCall]:
     for call in calls:
         if call.parent_id is None:
             has_roots = has_roots or not call.kind.is_model_call
-        elif call.kind is _GENERATION:
+        elif call.kind is _GENERATION and not call.context.privacy_mode:
             _note(seen, call)
     if not has_roots:
         return calls

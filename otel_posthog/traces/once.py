@@ -3,15 +3,27 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import combinations
+from typing import Any, NamedTuple
 
 from otel_posthog.calls import Kind, ModelCall
-from otel_posthog.traces.seen import Seen
-from otel_posthog.traces.twins import agree, are_twins
+from otel_posthog.traces.seen import NEIGHBOURS, Known, Place, Seen, Shown
+from otel_posthog.traces.twins import NEAR_NS, agree, are_twins, is_attempt, overlap
 from otel_posthog.traces.union import united
 
-__all__ = ["each_once", "may_meet", "stream_key"]
+__all__ = ["Result", "each_once", "may_meet", "stream_key"]
+
+
+class Result(NamedTuple):
+    """What became of the spans of a batch."""
+
+    calls: dict[str, ModelCall]
+    """What is left, by id."""
+    stands_for: dict[str, str]
+    """For spans that were taken into another: the id of that."""
+    counted_by: dict[str, str | None]
+    """For spans of calls: the id of the generation that counts it; None for structure."""
 
 
 def may_meet(
@@ -22,175 +34,221 @@ def may_meet(
     for call in calls:
         if not call.kind.is_model_call:
             continue
-        place, scope = above[call.span_id], call.scope
-        if place is None:
-            key: Any = call.trace_id
-        else:
-            if place in by_id or place in seen.spans or place in seen.below:
-                return True
-            key = place
-        if call.span_id in seen.below or call.span_id in seen.spans or "ended_after" in call.facts:
+        span_id, scope, place = call.span_id, call.scope, above[call.span_id]
+        if place is not None and (place in by_id or place in seen.spans):
             return True
-        if scopes.setdefault(key, scope) != scope:
+        if (call.trace_id, place) in seen.places or (call.trace_id, span_id) in seen.places:
             return True
-        if call.response_id is not None and scopes.setdefault((call.response_id,), scope) != scope:
+        if span_id in seen.spans or "ended_after" in call.facts:
+            return True
+        if scopes.setdefault((call.trace_id, place), scope) != scope:
+            return True
+        if call.response_id is not None and (
+            scopes.setdefault(call.response_id, scope) != scope or call.response_id in seen.answers
+        ):
             return True
     return False
 
 
-def each_once(
-    by_id: Mapping[str, ModelCall],
-    above: Mapping[str, str | None],
-    seen: Seen,
-    stands_for: dict[str, str],
-) -> dict[str, ModelCall]:
-    """The calls by id, spans of one call united; `stands_for` says what became of the others."""
-    made = dict(by_id)
-    below: dict[str, list[ModelCall]] = defaultdict(list)
-    for call in by_id.values():
-        place = above[call.span_id]
-        if call.kind.is_model_call and place is not None:
-            below[place].append(call)
-    _join_ends(made, above, stands_for)
-    # From the inside to the outside: what an outer span is taken for depends on what is inside.
-    for outer in sorted(by_id.values(), key=lambda call: (-call.start_ns, call.end_ns or 0)):
-        if outer.kind.is_model_call and outer.span_id in made and (inner := below.get(outer.span_id)):
-            _join_nested(outer.span_id, inner, made, stands_for)
-    for together in _side_by_side(made, above):
-        _join_siblings(together, made, stands_for)
-    for call in [*made.values()]:
-        if call.kind.is_model_call and (
-            _is_late(call, above[call.span_id], seen) or _is_late_end(call, above, seen)
-        ):
-            made[call.span_id] = _as_structure(call)
-    return made
+def each_once(by_id: Mapping[str, ModelCall], above: Mapping[str, str | None], seen: Seen) -> Result:
+    """The calls by id, each once."""
+    made, stands_for = dict(by_id), dict[str, str]()
+    late = _join_ends(made, above, stands_for, seen)
+    calls = sorted((call for call in made.values() if call.kind.is_model_call), key=_outermost_first)
+    groups = _Groups()
+    around = _join_nested(calls, above, seen, groups)
+    _join_beside([call for call in calls if call.span_id not in around], above, seen, groups)
+    counted_by: dict[str, str | None] = {}
+    for members in groups.of(call.span_id for call in calls):
+        mine = [made[span_id] for span_id in members if span_id in made]
+        before = [found for span_id in members if span_id not in made and (found := seen.spans.get(span_id))]
+        own = {call.span_id for call in mine}
+        counted = next((each.counted_by for each in before if each.counted_by not in {None, *own}), None)
+        first = mine[0]
+        if first.span_id in around or first.span_id in late:
+            counted = None
+            for call in mine:
+                made[call.span_id] = _as_structure(call, before)
+        elif counted is not None:  # it was sent: what else shows it is a place to look, and counts nothing
+            for call in mine:
+                made[call.span_id] = _as_structure(call, before)
+        else:
+            counted = first.span_id
+            for call in mine[1:]:
+                made[counted] = united(made[counted], made.pop(call.span_id))
+                stands_for[call.span_id] = counted
+        counted_by.update((call.span_id, counted) for call in mine)
+    for span_id, taken_by in [*stands_for.items()]:  # an end whose request was taken into another in turn
+        survivor = stands_for[span_id] = stands_for.get(taken_by, taken_by)
+        counted_by.setdefault(span_id, counted_by.get(survivor))
+    return Result(made, stands_for, counted_by)
+
+
+def _outermost_first(call: ModelCall) -> tuple[int, int, str]:
+    """An order in which outer spans come before inner ones, the same whatever the order of the batch."""
+    return call.start_ns, -(call.end_ns or 0), call.span_id
+
+
+class _Groups:
+    """Ids of spans that show one call: sets that grow together."""
+
+    def __init__(self) -> None:
+        self._leader: dict[str, str] = {}
+
+    def join(self, one: str, other: str) -> None:
+        self._leader[self._find(other)] = self._find(one)
+
+    def of(self, span_ids: Iterable[str]) -> list[list[str]]:
+        """All groups that have one of these, each with all its members, these first and in their order."""
+        order = [*span_ids]
+        found: dict[str, list[str]] = defaultdict(list)
+        for span_id in dict.fromkeys([*order, *self._leader]):
+            found[self._find(span_id)].append(span_id)
+        wanted = set(order)
+        return [members for members in found.values() if members[0] in wanted]
+
+    def _find(self, span_id: str) -> str:
+        leader = self._leader.setdefault(span_id, span_id)
+        while leader != self._leader[leader]:
+            leader = self._leader[leader]
+        self._leader[span_id] = leader
+        return leader
+
+
+# --- one within the other ---
 
 
 def _join_nested(
-    outer_id: str, inner: Iterable[ModelCall], made: dict[str, ModelCall], stands_for: dict[str, str]
+    calls: Sequence[ModelCall], above: Mapping[str, str | None], seen: Seen, groups: _Groups
+) -> set[str]:
+    """Join outer spans with the one call in them; the ids of those that are around several."""
+    inside: dict[Place, list[Shown]] = defaultdict(list)
+    for call in calls:
+        inside[call.trace_id, above[call.span_id]].append(call)
+    around: set[str] = set()
+    own = {call.span_id for call in calls}
+    for outer in calls:
+        known = [each for each in seen.at((outer.trace_id, outer.span_id)) if each.span_id not in own]
+        same = _same_as(outer, [*inside.get((outer.trace_id, outer.span_id), ()), *known])
+        if not _are_one(same):
+            around.add(outer.span_id)
+        else:
+            for inner in same:
+                groups.join(outer.span_id, inner.span_id)
+    for (trace_id, place), found in inside.items():
+        above_all = seen.spans.get(place) if place is not None and place not in own else None
+        if above_all is None or above_all.trace_id != trace_id or above_all.counted_by is None:
+            continue
+        taken = {each.scope for each in seen.at((trace_id, place)) if each.span_id not in own}
+        for inner in _same_as(above_all, found):
+            if inner.scope not in taken:  # another one of that scope is its twin already
+                taken.add(inner.scope)
+                groups.join(inner.span_id, above_all.span_id)
+    return around
+
+
+def _same_as(outer: Shown, inner: Iterable[Shown]) -> list[Shown]:
+    if not outer.kind.is_model_call:
+        return []
+    return [each for each in inner if agree(outer, each) and not is_attempt(outer, each)]
+
+
+def _are_one(inner: Sequence[Shown]) -> bool:
+    """Whether spans within one are all of one call: each of another scope, at the same time."""
+    if len(inner) > NEIGHBOURS:
+        return False
+    return all(
+        one.scope != other.scope and agree(one, other) and overlap(one, other)
+        for one, other in combinations(inner, 2)
+    )
+
+
+# --- side by side ---
+
+
+def _join_beside(
+    calls: Sequence[ModelCall], above: Mapping[str, str | None], seen: Seen, groups: _Groups
 ) -> None:
-    """Unite an outer span with the one call in it; around several it is structure."""
-    outer = made[outer_id]
-    present = [made[call.span_id] for call in inner if call.span_id in made]
-    counted = [call for call in present if agree(outer, call) and not _is_attempt(outer, call)]
-    scopes = [call.scope for call in counted]
-    if len(set(scopes)) < len(scopes):
-        made[outer_id] = _as_structure(outer)
-        return
-    for call in counted:
-        _absorb(outer_id, call.span_id, made, stands_for)
-
-
-def _is_attempt(outer: ModelCall, inner: ModelCall) -> bool:
-    """Whether the inner span is a try that failed, of one instrumentor, inside of what worked in the end."""
-    return outer.scope == inner.scope and inner.error is not None and outer.error is None
-
-
-def _side_by_side(
-    made: Mapping[str, ModelCall], above: Mapping[str, str | None]
-) -> Iterable[list[ModelCall]]:
-    """Calls of different scopes under one span, and calls that name one response."""
-    places: dict[tuple[str, str | None], list[ModelCall]] = defaultdict(list)
+    """Join calls of different scopes that stand in one place, or name one response."""
+    own = {call.span_id for call in calls}
+    places: dict[Place, list[ModelCall]] = defaultdict(list)
     answers: dict[str, list[ModelCall]] = defaultdict(list)
-    for call in made.values():
-        if call.kind.is_model_call:
-            if call.parent_id is not None:
-                places[call.trace_id, above[call.span_id]].append(call)
-            if call.response_id is not None:
-                answers[call.response_id].append(call)
-    for found in (*answers.values(), *places.values()):
-        if len(found) > 1:
-            yield sorted(found, key=lambda call: (call.start_ns, -(call.end_ns or 0)))
+    for call in calls:
+        if call.parent_id is not None:
+            places[call.trace_id, above[call.span_id]].append(call)
+        if call.response_id is not None:
+            answers[call.response_id].append(call)
+    for response_id, found in answers.items():
+        known = [each for each in seen.answered(response_id) if each.span_id not in own]
+        _join_twins(found, known, groups, lambda _outer, _inner: True)
+    for place, found in places.items():
+        known = [each for each in seen.at(place) if each.span_id not in own]
+        _join_twins(found, known, groups, _begin_together)
 
 
-def _join_siblings(
-    together: Sequence[ModelCall], made: dict[str, ModelCall], stands_for: dict[str, str]
+def _begin_together(outer: Shown, inner: Shown) -> bool:
+    return inner.start_ns - outer.start_ns <= NEAR_NS
+
+
+def _join_twins(
+    found: Sequence[ModelCall],
+    known: Sequence[Known],
+    groups: _Groups,
+    may: Callable[[Shown, Shown], bool],
 ) -> None:
-    """Unite each call with the first one of another scope that it lies in, in order of their start."""
+    """Join each call with the latest one before it that is its twin and has none of its scope yet."""
+    if len({each.scope for each in found} | {each.scope for each in known}) < 2:
+        return
     taken: dict[str, set[str | None]] = defaultdict(set)
-    for at, later in enumerate(together):
-        for earlier in together[:at]:
-            if earlier.span_id not in made or later.span_id not in made:
-                continue
-            outer, inner = made[earlier.span_id], made[later.span_id]
-            if inner.scope in taken[outer.span_id] or not are_twins(outer, inner):
-                continue
-            taken[outer.span_id].add(inner.scope)
-            _absorb(outer.span_id, inner.span_id, made, stands_for)
-            break
+    for at, later in enumerate(found):
+        before: list[Shown] = [
+            *known,
+            *(each for each in found[max(at - NEIGHBOURS, 0) : at] if may(each, later)),
+        ]
+        for earlier in before:
+            if later.scope not in taken[earlier.span_id] and are_twins(earlier, later):
+                taken[earlier.span_id].add(later.scope)
+                groups.join(earlier.span_id, later.span_id)
+                break
+
+
+# --- a stream and the record of its end ---
 
 
 def _join_ends(
-    made: dict[str, ModelCall], above: Mapping[str, str | None], stands_for: dict[str, str]
-) -> None:
+    made: dict[str, ModelCall], above: Mapping[str, str | None], stands_for: dict[str, str], seen: Seen
+) -> set[str]:
     """Unite the record of how a stream ended (`facts["ended_after"]`) with the span of its request.
 
-    Logfire writes two: one ends when the stream begins, the other is a log record when it is over.
+    Logfire writes two: one ends when the stream begins, the other is a log record when it is over. The ids of
+    records whose request was counted in a batch before.
     """
-    for end in [call for call in made.values() if "ended_after" in call.facts]:
+    late, joined = set[str](), set[str]()
+    begun: dict[Any, list[ModelCall]] = defaultdict(list)
+    if any("ended_after" in call.facts for call in made.values()):
+        for call in made.values():
+            if "ended_after" not in call.facts and call.usage.input is None and not call.output:
+                begun[call.scope, _place(call, above)].append(call)
+    for end in sorted((call for call in made.values() if "ended_after" in call.facts), key=_outermost_first):
         began = end.start_ns - int(end.facts["ended_after"] * 1e9)
         requests = [
             call
-            for call in made.values()
-            if call.scope == end.scope
-            and _place(call, above) == _place(end, above)
-            and "ended_after" not in call.facts
-            and call.usage.input is None
-            and not call.output
-            and call.start_ns <= end.start_ns
-            and agree(call, end)
+            for call in begun[end.scope, _place(end, above)][-NEIGHBOURS:]
+            if call.start_ns <= end.start_ns and call.span_id not in joined and agree(call, end)
         ]
         if requests:  # the one that had been answered when the stream began
-            request = min(requests, key=lambda call: abs((call.end_ns or call.start_ns) - began))
-            made[request.span_id] = request._replace(stream=True, end_ns=end.end_ns)
-            _absorb(request.span_id, end.span_id, made, stands_for)
+            request = min(requests, key=lambda call: (abs((call.end_ns or 0) - began), call.span_id))
+            made[request.span_id] = united(request._replace(stream=True, end_ns=end.end_ns), end)
+            joined.add(request.span_id)
+            del made[end.span_id]
+            stands_for[end.span_id] = request.span_id
         else:
             made[end.span_id] = end._replace(start_ns=began)
-
-
-def _place(call: ModelCall, above: Mapping[str, str | None]) -> tuple[str, str | None]:
-    """Where a span stands; without a span above, each is in a trace of its own."""
-    return "" if call.parent_id is None else call.trace_id, above[call.span_id]
-
-
-def _absorb(outer_id: str, inner_id: str, made: dict[str, ModelCall], stands_for: dict[str, str]) -> None:
-    made[outer_id] = united(made[outer_id], made.pop(inner_id))
-    for span_id, survivor in stands_for.items():
-        if survivor == inner_id:
-            stands_for[span_id] = outer_id
-    stands_for[inner_id] = outer_id
-
-
-def _is_late(call: ModelCall, place: str | None, seen: Seen) -> bool:
-    """Whether the call was counted already, by a span that came in a batch before."""
-    before = seen.spans.get(call.span_id)
-    if before is not None:  # the very span, once more
-        return not before.is_counted or before.stands_for != call.span_id
-    outer = seen.spans.get(place) if place is not None else None
-    if outer is not None and outer.is_counted and agree(outer, call):
-        return True
-    for span_id in seen.below.get(call.span_id, ()):
-        inner = seen.spans.get(span_id)
-        if inner is not None and inner.is_counted and agree(call, inner):
-            return True
-    for span_id in seen.below.get(place, ()) if place is not None else ():
-        beside = seen.spans.get(span_id)
-        if beside is not None and beside.is_counted and beside.trace_id == call.trace_id:
-            outer_first = (beside, call) if beside.start_ns <= call.start_ns else (call, beside)
-            if are_twins(*outer_first):
-                return True
-    return False
-
-
-def _is_late_end(call: ModelCall, above: Mapping[str, str | None], seen: Seen) -> bool:
-    """Whether the record tells the end of a request that was counted in a batch before."""
-    if "ended_after" not in call.facts or call.span_id in seen.spans:
-        return False
-    key = stream_key(call, above)
-    known = seen.streams.get(key, 0)
-    if known:
-        seen.streams[key] = known - 1
-    return known > 0
+            key = stream_key(end, above)
+            if end.span_id not in seen.spans and seen.streams.get(key):
+                seen.streams[key] -= 1
+                late.add(end.span_id)
+    return late
 
 
 def stream_key(call: ModelCall, above: Mapping[str, str | None]) -> tuple[Any, ...]:
@@ -198,5 +256,14 @@ def stream_key(call: ModelCall, above: Mapping[str, str | None]) -> tuple[Any, .
     return call.scope, call.request_model, *_place(call, above)
 
 
-def _as_structure(call: ModelCall) -> ModelCall:
-    return call._replace(kind=Kind.SPAN)
+def _place(call: ModelCall, above: Mapping[str, str | None]) -> Place:
+    """Where a span stands; without a span above, each is in a trace of its own."""
+    return "" if call.parent_id is None else call.trace_id, above[call.span_id]
+
+
+def _as_structure(call: ModelCall, twins: Iterable[Known]) -> ModelCall:
+    """The span as one of no call; where its twin was private, so is it."""
+    call = call._replace(kind=Kind.SPAN)
+    if not call.context.privacy_mode and any(twin.private for twin in twins):
+        call = call._replace(context=call.context._replace(privacy_mode=True))
+    return call

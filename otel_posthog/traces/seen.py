@@ -1,25 +1,36 @@
-"""What is remembered of the spans that came before: enough to know a call again."""
+"""What is remembered of the spans that came before: enough to know a call again.
+
+Bounded, and without a clock.
+"""
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import OrderedDict, deque
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 from otel_posthog.calls import Kind, ModelCall, Usage
 
-__all__ = ["MAX_SEEN", "MAX_TRACES", "Known", "Seen", "Shown", "keep_latest", "known"]
+__all__ = ["MAX_SEEN", "MAX_TRACES", "NEIGHBOURS", "Known", "Place", "Seen", "Shown", "keep_latest", "known"]
 
 MAX_SEEN = 4096
 """Spans that are remembered, the latest."""
 MAX_TRACES = 512
 """Traces of which the first input and last output are remembered."""
+NEIGHBOURS = 32
+"""Calls that are remembered of one place in a trace: a twin is among the latest."""
+
 Said = tuple[int, Any]
 """When, and what."""
 
+Place = tuple[str, str | None]
+"""A trace, and the span in it under which something stands; None is the trace itself."""
+
 
 class Known(NamedTuple):
-    """What is remembered of a span that became an event, or was taken into another: what `_agree` asks."""
+    """What is remembered of a span."""
 
+    span_id: str
     kind: Kind
     trace_id: str
     start_ns: int
@@ -29,52 +40,70 @@ class Known(NamedTuple):
     response_model: str | None
     response_id: str | None
     usage: Usage
+    failed: bool
+    private: bool
     above: str | None
     stands_for: str
     """The id of the span under which PostHog knows it."""
-    is_counted: bool
-    """Whether that is a generation or an embedding."""
+    counted_by: str | None
+    """The id of the generation that counts the call which the span shows; None for structure."""
 
 
 Shown = ModelCall | Known
-
 
 _new = tuple.__new__  # `Known(...)` without names takes a third of the time
 
 
 class Seen:
-    """What came before: bounded, and without a clock."""
+    """What came before."""
 
     def __init__(self) -> None:
         self.spans: OrderedDict[str, Known] = OrderedDict()
-        self.below: dict[str, list[str]] = {}
-        """Ids of the model calls under each span."""
+        self.places: OrderedDict[Place, deque[str]] = OrderedDict()
+        """Ids of the calls that stand somewhere."""
+        self.answers: OrderedDict[str, deque[str]] = OrderedDict()
+        """Ids of the calls without a span above that name a response."""
         self.streams: OrderedDict[tuple[Any, ...], int] = OrderedDict()
-        """How many requests were counted of which a record may still tell the end, by `_stream_key`."""
+        """How many requests were counted of which a record may still tell the end."""
         self.first: OrderedDict[str, Said] = OrderedDict()
         self.last: OrderedDict[str, Said] = OrderedDict()
+
+    def at(self, place: Place) -> Iterator[Known]:
+        """The calls that stand there."""
+        return self._known(self.places.get(place, ()))
+
+    def answered(self, response_id: str) -> Iterator[Known]:
+        """The calls that name the response, of traces that begin with them."""
+        return self._known(self.answers.get(response_id, ()))
 
     def expect_end(self, key: tuple[Any, ...]) -> None:
         """A record may tell how the stream of a request ended that is counted now."""
         self.streams[key] = self.streams.get(key, 0) + 1
         keep_latest(self.streams, MAX_TRACES)
 
-    def remember(self, span_id: str, known: Known) -> None:
+    def remember(self, span: Known) -> None:
         """Add a span; the oldest are forgotten."""
-        self.spans[span_id] = known
-        if known.above is not None and known.kind.is_model_call:
-            self.below.setdefault(known.above, []).append(span_id)
-        while len(self.spans) > MAX_SEEN:
-            _, oldest = self.spans.popitem(last=False)
-            if oldest.above is not None:
-                self.below.pop(oldest.above, None)
+        is_new = span.span_id not in self.spans
+        self.spans[span.span_id] = span
+        keep_latest(self.spans, MAX_SEEN)
+        if is_new and span.kind.is_model_call:
+            _add(self.places, (span.trace_id, span.above), span.span_id)
+            if span.response_id is not None and span.above is None:
+                _add(self.answers, span.response_id, span.span_id)
+
+    def _known(self, span_ids: Iterable[str]) -> Iterator[Known]:
+        for span_id in span_ids:
+            found = self.spans.get(span_id)
+            if found is not None:
+                yield found
 
 
-def known(call: ModelCall, above: str | None, survivor: str, kind: Kind) -> Known:
-    """What is remembered of a call: where it is, which span stands for it, and as what."""
+def known(call: ModelCall, above: str | None, stands_for: str, counted_by: str | None) -> Known:
+    """What is remembered of a call."""
     return _new(
         Known,
         (
+            call.span_id,
             call.kind,
             call.trace_id,
             call.start_ns,
@@ -84,11 +113,21 @@ def known(call: ModelCall, above: str | None, survivor: str, kind: Kind) -> Know
             call.response_model,
             call.response_id,
             call.usage,
+            call.error is not None,
+            call.context.privacy_mode,
             above,
-            survivor,
-            kind.is_model_call,
+            stands_for,
+            counted_by,
         ),
     )
+
+
+def _add(index: OrderedDict[Any, deque[str]], key: Any, span_id: str) -> None:
+    found = index.get(key)
+    if found is None:
+        found = index[key] = deque(maxlen=NEIGHBOURS)
+        keep_latest(index, MAX_SEEN)
+    found.append(span_id)
 
 
 def keep_latest(notes: OrderedDict[Any, Any], number: int) -> None:

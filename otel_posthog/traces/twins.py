@@ -5,28 +5,16 @@ from __future__ import annotations
 import re
 
 from otel_posthog.calls import ModelCall, Usage
-from otel_posthog.traces.seen import Shown
+from otel_posthog.traces.seen import Known, Shown
 
-__all__ = ["NEAR_NS", "agree", "are_twins", "may_be_one"]
+__all__ = ["NEAR_NS", "agree", "are_twins", "is_attempt", "may_be_one", "overlap"]
 
 NEAR_NS = 50_000_000
 """Two wrappers around one request begin this close to each other."""
 SLACK_NS = 5_000_000
 """An inner span may end a little after an outer one that does not wait for it."""
-_VERSION = re.compile(
-    r"[-@:](?:latest|preview|exp|v?\d[\d.:-]*)(?:[-@:](?:latest|preview|exp|v?\d[\d.:-]*))*"
-)
 
-
-def are_twins(outer: Shown, inner: Shown) -> bool:
-    """Whether two spans side by side show one call."""
-    if not agree(outer, inner) or outer.end_ns is None or inner.end_ns is None:
-        return False
-    if outer.scope == inner.scope or inner.start_ns >= outer.end_ns:
-        return False
-    if outer.response_id is not None and outer.response_id == inner.response_id:
-        return True
-    return inner.start_ns - outer.start_ns <= NEAR_NS and inner.end_ns <= outer.end_ns + SLACK_NS
+_VERSION = re.compile(r"(?:[-@:]+(?:latest|preview|exp|v?\d[\d.]*))+[-:]*")  # one way to read each text
 
 
 def agree(one: Shown, other: Shown) -> bool:
@@ -36,6 +24,37 @@ def agree(one: Shown, other: Shown) -> bool:
     if one.response_id is not None and other.response_id is not None:
         return one.response_id == other.response_id
     return _same_model(one, other) or _same_tokens(one.usage, other.usage)
+
+
+def overlap(one: Shown, other: Shown) -> bool:
+    """Whether there was a moment in which both were under way."""
+    if one.end_ns is None or other.end_ns is None:
+        return False
+    return one.start_ns < other.end_ns and other.start_ns < one.end_ns
+
+
+def are_twins(one: Shown, other: Shown) -> bool:
+    """Whether two spans of different scopes, neither within the other, show one call."""
+    if one.scope == other.scope or not overlap(one, other):
+        return False
+    if one.response_id is None or one.response_id != other.response_id:
+        outer, inner = (one, other) if _outer_first(one) <= _outer_first(other) else (other, one)
+        if inner.start_ns - outer.start_ns > NEAR_NS or (inner.end_ns or 0) > (outer.end_ns or 0) + SLACK_NS:
+            return False
+    return agree(one, other)  # last, for it is what takes time
+
+
+def _outer_first(span: Shown) -> tuple[int, int]:
+    return span.start_ns, -(span.end_ns or 0)
+
+
+def is_attempt(outer: Shown, inner: Shown) -> bool:
+    """Whether the inner span is a try that failed, of one instrumentor, inside of what worked in the end."""
+    return outer.scope == inner.scope and _failed(inner) and not _failed(outer)
+
+
+def _failed(span: Shown) -> bool:
+    return span.failed if isinstance(span, Known) else span.error is not None
 
 
 def may_be_one(outer: ModelCall, inner: ModelCall) -> bool:

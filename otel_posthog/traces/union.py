@@ -11,7 +11,8 @@ __all__ = ["united"]
 _NOT_MERGED = frozenset(
     {"kind", "operation", "name", "trace_id", "span_id", "parent_id", "start_ns", "end_ns", "scope"}
 )
-_RICH = ("input", "output", "tools", "tools_called", "finish_reasons", "evaluations", "linked_traces")
+_RICH = ("input", "output", "tools", "tools_called", "finish_reasons")
+_LISTS = ("evaluations", "linked_traces")
 _MAPPINGS = ("parameters", "facts", "resource")
 
 
@@ -28,6 +29,8 @@ def united(outer: ModelCall, inner: ModelCall) -> ModelCall:
             changes[name] = _united_context(mine, theirs)
         elif name in _MAPPINGS:
             changes[name] = {**theirs, **mine}
+        elif name in _LISTS:
+            changes[name] = [*mine, *(each for each in theirs if each not in mine)]
         elif name in _RICH:
             if _weight(theirs) > _weight(mine):
                 changes[name] = theirs
@@ -45,6 +48,8 @@ def united(outer: ModelCall, inner: ModelCall) -> ModelCall:
             message=outer.error.message or inner.error.message,
             http_status=outer.error.http_status or inner.error.http_status,
         )
+    if outer.error is None and outer.usage.output and not inner.usage.output:
+        changes.pop("error", None)  # the answer came all the same
     if outer.stream or inner.stream:
         changes["stream"] = True
     return outer._replace(**changes)

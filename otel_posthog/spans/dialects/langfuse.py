@@ -6,7 +6,7 @@ are JSON objects with free keys; `input` is without the cached tokens where thes
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timezone
 from typing import Any
 
 from otel_posthog.calls import Kind
@@ -158,7 +158,8 @@ def _read_first_token(call: dict[str, Any], view: SpanView) -> None:
     written = parse_json(view.attributes.get(_OBSERVATION + "completion_start_time"))
     if isinstance(written, str):
         try:
-            began = datetime.fromisoformat(written.replace("Z", "+00:00")).timestamp()
+            moment = datetime.fromisoformat(written.replace("Z", "+00:00"))
+            began = (moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)).timestamp()
         except (ValueError, OverflowError, OSError):
             return
         seconds = began - view.start_ns / 1e9
