@@ -28,7 +28,7 @@ from otel_posthog.events import PriceBook, own_prices
 from otel_posthog.events.cost import Rates
 from otel_posthog.events.media import Replace, placeholder, storing
 from otel_posthog.pipeline import Pipeline
-from otel_posthog.spans.view import PackedSpan, pack
+from otel_posthog.spans.view import PackedSpan, Place, pack
 
 __all__ = ["Forwarder", "forwarder", "say_once"]
 
@@ -156,14 +156,14 @@ class Forwarder:
         for item in self.conversion.announce(load):
             self.outbox.hand_over(item, item.size)
 
-    def ended(self, span: Any) -> bool:
-        """Hand over a span that ended; whether it is one of concern."""
+    def ended(self, span: Any, place: Place | None = None) -> bool:
+        """Hand over a span that ended, where it stands if that is known; whether it is one of concern."""
         if self.durable and self.conversion.discreet:
-            made = self.conversion.restored(span)
+            made = self.conversion.restored(span, place)
             if made is not None:
                 self.outbox.hand_over(made, made.size)
             return made is not None
-        packed = pack(span)
+        packed = pack(span, place)
         if packed is not None:
             self.ended_together((packed,))
         return packed is not None

@@ -22,7 +22,16 @@ from otel_posthog.calls import ModelCall
 from otel_posthog.delivery import Entry, Item
 from otel_posthog.delivery.entries import EVENT
 from otel_posthog.pipeline import Pipeline
-from otel_posthog.spans.view import PackedSpan, SpanView, entry_of, of_entry, of_sdk_span, unpack
+from otel_posthog.spans.view import (
+    PackedSpan,
+    Place,
+    SpanView,
+    entry_of,
+    of_entry,
+    of_sdk_span,
+    put_in_place,
+    unpack,
+)
 
 __all__ = ["Conversion", "Ended", "Event", "Hook", "Load", "Started", "say_once"]
 
@@ -185,9 +194,11 @@ class Conversion:
         except (ValueError, TypeError, LookupError, AttributeError):
             return None
 
-    def restored(self, span: Any) -> Restored | None:
+    def restored(self, span: Any, place: Place | None = None) -> Restored | None:
         """A span that ended, to be made events at once; None where it is no concern of ours."""
         view = of_sdk_span(span)
+        if view is not None and place is not None:
+            put_in_place(view.attributes, span, place)
         return None if view is None else Restored(view, self.is_announced(view.span_id), self._recipe)
 
     def announce(self, load: Started) -> list[Item]:

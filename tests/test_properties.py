@@ -6,7 +6,6 @@ import base64
 import copy
 import hashlib
 import json
-import sys
 import time
 import uuid
 from collections.abc import Iterable, Mapping
@@ -23,6 +22,7 @@ from otel_posthog import traces
 from otel_posthog.calls import Kind, ModelCall
 from otel_posthog.delivery.encode import encode, plain
 from otel_posthog.events import PriceBook
+from otel_posthog.events.media import placeholder
 from otel_posthog.events.messages import rendered
 from otel_posthog.pipeline import Pipeline
 from otel_posthog.spans.dialects import DIALECTS
@@ -32,6 +32,8 @@ from otel_posthog.spans.markers import EVALUATION_EVENT, MARKERS
 from otel_posthog.spans.messages import messages, part_of, tools
 from otel_posthog.spans.otlp_json import of_json_request
 from otel_posthog.spans.view import SpanEvent, SpanView, of_request, of_sdk_span, pack, unpack
+from otel_posthog.traces import once, twins
+from otel_posthog.traces import seen as seen_module
 from tests.spans.test_values import ANYTHING
 from tests.support.otlp_json import otlp_json
 from tests.support.spans import START, make_view, otlp_request, sdk_span
@@ -258,13 +260,9 @@ def _written(events: Iterable[Event]) -> list[bytes]:
     return [encode(event) for event in events]
 
 
-UNHASHABLE = pytest.mark.xfail(
-    strict=True, reason="spans.messages looks up a `type` or `role` that is a list or an object: TypeError"
-)
 NO_TYPE = make_view({"gen_ai.input.messages": '[{"type": {}}]'})
 
 
-@UNHASHABLE
 @thorough
 @given(view=ODD_SPANS)
 @example(view=NO_TYPE)
@@ -280,7 +278,6 @@ def test_any_span_becomes_events_that_json_holds(view: SpanView) -> None:
         plain(event)
 
 
-@UNHASHABLE
 @thorough
 @given(view=ODD_SPANS)
 @example(view=NO_TYPE)
@@ -309,7 +306,6 @@ NEIGHBOURS = [
 ]
 
 
-@UNHASHABLE
 @thorough
 @given(view=ODD_SPANS, at=st.integers(0, 2))
 @example(view=NO_TYPE, at=1)
@@ -321,21 +317,18 @@ def test_a_span_changes_no_event_of_another_trace(view: SpanView, at: int) -> No
     assert sorted(each for each in _written(together) if each not in own) == sorted(alone)
 
 
-@pytest.mark.xfail(strict=True, reason="traces.resolve knows spans by their id alone, whatever their trace")
 @pytest.mark.parametrize("span_id", ["", "0" * 16, "ab" * 8])
 def test_spans_of_two_traces_with_one_id_are_two(span_id: str) -> None:
     views = [make_view(trace_id=digit * 32, span_id=span_id) for digit in "12"]
     assert len(PIPELINE.finished(*views)) == 2 * len(PIPELINE.finished(views[0]))
 
 
-@pytest.mark.xfail(strict=True, reason="traces.resolve knows spans by their id alone, whatever their trace")
 def test_a_span_is_not_within_one_of_another_trace() -> None:
     outer = make_view(trace_id="1" * 32, span_id="1" * 16)
     inner = make_view(trace_id="2" * 32, span_id="2" * 16, parent_id="1" * 16, scope="logfire.openai")
     assert len(PIPELINE.finished(outer, inner)) == 2 * len(PIPELINE.finished(outer))
 
 
-@UNHASHABLE
 @thorough
 @given(
     attributes=_attributes(OTLP | WRITTEN.filter(str.isprintable)),
@@ -392,40 +385,37 @@ def test_a_span_gives_the_same_events_whatever_way_it_came(
 MAYBE_MESSAGES = JSON_LIKE | WRITTEN | ANYTHING | st.lists(JSON_LIKE.map(json.dumps), max_size=3)
 
 
-@UNHASHABLE
 @thorough
-@given(value=MAYBE_MESSAGES, full_media=st.booleans())
-@example(value=[{"type": {}}], full_media=False)
-def test_whatever_is_read_as_messages_is_rendered(value: Any, full_media: bool) -> None:
+@given(value=MAYBE_MESSAGES, media=st.sampled_from([placeholder, None]))
+@example(value=[{"type": {}}], media=placeholder)
+def test_whatever_is_read_as_messages_is_rendered(value: Any, media: Any) -> None:
     before = repr(value)
     found = messages(value, "user")
     if found is not None:
         assert all(isinstance(each["role"], str) and isinstance(each["parts"], list) for each in found)
-        for each in rendered(found, full_media):
+        for each in rendered(found, media):
             assert isinstance(each["role"], str)
             encode(each)
     assert repr(value) == before
 
 
-@UNHASHABLE
 @thorough
-@given(part=JSON_LIKE, full_media=st.booleans())
-@example(part={"type": []}, full_media=False)
-@example(part={"type": "blob", "content": "QUJD", "modality": ["image"]}, full_media=False)
-def test_any_part_is_read_and_rendered(part: Any, full_media: bool) -> None:
+@given(part=JSON_LIKE, media=st.sampled_from([placeholder, None]))
+@example(part={"type": []}, media=placeholder)
+@example(part={"type": "blob", "content": "QUJD", "modality": ["image"]}, media=placeholder)
+def test_any_part_is_read_and_rendered(part: Any, media: Any) -> None:
     for held in (part, part_of(part)):
-        rendered([{"role": "user", "parts": [held, held]}], full_media)
+        rendered([{"role": "user", "parts": [held, held]}], media)
     tools(part)
 
 
 @pytest.mark.parametrize(
     "part",
     [
-        pytest.param({"type": {}}, marks=UNHASHABLE, id="a type that is an object"),
-        pytest.param({"type": []}, marks=UNHASHABLE, id="a type that is a list"),
+        pytest.param({"type": {}}, id="a type that is an object"),
+        pytest.param({"type": []}, id="a type that is a list"),
         pytest.param(
             {"type": "blob", "content": "QUJD", "modality": ["image"]},
-            marks=pytest.mark.xfail(strict=True, reason="events.media.placeholder: TypeError"),
             id="a modality that is a list",
         ),
         pytest.param(
@@ -446,24 +436,17 @@ def test_a_part_of_odd_fields_is_kept(part: Any) -> None:
         assert generation["properties"]["$ai_input"]
 
 
-@pytest.mark.parametrize(
-    "role", [pytest.param([], marks=UNHASHABLE), pytest.param({}, marks=UNHASHABLE), 1, None, True]
-)
+@pytest.mark.parametrize("role", [[], {}, 1, None, True])
 def test_a_role_that_is_no_text_is_whose_the_attribute_is(role: Any) -> None:
     said = [{"role": role, "parts": [{"type": "text", "content": "hi"}]}]
     [found] = messages(json.dumps(said), "user") or []
     assert found["role"] == ("1" if role == 1 and role is not True else "user")
 
 
-TOO_DEEP = pytest.mark.xfail(
-    sys.version_info < (3, 12), strict=True, reason="str() of a list in a list ...: RecursionError"
-)
-
-
 @pytest.mark.parametrize(
     ("before", "after", "levels"),
     [
-        pytest.param(before, after, levels, marks=TOO_DEEP if (before, levels) == ("[", 1000) else ())
+        pytest.param(before, after, levels)
         for before, after in (("[", "]"), ('{"content":', "}"), ('[{"role":"user","parts":', "}]"))
         for levels in (100, 500, 1000, 5000)
     ],
@@ -473,7 +456,6 @@ def test_nesting_stops_nothing(before: str, after: str, levels: int) -> None:
         _written(PIPELINE.finished(make_view({name: before * levels + "1" + after * levels})))
 
 
-@TOO_DEEP
 def test_a_text_that_is_a_deep_list_is_rendered() -> None:
     said = '[{"role":"user","parts":[{"type":"text","content":' + "[" * 1000 + "]" * 1000 + "}]}]"
     [generation, *_] = PIPELINE.finished(make_view({"gen_ai.input.messages": said}))
@@ -515,7 +497,7 @@ def test_any_request_and_answer_is_read(asked: Any, answered: Any) -> None:
     read_answer(parts, asked, answered)
     assert repr((asked, answered)) == before
     for side in ("input", "output"):
-        rendered(parts["call"].get(side, ()), full_media=False)
+        rendered(parts["call"].get(side, ()), media=placeholder)
 
 
 # --- what is said stays private --------------------------------------------------------------------
@@ -652,7 +634,6 @@ def test_a_private_span_tells_nothing_that_was_said_in_it(
         assert SECRET.encode() not in encode(made)
 
 
-@pytest.mark.xfail(strict=True, reason="traces._note keeps what a private call said, for the trace's event")
 def test_a_trace_does_not_repeat_what_a_private_call_in_it_said() -> None:
     said = [{"role": "user", "content": SECRET}]
     call = make_view(
@@ -753,7 +734,6 @@ def test_no_media_leave_in_place_of_their_name(kind: str, part: str) -> None:
             _assert_nothing_of_it(view, name)
 
 
-@pytest.mark.xfail(strict=True, reason="events.messages passes the id of a tool's call on as it is")
 def test_no_data_leave_in_the_id_of_a_call() -> None:
     call_id = "call_1__thought__" + DATA  # LiteLLM, of Gemini's calls
     said = [
@@ -817,27 +797,22 @@ def _siblings(first: int, number: int, scope: str = "a") -> list[ModelCall]:
     ]
 
 
-@pytest.mark.xfail(
-    strict=True, reason="traces._is_late compares each call with all that were under its parent"
-)
 def test_a_call_is_not_compared_with_all_the_calls_beside_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    compared, agree, seen = [], traces._agree, traces.Seen()
+    compared, agree, seen = [], twins.agree, traces.Seen()
 
     def counted(one: Any, other: Any) -> bool:
         compared.append(one)
         return agree(one, other)
 
-    monkeypatch.setattr(traces, "_agree", counted)
+    monkeypatch.setattr(twins, "agree", counted)
+    monkeypatch.setattr(once, "agree", counted)
     for batch in range(4):
         assert len(traces.resolve(_siblings(batch * 100, 100), seen)) == 100
     assert len(compared) < 400
 
 
-@pytest.mark.xfail(
-    strict=True, reason="traces.Seen forgets all the calls under a span with the oldest of them"
-)
 def test_a_late_twin_is_known_also_under_a_span_of_very_many_calls(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(traces, "MAX_SEEN", 8)
+    monkeypatch.setattr(seen_module, "MAX_SEEN", 8)
     seen = traces.Seen()
     traces.resolve(_siblings(0, 20), seen)
     [twin] = _siblings(19, 1, scope="b")
@@ -845,15 +820,12 @@ def test_a_late_twin_is_known_also_under_a_span_of_very_many_calls(monkeypatch: 
     assert found.kind is Kind.SPAN
 
 
-@pytest.mark.xfail(strict=True, reason="traces._VERSION reads a name in exponentially many ways")
 def test_names_of_models_are_compared_in_no_time() -> None:
-    calls = [
+    calls = [  # a pattern that can be read in many ways would take for ever
         PIPELINE.read(make_view({"gen_ai.request.model": model}, scope=scope))
-        for model, scope in (("gpt", "a"), ("gpt" + "-1" * 21 + "x", "b"))
+        for model, scope in (("gpt", "a"), ("gpt" + "-1" * 400 + "x", "b"))
     ]
-    began = time.process_time()
     assert not traces.may_be_one(*calls)
-    assert time.process_time() - began < 0.02
 
 
 @pytest.mark.parametrize(
@@ -881,7 +853,6 @@ def test_a_model_with_its_version_is_that_model(dated: str, is_same: bool) -> No
 # --- what is told ----------------------------------------------------------------------------------
 
 
-@pytest.mark.xfail(strict=True, reason="dialects._error leaves out what the answer says of its error")
 def test_the_text_of_an_error_that_only_the_answer_holds_is_told() -> None:
     answer = {"status": "failed", "error": {"code": "server_error", "message": "it broke"}}
     view = make_view(only={"openinference.span.kind": "LLM", "output.value": json.dumps(answer)})
@@ -889,9 +860,6 @@ def test_the_text_of_an_error_that_only_the_answer_holds_is_told() -> None:
     assert generation["properties"]["$ai_error"] == "it broke"
 
 
-@pytest.mark.xfail(
-    strict=True, reason="a scope of the SDK without a name is an empty text, from OTLP it is None"
-)
 def test_a_scope_without_a_name_is_none() -> None:
     span = sdk_span()
     span._instrumentation_scope = InstrumentationScope("")
@@ -899,9 +867,6 @@ def test_a_scope_without_a_name_is_none() -> None:
     assert of_sdk_span(span) == over_otlp
 
 
-@pytest.mark.xfail(
-    strict=True, reason="langfuse._read_first_token takes a moment without a zone for local time"
-)
 @pytest.mark.skipif(not hasattr(time, "tzset"), reason="Windows has one time zone")
 def test_events_do_not_depend_on_where_they_are_made(monkeypatch: pytest.MonkeyPatch) -> None:
     began = "langfuse.observation.completion_start_time"

@@ -22,7 +22,7 @@ from otel_posthog.traces import NEAR_NS
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import ReadableSpan, Span
 
-    from otel_posthog.spans.view import PackedSpan
+    from otel_posthog.spans.view import PackedSpan, Place
 
 __all__ = ["FLUSH_WAIT_SECONDS", "OpenSpans"]
 
@@ -88,6 +88,10 @@ class OpenSpans:
         if is_sent:
             self._take_in(span)
         return above
+
+    def place_of(self, span: ReadableSpan) -> Place:
+        """Where a span stands that is about to end."""
+        return (self._above.get(span.context.span_id),)
 
     def around(self, span: ReadableSpan) -> weakref.ref[Any] | None:
         """The span under way that may show the same call as this one, which does."""

@@ -163,10 +163,11 @@ class PostHogSpanProcessor(SpanProcessor):
 
     def _end(self, span: ReadableSpan) -> bool:
         """Hand the span over, or have it wait for the one around it; whether it is one of concern."""
+        place = self._open.place_of(span)
         if self._forwarder.durable or self._closed:  # on disk before the application goes on: no waiting
             self._open.ended(span, None)
-            return self._forwarder.ended(span)
-        packed = pack(span)
+            return self._forwarder.ended(span, place)
+        packed = pack(span, place)
         ready = self._open.ended(span, packed)
         if ready:
             self._forwarder.ended_together(ready)

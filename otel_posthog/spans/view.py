@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import orjson
 
+from otel_posthog.attributes import PARENT_ID
 from otel_posthog.spans.markers import EVALUATION_EVENT, MARKERS, of_concern
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "PackedSpan",
+    "Place",
     "SpanEvent",
     "SpanView",
     "attributes_of",
@@ -34,6 +36,7 @@ __all__ = [
     "of_request",
     "of_sdk_span",
     "pack",
+    "put_in_place",
     "unpack",
 ]
 
@@ -95,6 +98,16 @@ def of_sdk_span(span: ReadableSpan) -> SpanView | None:
     return _new(SpanView, (*_row(span, _plain_attributes(attributes)), _resource(span.resource)))
 
 
+Place = tuple["str | None"]
+"""The id of the nearest span above that PostHog gets; with None, the trace."""
+
+
+def put_in_place(attributes: Attributes, span: ReadableSpan, place: Place) -> None:
+    """Say in the attributes where the span stands, if they do not: it showed what it is after its start."""
+    if PARENT_ID not in attributes and span.parent is not None and span.context is not None:
+        attributes[PARENT_ID] = place[0] or format(span.context.trace_id, "032x")
+
+
 class PackedSpan(NamedTuple):
     """A finished SDK span as it waits: half of the object's memory, and out of the application's reach."""
 
@@ -105,11 +118,16 @@ class PackedSpan(NamedTuple):
     """Bytes that it takes in memory, about."""
 
 
-def pack(span: ReadableSpan) -> PackedSpan | None:
-    """The span, ready to wait; None where it is no concern of ours."""
+def pack(span: ReadableSpan, place: Place | None = None) -> PackedSpan | None:
+    """The span, ready to wait; None where it is no concern of ours.
+
+    `place` tells where it stands, if its attributes do not.
+    """
     attributes = attributes_of(span)
     if MARKERS.isdisjoint(attributes) and not (span._events and of_concern(attributes, span.events)):
         return None
+    if place is not None:
+        put_in_place(attributes, span, place)
     row = _row(span, attributes)
     try:
         document = orjson.dumps(row, default=_plain_event)

@@ -28,7 +28,7 @@ only.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from otel_posthog.calls import ModelCall
 from otel_posthog.traces.conversation import with_conversation
@@ -74,6 +74,7 @@ def _resolved(
     by_id: Mapping[str, ModelCall], seen: Seen, others: Mapping[str, str | None] | None, *, whole: bool
 ) -> list[ModelCall]:
     calls = by_id.values()
+    others = _with_told(calls, others)
     above = {call.span_id: _above(call, by_id, others, seen, whole=whole) for call in calls}
     if may_meet(calls, by_id, above, seen):
         made, stands_for, counted_by = each_once(by_id, above, seen)
@@ -101,8 +102,9 @@ def _above(
     """The id of the nearest span above that is of concern; None where that is the trace."""
     context = call.context
     told = context.parent_id
-    if told is not None:
-        return None if told in (call.trace_id, context.trace_name) else told
+    is_trace = told is not None and told in (call.trace_id, context.trace_name)
+    if told is not None and not is_trace:
+        return told
     step = call.parent_id
     for _ in range(_MOST_BETWEEN):
         if step is None:
@@ -110,10 +112,29 @@ def _above(
         found = by_id.get(step) or seen.spans.get(step)
         if found is not None and found.trace_id == call.trace_id:
             return step
+        if is_trace:  # what begins below a span that has ended is told the trace, and finds it here
+            return None
         if others is None or step not in others:
             break
         step = others[step]
     return None if whole else step
+
+
+def _with_told(
+    calls: Iterable[ModelCall], others: Mapping[str, str | None] | None
+) -> Mapping[str, str | None] | None:
+    """The spans of others, and those of which a call was told what is above, where another was not.
+
+    A span that shows what it is after its start was told nothing; the one beside it may have been.
+    """
+    if all(call.parent_id is None or call.context.parent_id is not None for call in calls):
+        return others
+    found = dict(others or {})
+    for call in calls:
+        told = call.context.parent_id
+        if told is not None and call.parent_id is not None:
+            found[call.parent_id] = None if told in (call.trace_id, call.context.trace_name) else told
+    return found
 
 
 def _trace(call: ModelCall) -> str:

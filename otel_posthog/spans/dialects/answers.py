@@ -66,8 +66,8 @@ def _of_langchain(answered: Json) -> dict[str, Any]:
         told = [generation.get("generation_info"), inner.get("response_metadata")]
         for info in (each for each in told if isinstance(each, dict)):
             for key in ("id", "status", "model", "incomplete_details"):
-                made.setdefault(key, info.get(key))
-            made.setdefault("model", info.get("model_name"))
+                _put(made, key, info.get(key))
+            _put(made, "model", info.get("model_name"))
             inner = {
                 **inner,
                 "finish_reason": inner.get("finish_reason")
