@@ -29,8 +29,9 @@ from otel_posthog.spans.dialects import DIALECTS
 from otel_posthog.spans.dialects.answers import read_answer
 from otel_posthog.spans.indexed import listed
 from otel_posthog.spans.markers import EVALUATION_EVENT, MARKERS
-from otel_posthog.spans.messages import messages, part_of, tools
+from otel_posthog.spans.messages import messages, tools
 from otel_posthog.spans.otlp_json import of_json_request
+from otel_posthog.spans.parts import part_of
 from otel_posthog.spans.view import SpanEvent, SpanView, of_request, of_sdk_span, pack, unpack
 from otel_posthog.traces import once, twins
 from otel_posthog.traces import seen as seen_module

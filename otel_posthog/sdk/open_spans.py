@@ -11,7 +11,7 @@ import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from otel_posthog.delivery import follow_forks
@@ -148,14 +148,24 @@ class OpenSpans:
             if under is None:
                 under = self._beside[parent.span_id] = deque(maxlen=BESIDE)
                 _forget_oldest(self._beside)
-            for other in reversed([*under]):
-                found = self._ai.get(other)
-                if found is not None and found.scope != name and 0 <= began - found.start_ns <= NEAR_NS:
-                    beside = other
-                    break
+            beside = self._beside_of(name, began, [*under])
             under.append(span_id)
         self._ai[span_id] = _AiSpan(weakref.ref(span), name, began, beside)
         _forget_oldest(self._ai)
+
+    def _beside_of(self, scope: str | None, began: int, under: Iterable[int]) -> int | None:
+        """The latest of another scope that began a moment before, and has no twin of this scope yet."""
+        open_ones = {other: found for other in under if (found := self._ai.get(other)) is not None}
+        taken = {found.beside for found in open_ones.values() if found.scope == scope}
+        free = [
+            other
+            for other, found in open_ones.items()
+            if found.beside is None
+            and found.scope != scope
+            and other not in taken
+            and 0 <= began - found.start_ns <= NEAR_NS
+        ]
+        return free[-1] if free else None
 
     def _around(self, span: ReadableSpan) -> int | None:
         """The nearest AI span above, else one beside that began a moment before: where both are calls."""
@@ -165,7 +175,7 @@ class OpenSpans:
         if (above is None and beside is None) or not may_be_call(attributes_of(span)):
             return None
         scope = span.instrumentation_scope.name if span.instrumentation_scope is not None else None
-        upper = None if above is None else int(above, 16)
+        upper: int | None = None if above is None else int(above, 16)
         if upper is not None and self._is_call(upper, scope):
             return upper
         return beside if beside is not None and self._is_call(beside, scope) else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from itertools import combinations
 from typing import Any, NamedTuple
 
@@ -96,18 +97,18 @@ class _Groups:
         self._leader: dict[str, str] = {}
 
     def join(self, one: str, other: str) -> None:
-        self._leader[self._find(other)] = self._find(one)
+        self._leader[self.find(other)] = self.find(one)
 
     def of(self, span_ids: Iterable[str]) -> list[list[str]]:
         """All groups that have one of these, each with all its members, these first and in their order."""
         order = [*span_ids]
         found: dict[str, list[str]] = defaultdict(list)
         for span_id in dict.fromkeys([*order, *self._leader]):
-            found[self._find(span_id)].append(span_id)
+            found[self.find(span_id)].append(span_id)
         wanted = set(order)
         return [members for members in found.values() if members[0] in wanted]
 
-    def _find(self, span_id: str) -> str:
+    def find(self, span_id: str) -> str:
         leader = self._leader.setdefault(span_id, span_id)
         while leader != self._leader[leader]:
             leader = self._leader[leader]
@@ -196,20 +197,32 @@ def _join_twins(
     groups: _Groups,
     may: Callable[[Shown, Shown], bool],
 ) -> None:
-    """Join each call with the latest one before it that is its twin and has none of its scope yet."""
+    """Join each call with its twin before it that shows none of its scope yet, the closest in time."""
     if len({each.scope for each in found} | {each.scope for each in known}) < 2:
         return
-    taken: dict[str, set[str | None]] = defaultdict(set)
+    scopes: dict[str, set[str | None]] = {}
+    for before in known:
+        if before.counted_by is not None:
+            groups.join(before.counted_by, before.span_id)
+    everything: list[Shown] = [*known, *found]
+    for each in everything:
+        scopes.setdefault(groups.find(each.span_id), set()).add(each.scope)
     for at, later in enumerate(found):
-        before: list[Shown] = [
-            *known,
-            *(each for each in found[max(at - NEIGHBOURS, 0) : at] if may(each, later)),
-        ]
-        for earlier in before:
-            if later.scope not in taken[earlier.span_id] and are_twins(earlier, later):
-                taken[earlier.span_id].add(later.scope)
+        near: list[Shown] = [*known]
+        near += [each for each in found[max(at - NEIGHBOURS, 0) : at] if may(each, later)]
+        for earlier in sorted(near, key=partial(_distance, later)):
+            one, other = groups.find(earlier.span_id), groups.find(later.span_id)
+            if one != other and scopes[one].isdisjoint(scopes[other]) and are_twins(earlier, later):
+                together = scopes.pop(one) | scopes.pop(other)
                 groups.join(earlier.span_id, later.span_id)
+                scopes[groups.find(later.span_id)] = together
                 break
+
+
+def _distance(one: Shown, other: Shown) -> tuple[int, str]:
+    """How far apart two spans begin and end: those of one call are microseconds from each other."""
+    apart = abs(one.start_ns - other.start_ns) + abs((one.end_ns or 0) - (other.end_ns or 0))
+    return apart, other.span_id
 
 
 # --- a stream and the record of its end ---

@@ -6,11 +6,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from otel_posthog.demo.standin import StandIn
+from tests.instrumentors.neighbours import PAIR
 from tests.instrumentors.provider import Provider, Request
 from tests.instrumentors.recording import Recorder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+collect_ignore = [] if PAIR else ["test_pairs.py"]
 
 
 @pytest.fixture(scope="session", autouse=True)

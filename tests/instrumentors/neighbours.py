@@ -8,9 +8,11 @@ import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-__all__ = ["BESIDE", "FIRST", "Neighbour", "switch_on"]
+__all__ = ["BESIDE", "FIRST", "PAIR", "Neighbour", "switch_on"]
 
 VARIABLE = "OTEL_POSTHOG_TEST_NEIGHBOUR"
+OF_PAIR = "OTEL_POSTHOG_TEST_PAIR"
+"""Two of them without ours, `FIRST,SECOND` in the order of switching on."""
 
 
 class Neighbour(NamedTuple):
@@ -44,10 +46,12 @@ _NEIGHBOURS = {
 _name, _, _order = os.environ.get(VARIABLE, "").partition(":")
 BESIDE = _NEIGHBOURS[_name] if _name else None
 FIRST = _order == "before"
+PAIR = [name for name in os.environ.get(OF_PAIR, "").split(",") if name]
 
 
-def switch_on(neighbour: Neighbour, provider: Any) -> None:
+def switch_on(neighbour: Neighbour | str, provider: Any) -> None:
     """Switch the neighbour on, for spans of this provider."""
+    neighbour = _NEIGHBOURS[neighbour] if isinstance(neighbour, str) else neighbour
     with warnings.catch_warnings():  # of what they import
         warnings.simplefilter("ignore")
         found = getattr(importlib.import_module(neighbour.module), neighbour.name)

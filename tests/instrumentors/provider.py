@@ -8,7 +8,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from types import TracebackType
 
     from typing_extensions import Self
@@ -23,6 +23,8 @@ class Reply(NamedTuple):
     drop: bool = False
     stall: bool = False
     headers: Mapping[str, str] = {}
+    first: Callable[[], Any] | None = None
+    """What is done between the request and the answer: a call is under way then."""
 
 
 class Request(NamedTuple):
@@ -43,6 +45,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.server.seen.append(Request(self.path, dict(self.headers.items()), body))
         reply = self.server.script.pop(0)
         self.close_connection = True
+        if reply.first is not None:
+            reply.first()
         if reply.stall:
             self.connection.recv(1)  # until the client goes away
             return
