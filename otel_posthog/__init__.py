@@ -10,6 +10,7 @@ from otel_posthog.version import __version__
 
 if TYPE_CHECKING:
     from otel_posthog.sdk.exporter import PostHogSpanExporter
+    from otel_posthog.sdk.feedback import capture_feedback, capture_metric, current_trace_id
     from otel_posthog.sdk.processor import PostHogSpanProcessor
     from otel_posthog.sdk.setup import configure
 
@@ -18,7 +19,10 @@ __all__ = [
     "PostHogSpanProcessor",
     "__version__",
     "ai_context",
+    "capture_feedback",
+    "capture_metric",
     "configure",
+    "current_trace_id",
 ]
 
 # What needs OpenTelemetry's SDK is loaded when it is first asked for: instrumentors and libraries that only
@@ -26,7 +30,10 @@ __all__ = [
 _LOADED_LATER = {
     "PostHogSpanExporter": "otel_posthog.sdk.exporter",
     "PostHogSpanProcessor": "otel_posthog.sdk.processor",
+    "capture_feedback": "otel_posthog.sdk.feedback",
+    "capture_metric": "otel_posthog.sdk.feedback",
     "configure": "otel_posthog.sdk.setup",
+    "current_trace_id": "otel_posthog.sdk.feedback",
 }
 
 

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from otel_posthog import config as options
+from otel_posthog.calls import ModelCall
 from otel_posthog.conversion import Conversion, Ended, Event, Started, say_once
 from otel_posthog.delivery import (
     Backlog,
@@ -174,6 +175,11 @@ class Forwarder:
         announced = self.durable and self.conversion.is_announced(packed.span_id)
         size = packed.size if not inner else sum(each.size for each in spans)
         self.outbox.hand_over(Ended(packed, announced, tuple(inner)), size)
+
+    def score(self, call: ModelCall) -> None:
+        """Hand over what was said of a call."""
+        for item in self.conversion.scores(call):
+            self.outbox.hand_over(item, item.size)
 
     def send(self, events: Iterable[Event], seconds: float) -> bool:
         """Whether PostHog took all the events, or they are on disk, within so many seconds."""

@@ -18,6 +18,7 @@ __all__ = [
     "CallContext",
     "CallError",
     "Evaluation",
+    "Feedback",
     "Kind",
     "Message",
     "ModelCall",
@@ -99,6 +100,12 @@ class Evaluation(NamedTuple):
     """Of the answer that was judged, where it is another span's."""
 
 
+class Feedback(NamedTuple):
+    """What a person said of an answer."""
+
+    text: str
+
+
 class CallContext(NamedTuple):
     """Whose call it was and for what: from the span's own context attributes."""
 
@@ -159,7 +166,7 @@ class ModelCall(NamedTuple):
     output_state: Any = None
     cost_usd: float | None = None
     """What the provider or a gateway said that the call cost, in US dollars."""
-    evaluations: Sequence[Evaluation] = ()
+    evaluations: Sequence[Evaluation | Feedback] = ()
     linked_traces: Sequence[str] = ()
     """Ids of other traces that the span says it belongs with."""
 

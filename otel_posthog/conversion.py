@@ -205,6 +205,11 @@ class Conversion:
         """`llm_completion_requested` of a call that begins; nothing where it names no model yet."""
         return [Item.of_event(event) for event in self._starts([load], {})]
 
+    def scores(self, call: ModelCall) -> list[Item]:
+        """The events of scores that the application gave."""
+        made = self.pipeline.scores(call)
+        return [Item.of_event(event) for event in self._ready(made)]
+
     def is_announced(self, span_id: str) -> bool:
         """Whether the call was announced; it ends now."""
         return self._announced.pop(span_id, self) is None

@@ -98,7 +98,7 @@ class Pipeline:
             made += [self._ai(call, cost) for call, cost in zip(asked, costs, strict=True)]
             if len(asked) < len(calls):
                 made += [self._ai(call, None) for call in calls if call.kind in STRUCTURE]
-            made += [event for call in calls if call.evaluations for event in self._scores(call)]
+            made += [event for call in calls if call.evaluations for event in self.scores(call)]
         if "llm_completion" in self.families:
             made += [events.requested(call) for call in asked if call.span_id not in announced]
             made += [
@@ -128,7 +128,8 @@ class Pipeline:
     def _ai(self, call: ModelCall, cost: Cost | None) -> Event:
         return events.ai_event(call, cost, content=self._shows(call), media=self.media)
 
-    def _scores(self, call: ModelCall) -> list[Event]:
+    def scores(self, call: ModelCall) -> list[Event]:
+        """The events of what was said of a call."""
         return events.evaluation_events(call, content=self._shows(call))
 
     def _shows(self, call: ModelCall) -> bool:

@@ -17,7 +17,10 @@ def test_the_public_names_are_these() -> None:
         "PostHogSpanProcessor",
         "__version__",
         "ai_context",
+        "capture_feedback",
+        "capture_metric",
         "configure",
+        "current_trace_id",
     ]
     assert sorted(instrumentors.__all__) == ["GeminiInstrumentor", "OpenAIInstrumentor"]
 

@@ -61,6 +61,8 @@ def test_a_python_block_runs(number: int, stand_in: StandIn) -> None:
         if "configure()" in PYTHON[number]:
             [generation] = inbox.events("$ai_generation")
             assert generation["properties"]["feature"] == "translation"
+        if "capture_metric(" in PYTHON[number]:
+            assert {event["event"] for event in inbox.events()} == {"$ai_metric", "$ai_feedback"}
 
 
 def test_the_one_line_runs_with_the_block_below_it(tmp_path: Path, stand_in: StandIn) -> None:

@@ -1,10 +1,10 @@
-"""`$ai_metric`: a score that somebody gave to an answer, a run or a trace."""
+"""`$ai_metric` and `$ai_feedback`: what somebody said of an answer, a run or a trace."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from otel_posthog.calls import Kind, ModelCall
+from otel_posthog.calls import Evaluation, Feedback, Kind, ModelCall
 from otel_posthog.events.identity import (
     LIB,
     common_properties,
@@ -27,23 +27,31 @@ def evaluation_events(call: ModelCall, *, content: bool) -> list[dict[str, Any]]
     judged: str | None = call.span_id
     if call.kind is Kind.EVALUATION:  # the span of whoever judged; the one above it was judged
         judged = call.context.parent_id or call.parent_id
+    where = {
+        "$ai_lib": LIB,
+        "$ai_lib_version": __version__,
+        "$ai_trace_id": trace_id(call),
+        "$ai_span_id": judged,
+        "$ai_session_id": call.context.conversation_id or call.context.chat_id,
+    }
     made = []
     for place, score in enumerate(call.evaluations):
-        properties = common_properties(call) | reported(
-            {
-                "$ai_lib": LIB,
-                "$ai_lib_version": __version__,
-                "$ai_trace_id": trace_id(call),
-                "$ai_span_id": judged,
-                "$ai_session_id": call.context.conversation_id or call.context.chat_id,
-                "$ai_metric_name": score.name,
-                "$ai_metric_value": score.value if score.value is not None else score.label,
-                "$ai_metric_label": score.label if score.value is not None else None,
-                "$ai_metric_explanation": score.explanation if content else None,
-                "$ai_completion_id": score.response_id,
-            }
-        )
-        name = f"$ai_metric:{place}"  # each score of a span is an event of its own
-        event = make_event(name, call, call.end_ns or call.start_ns, distinct_id, properties | person)
-        made.append({**event, "event": "$ai_metric"})
+        name = "$ai_feedback" if isinstance(score, Feedback) else "$ai_metric"
+        properties = common_properties(call) | reported(where | _said(score, content=content)) | person
+        at_ns = call.end_ns or call.start_ns
+        # Each score of a span is an event of its own.
+        event = make_event(f"{name}:{place}", call, at_ns, distinct_id, properties)
+        made.append({**event, "event": name})
     return made
+
+
+def _said(score: Evaluation | Feedback, *, content: bool) -> dict[str, Any]:
+    if isinstance(score, Feedback):
+        return {"$ai_feedback_text": score.text}
+    return {
+        "$ai_metric_name": score.name,
+        "$ai_metric_value": score.value if score.value is not None else score.label,
+        "$ai_metric_label": score.label if score.value is not None else None,
+        "$ai_metric_explanation": score.explanation if content else None,
+        "$ai_completion_id": score.response_id,
+    }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+import weakref
 from typing import TYPE_CHECKING, Any
 
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from otel_posthog.config import Options
     from otel_posthog.spans.view import SpanView
 
-__all__ = ["PostHogSpanExporter"]
+__all__ = ["PostHogSpanExporter", "active"]
 
 _NO_PROCESSOR = (
     "ai_context (feature, user, privacy) does not reach the spans of %s through an exporter alone: "
@@ -56,6 +57,7 @@ class PostHogSpanExporter(SpanExporter):
         self._closed = False
         self.behind_others = True
         """Whether another's processor stands before it; ours says that it does not."""
+        _made.append(weakref.ref(self))
         follow_forks(self)
         finish_at_the_end(self)
         measure(self.forwarder)
@@ -152,6 +154,20 @@ class PostHogSpanExporter(SpanExporter):
     def stats(self) -> dict[str, Any]:
         """Counts since the start; see `Forwarder.stats`."""
         return self.forwarder.stats()
+
+
+_made: list[weakref.ref[PostHogSpanExporter]] = []
+"""All exporters of this process, the latest last."""
+
+
+def active() -> PostHogSpanExporter | None:
+    """The exporter through which the process sends: the latest one that is on and not shut down."""
+    _made[:] = [each for each in _made if each() is not None]
+    for reference in reversed(_made):
+        found = reference()
+        if found is not None and found.forwarder.enabled and not found._closed:
+            return found
+    return None
 
 
 def _parents(spans: Iterable[ReadableSpan]) -> dict[str, str | None]:

@@ -1,0 +1,141 @@
+"""Scores and feedback of the application's own: `$ai_metric` and `$ai_feedback` on a trace or generation."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from opentelemetry import trace
+
+from otel_posthog.attributes import CONTEXT, PARENT_ID, PROPERTY
+from otel_posthog.calls import Evaluation, Feedback, Kind
+from otel_posthog.conversion import say_once
+from otel_posthog.sdk.context import current_attributes, inherited_attributes
+from otel_posthog.sdk.exporter import active
+from otel_posthog.spans.view import SpanView, attributes_of
+
+__all__ = ["capture_feedback", "capture_metric", "current_trace_id"]
+
+_TRACE_NAME = CONTEXT["trace_name"][0]
+_USER = CONTEXT["distinct_id"][0]
+_NO_TRACE = "%s: no trace is under way: give trace_id=, as current_trace_id() returned it inside of one."
+_NOBODY_SENDS = (
+    "%s: nothing is set up that sends to PostHog: call configure() or attach PostHogSpanProcessor()."
+)
+
+
+def current_trace_id() -> str | None:
+    """The trace as PostHog knows it, to be given to a front end that asks for feedback later; None outside.
+
+    It is the `trace_id` of the `ai_context` in force, else OpenTelemetry's, 32 hexadecimal digits.
+    """
+    named = current_attributes().get(_TRACE_NAME)
+    if named is not None:
+        return str(named)
+    context = trace.get_current_span().get_span_context()
+    return format(context.trace_id, "032x") if context.is_valid else None
+
+
+def capture_metric(
+    name: str,
+    value: float | str | bool,
+    *,
+    trace_id: str | None = None,
+    generation_id: str | None = None,
+    user_id: str | int | None = None,
+    properties: Mapping[str, Any] | None = None,
+) -> bool:
+    """Send `$ai_metric`: a score of an answer or a trace, such as `("relevance", 0.8)` or `("tone", "rude")`.
+
+    It goes with the next batch, with user, session, groups and feature of the `ai_context` in force.
+
+    Args:
+        name: what was measured (`$ai_metric_name`).
+        value: a number, a word, or whether (`$ai_metric_value`).
+        trace_id: the trace that was judged; by default the current one.
+        generation_id: the `$ai_span_id` of the generation that was judged, if it was one.
+        user_id: who judged; by default the user of the `ai_context`.
+        properties: more of your own.
+
+    Returns:
+        Whether it was taken; if not, why is said once in the log.
+    """
+    number = None if isinstance(value, str) else float(value)
+    score = Evaluation(name=str(name), value=number, label=value if isinstance(value, str) else None)
+    return _capture("capture_metric", score, trace_id, generation_id, user_id, properties)
+
+
+def capture_feedback(
+    text: str,
+    *,
+    trace_id: str | None = None,
+    generation_id: str | None = None,
+    user_id: str | int | None = None,
+    properties: Mapping[str, Any] | None = None,
+) -> bool:
+    """Send `$ai_feedback`: what a person said of an answer or a trace; arguments as for `capture_metric`.
+
+    The text is sent also where content is hidden: it was written to be read.
+    """
+    return _capture("capture_feedback", Feedback(str(text)), trace_id, generation_id, user_id, properties)
+
+
+def _capture(
+    what: str,
+    score: Evaluation | Feedback,
+    trace_id: str | None,
+    generation_id: str | None,
+    user_id: str | int | None,
+    properties: Mapping[str, Any] | None,
+) -> bool:
+    try:
+        exporter = active()
+        if exporter is None:
+            say_once(what, _NOBODY_SENDS, what)
+            return False
+        of_trace = trace_id or current_trace_id()
+        if of_trace is None:
+            say_once(what + " trace", _NO_TRACE, what)
+            return False
+        found: dict[str, Any] = {}
+        span: Any = trace.get_current_span()
+        if span.is_recording() and hasattr(span, "attributes"):
+            found.update(inherited_attributes(attributes_of(span)))
+        found.update(current_attributes())
+        found.update({PROPERTY + name: value for name, value in (properties or {}).items()})
+        found[_TRACE_NAME] = str(of_trace)
+        if user_id is not None:
+            found[_USER] = str(user_id)
+        if generation_id is not None:
+            found[PARENT_ID] = str(generation_id)
+        forwarder = exporter.forwarder
+        call = forwarder.pipeline.read(_moment(found))
+        forwarder.score(call._replace(kind=Kind.EVALUATION, evaluations=[score]))
+    except Exception as error:  # noqa: BLE001  # never into the application
+        say_once(what, "%s failed (%s); please report this.", what, type(error).__name__)
+        return False
+    return True
+
+
+def _moment(attributes: dict[str, Any]) -> SpanView:
+    """A span of no length that carries the context; its random ids make the event one of its own."""
+    now = time.time_ns()
+    return SpanView(
+        name="score",
+        kind="INTERNAL",
+        trace_id=os.urandom(16).hex(),
+        span_id=os.urandom(8).hex(),
+        parent_id=None,
+        start_ns=now,
+        end_ns=now,
+        status="UNSET",
+        status_message=None,
+        attributes=attributes,
+        events=(),
+        links=(),
+        scope=None,
+        scope_version=None,
+        resource={},
+    )
