@@ -14,6 +14,7 @@ from otel_posthog.calls import Evaluation, Feedback, Kind
 from otel_posthog.conversion import say_once
 from otel_posthog.sdk.context import current_attributes, inherited_attributes
 from otel_posthog.sdk.exporter import active
+from otel_posthog.sdk.posthog_context import posthog_attributes
 from otel_posthog.spans.view import SpanView, attributes_of
 
 __all__ = ["capture_feedback", "capture_metric", "current_trace_id"]
@@ -99,7 +100,7 @@ def _capture(
         if of_trace is None:
             say_once(what + " trace", _NO_TRACE, what)
             return False
-        found: dict[str, Any] = {}
+        found: dict[str, Any] = posthog_attributes()
         span: Any = trace.get_current_span()
         if span.is_recording() and hasattr(span, "attributes"):
             found.update(inherited_attributes(attributes_of(span)))

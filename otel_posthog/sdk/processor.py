@@ -7,24 +7,24 @@ names and an entry in a queue. Converting, encoding and sending happen on a thre
 from __future__ import annotations
 
 import weakref
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from opentelemetry import trace
 from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
 from typing_extensions import Unpack
 
-from otel_posthog.attributes import PARENT_ID
+from otel_posthog.attributes import CONTEXT, PARENT_ID
 from otel_posthog.conversion import Started, say_once
 from otel_posthog.sdk.context import current_attributes, inherited_attributes
 from otel_posthog.sdk.endings import arm, finish_at_the_end
 from otel_posthog.sdk.exporter import PostHogSpanExporter, is_sampled
 from otel_posthog.sdk.open_spans import FLUSH_WAIT_SECONDS, OpenSpans
+from otel_posthog.sdk.posthog_context import posthog_attributes
 from otel_posthog.spans.markers import of_concern
 from otel_posthog.spans.view import attributes_of, pack
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from opentelemetry.context import Context
 
     from otel_posthog.config import Options
@@ -148,8 +148,10 @@ class PostHogSpanProcessor(SpanProcessor):
         put.update(current_attributes(parent_context))
         own = attributes_of(span)
         is_ours = of_concern(own, ())
+        if is_ours:
+            put = {**posthog_attributes(), **put}
         if put:  # first of all: it may ask for privacy
-            span.set_attributes({name: value for name, value in put.items() if name not in own})
+            span.set_attributes({name: value for name, value in put.items() if not _says(own, name)})
         sampled = is_sampled(span)
         nearest = self._open.started(span, parent, is_sent=is_ours and sampled)
         if not is_ours:
@@ -172,3 +174,17 @@ class PostHogSpanProcessor(SpanProcessor):
         if ready:
             self._forwarder.ended_together(ready)
         return packed is not None
+
+
+_SAME: Mapping[str, frozenset[str]] = {
+    name: frozenset(names)
+    for field, names in CONTEXT.items()
+    if field != "conversation_id"  # libraries make up ids of conversations; those of the application count
+    for name in names
+}
+"""For each attribute of context: all that mean the same."""
+
+
+def _says(own: Mapping[str, Any], name: str) -> bool:
+    """Whether the span says itself what the attribute would, in whatever words."""
+    return name in own or (name in _SAME and not _SAME[name].isdisjoint(own))
