@@ -91,6 +91,7 @@ class Forwarder:
             families=found.events,
             content=found.capture_content,
             media=_media(found.media),
+            pseudonym_key=found.hash_user_ids.encode() if found.hash_user_ids is not None else None,
             prices=PriceBook(own_rates) if found.cost == "client" else None,
         )
         self.conversion = Conversion(

@@ -93,6 +93,13 @@ OPTIONS: tuple[Option, ...] = (
         "fails, a placeholder.",
     ),
     Option(
+        "hash_user_ids",
+        values.secret,
+        None,
+        "A secret of 16 characters or more: distinct ids become pseudonyms (HMAC-SHA-256 with it), names of "
+        "users stay out. The same secret gives the same pseudonyms in every service.",
+    ),
+    Option(
         "cost",
         values.choice("client", "server"),
         "client",
@@ -205,6 +212,7 @@ class Config:
     capture_content: bool
     max_content_bytes: int | None
     media: str | Callable[[bytes, str | None], str | None]
+    hash_user_ids: str | None
     cost: str
     prices: Path | None
     timeout: float
@@ -231,6 +239,7 @@ class Options(TypedDict, total=False):
     capture_content: bool | None
     max_content_bytes: int | None
     media: str | Callable[[bytes, str | None], str | None] | None
+    hash_user_ids: str | None
     cost: str | None
     prices: str | Path | None
     timeout: float | None

@@ -125,7 +125,12 @@ class Conversion:
         self._now = now
         self._recipe = pipeline.recipe()
         # What may not leave as it is does not go to disk as it is either.
-        self.discreet = not pipeline.content or bool(self._hooks) or bool(self._super_properties)
+        self.discreet = (
+            not pipeline.content
+            or pipeline.pseudonym_key is not None
+            or bool(self._hooks)
+            or bool(self._super_properties)
+        )
         self.reset_after_fork()
 
     def reset_after_fork(self) -> None:

@@ -30,6 +30,13 @@ def project_key(value: object) -> str:
     raise ValueError("a project key such as phc_... is expected")
 
 
+def secret(value: object) -> str:
+    """A key of the application's own."""
+    if isinstance(value, str) and len(value.strip()) >= 16:
+        return value.strip()
+    raise ValueError("a secret of 16 characters or more is expected")
+
+
 def url(value: object) -> str:
     """An address with a scheme and a host."""
     text = value.strip() if isinstance(value, str) else ""

@@ -8,7 +8,7 @@ They raise only for a fault of ours; whoever calls them for many spans keeps the
 from __future__ import annotations
 
 from collections.abc import Container, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import orjson
@@ -36,6 +36,8 @@ class Pipeline:
     content: bool = True
     media: Replace | None = placeholder
     """What stands for images, audio and files; None: they stay whole."""
+    pseudonym_key: bytes | None = field(default=None, repr=False)
+    """The key with which users are hashed; None: they are named."""
     prices: PriceBook | None = None
     """None: PostHog works out the costs."""
 
@@ -65,10 +67,10 @@ class Pipeline:
             prices=(self.prices or PriceBook()) if told["cost"] else None,
         )
 
-    @staticmethod
-    def read(view: SpanView) -> ModelCall:
-        """The call that a span shows."""
-        return spans.read(view)
+    def read(self, view: SpanView) -> ModelCall:
+        """The call that a span shows, its user by a pseudonym where that is asked for."""
+        call = spans.read(view)
+        return call if self.pseudonym_key is None else events.with_pseudonym(call, self.pseudonym_key)
 
     def finished(
         self,
@@ -115,7 +117,7 @@ class Pipeline:
         """`llm_completion_requested` of a span that has begun; nothing where it names no model yet."""
         if "llm_completion" not in self.families:
             return []
-        call = spans.read(view)
+        call = self.read(view)
         known = call.kind.is_model_call and call.request_model is not None
         return [events.requested(call)] if known else []
 

@@ -55,6 +55,7 @@ WRONG: list[tuple[str, Any, str]] = [
     ("media", "json:no_such_function", "AttributeError"),
     ("media", "json:__name__", "full"),
     ("media", ":", "full"),
+    ("hash_user_ids", "short", "16 characters"),
     ("cost", "free", "client"),
     ("prices", "/no/such/file", "existing file"),
     ("timeout", 0, "seconds"),

@@ -4,6 +4,7 @@ from otel_posthog.events.ai import ai_event
 from otel_posthog.events.completion import failed, generation, requested, success
 from otel_posthog.events.cost import PriceBook, own_prices
 from otel_posthog.events.evaluation import evaluation_events
+from otel_posthog.events.identity import with_pseudonym
 
 __all__ = [
     "PriceBook",
@@ -14,4 +15,5 @@ __all__ = [
     "own_prices",
     "requested",
     "success",
+    "with_pseudonym",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import hmac
 from collections.abc import Mapping
 from datetime import datetime, timedelta, timezone
 from functools import lru_cache
@@ -21,6 +22,7 @@ __all__ = [
     "reported",
     "timestamp",
     "trace_id",
+    "with_pseudonym",
 ]
 
 LIB = "otel-posthog"
@@ -102,7 +104,7 @@ def person_properties(call: ModelCall) -> tuple[str, dict[str, Any]]:
     context = call.context
     properties: dict[str, Any] = {}
     distinct_id = context.distinct_id
-    if distinct_id is None or distinct_id.strip(_BLANK).lower() in _ILLEGAL_IDS:
+    if distinct_id is None or _is_nobody(distinct_id):
         distinct_id = context.session_id or context.conversation_id or context.chat_id or trace_id(call)
         properties["$process_person_profile"] = False
     if context.groups:
@@ -113,6 +115,21 @@ def person_properties(call: ModelCall) -> tuple[str, dict[str, Any]]:
         digest = hashlib.sha256(distinct_id.encode(errors="replace")).hexdigest()
         distinct_id = f"{distinct_id[: MAX_DISTINCT_ID - 65]}-{digest}"
     return distinct_id, properties
+
+
+def with_pseudonym(call: ModelCall, key: bytes) -> ModelCall:
+    """The call with a pseudonym for its user, HMAC-SHA-256 of the distinct id, and without a name."""
+    context = call.context
+    if context.distinct_id is None and context.username is None:
+        return call
+    distinct_id = context.distinct_id
+    if distinct_id is not None and not _is_nobody(distinct_id):
+        distinct_id = hmac.new(key, distinct_id.encode(errors="replace"), hashlib.sha256).hexdigest()
+    return call._replace(context=context._replace(distinct_id=distinct_id, username=None))
+
+
+def _is_nobody(distinct_id: str) -> bool:
+    return distinct_id.strip(_BLANK).lower() in _ILLEGAL_IDS
 
 
 def trace_id(call: ModelCall) -> str:

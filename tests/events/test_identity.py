@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import hashlib
+import hmac
 import uuid
 from datetime import datetime, timezone
 from typing import Any
@@ -9,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from otel_posthog.events.identity import _NAMESPACE, event_uuid, person_properties, timestamp
+from otel_posthog.pipeline import Pipeline
 from otel_posthog.spans import read
 from tests.support.spans import make_view
 
@@ -65,3 +68,24 @@ def test_long_ids_stay_apart() -> None:
     }
     assert {len(each) for each in found} == {200}
     assert len(found) == 2
+
+
+def pseudonymous(**attributes: str) -> list[dict[str, Any]]:
+    pipeline = Pipeline(
+        families=frozenset({"ai", "llm_completion", "llm_generation"}), pseudonym_key=b"k" * 16
+    )
+    return pipeline.finished(make_view(attributes))
+
+
+def test_a_user_is_the_same_pseudonym_everywhere_and_is_named_nowhere() -> None:
+    events = pseudonymous(**{"user.id": "ann@example.com", "user.name": "Ann"})
+    wanted = hmac.new(b"k" * 16, b"ann@example.com", hashlib.sha256).hexdigest()
+    assert {event["distinct_id"] for event in events} == {wanted}
+    assert {event["properties"]["user_id"] for event in events} == {wanted}
+    assert "ann" not in str(events).lower()
+
+
+@pytest.mark.parametrize("nobody", ["anonymous", "null", " "])
+def test_nobody_is_no_pseudonym(nobody: str) -> None:
+    for event in pseudonymous(**{"user.id": nobody}):
+        assert event["properties"]["$process_person_profile"] is False
