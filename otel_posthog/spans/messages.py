@@ -17,6 +17,8 @@ from otel_posthog.spans.values import parse_json, text
 
 __all__ = ["messages", "system_messages", "tools"]
 
+MAX_MESSAGES = 20_000
+"""A longer list is no conversation but data, such as the ids of tokens: it stays one text."""
 _SPEAKERS = frozenset({"system", "user", "assistant", "tool"})
 _ROLES = {"model": "assistant", "ai": "assistant", "human": "user", "function": "tool"}
 """What Gemini and LangChain call the speakers, in the words of PostHog's pages."""
@@ -29,6 +31,8 @@ def messages(value: Any, role: str) -> list[Message] | None:
         return None
     if type(parsed) is not list:
         return [_message(parsed, role)]
+    if len(parsed) > MAX_MESSAGES:
+        return [{"role": role, "parts": [text_part(value if type(value) is str else str(value))]}]
     if _is_bare(parsed[0]) and all(map(_is_bare, parsed)):
         # Parts without a message around them are one message.
         return [{"role": role, "parts": [part_of(item) for item in parsed]}]

@@ -67,6 +67,11 @@ def test_tool_calls_and_their_answers_are_parts() -> None:
     ]
 
 
+def test_a_list_beyond_any_conversation_stays_one_text() -> None:
+    data = str([*range(30_000)])
+    assert messages(data, "user") == [{"role": "user", "parts": [{"type": "text", "content": data}]}]
+
+
 def test_a_part_of_unknown_shape_stays_as_it_is() -> None:
     odd = {"type": "hologram", "frames": [1, 2]}
     assert messages(json.dumps([{"role": "user", "content": [odd]}]), "user") == [
