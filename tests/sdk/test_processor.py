@@ -175,7 +175,7 @@ def test_a_span_that_is_not_ours_or_not_sampled_sends_nothing(inbox: Inbox, atta
 
 
 def test_twenty_thousand_spans_in_a_burst_all_arrive_once(inbox: Inbox, attach: Make) -> None:
-    tracer, processor = attach(events="ai")
+    tracer, processor = attach(events="ai", timeout=120)  # a busy machine is slow to answer
     text = "A prompt of a usual length. " * 70
     threads = [
         threading.Thread(

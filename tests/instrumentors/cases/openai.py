@@ -1058,12 +1058,14 @@ async def left_async_with(c: AsyncOpenAI) -> None:
             break
 
 
+ARRIVED = threading.Event()
+
+
 async def cancelled(c: AsyncOpenAI) -> str:
-    """Cancelled when the request is sent and no answer comes: while it connects, the SDK says otherwise."""
+    """Cancelled when the request has arrived and no answer comes: before that, the SDK says otherwise."""
+    ARRIVED.clear()
     task = asyncio.create_task(chat()(c))
-    transport: Any = c._client._transport
-    while not any("ACTIVE" in one.info() for one in transport._pool.connections):  # noqa: ASYNC110
-        await asyncio.sleep(0.001)  # httpx tells nobody
+    await asyncio.to_thread(ARRIVED.wait, 30)
     task.cancel()
     try:
         await task
@@ -1180,7 +1182,9 @@ CASES: dict[str, Case] = {
         [Reply(events=[WORD, REFUSED])],
     ),
     "a raw response never read": Case(sync(left_raw), one(CHAT, {}, "error.type"), [answer()]),
-    "a call cancelled": Case(later(cancelled), failed(CHAT, "CancelledError"), [Reply(stall=True)]),
+    "a call cancelled": Case(
+        later(cancelled), failed(CHAT, "CancelledError"), [Reply(stall=True, first=ARRIVED.set)]
+    ),
     "a generator of messages": Case(
         sync(generator), one(CHAT, {"gen_ai.response.finish_reasons": ("stop",)})
     ),
