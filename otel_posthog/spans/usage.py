@@ -21,8 +21,13 @@ _RAW_ANTHROPIC = frozenset(
 )
 """Anthropic's own names: who passes them on does not add them up. The conventions' names include them."""
 
+_ADDED_UP = frozenset({"opentelemetry.instrumentation.anthropic", "litellm"})
+"""Scopes that write Anthropic's own names, or did, beside an input that has the cached tokens in it."""
 
-def settle(usage: dict[str, Any], provider: str | None, attributes: Mapping[str, Any]) -> None:
+
+def settle(
+    usage: dict[str, Any], provider: str | None, scope: str | None, attributes: Mapping[str, Any]
+) -> None:
     """Put right, in place, what the figures of one call say about each other."""
     given, total = usage.get("input"), usage.get("total")
     reasoning: int = usage.get("reasoning") or 0
@@ -46,8 +51,13 @@ def settle(usage: dict[str, Any], provider: str | None, attributes: Mapping[str,
     ):
         usage["cache_exclusive"] = True
     elif "cache_exclusive" not in usage:
-        usage["cache_exclusive"] = _is_anthropic(provider) and not _RAW_ANTHROPIC.isdisjoint(attributes)
+        usage["cache_exclusive"] = (
+            _counts_cached_apart(provider)
+            and scope not in _ADDED_UP
+            and not _RAW_ANTHROPIC.isdisjoint(attributes)
+        )
 
 
-def _is_anthropic(provider: str | None) -> bool:
-    return provider is not None and "anthropic" in provider.lower()
+def _counts_cached_apart(provider: str | None) -> bool:
+    """Anthropic's `input_tokens` and Bedrock's `inputTokens` are what no cache was read or written for."""
+    return provider is not None and ("anthropic" in provider.lower() or "bedrock" in provider.lower())

@@ -285,3 +285,55 @@ def test_attributes_of_one_set_of_names_are_read_each_anew() -> None:
     first = make_view({"gen_ai.usage.prompt_tokens": 1, "gen_ai.usage.input_tokens": -1})
     second = make_view({"gen_ai.usage.prompt_tokens": 2, "gen_ai.usage.input_tokens": 3})
     assert [read(first).usage.input, read(second).usage.input, read(first).usage.input] == [1, 3, 1]
+
+
+RAW = {
+    "gen_ai.operation.name": "chat",
+    "gen_ai.request.model": "claude-sonnet-4-5",
+    "gen_ai.usage.output_tokens": 5,
+    "gen_ai.usage.cache_read_input_tokens": 1000,
+    "gen_ai.usage.cache_creation_input_tokens": 100,
+}
+
+
+@pytest.mark.parametrize(
+    ("scope", "provider", "given", "exclusive"),
+    [
+        ("opentelemetry.instrumentation.anthropic", "anthropic", 3100, False),
+        ("litellm", "anthropic", 3100, False),
+        ("anybody", "anthropic", 2000, True),
+        ("opentelemetry.instrumentation.bedrock", "AWS", 2000, True),
+        ("anybody", "openai", 3100, False),
+        ("litellm", "anthropic", 50, True),  # fewer than their own part
+    ],
+)
+def test_cached_tokens_are_beside_the_input_of_who_does_not_add_them_up(
+    scope: str, provider: str, given: int, exclusive: bool
+) -> None:
+    found = {**RAW, "gen_ai.provider.name": provider, "gen_ai.usage.input_tokens": given}
+    call = read(make_view(found, scope=scope))
+    assert call is not None
+    assert call.usage.cache_exclusive is exclusive
+
+
+@pytest.mark.parametrize("name", ["$ai_input", "$set", "$ai_total_cost_usd", "token", "distinct_id"])
+@pytest.mark.parametrize(
+    ("attribute", "value"),
+    [
+        ("ai.telemetry.metadata.{}", "no"),
+        ("ai.telemetry.metadata.posthog_{}", "no"),
+        ("langfuse.observation.metadata.{}", "no"),
+        ("traceloop.association.properties.{}", "no"),
+        ("langsmith.metadata.{}", "no"),
+        ("metadata", '{{"{}": "no"}}'),
+    ],
+)
+def test_metadata_cannot_pass_for_what_posthog_is_told(attribute: str, value: str, name: str) -> None:
+    scope = {"metadata": "openinference.instrumentation.openai"}.get(attribute, "x")
+    marks = {"gen_ai.operation.name": "chat", "gen_ai.request.model": "m", "openinference.span.kind": "LLM"}
+    own = {"posthog.property.$set_once": "yes", "ai.telemetry.metadata.plan": "pro"}
+    named = {attribute.format(name): value.format(name)}
+    call = read(make_view({**marks, **own, **named}, scope=scope))
+    assert call is not None
+    assert name not in call.context.properties
+    assert call.context.properties["$set_once"] == "yes"

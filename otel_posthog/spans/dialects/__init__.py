@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from otel_posthog.attributes import CONTEXT
+from otel_posthog.attributes import CONTEXT, PROPERTY
 from otel_posthog.calls import NO_CONTEXT, NO_USAGE, CallContext, CallError, Kind, Message, ModelCall, Usage
 from otel_posthog.spans.dialects import (
     adk,
@@ -68,6 +68,9 @@ _SCOPES = {
     "pydantic_ai": re.compile(r"^(?:pydantic[-_]ai|logfire)"),
 }
 """Scopes that speak a dialect also without a marker of its own."""
+
+_RESERVED = frozenset({"token", "api_key", "distinct_id"})
+"""Whose event it is and where it goes, to PostHog's capture."""
 
 _STATUS_IN_TEXT = re.compile(
     r"\b(?:error code|status(?: code)?|http(?: status)?)[\s:=]*([1-5]\d\d)\b", re.IGNORECASE
@@ -181,7 +184,7 @@ def _call(view: SpanView, kind: Kind, parts: Parts) -> ModelCall:
     if "time_to_first_token" in call:
         call.setdefault("stream", True)
     if usage:
-        settle(usage, call.get("provider"), view.attributes)
+        settle(usage, call.get("provider"), view.scope, view.attributes)
     operation, name = take("operation", None) or kind.label, view.name
     if not _NAMES.isdisjoint(call):
         name = _take_names(call, facts, name if kind.is_model_call else None) or name
@@ -202,7 +205,7 @@ def _call(view: SpanView, kind: Kind, parts: Parts) -> ModelCall:
             facts,
             _new(Usage, map(usage.get, *_USAGE)) if usage else NO_USAGE,
             _error(view, parts["error"]),
-            _context(parts, view.resource),
+            _context(parts, view.attributes, view.resource),
             view.scope,
             _described(view.resource),
         ),
@@ -323,8 +326,10 @@ def _error(view: SpanView, reported: Mapping[str, Any]) -> CallError | None:
     )
 
 
-def _context(parts: Parts, resource: Mapping[str, Any]) -> CallContext:
+def _context(parts: Parts, attributes: Mapping[str, Any], resource: Mapping[str, Any]) -> CallContext:
     context = parts["context"]
+    if parts["properties"]:
+        parts["properties"] = _custom(parts["properties"], attributes)
     if resource and not _CONTEXT_NAMES.isdisjoint(
         resource
     ):  # the last place to look: a worker of one feature or tenant
@@ -334,3 +339,18 @@ def _context(parts: Parts, resource: Mapping[str, Any]) -> CallContext:
         if parts[part]:
             context[part] = parts[part]
     return _new(CallContext, map(context.get, *_CONTEXT)) if context else NO_CONTEXT
+
+
+def _custom(properties: dict[str, Any], attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """The properties without those that mean something to PostHog, unless the application named them so.
+
+    Anybody's metadata may be called `$ai_input`, `$set` or `token`: it would pass for what we say, and
+    pass by what is hidden.
+    """
+    return {
+        name: value
+        for name, value in properties.items()
+        if not (name.startswith("$") or name in _RESERVED)
+        or name.startswith("$feature/")
+        or PROPERTY + name in attributes
+    }
