@@ -72,6 +72,8 @@ class Spool:
 
     def _begin(self) -> None:
         self._lock = threading.RLock()
+        self._copying = threading.RLock()
+        """Taken before the other lock, by who uses a connection beside the spool's own."""
         self._holder = name_of_holder()
         self._file: tuple[int, int] | None = None
         self._open_at = float("-inf")
@@ -233,12 +235,13 @@ class Spool:
 
     def copy_into_database(self) -> None:
         """Copy the write-ahead log into the database, by a connection that nobody waits for."""
-        with self._lock:
-            if not self._uncopied or self._connection is None:
-                return
-            self._uncopied = 0
-        with suppress(sqlite3.Error, OSError), closing(open_spool_file(self._directory)) as connection:
-            connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+        with self._copying:
+            with self._lock:
+                if not self._uncopied or self._connection is None:
+                    return
+                self._uncopied = 0
+            with suppress(sqlite3.Error, OSError), closing(open_spool_file(self._directory)) as connection:
+                connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
 
     def close(self) -> None:
         """Close the file; it is opened again when it is needed."""
@@ -250,12 +253,14 @@ class Spool:
 
     def before_fork(self) -> None:
         """Leave the file: SQLite's locks do not survive a fork, and its mutexes may not be held in one."""
+        self._copying.acquire()
         self._lock.acquire()
         self.close()
 
     def after_fork_in_parent(self) -> None:
         """Go on; the file is opened again when it is needed."""
         self._lock.release()
+        self._copying.release()
 
     def after_fork_in_child(self) -> None:
         """Go on as somebody else: the parent's leases stay the parent's."""

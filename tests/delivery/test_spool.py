@@ -10,6 +10,7 @@ import stat
 import subprocess
 import sys
 import tempfile
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -204,6 +205,34 @@ def test_a_full_file_stays_within_its_bound(tmp_path: Path) -> None:
         spool.put(entries("x" * 400_000))
     spool.copy_into_database()
     assert (tmp_path / FILE_NAME).stat().st_size < 3_000_000
+    spool.close()
+
+
+def test_a_fork_waits_for_a_copy_on_a_connection_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the child of a fork amid it, nobody would ever let go of SQLite's own mutexes."""
+    spool = make(tmp_path)
+    spool.put(entries("a"))
+    forked, seen = threading.Event(), []
+
+    def fork() -> None:
+        spool.before_fork()
+        forked.set()
+        spool.after_fork_in_parent()
+
+    thread = threading.Thread(target=fork)
+
+    def open_amid_a_fork(directory: Path) -> sqlite3.Connection:
+        thread.start()
+        seen.append(forked.wait(0.2))
+        return open_spool_file(directory)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("otel_posthog.delivery.spool.open_spool_file", open_amid_a_fork)
+        spool.copy_into_database()
+    thread.join(10)
+    assert (seen, forked.is_set()) == ([False], True)
     spool.close()
 
 
