@@ -5,6 +5,7 @@ Attributes are foreign data. A reader never raises, and never turns nonsense int
 
 from __future__ import annotations
 
+import ast
 import json
 import math
 import re
@@ -21,6 +22,7 @@ __all__ = [
     "milliseconds",
     "number",
     "parse_json",
+    "parse_written",
     "read_parameters",
     "seconds",
     "text",
@@ -29,6 +31,9 @@ __all__ = [
 
 MAX_COUNT = 2**53
 """Larger whole numbers are not exact in JSON readers that use doubles, PostHog's among them."""
+
+_LONGEST_WRITTEN = 8192
+"""Characters of a small object; a longer text is none."""
 
 _FINISH = {
     "stop": "stop",
@@ -156,6 +161,19 @@ def parse_json(value: Any) -> Any:
         return json.loads(value)
     except (ValueError, RecursionError):
         return value
+
+
+def parse_written(value: Any) -> Any:
+    """A small object as JSON or as Python writes it (`str` of a dict); None for a text that is neither."""
+    found = parse_json(value)
+    if not isinstance(found, str):
+        return found
+    if not found.startswith("{") or len(found) > _LONGEST_WRITTEN:
+        return None
+    try:
+        return ast.literal_eval(found)
+    except (ValueError, SyntaxError, MemoryError, RecursionError, TypeError):
+        return None
 
 
 def dicts(value: Any) -> list[dict[str, Any]]:

@@ -337,3 +337,51 @@ def test_metadata_cannot_pass_for_what_posthog_is_told(attribute: str, value: st
     assert call is not None
     assert name not in call.context.properties
     assert call.context.properties["$set_once"] == "yes"
+
+
+@pytest.mark.parametrize(
+    ("attributes", "usage"),
+    [
+        (
+            {
+                "gen_ai.usage.input_tokens": 3100,
+                "langsmith.span.kind": "llm",
+                "gen_ai.usage.input_token_details": "{'cache_read': 1000, 'cache_creation': 100}",
+                "gen_ai.usage.output_token_details": "{'reasoning': 2}",
+            },
+            {"input": 3100, "cache_read": 1000, "cache_write": 100, "reasoning": 2, "cache_exclusive": False},
+        ),
+        (
+            {
+                "gen_ai.usage.input_tokens": 3100,
+                "gen_ai.usage.details.cache_read_input_tokens": 1000,
+                "gen_ai.usage.details.cache_creation_input_tokens": 100,
+            },
+            {"input": 3100, "cache_read": 1000, "cache_write": 100, "cache_exclusive": False},
+        ),
+        (
+            {
+                "ai.operationId": "ai.generateText.doGenerate",
+                "ai.usage.inputTokens": 2000,
+                "ai.usage.cachedInputTokens": 1000,
+                "ai.response.providerMetadata": '{"bedrock": {"usage": {"cacheWriteInputTokens": 100}}}',
+            },
+            {"input": 2000, "cache_read": 1000, "cache_write": 100, "cache_exclusive": True},
+        ),
+        (
+            {
+                "langfuse.observation.type": "generation",
+                "langfuse.observation.usage_details": '{"input": 2000, "input_cache_read": 1000,'
+                ' "input_cache_creation": 100, "input_cache_creation_5m": 60, "input_cache_creation_1h": 40}',
+            },
+            {"input": 3100, "cache_read": 1000, "cache_write": 100},
+        ),
+    ],
+    ids=["langsmith", "details by Anthropic's names", "vercel on Bedrock", "langfuse with lifetimes"],
+)
+def test_cached_tokens_are_found_where_a_dialect_puts_them(
+    attributes: dict[str, Any], usage: dict[str, Any]
+) -> None:
+    call = read(make_view(only={"gen_ai.request.model": "m", "gen_ai.operation.name": "chat", **attributes}))
+    assert call is not None
+    assert {name: getattr(call.usage, name) for name in usage} == usage

@@ -181,6 +181,7 @@ _RULES = (
             _USAGE + "cache_read_input_tokens",
             _USAGE + "cached_tokens",
             _USAGE + "details.cache_read_tokens",
+            _USAGE + "details.cache_read_input_tokens",
             _USAGE + "details.cached_tokens",
         ),
         cache_write=(
@@ -189,6 +190,7 @@ _RULES = (
             _USAGE + "cache_creation.input_tokens",
             _USAGE + "cache_creation_input_tokens",
             _USAGE + "details.cache_write_tokens",
+            _USAGE + "details.cache_creation_input_tokens",
         ),
         reasoning=(
             count,

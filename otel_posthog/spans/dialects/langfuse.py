@@ -6,6 +6,7 @@ are JSON objects with free keys; `input` is without the cached tokens where thes
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime, timezone
 from typing import Any
 
@@ -143,14 +144,15 @@ def _read_usage(parts: Parts, found: Any) -> None:
     if total is None or total != (given or 0) + (answered or 0):
         for side, figure in (("input", given), ("output", answered)):
             if figure is not None and usage.get(side) == figure:
-                usage[side] += sum(more for name, more in figures.items() if _is_part(name, side))
+                usage[side] += sum(more for name, more in figures.items() if _is_part(name, side, figures))
     read_usage(parts, found)
 
 
-def _is_part(name: str, side: str) -> bool:
-    return name != side and (
-        name.startswith(side + "_") or (side == "input" and name.endswith("_input_tokens"))
-    )
+def _is_part(name: str, side: str, figures: Mapping[str, int]) -> bool:
+    whole = name.rpartition("_")[0]
+    if name == side or (whole != side and whole in figures):  # `input_cache_creation_5m`: a part of a part
+        return False
+    return name.startswith(side + "_") or (side == "input" and name.endswith("_input_tokens"))
 
 
 def _read_first_token(call: dict[str, Any], view: SpanView) -> None:

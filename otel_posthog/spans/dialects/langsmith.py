@@ -12,7 +12,7 @@ from otel_posthog.calls import Kind
 from otel_posthog.spans.dialects.answers import read_answer, read_usage
 from otel_posthog.spans.dialects.rules import Dialect, Parts, keep_richer, rows
 from otel_posthog.spans.messages import messages
-from otel_posthog.spans.values import boolean, parse_json, read_parameters, text, texts
+from otel_posthog.spans.values import boolean, parse_json, parse_written, read_parameters, text, texts
 from otel_posthog.spans.view import SpanView
 
 __all__ = ["DIALECT"]
@@ -62,6 +62,10 @@ _RULES = (
     ),
 )
 
+_USAGE = "gen_ai.usage."
+_TOKEN_DETAILS = ("input_token_details", "output_token_details")
+"""`str` of LangChain's dictionaries."""
+
 
 def kind_of(parts: Parts, _view: SpanView) -> Kind | None:
     """The type of the run."""
@@ -81,6 +85,7 @@ def complete(parts: Parts, view: SpanView) -> None:
         if isinstance(asked, dict):
             read_parameters(parts, asked)
         read_usage(parts, parse_json(attributes.get(_META + "usage_metadata")))
+        read_usage(parts, {name: parse_written(attributes.get(_USAGE + name)) for name in _TOKEN_DETAILS})
         if not call.get("output") and isinstance(answered, dict):
             keep_richer(call, "output", messages(answered.get("output"), "assistant"))
         if call["run"] == "embedding" and isinstance(asked, dict):

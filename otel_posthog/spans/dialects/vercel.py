@@ -201,11 +201,11 @@ def _count_cached(parts: Parts, attributes: Any) -> None:
             if found is not None:
                 usage.setdefault(field, found)
         parts["call"].setdefault("cost_usd", dollars(told.get("cost")))
-    anthropic = reported.get("anthropic")
+    beside = any(isinstance(reported.get(name), dict) for name in ("anthropic", "bedrock"))
     if "cache_read" in usage or "cache_write" in usage:
-        # To version 5 the input is what Anthropic reports, without cached tokens; later it is the sum.
+        # To version 5 the input is what these report, without cached tokens; later it is the sum.
         details = any(name.startswith(_USAGE + "inputTokenDetails.") for name in attributes)
-        usage["cache_exclusive"] = isinstance(anthropic, dict) and not details
+        usage["cache_exclusive"] = beside and not details
 
 
 _REPORTED = {
@@ -215,7 +215,11 @@ _REPORTED = {
         "cache_read_input_tokens",
         "cachedContentTokenCount",
     ),
-    "cache_write": ("cacheCreationInputTokens", "cache_creation_input_tokens"),
+    "cache_write": (
+        "cacheCreationInputTokens",
+        "cacheWriteInputTokens",
+        "cache_creation_input_tokens",
+    ),
     "reasoning": ("reasoningTokens", "thoughtsTokenCount"),
 }
 """What providers' packages call these in `ai.response.providerMetadata`."""
