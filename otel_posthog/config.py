@@ -71,7 +71,8 @@ OPTIONS: tuple[Option, ...] = (
         "capture_content",
         values.boolean,
         True,
-        "Whether prompts, answers, tool arguments and error texts leave the process. Also off where "
+        "Whether prompts, answers, tool arguments and error texts leave the process; properties and metadata "
+        "always do. Also off where "
         "`OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT` says no.",
         shown_default="true",
         instead=(False, "until it is, no content is sent"),
