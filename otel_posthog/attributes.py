@@ -6,7 +6,10 @@ names, OpenTelemetry's and OpenInference's.
 
 from __future__ import annotations
 
-__all__ = ["CONTEXT", "FLAG", "GROUP", "PARENT_ID", "PROPERTY"]
+from collections.abc import Mapping
+from typing import Any
+
+__all__ = ["CONTEXT", "FLAG", "GROUP", "PARENT_ID", "PROPERTY", "handed_down", "is_handed_down", "says"]
 
 GROUP = "posthog.group."
 """`posthog.group.<type>`: the key of the group of that type."""
@@ -34,3 +37,28 @@ CONTEXT: dict[str, tuple[str, ...]] = {
     "privacy_mode": ("posthog.privacy_mode",),
 }
 """Each field of `calls.CallContext`, and the attributes it is read from; the first is the one we write."""
+
+_HANDED_DOWN = frozenset(name for names in CONTEXT.values() for name in names)
+_PREFIXES = (GROUP, PROPERTY, FLAG)
+_SAME: Mapping[str, frozenset[str]] = {
+    name: frozenset(names)
+    for field, names in CONTEXT.items()
+    if field != "conversation_id"  # libraries make up ids of conversations; those of the application count
+    for name in names
+}
+"""For each attribute of context: all that mean the same."""
+
+
+def is_handed_down(name: str) -> bool:
+    """Whether a span shares the attribute with the spans below it."""
+    return name in _HANDED_DOWN or name.startswith(_PREFIXES)
+
+
+def handed_down(attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of a span's attributes that the spans below it share."""
+    return {name: value for name, value in attributes.items() if is_handed_down(name)}
+
+
+def says(own: Mapping[str, Any], name: str) -> bool:
+    """Whether a span says itself what the attribute would, in whatever words."""
+    return name in own or (name in _SAME and not _SAME[name].isdisjoint(own))

@@ -165,7 +165,9 @@ class ModelCall(NamedTuple):
     input_state: Any = None
     output_state: Any = None
     cost_usd: float | None = None
-    """What the provider or a gateway said that the call cost, in US dollars."""
+    """What the provider or a gateway said that the call cost, in US dollars; so for the next two."""
+    input_cost_usd: float | None = None
+    output_cost_usd: float | None = None
     evaluations: Sequence[Evaluation | Feedback] = ()
     linked_traces: Sequence[str] = ()
     """Ids of other traces that the span says it belongs with."""

@@ -22,7 +22,9 @@ from otel_posthog.calls import ModelCall
 from otel_posthog.delivery import Entry, Item
 from otel_posthog.delivery.entries import EVENT
 from otel_posthog.pipeline import Pipeline
+from otel_posthog.spans.heritage import hand_down
 from otel_posthog.spans.view import (
+    Other,
     PackedSpan,
     Place,
     SpanView,
@@ -49,7 +51,8 @@ MAX_OPEN_CALLS = 100_000
 
 SPAN = "span"
 """The kind of an entry that holds a finished span."""
-_PRIVATE = b'"posthog.privacy_mode"'
+_PRIVATE = b'privacy_mode"'
+"""How the names of attributes end that ask for privacy, in any dialect."""
 
 _said: set[str] = set()
 
@@ -275,40 +278,41 @@ class Conversion:
         *,
         pipeline: Pipeline | None = None,
         announced: Container[str] = (),
-        others: Callable[[], Mapping[str, str | None]] = dict,
+        others: Iterable[Other] | None = None,
         whole: bool = False,
     ) -> Iterator[Event]:
         """The events of finished spans, ready to be sent.
 
-        A span that cannot be converted is counted and said, and takes nothing else with it. `others` gives
-        the spans that were none of ours, see `traces.resolve`; so for `whole`.
+        A span that cannot be converted is counted and said, and takes nothing else with it. `others` are
+        those that came with them and are no concern of ours; where they are given, no processor of ours saw
+        the spans begin, and what is above hands its context down here. `whole`: see `traces.resolve`.
         """
         pipeline = self.pipeline if pipeline is None else pipeline
+        parents: dict[str, str | None] | None = None
+        if others is not None:
+            views, others = [*views], [*others]
+            hand_down(views, others)
+            parents = {other.span_id: other.parent_id for other in others}
         rest = iter(views)
         while some := [*islice(rest, LOOKED_AT)]:
             calls = self._each(pipeline.read, some)
             self.count("converted", len(calls))
-            calls, told = self._looked_at(calls, others, announced, whole=whole)
+            calls, told = self._looked_at(calls, parents, announced, whole=whole)
             for start in range(0, len(calls), TOGETHER):
                 yield from self._ready(self._events(pipeline, calls[start : start + TOGETHER], told))
 
     def _looked_at(
         self,
         calls: list[ModelCall],
-        others: Callable[[], Mapping[str, str | None]],
+        parents: Mapping[str, str | None] | None,
         announced: Container[str],
         *,
         whole: bool,
     ) -> tuple[list[ModelCall], Container[str]]:
         """The calls, each once, and which of them are announced, by whatever span showed them."""
         try:
-            ids = {call.span_id for call in calls}
-            orphans = any(
-                call.parent_id is not None and call.parent_id not in ids and call.context.parent_id is None
-                for call in calls
-            )
             with self._looking:
-                found = traces.resolve(calls, self._seen, others=others() if orphans else None, whole=whole)
+                found = traces.resolve(calls, self._seen, others=parents, whole=whole)
                 if len(found) == len(calls) or not announced:
                     return found, announced
                 told = [call.span_id for call in calls if call.span_id in announced]

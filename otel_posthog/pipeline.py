@@ -139,5 +139,5 @@ class Pipeline:
 
     def _cost(self, call: ModelCall) -> Cost | None:
         if call.cost_usd is not None:
-            return Cost(0.0, 0.0, call.cost_usd)
+            return Cost(call.input_cost_usd, call.output_cost_usd, call.cost_usd)
         return self.prices.cost(call) if self.prices is not None else None

@@ -14,13 +14,13 @@ from typing import Any
 from otel_posthog import config as options
 from otel_posthog.assembly import Forwarder, forwarder
 from otel_posthog.delivery import destination_of
-from otel_posthog.otlp_files import views_of_file
-from otel_posthog.spans.view import SpanView
+from otel_posthog.otlp_files import spans_of_file
+from otel_posthog.spans.view import Other, SpanView
 
 __all__ = ["ACTIONS", "ReplayError", "replay"]
 
-_TOGETHER = 500
-"""Spans that are sent in one go."""
+_TOGETHER = 1000
+"""Spans that are looked at and sent in one go: of these, those above hand down their context."""
 _SECONDS = 60.0
 """So long one go may take."""
 _SPOOL = tuple(options.PREFIX + name for name in ("SPOOL_DIR", "DURABILITY"))
@@ -171,9 +171,10 @@ def _send_file(sender: Forwarder, file: Path, hear: Say, say: Say) -> bool:
     sent = 0
     complete = True
     try:
-        for views in _some(views_of_file(file, hear)):
-            conversion = sender.conversion
-            events = conversion.finished(views, whole=True)
+        for spans in _some(spans_of_file(file, hear)):
+            views = [span for span in spans if isinstance(span, SpanView)]
+            others = [span for span in spans if isinstance(span, Other)]
+            events = sender.conversion.finished(views, others=others, whole=True)
             complete = sender.send(events, _SECONDS) and complete
             sent += len(views)
             if not complete:
@@ -192,8 +193,8 @@ def _send_file(sender: Forwarder, file: Path, hear: Say, say: Say) -> bool:
     return complete
 
 
-def _some(views: Iterable[SpanView]) -> Iterator[list[SpanView]]:
-    rest = iter(views)
+def _some(spans: Iterable[SpanView | Other]) -> Iterator[list[SpanView | Other]]:
+    rest = iter(spans)
     while some := [*islice(rest, _TOGETHER)]:
         yield some
 

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from opentelemetry.proto.metrics.v1.metrics_pb2 import Metric, MetricsData, ResourceMetrics, ScopeMetrics
 
 from otel_posthog import otlp_files
+from otel_posthog.otlp_files import spans_of_file
 from otel_posthog.otlp_files import text as otlp_text
-from otel_posthog.otlp_files import views_of_file
-from otel_posthog.spans.view import SpanView
+from otel_posthog.spans.view import Other, SpanView
 from tests.support.otlp_json import otlp_json
 from tests.support.spans import CHAT, otlp_request, sdk_span
 
@@ -52,9 +52,9 @@ def read(path: Path, content: bytes) -> tuple[list[str], list[str]]:
     file = path / "spans"
     file.write_bytes(content)
     heard: list[str] = []
-    views = list(views_of_file(file, heard.append))
-    assert all(isinstance(view, SpanView) for view in views)
-    return [view.name for view in views], heard
+    spans = list(spans_of_file(file, heard.append))
+    assert all(isinstance(span, SpanView | Other) for span in spans)
+    return [span.name for span in spans if isinstance(span, SpanView)], heard
 
 
 FORMATS = {
@@ -201,7 +201,7 @@ def test_a_file_of_something_else_is_refused_with_one_sentence(content: bytes, t
 
 def test_a_file_that_is_not_there_is_an_error_of_the_system(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
-        list(views_of_file(tmp_path / "none", pytest.fail))
+        list(spans_of_file(tmp_path / "none", pytest.fail))
 
 
 @pytest.mark.parametrize("content", [zstd(lines(JSON)), framed(map(zstd, PROTOBUF))])
@@ -251,10 +251,10 @@ def test_a_document_above_the_ceiling_is_refused(content: bytes, ceiling: int, t
 def test_a_large_file_is_read_in_little_memory(form: bytes, compression: str, tmp_path: Path) -> None:
     file = tmp_path / "spans"
     file.write_bytes(COMPRESSIONS[compression](form * 800))
-    next(views_of_file(file, pytest.fail))  # what is imported on the way
+    next(spans_of_file(file, pytest.fail))  # what is imported on the way
     tracemalloc.start()
     try:
-        assert sum(1 for _ in views_of_file(file, pytest.fail)) == 800 * len(NAMES)
+        assert sum(1 for _ in spans_of_file(file, pytest.fail)) == 800 * len(NAMES)
         assert tracemalloc.get_traced_memory()[1] < 4_000_000
     finally:
         tracemalloc.stop()

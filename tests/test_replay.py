@@ -15,6 +15,7 @@ from otel_posthog.delivery.spool import Spool
 from otel_posthog.local import Inbox
 from tests.delivery.capture_server import Answer, capture_server
 from tests.support.otlp_json import otlp_json
+from tests.support.spans import PARENT_ID, otlp_request, sdk_span
 
 KEY = "phc_test"
 
@@ -194,6 +195,20 @@ def test_files_of_spans_are_sent(
     assert run(file) == 0
     assert f"{file}: 3 spans of model calls, agents and tools sent." in capsys.readouterr().out
     assert len(inbox.events("$ai_generation")) == 3, "the same uuids both times"
+
+
+@pytest.mark.parametrize("kind", ["json", "protobuf"])
+def test_the_span_of_a_server_hands_down_its_context_in_a_file(
+    kind: str, tmp_path: Path, inbox: Inbox
+) -> None:
+    server = sdk_span({"http.route": "/", "user.id": "u_1"}, parent=False, span_id=PARENT_ID)
+    made = otlp_request(sdk_span(), server)
+    file = tmp_path / "spans"
+    file.write_bytes(json.dumps(otlp_json(made)).encode() if kind == "json" else made.SerializeToString())
+    assert run(file) == 0
+    [call] = inbox.events("$ai_generation")
+    assert call["distinct_id"] == "u_1"
+    assert call["properties"]["$ai_parent_id"] == call["properties"]["$ai_trace_id"]
 
 
 def test_what_cannot_be_read_of_a_file_is_said_and_the_rest_is_sent(

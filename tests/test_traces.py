@@ -659,6 +659,42 @@ def test_a_root_shows_nothing_of_a_private_call() -> None:
     assert "question 1" not in str(PIPELINE.events(resolve(spans)))
 
 
+def test_the_first_agent_below_a_server_span_is_the_trace() -> None:
+    """Later ones would hide it: PostHog names a trace after one of them, and shows none of them within it."""
+    spans = [
+        _round(1),
+        agent("bob", "app", context=under(TRACE)),
+        agent("carol", "app", at=5000, context=under(TRACE)),
+        agent("dave", "bob", context=under("bob")),
+    ]
+    for batches in ([spans], [[*reversed(spans)]], [[each] for each in spans]):
+        found = {call.span_id: call for call in in_batches(batches)}
+        assert [each for each in found if found[each].parent_id is None] == ["bob"]
+        assert found["carol"].context.parent_id == TRACE
+        assert found["bob"].input_state == "question 1"
+    sent = PIPELINE.events(resolve(spans))
+    events = {
+        event["properties"]["$ai_span_id"]: event["event"] for event in sent if event["event"][0] == "$"
+    }
+    assert events == {
+        "round 1": "$ai_generation",
+        "bob": "$ai_trace",
+        "carol": "$ai_span",
+        "dave": "$ai_span",
+    }
+
+
+@pytest.mark.parametrize("kind", [Kind.TOOL, Kind.RETRIEVAL, Kind.SPAN, Kind.TASK])
+def test_a_step_below_a_server_span_is_no_trace(kind: Kind) -> None:
+    [found] = resolve([agent("bob", "app", kind=kind, context=under(TRACE))])
+    assert found.parent_id == "app"
+
+
+def test_an_agent_below_what_may_still_come_is_no_trace() -> None:
+    [found] = resolve([agent("bob", "app")])
+    assert found.parent_id == "app"
+
+
 # --- once more ---
 
 

@@ -30,10 +30,10 @@ _LATEST = 4_000_000
 
 
 class Cost(NamedTuple):
-    """US dollars. `total` also holds what is billed by request and by web search."""
+    """US dollars. `total` also holds what is billed by request and by search; some tell only that."""
 
-    input: float
-    output: float
+    input: float | None
+    output: float | None
     total: float
 
 

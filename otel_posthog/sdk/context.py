@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from opentelemetry.context import Context
     from opentelemetry.util.types import AttributeValue
 
-__all__ = ["INHERITED", "ai_context", "current_attributes", "detach", "inherited_attributes"]
+__all__ = ["ai_context", "current_attributes", "detach", "in_use"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -44,10 +44,6 @@ _ARGUMENTS = {
     "privacy_mode": "privacy_mode",
 }
 """Arguments of `ai_context`, and the piece of context each one is."""
-
-INHERITED = frozenset(name for names in CONTEXT.values() for name in names)
-"""Attributes that a span hands down to the spans below it, with those of `INHERITED_PREFIXES`."""
-INHERITED_PREFIXES = (GROUP, PROPERTY, FLAG)
 
 
 class ai_context:  # noqa: N801  # it is used like contextlib's: `with ai_context(...)`, `@ai_context(...)`
@@ -253,15 +249,6 @@ def current_attributes(context: Context | None = None) -> Mapping[str, Attribute
     """The span attributes that the innermost `ai_context` stands for; of `context`, else the current one."""
     found = otel_context.get_value(_KEY, context)
     return cast("Mapping[str, AttributeValue]", found) if found is not None else {}
-
-
-def inherited_attributes(attributes: Mapping[str, Any]) -> dict[str, Any]:
-    """Those of a span's attributes that the spans below it share."""
-    return {
-        name: value
-        for name, value in attributes.items()
-        if name in INHERITED or name.startswith(INHERITED_PREFIXES)
-    }
 
 
 def detach(token: Token[Any]) -> None:

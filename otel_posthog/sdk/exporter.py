@@ -16,7 +16,7 @@ from otel_posthog.delivery import follow_forks
 from otel_posthog.sdk.context import in_use
 from otel_posthog.sdk.endings import finish_at_the_end
 from otel_posthog.sdk.metrics import measure
-from otel_posthog.spans.view import of_sdk_span
+from otel_posthog.spans.view import of_sdk_span, other_of_sdk_span
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.trace import ReadableSpan
 
     from otel_posthog.config import Options
-    from otel_posthog.spans.view import SpanView
+    from otel_posthog.spans.view import Other, SpanView
 
 __all__ = ["PostHogSpanExporter", "active"]
 
@@ -78,9 +78,8 @@ class PostHogSpanExporter(SpanExporter):
             self._under_way.append(thread)
         try:
             passed_over: list[ReadableSpan] = []
-            events = self.forwarder.conversion.finished(
-                [*self._views(spans, passed_over)], others=lambda: _parents(passed_over)
-            )
+            views = [*self._views(spans, passed_over)]
+            events = self.forwarder.conversion.finished(views, others=_above(views, passed_over))
             sent = self.forwarder.send(events, self.forwarder.config.timeout)
         finally:
             with self._idle:
@@ -170,13 +169,19 @@ def active() -> PostHogSpanExporter | None:
     return None
 
 
-def _parents(spans: Iterable[ReadableSpan]) -> dict[str, str | None]:
-    """The parent of each span."""
-    return {
-        format(span.context.span_id, "016x"): format(span.parent.span_id, "016x") if span.parent else None
-        for span in spans
-        if span.context is not None
-    }
+def _above(views: Iterable[SpanView], passed_over: Iterable[ReadableSpan]) -> Iterable[Other]:
+    """Those of the spans passed over that are above a view: few, most batches have many of them."""
+    by_id = {span.context.span_id: span for span in passed_over if span.context is not None}
+    found: dict[str, Other] = {}
+    for view in views if by_id else ():
+        step = view.parent_id
+        while step is not None and step not in found:
+            span = by_id.get(int(step, 16))
+            if span is None:  # another view, or none that came along
+                break
+            other = found[step] = other_of_sdk_span(span)
+            step = other.parent_id
+    return found.values()
 
 
 def is_sampled(span: ReadableSpan) -> bool:

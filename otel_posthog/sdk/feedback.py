@@ -9,10 +9,10 @@ from typing import Any
 
 from opentelemetry import trace
 
-from otel_posthog.attributes import CONTEXT, PARENT_ID, PROPERTY
+from otel_posthog.attributes import CONTEXT, PARENT_ID, PROPERTY, handed_down
 from otel_posthog.calls import Evaluation, Feedback, Kind
 from otel_posthog.conversion import say_once
-from otel_posthog.sdk.context import current_attributes, inherited_attributes
+from otel_posthog.sdk.context import current_attributes
 from otel_posthog.sdk.exporter import active
 from otel_posthog.sdk.posthog_context import posthog_attributes
 from otel_posthog.spans.view import SpanView, attributes_of
@@ -103,7 +103,7 @@ def _capture(
         found: dict[str, Any] = posthog_attributes()
         span: Any = trace.get_current_span()
         if span.is_recording() and hasattr(span, "attributes"):
-            found.update(inherited_attributes(attributes_of(span)))
+            found.update(handed_down(attributes_of(span)))
         found.update(current_attributes())
         found.update({PROPERTY + name: value for name, value in (properties or {}).items()})
         found[_TRACE_NAME] = str(of_trace)

@@ -14,9 +14,9 @@ from opentelemetry import trace
 from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
 from typing_extensions import Unpack
 
-from otel_posthog.attributes import CONTEXT, PARENT_ID
+from otel_posthog.attributes import PARENT_ID, handed_down, says
 from otel_posthog.conversion import Started, say_once
-from otel_posthog.sdk.context import current_attributes, inherited_attributes
+from otel_posthog.sdk.context import current_attributes
 from otel_posthog.sdk.endings import arm, finish_at_the_end
 from otel_posthog.sdk.exporter import PostHogSpanExporter, is_sampled
 from otel_posthog.sdk.open_spans import FLUSH_WAIT_SECONDS, OpenSpans
@@ -142,7 +142,7 @@ class PostHogSpanProcessor(SpanProcessor):
         put: dict[str, Any] = {}
         if isinstance(parent, Span) and parent.is_recording():
             above = attributes_of(parent)
-            put.update(inherited_attributes(above))
+            put.update(handed_down(above))
         else:
             above = {}
         put.update(current_attributes(parent_context))
@@ -151,7 +151,7 @@ class PostHogSpanProcessor(SpanProcessor):
         if is_ours:
             put = {**posthog_attributes(), **put}
         if put:  # first of all: it may ask for privacy
-            span.set_attributes({name: value for name, value in put.items() if not _says(own, name)})
+            span.set_attributes({name: value for name, value in put.items() if not says(own, name)})
         sampled = is_sampled(span)
         nearest = self._open.started(span, parent, is_sent=is_ours and sampled)
         if not is_ours:
@@ -174,17 +174,3 @@ class PostHogSpanProcessor(SpanProcessor):
         if ready:
             self._forwarder.ended_together(ready)
         return packed is not None
-
-
-_SAME: Mapping[str, frozenset[str]] = {
-    name: frozenset(names)
-    for field, names in CONTEXT.items()
-    if field != "conversation_id"  # libraries make up ids of conversations; those of the application count
-    for name in names
-}
-"""For each attribute of context: all that mean the same."""
-
-
-def _says(own: Mapping[str, Any], name: str) -> bool:
-    """Whether the span says itself what the attribute would, in whatever words."""
-    return name in own or (name in _SAME and not _SAME[name].isdisjoint(own))

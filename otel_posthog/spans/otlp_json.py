@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
+from otel_posthog.attributes import is_handed_down
 from otel_posthog.spans.markers import EVALUATION_EVENT, MARKERS
 from otel_posthog.spans.otlp_json_fields import (
     UnreadableError,
@@ -17,7 +18,7 @@ from otel_posthog.spans.otlp_json_fields import (
     one,
     text,
 )
-from otel_posthog.spans.view import Attributes, SpanEvent, SpanView
+from otel_posthog.spans.view import Attributes, Other, SpanEvent, SpanView
 
 __all__ = ["of_json_request"]
 
@@ -28,8 +29,10 @@ Scope = tuple[str | None, str | None]
 """Name and version."""
 
 
-def of_json_request(document: Any, unreadable: Callable[[str], object] | None = None) -> Iterator[SpanView]:
-    """The views of all spans of concern in an OTLP/JSON request (or `TracesData`), parsed from JSON.
+def of_json_request(
+    document: Any, unreadable: Callable[[str], object] | None = None
+) -> Iterator[SpanView | Other]:
+    """All spans in an OTLP/JSON request (or `TracesData`), parsed from JSON; views of those of concern.
 
     What cannot be read is left out, and `unreadable` hears one sentence with its place; without that it is a
     ValueError. A resource or scope that cannot be read is heard of once, and takes its spans with it.
@@ -69,11 +72,11 @@ def _walk(holder: Any, name: str, where: str, hear: Callable[[str], object]) -> 
         yield f"{where}.{name}[{index}]".removeprefix("."), found
 
 
-def _view(span: Any, scope: Scope, resource: Attributes) -> SpanView | None:
+def _view(span: Any, scope: Scope, resource: Attributes) -> SpanView | Other | None:
     if not any(map(_marks, members(span, "attributes"))) and not any(
         isinstance(event, dict) and event.get("name") == EVALUATION_EVENT for event in members(span, "events")
     ):
-        return None
+        return _other(span)
     status, message = one(span, "status", _status, ("UNSET", None))
     return SpanView(
         name=one(span, "name", text, ""),
@@ -92,6 +95,24 @@ def _view(span: Any, scope: Scope, resource: Attributes) -> SpanView | None:
         scope_version=scope[1],
         resource=resource,
     )
+
+
+def _other(span: Any) -> Other | None:
+    """A span of no concern; nobody needs to hear of one that cannot be read."""
+    shared = [
+        pair
+        for pair in members(span, "attributes")
+        if isinstance(pair, dict) and isinstance(key := pair.get("key"), str) and is_handed_down(key)
+    ]
+    try:
+        return Other(
+            one(span, "traceId", hex_id, ""),
+            one(span, "spanId", hex_id, ""),
+            one(span, "parentSpanId", hex_id, "") or None,
+            attributes({"attributes": shared}),
+        )
+    except UnreadableError:
+        return None
 
 
 def _marks(pair: Any) -> bool:

@@ -24,6 +24,9 @@ _RAW_ANTHROPIC = frozenset(
 _ADDED_UP = frozenset({"opentelemetry.instrumentation.anthropic", "litellm"})
 """Scopes that write Anthropic's own names, or did, beside an input that has the cached tokens in it."""
 
+_APART = frozenset({"opentelemetry.instrumentation.bedrock"})
+"""Scopes that write the conventions' names beside Bedrock's `inputTokens`, which has no cached ones in it."""
+
 
 def settle(
     usage: dict[str, Any], provider: str | None, scope: str | None, attributes: Mapping[str, Any]
@@ -41,7 +44,7 @@ def settle(
     cached = usage.get("cache_read", 0) + usage.get("cache_write", 0)
     if not cached and "cache_read" not in usage and "cache_write" not in usage:
         return
-    if usage.get("input", 0) < cached:
+    if usage.get("input", 0) < cached or scope in _APART:
         usage["cache_exclusive"] = True  # fewer than their own part
     elif (
         total is not None

@@ -23,6 +23,7 @@ __all__ = [
     "number",
     "parse_json",
     "parse_written",
+    "private",
     "read_parameters",
     "seconds",
     "text",
@@ -123,7 +124,7 @@ def count(value: Any) -> int | None:
     if type(value) is int:
         return value if 0 <= value <= MAX_COUNT else None
     value = number(value)
-    if value is None or value < 0 or value != int(value):
+    if value is None or not 0 <= value <= MAX_COUNT or value != int(value):
         return None
     return int(value)
 
@@ -147,6 +148,11 @@ def boolean(value: Any) -> bool | None:
     if isinstance(value, str):
         return {"true": True, "false": False}.get(value.strip().lower())
     return None
+
+
+def private(value: Any) -> bool:
+    """Whether a call is to be kept private: whatever does not say no says yes."""
+    return boolean(value) is not False and value not in (None, 0, "", "0", "no", "off")
 
 
 def parse_json(value: Any) -> Any:

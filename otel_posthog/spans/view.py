@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import orjson
 
-from otel_posthog.attributes import PARENT_ID
+from otel_posthog.attributes import PARENT_ID, handed_down, is_handed_down
 from otel_posthog.spans.markers import EVALUATION_EVENT, MARKERS, of_concern
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.trace import ReadableSpan
 
 __all__ = [
+    "Other",
     "PackedSpan",
     "Place",
     "SpanEvent",
@@ -35,6 +36,7 @@ __all__ = [
     "of_entry",
     "of_request",
     "of_sdk_span",
+    "other_of_sdk_span",
     "pack",
     "put_in_place",
     "unpack",
@@ -78,6 +80,16 @@ class SpanView(NamedTuple):
     resource: Attributes
 
 
+class Other(NamedTuple):
+    """A span that is no concern of ours, as far as those below it need to know it."""
+
+    trace_id: str
+    span_id: str
+    parent_id: str | None
+    attributes: Attributes
+    """Those that it hands down."""
+
+
 # --- the SDK's spans -------------------------------------------------------------------------------
 
 
@@ -96,6 +108,17 @@ def of_sdk_span(span: ReadableSpan) -> SpanView | None:
     if MARKERS.isdisjoint(attributes) and not (span._events and of_concern(attributes, span.events)):
         return None
     return _new(SpanView, (*_row(span, _plain_attributes(attributes)), _resource(span.resource)))
+
+
+def other_of_sdk_span(span: ReadableSpan) -> Other:
+    """A span that is no concern of ours."""
+    context = span.context
+    return Other(
+        format(context.trace_id, "032x") if context is not None else "",
+        format(context.span_id, "016x") if context is not None else "",
+        format(span.parent.span_id, "016x") if span.parent is not None else None,
+        _plain_attributes(handed_down(attributes_of(span))),
+    )
 
 
 Place = tuple["str | None"]
@@ -291,8 +314,8 @@ def _plain(value: Any) -> Any:
 # --- OTLP --------------------------------------------------------------------------------------------
 
 
-def of_request(request: ExportTraceServiceRequest) -> Iterator[SpanView]:
-    """The views of all spans of concern in an OTLP request (or a `TracesData`, which has the same shape)."""
+def of_request(request: ExportTraceServiceRequest) -> Iterator[SpanView | Other]:
+    """All spans in an OTLP request (or a `TracesData`, of the same shape); views of those of concern."""
     for resource_spans in request.resource_spans:
         resource = _attributes(resource_spans.resource.attributes)
         for scope_spans in resource_spans.scope_spans:
@@ -301,6 +324,17 @@ def of_request(request: ExportTraceServiceRequest) -> Iterator[SpanView]:
                     event.name == EVALUATION_EVENT for event in span.events
                 ):
                     yield _of_otlp_span(span, scope_spans.scope, resource)
+                else:
+                    yield Other(
+                        span.trace_id.hex(),
+                        span.span_id.hex(),
+                        span.parent_span_id.hex() or None,
+                        {
+                            pair.key: _any_value(pair.value)
+                            for pair in span.attributes
+                            if is_handed_down(pair.key)
+                        },
+                    )
 
 
 def _of_otlp_span(span: trace_pb2.Span, scope: Any, resource: Attributes) -> SpanView:

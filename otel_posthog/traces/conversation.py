@@ -1,4 +1,4 @@
-"""A trace that tells nothing itself has the first input and the last output of the calls in it."""
+"""What stands for a trace: its head, with the first input and the last output of the calls in it."""
 
 from __future__ import annotations
 
@@ -14,22 +14,46 @@ MAX_SAID = 8192
 """Characters of a text that are remembered for that."""
 
 _GENERATION = Kind.GENERATION
+_MAY_LEAD = frozenset({Kind.AGENT, Kind.WORKFLOW, Kind.CHAIN})
+"""What is a trace's head where all above it is none of ours, such as the request to a server."""
 
 
 def with_conversation(calls: list[ModelCall], seen: Seen) -> list[ModelCall]:
-    """Roots that tell nothing themselves get the first input and the last output of the calls below."""
+    """The head of each trace is its root; one that tells nothing itself gets what the calls below say."""
     has_roots = False
+    may_lead: list[ModelCall] = []
     for call in calls:
         if call.parent_id is None:
             has_roots = has_roots or not call.kind.is_model_call
-        elif call.kind is _GENERATION and not call.context.privacy_mode:
-            _note(seen, call)
-    if not has_roots:
+        elif call.kind is _GENERATION:
+            if not call.context.privacy_mode:
+                _note(seen, call)
+        elif call.kind in _MAY_LEAD and call.context.parent_id == (call.context.trace_name or call.trace_id):
+            may_lead.append(call)
+    heads = {id(call) for call in sorted(may_lead, key=_earliest_first) if _is_head(call, seen)}
+    if heads:
+        calls = [_as_root(call) if id(call) in heads else call for call in calls]
+    elif not has_roots:
         return calls
     return [
         _with_states(call, seen) if call.parent_id is None and not call.kind.is_model_call else call
         for call in calls
     ]
+
+
+def _earliest_first(call: ModelCall) -> tuple[int, str]:
+    return call.start_ns, call.span_id
+
+
+def _is_head(call: ModelCall, seen: Seen) -> bool:
+    """Whether it is the first that may lead its trace: two would hide one another."""
+    head = seen.heads.setdefault(call.trace_id, call.span_id)
+    keep_latest(seen.heads, MAX_TRACES)
+    return head == call.span_id
+
+
+def _as_root(call: ModelCall) -> ModelCall:
+    return call._replace(parent_id=None, context=call.context._replace(parent_id=None))
 
 
 def _with_states(root: ModelCall, seen: Seen) -> ModelCall:

@@ -67,6 +67,8 @@ class Seen:
         """How many requests were counted of which a record may still tell the end."""
         self.first: OrderedDict[str, Said] = OrderedDict()
         self.last: OrderedDict[str, Said] = OrderedDict()
+        self.heads: OrderedDict[str, str] = OrderedDict()
+        """Ids of the spans that were sent as a trace's head though something is above them."""
 
     def at(self, place: Place) -> Iterator[Known]:
         """The calls that stand there."""

@@ -13,7 +13,8 @@ import pytest
 from opentelemetry import context as otel_context
 
 from otel_posthog import ai_context
-from otel_posthog.sdk.context import current_attributes, inherited_attributes
+from otel_posthog.attributes import handed_down
+from otel_posthog.sdk.context import current_attributes
 
 
 def feature() -> Any:
@@ -227,7 +228,7 @@ def test_a_span_hands_down_its_context_and_nothing_else() -> None:
         "gen_ai.request.model": "m",
         "http.route": "/",
     }
-    assert inherited_attributes(own) == {
+    assert handed_down(own) == {
         "posthog.feature": "x",
         "user.id": "u",
         "posthog.group.company": "acme",

@@ -289,15 +289,16 @@ def test_an_event_that_before_send_takes_the_name_of_costs_no_other(inbox: Inbox
     assert len(inbox.events()) == 2
 
 
-def test_a_parent_that_posthog_does_not_get_is_stepped_over_within_a_batch(inbox: Inbox) -> None:
+def test_a_parent_that_posthog_does_not_get_is_stepped_over_and_hands_down_its_context(inbox: Inbox) -> None:
     provider = TracerProvider(shutdown_on_exit=False)
     provider.add_span_processor(
         BatchSpanProcessor(PostHogSpanExporter(api_key="phc_test", endpoint=inbox.url))
     )
     tracer = provider.get_tracer("tests")
     agent = {"gen_ai.operation.name": "invoke_agent"}
+    server = {"enduser.id": "u_1", "posthog.feature": "tldr"}
     with (
-        tracer.start_as_current_span("GET /chat"),
+        tracer.start_as_current_span("GET /chat", attributes=server),
         tracer.start_as_current_span("agent", attributes=agent) as outer,
         tracer.start_as_current_span("SELECT"),
         tracer.start_as_current_span("POST"),
@@ -305,16 +306,11 @@ def test_a_parent_that_posthog_does_not_get_is_stepped_over_within_a_batch(inbox
     ):
         pass
     provider.shutdown()
-    parents = {
-        event["properties"]["$ai_span_name"]: event["properties"]["$ai_parent_id"]
-        for event in inbox.events()
-        if event["event"].startswith("$ai_")
-    }
-    context = outer.get_span_context()
-    assert parents == {
-        "chat": format(context.span_id, "016x"),
-        "agent": format(context.trace_id, "032x"),
-    }
+    [call], [root] = inbox.events("$ai_generation"), inbox.events("$ai_trace")
+    assert call["properties"]["$ai_parent_id"] == format(outer.get_span_context().span_id, "016x")
+    assert "$ai_parent_id" not in root["properties"]
+    for event in (call, root):  # who asked is said by the server's span alone
+        assert (event["distinct_id"], event["properties"]["feature"]) == ("u_1", "tldr")
 
 
 IMAGE = base64.b64encode(bytes(range(256)) * 40).decode()

@@ -271,6 +271,37 @@ def test_whatever_does_not_say_no_to_privacy_says_yes(value: Any, private: bool)
     assert read(make_view({"posthog.privacy_mode": value})).context.privacy_mode is private
 
 
+@pytest.mark.parametrize("prefix", ["ai.telemetry.metadata.", "ai.settings.context."])
+@pytest.mark.parametrize(("value", "private"), [(True, True), ("true", True), (False, False)])
+def test_vercels_metadata_may_ask_for_privacy(prefix: str, value: Any, private: bool) -> None:
+    asked = {"ai.operationId": "ai.generateText.doGenerate", prefix + "posthog_privacy_mode": value}
+    assert read(make_view(only=asked, scope="ai")).context.privacy_mode is private
+
+
+def test_vercels_groups_are_no_property_beside() -> None:
+    told = {"posthog_groups": '{"company": "acme"}', "groups": '{"team": "red"}'}
+    named = {"ai.telemetry.metadata." + name: value for name, value in told.items()}
+    context = read(make_view(only={"ai.operationId": "ai.embed.doEmbed", **named}, scope="ai")).context
+    assert (context.groups, context.properties) == ({"company": "acme", "team": "red"}, {})
+
+
+@pytest.mark.parametrize(
+    ("attributes", "costs"),
+    [
+        ({"langfuse.observation.cost_details": '{"input": 0.1, "output": 0.2}'}, (0.3, 0.1, 0.2)),
+        ({"langfuse.observation.cost_details": '{"input": 0.1, "cache": 0.5}'}, (0.6, 0.1, None)),
+        ({"langfuse.observation.cost_details": '{"total": 0.5}'}, (0.5, None, None)),
+        ({"llm.cost.prompt": 0.1, "llm.cost.completion": 0.2, "llm.model_name": "m"}, (0.3, 0.1, 0.2)),
+        ({"llm.cost.prompt": 0.1, "llm.model_name": "m"}, (None, 0.1, None)),
+    ],
+)
+def test_the_parts_of_a_reported_cost_are_kept(
+    attributes: dict[str, Any], costs: tuple[float | None, ...]
+) -> None:
+    call = read(make_view(attributes, scope="langfuse-sdk"))
+    assert (call.cost_usd, call.input_cost_usd, call.output_cost_usd) == costs
+
+
 @pytest.mark.parametrize(("reported", "cost"), [(0.25, 0.25), ("0.5", 0.5), (-1, None), (10**9, None)])
 def test_a_reported_cost_is_sensible_or_none(reported: Any, cost: float | None) -> None:
     assert read(make_view({"gen_ai.usage.cost": reported})).cost_usd == cost
@@ -304,11 +335,12 @@ RAW = {
         ("anybody", "anthropic", 2000, True),
         ("opentelemetry.instrumentation.bedrock", "AWS", 2000, True),
         ("anybody", "openai", 3100, False),
+        ("opentelemetry.instrumentation.bedrock", None, 2000, True),
         ("litellm", "anthropic", 50, True),  # fewer than their own part
     ],
 )
 def test_cached_tokens_are_beside_the_input_of_who_does_not_add_them_up(
-    scope: str, provider: str, given: int, exclusive: bool
+    scope: str, provider: str | None, given: int, exclusive: bool
 ) -> None:
     found = {**RAW, "gen_ai.provider.name": provider, "gen_ai.usage.input_tokens": given}
     call = read(make_view(found, scope=scope))
@@ -376,8 +408,31 @@ def test_metadata_cannot_pass_for_what_posthog_is_told(attribute: str, value: st
             },
             {"input": 3100, "cache_read": 1000, "cache_write": 100},
         ),
+        (
+            {
+                "langfuse.observation.type": "generation",
+                "langfuse.observation.usage_details": '{"input_tokens": 2000, "output_tokens": 5,'
+                ' "cache_read_input_tokens": 1000, "cache_creation_input_tokens": 100}',
+            },
+            {"input": 2000, "output": 5, "cache_read": 1000, "cache_write": 100, "cache_exclusive": True},
+        ),
+        (
+            {
+                "langfuse.observation.type": "generation",
+                "langfuse.observation.usage_details": '{"promptTokens": 7, "completionTokens": 5,'
+                ' "totalTokens": 12}',
+            },
+            {"input": 7, "output": 5, "total": 12, "cache_read": None},
+        ),
     ],
-    ids=["langsmith", "details by Anthropic's names", "vercel on Bedrock", "langfuse with lifetimes"],
+    ids=[
+        "langsmith",
+        "details by Anthropic's names",
+        "vercel on Bedrock",
+        "langfuse with lifetimes",
+        "langfuse with Anthropic's own object",
+        "langfuse in camel case",
+    ],
 )
 def test_cached_tokens_are_found_where_a_dialect_puts_them(
     attributes: dict[str, Any], usage: dict[str, Any]

@@ -80,6 +80,8 @@ COMPANIONS: Mapping[str, dict[str, Any]] = {
     "http.status_code": {"error.type": "X"},
     "posthog.http.status": {"error.type": "X"},
     "posthog.privacy_mode": {"gen_ai.input.messages": "probe"},
+    "llm.cost.prompt": {"llm.cost.total": 9.0},
+    "llm.cost.completion": {"llm.cost.total": 9.0},
     "server.port": {"server.address": "a.example"},
     "langfuse.observation.status_message": {"langfuse.observation.level": "ERROR"},
     "gen_ai.evaluation.score.value": {"gen_ai.evaluation.name": "n"},
@@ -327,7 +329,7 @@ def _becomes(dialect: Dialect, name: str) -> str:
     beside = COMPANIONS.get(name, {})
     best: list[str] = []
     other: list[str] = []
-    if name == "posthog.privacy_mode":
+    if name.endswith("privacy_mode"):
         return "no content on any event"
     for base in [
         *BASES,
@@ -336,7 +338,11 @@ def _becomes(dialect: Dialect, name: str) -> str:
         if name in KINDS and base:
             continue
         for probe in probes:
-            found = [each for each in _change(scope, {**base, **beside}, probe) if not _NOISE.search(each)]
+            found = [
+                each
+                for each in _change(scope, {**base, **beside}, probe)
+                if "cost" in name or not _NOISE.search(each)
+            ]
             if name in KINDS:
                 told = _EVENTS | {"$ai_span_type"}
                 best += [
@@ -349,8 +355,6 @@ def _becomes(dialect: Dialect, name: str) -> str:
                 best = shown
             other = other or found
     best = best or other
-    if "cost" in name and not best:
-        return "`$ai_total_cost_usd`"
     return ", ".join(each if each == "distinct id" else f"`{each}`" for each in best[:4])
 
 
@@ -373,6 +377,20 @@ def names_of(dialect: Dialect) -> list[str]:
     return list(dict.fromkeys([*names, *BESIDES[dialect.name]]))
 
 
+CACHED = """## Cached tokens: in the input, or beside it
+
+Reporters differ. `$ai_cache_reporting_exclusive` tells PostHog which it is, by the first rule that fits:
+
+1. Fewer input tokens than cached ones, or a total that is input, output and cached together: beside it.
+2. OpenLLMetry on Bedrock writes the conventions' names with Bedrock's own input: beside it.
+3. The dialect knows: Vercel AI SDK 4 and 5 on Anthropic or Bedrock, and Anthropic's own object in Langfuse's
+   `usage_details`: beside it. Langfuse's own keys (`input_cache_read`) are added up first.
+4. Anthropic's own names (`cache_read_input_tokens`, `cache_creation_input_tokens`) of Anthropic or Bedrock
+   models: beside it, but for OpenLLMetry's Anthropic instrumentation and LiteLLM, which add them up.
+5. All else, as in the conventions: in it.
+"""
+
+
 def dialects_page() -> str:
     """The whole page."""
     lines = [
@@ -382,6 +400,7 @@ def dialects_page() -> str:
         "The right column is what PostHog's own OTLP route makes of the same attribute (its source, 2026).",
         "Where several attributes of a dialect mean the same, the first in its table wins.",
         "",
+        CACHED,
     ]
     for dialect in reversed(DIALECTS):
         lines += [f"## {TITLES[dialect.name]}", ""]

@@ -183,6 +183,8 @@ def _call(view: SpanView, kind: Kind, parts: Parts) -> ModelCall:
         call["provider"] = _provider_of(view.scope)
     if "time_to_first_token" in call:
         call.setdefault("stream", True)
+    if "cost_usd" not in call and "input_cost_usd" in call and "output_cost_usd" in call:
+        call["cost_usd"] = round(call["input_cost_usd"] + call["output_cost_usd"], 12)
     if usage:
         settle(usage, call.get("provider"), view.scope, view.attributes)
     operation, name = take("operation", None) or kind.label, view.name

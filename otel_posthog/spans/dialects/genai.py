@@ -36,6 +36,7 @@ from otel_posthog.spans.values import (
     finish_reasons,
     number,
     parse_json,
+    private,
     seconds,
     text,
     texts,
@@ -123,11 +124,6 @@ def input_messages(value: Any) -> Any:
 def output_messages(value: Any) -> Any:
     """`gen_ai.output.messages`."""
     return messages(value, "assistant")
-
-
-def _private(value: Any) -> bool:
-    """Whether a call is to be kept private: whatever does not say no says yes."""
-    return boolean(value) is not False and value not in (None, 0, "", "0", "no", "off")
 
 
 _USAGE = "gen_ai.usage."
@@ -268,7 +264,7 @@ _RULES = (
         ),
     ),
     *(
-        Rule("context", field, _private if field == "privacy_mode" else text, names)
+        Rule("context", field, private if field == "privacy_mode" else text, names)
         for field, names in attributes.CONTEXT.items()
     ),
     Rule("context", "parent_id", text, (attributes.PARENT_ID,)),

@@ -99,11 +99,8 @@ def complete(parts: Parts, view: SpanView) -> None:
         call.pop("output_state", None)
     _read_usage(parts, parse_json(attributes.get(_OBSERVATION + "usage_details")))
     cost = parse_json(attributes.get(_OBSERVATION + "cost_details"))
-    if isinstance(cost, dict) and cost:
-        parts_of_it = [dollars(value) for name, value in cost.items() if name != "total"]
-        total = dollars(cost.get("total", sum(each for each in parts_of_it if each is not None)))
-        if total is not None:
-            call.setdefault("cost_usd", total)
+    if isinstance(cost, dict):
+        _read_cost(call, cost)
     asked = parse_json(attributes.get(_OBSERVATION + "model.parameters"))
     if isinstance(asked, dict):
         read_parameters(parts, asked)
@@ -113,10 +110,23 @@ def complete(parts: Parts, view: SpanView) -> None:
     _read_first_token(call, view)
 
 
+def _read_cost(call: dict[str, Any], told: Mapping[str, Any]) -> None:
+    """`input`, `output` and `total`, and any other part of it."""
+    found = {name: cost for name, value in told.items() if (cost := dollars(value)) is not None}
+    if found and "total" not in found:
+        found["total"] = round(sum(found.values()), 12)
+    for name, field in (("total", "cost_usd"), ("input", "input_cost_usd"), ("output", "output_cost_usd")):
+        if name in found:
+            call.setdefault(field, found[name])
+
+
 _USAGE = {
     "input": "input",
     "output": "output",
     "total": "total",
+    "promptTokens": "input",
+    "completionTokens": "output",
+    "totalTokens": "total",
     "input_cached_tokens": "cache_read",
     "cache_read_input_tokens": "cache_read",
     "input_cache_read": "cache_read",
@@ -146,6 +156,11 @@ def _read_usage(parts: Parts, found: Any) -> None:
             if figure is not None and usage.get(side) == figure:
                 usage[side] += sum(more for name, more in figures.items() if _is_part(name, side, figures))
     read_usage(parts, found)
+    if "input_tokens" in figures and not _RAW_CACHED.isdisjoint(figures) and total is None:
+        usage.setdefault("cache_exclusive", True)  # Anthropic's own object
+
+
+_RAW_CACHED = frozenset({"cache_read_input_tokens", "cache_creation_input_tokens"})
 
 
 def _is_part(name: str, side: str, figures: Mapping[str, int]) -> bool:

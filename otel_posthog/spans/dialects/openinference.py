@@ -66,6 +66,8 @@ _RULES = (
         prompt_name=(text, "llm.prompt_template.name"),
         prompt_version=(text, "llm.prompt_template.version"),
         cost_usd=(dollars, "llm.cost.total"),
+        input_cost_usd=(dollars, "llm.cost.prompt"),
+        output_cost_usd=(dollars, "llm.cost.completion"),
         tools=(lambda value: parse_json(value) if isinstance(value, str) else None, "llm.tools"),
     ),
     *rows(

@@ -78,7 +78,7 @@ def complete(parts: Parts, view: SpanView) -> None:
     asked = parse_json(attributes.get("model_request_parameters"))
     if isinstance(asked, dict):
         offered = [each for key in ("function_tools", "output_tools") for each in dicts(asked.get(key))]
-        keep_richer(call, "tools", offered)
+        keep_richer(call, "tools", [_tool(each) for each in offered])
     asked = parse_json(attributes.get("request_data"))
     if isinstance(asked, dict):
         read_parameters(parts, asked)
@@ -101,6 +101,13 @@ def complete(parts: Parts, view: SpanView) -> None:
                     parts["context"].setdefault(field, found)
         for name, value in metadata.items():
             parts["properties"].setdefault(name, value)
+
+
+def _tool(definition: dict[str, Any]) -> dict[str, Any]:
+    """The definition in the conventions' form, without what is for Pydantic AI alone."""
+    made = {"type": "function", "name": definition.get("name"), "description": definition.get("description")}
+    made["parameters"] = definition.get("parameters_json_schema", definition.get("parameters"))
+    return {name: value for name, value in made.items() if value is not None}
 
 
 def _read_logfire(parts: Parts, attributes: Any) -> None:

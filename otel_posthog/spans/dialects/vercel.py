@@ -19,6 +19,7 @@ from otel_posthog.spans.values import (
     milliseconds,
     number,
     parse_json,
+    private,
     text,
     texts,
 )
@@ -111,6 +112,7 @@ _RULES = (
         feature=(text, *_told("feature", "posthog_feature")),
         chat_id=(text, *_told("chat_id", "chatId")),
         trace_name=(text, *_told("posthog_trace_id", "$ai_trace_id")),
+        privacy_mode=(private, *_told("posthog_privacy_mode", "$ai_privacy_mode")),
     ),
 )
 
@@ -139,6 +141,7 @@ def complete(parts: Parts, view: SpanView) -> None:
     for name in _GROUPS:
         groups = parse_json(attributes.get(name))
         if isinstance(groups, dict):
+            parts["properties"].pop(name.removeprefix(_META).removeprefix(_CONTEXT), None)
             parts["groups"].update({str(kind): key for kind, value in groups.items() if (key := text(value))})
     if operation and operation.rpartition(".")[2] not in _CALLS and "embedded" in call:
         call.setdefault("input_state", call.pop("embedded"))
@@ -200,7 +203,8 @@ def _count_cached(parts: Parts, attributes: Any) -> None:
             found = next((count(raw[name]) for name in names if name in raw), None)
             if found is not None:
                 usage.setdefault(field, found)
-        parts["call"].setdefault("cost_usd", dollars(told.get("cost")))
+        if (cost := dollars(told.get("cost"))) is not None:
+            parts["call"].setdefault("cost_usd", cost)
     beside = any(isinstance(reported.get(name), dict) for name in ("anthropic", "bedrock"))
     if "cache_read" in usage or "cache_write" in usage:
         # To version 5 the input is what these report, without cached tokens; later it is the sum.

@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from otel_posthog.spans.heritage import hand_down
+from otel_posthog.spans.view import Other, SpanView
+from tests.support.spans import CHAT, make_view
+
+TRACE = "a" * 32
+
+
+def other(span_id: str, parent_id: str | None, trace_id: str = TRACE, **attributes: Any) -> Other:
+    return Other(trace_id, span_id, parent_id, {"posthog." + name: each for name, each in attributes.items()})
+
+
+def chat(span_id: str, parent_id: str | None, **attributes: Any) -> SpanView:
+    told = {"posthog." + name: value for name, value in attributes.items()}
+    return make_view({**CHAT, **told}, trace_id=TRACE, span_id=span_id, parent_id=parent_id)
+
+
+def feature(view: SpanView) -> Any:
+    return view.attributes.get("posthog.feature")
+
+
+def test_what_a_server_span_says_goes_past_spans_of_no_concern_and_of_concern() -> None:
+    deep, agent = chat("4", "3"), chat("2", "1")
+    hand_down([deep, agent], [other("1", None, feature="tldr"), other("3", "2")])
+    assert [feature(deep), feature(agent)] == ["tldr", "tldr"]
+
+
+def test_the_nearest_span_decides_and_the_own_word_before_it() -> None:
+    near, own = chat("3", "2"), chat("4", "2", feature="mine")
+    hand_down([near, own], [other("1", None, feature="far"), other("2", "1", feature="near")])
+    assert [feature(near), feature(own)] == ["near", "mine"]
+
+
+def test_a_user_named_in_other_words_stays() -> None:
+    call = chat("2", "1")
+    call.attributes["user.id"] = "u_2"
+    hand_down([call], [other("1", None, distinct_id="u_1")])
+    assert "posthog.distinct_id" not in call.attributes
+
+
+@pytest.mark.parametrize("prefix", ["group.", "property.", "flag."])
+def test_groups_properties_and_flags_add_up(prefix: str) -> None:
+    call = make_view({**CHAT, f"posthog.{prefix}b": "own"}, trace_id=TRACE, span_id="2", parent_id="1")
+    above = {f"posthog.{prefix}a": "x", f"posthog.{prefix}b": "y"}
+    hand_down([call], [Other(TRACE, "1", None, above)])
+    assert call.attributes[f"posthog.{prefix}a"] == "x"
+    assert call.attributes[f"posthog.{prefix}b"] == "own"
+
+
+def test_one_id_in_another_trace_is_another_span() -> None:
+    call = chat("2", "1")
+    hand_down([call], [other("1", None, trace_id="b" * 32, feature="theirs")])
+    assert feature(call) is None
+
+
+IDS = st.sampled_from(["1", "2", "3", "4", "5"])
+PARENTS = st.none() | IDS
+
+
+@given(
+    parents=st.dictionaries(IDS, PARENTS),
+    concerns=st.sets(IDS),
+    says=st.dictionaries(IDS, st.sampled_from(["x", "y"])),
+    data=st.data(),
+)
+def test_any_graph_in_any_order_hands_down_the_same(
+    parents: dict[str, str | None], concerns: set[str], says: dict[str, str], data: st.DataObject
+) -> None:
+    """Also one with circles; without them each span has what the nearest one above says."""
+
+    def handed(order: list[str]) -> dict[str, Any]:
+        told = {span_id: {"feature": says[span_id]} if span_id in says else {} for span_id in order}
+        views = {each: chat(each, parents[each], **told[each]) for each in order if each in concerns}
+        others = [other(each, parents[each], **told[each]) for each in order if each not in concerns]
+        hand_down([*views.values()], others)
+        return {span_id: feature(view) for span_id, view in views.items()}
+
+    order = sorted(parents)
+    found = handed(order)
+    for span_id, got in found.items():
+        step: str | None = span_id
+        passed: set[str] = set()
+        while step is not None and step in parents and step not in passed and step not in says:
+            passed.add(step)
+            step = parents[step]
+        if step is None or step not in passed:  # no circle
+            assert got == says.get(step or "") if step in parents else got is None
+    if all(_ends(span_id, parents) for span_id in parents):
+        assert handed(data.draw(st.permutations(order))) == found
+
+
+def _ends(span_id: str, parents: dict[str, str | None]) -> bool:
+    step: str | None = span_id
+    for _ in range(len(parents) + 1):
+        if step is None or step not in parents:
+            return True
+        step = parents[step]
+    return False
