@@ -16,6 +16,7 @@ from opentelemetry.instrumentation.instrumentor import BaseInstrumentor  # type:
 from instrumentors import gemini_interactions, gemini_live, gemini_wire, traceloop
 from instrumentors.gemini_calls import GeminiCall, request_id, tried
 from instrumentors.gemini_json import loads, merged
+from instrumentors.neighbours import carried, carried_async
 from instrumentors.patches import Patches, check_version
 from instrumentors.spans import Attributes, Call, captures_content, logger, read, send, send_async, suppressed
 from instrumentors.streams import Watch, follow, follow_async
@@ -50,7 +51,7 @@ class GeminiInstrumentor(BaseInstrumentor):  # type: ignore[misc]
         return super().instrument(skip_dep_check=True, **kwargs)
 
     def _instrument(self, **kwargs: Any) -> None:
-        from google.genai import _api_client
+        from google.genai import _api_client, models
 
         check_version("google-genai", lowest=(1, 32), below=(4, 0))
         tracer = trace.get_tracer("otel_posthog.gemini", tracer_provider=kwargs.get("tracer_provider"))
@@ -64,6 +65,8 @@ class GeminiInstrumentor(BaseInstrumentor):  # type: ignore[misc]
                 patches.wrap(client, name, getattr(sender, name))
             else:
                 logger.warning("google-genai has no %s any more: such calls give no span", name)
+        patches.wrap(models.Models, "generate_content_stream", carried)
+        patches.wrap(models.AsyncModels, "generate_content_stream", carried_async)
         for name in _TRYING:
             if hasattr(client, name):
                 patches.wrap(client, name, tried)

@@ -14,14 +14,24 @@ from typing import TYPE_CHECKING, Any
 
 from opentelemetry import context as context_api
 from opentelemetry.context import Context
-from opentelemetry.trace import SpanKind
+from opentelemetry.trace import SpanKind, get_current_span, use_span
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 
     from opentelemetry.trace import Span, Status
 
-__all__ = ["Borrowed", "borrow", "covers", "is_borrowed", "scope", "suppresses_us", "without_neighbour"]
+__all__ = [
+    "Borrowed",
+    "borrow",
+    "carried",
+    "carried_async",
+    "covers",
+    "is_borrowed",
+    "scope",
+    "suppresses_us",
+    "without_neighbour",
+]
 
 SCOPES = (
     "opentelemetry.instrumentation.openai",  # Traceloop
@@ -60,6 +70,48 @@ def borrow(span: Span, operation: str) -> Borrowed | None:
         return None
     _borrowed.add(inner)
     return Borrowed(inner)
+
+
+def carried(wrapped: Callable[..., Any], _: Any, args: Any, kwargs: Any) -> Any:
+    """Call a method that gives a generator; a neighbour's span that is current now is so in its steps too.
+
+    OpenInference's is current for the call only, and Gemini's requests go out with the first chunk.
+    """
+    span, stream = get_current_span(), wrapped(*args, **kwargs)
+    return _steps(stream, span) if _is_neighbours(span) else stream
+
+
+async def carried_async(wrapped: Callable[..., Any], _: Any, args: Any, kwargs: Any) -> Any:
+    """Do the same with a method that is awaited for an asynchronous generator."""
+    span, stream = get_current_span(), await wrapped(*args, **kwargs)
+    return _async_steps(stream, span) if _is_neighbours(span) else stream
+
+
+def _steps(stream: Any, span: Span) -> Iterator[Any]:
+    try:
+        while True:
+            with use_span(span, record_exception=False, set_status_on_exception=False):
+                chunk = next(stream, _END)
+            if chunk is _END:
+                return
+            yield chunk
+    finally:
+        stream.close()
+
+
+async def _async_steps(stream: Any, span: Span) -> AsyncIterator[Any]:
+    try:
+        while True:
+            with use_span(span, record_exception=False, set_status_on_exception=False):
+                chunk = await anext(stream, _END)
+            if chunk is _END:
+                return
+            yield chunk
+    finally:
+        await stream.aclose()
+
+
+_END = object()
 
 
 def is_borrowed(span: Span) -> bool:

@@ -6,6 +6,7 @@ import base64
 import copy
 import hashlib
 import json
+import math
 import time
 import uuid
 from collections.abc import Iterable, Mapping
@@ -349,6 +350,20 @@ def test_a_span_is_not_within_one_of_another_trace() -> None:
     attributes={"gen_ai.input.messages": '[{"type": {}}]'},
     marker="gen_ai.system",
     said="openai",
+    status=StatusCode.UNSET,
+    kind=SpanKind.CLIENT,
+    held={},
+    event="exception",
+    parent=False,
+)
+@example(
+    attributes={
+        "ai.documents": math.inf,
+        "posthog.property.x": math.nan,
+        "ai.telemetry.metadata.y": math.inf,
+    },
+    marker="ai.model.id",
+    said=None,
     status=StatusCode.UNSET,
     kind=SpanKind.CLIENT,
     held={},

@@ -14,6 +14,7 @@ from typing import Any
 import orjson
 
 __all__ = [
+    "anything",
     "boolean",
     "count",
     "dicts",
@@ -155,10 +156,15 @@ def private(value: Any) -> bool:
     return boolean(value) is not False and value not in (None, 0, "", "0", "no", "off")
 
 
+def anything(value: Any) -> Any:
+    """The value as it is; None for a number that JSON has no form for."""
+    return None if type(value) is float and not math.isfinite(value) else value
+
+
 def parse_json(value: Any) -> Any:
     """What a JSON text says; any other value, and a text that is no JSON, comes back as it is."""
     if type(value) is not str:
-        return value
+        return anything(value)
     try:
         return orjson.loads(value)
     except orjson.JSONDecodeError:

@@ -30,6 +30,7 @@ from otel_posthog.spans.dialects.rules import (
 from otel_posthog.spans.markers import EVALUATION_EVENT
 from otel_posthog.spans.messages import messages, system_messages, tools
 from otel_posthog.spans.values import (
+    anything,
     boolean,
     count,
     dollars,
@@ -366,8 +367,8 @@ DIALECT = Dialect(
     _RULES,
     prefixes=(
         (attributes.GROUP, "groups", text),
-        (attributes.PROPERTY, "properties", lambda value: value),
-        (attributes.FLAG, "flags", lambda value: value),
+        (attributes.PROPERTY, "properties", anything),
+        (attributes.FLAG, "flags", anything),
     ),
     kind_of=kind_of,
     complete=complete,

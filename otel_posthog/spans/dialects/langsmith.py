@@ -12,7 +12,15 @@ from otel_posthog.calls import Kind
 from otel_posthog.spans.dialects.answers import read_answer, read_usage
 from otel_posthog.spans.dialects.rules import Dialect, Parts, keep_richer, rows
 from otel_posthog.spans.messages import messages
-from otel_posthog.spans.values import boolean, parse_json, parse_written, read_parameters, text, texts
+from otel_posthog.spans.values import (
+    anything,
+    boolean,
+    parse_json,
+    parse_written,
+    read_parameters,
+    text,
+    texts,
+)
 from otel_posthog.spans.view import SpanView
 
 __all__ = ["DIALECT"]
@@ -100,7 +108,7 @@ def complete(parts: Parts, view: SpanView) -> None:
 DIALECT = Dialect(
     "langsmith",
     _RULES,
-    prefixes=((_META, "properties", lambda value: value),),
+    prefixes=((_META, "properties", anything),),
     kind_of=kind_of,
     complete=complete,
 )

@@ -13,7 +13,16 @@ from otel_posthog.calls import Kind, Message
 from otel_posthog.spans.dialects.rules import Dialect, Parts, keep_richer, rows
 from otel_posthog.spans.indexed import listed
 from otel_posthog.spans.messages import messages, tools
-from otel_posthog.spans.values import boolean, count, finish_reason, finish_reasons, number, parse_json, text
+from otel_posthog.spans.values import (
+    anything,
+    boolean,
+    count,
+    finish_reason,
+    finish_reasons,
+    number,
+    parse_json,
+    text,
+)
 from otel_posthog.spans.view import SpanView
 
 __all__ = ["DIALECT"]
@@ -154,7 +163,7 @@ def _tool(raw: Any) -> Any:
 DIALECT = Dialect(
     "openllmetry",
     _RULES,
-    prefixes=((_ASSOCIATION, "properties", lambda value: value),),
+    prefixes=((_ASSOCIATION, "properties", anything),),
     kind_of=kind_of,
     complete=complete,
 )

@@ -13,6 +13,7 @@ from otel_posthog.calls import Kind
 from otel_posthog.spans.dialects.rules import Dialect, Parts, keep_richer, rows
 from otel_posthog.spans.messages import messages
 from otel_posthog.spans.values import (
+    anything,
     count,
     dollars,
     finish_reasons,
@@ -236,7 +237,7 @@ def _dict(value: Any) -> dict[str, Any]:
 DIALECT = Dialect(
     "vercel",
     _RULES,
-    prefixes=((_META, "properties", lambda value: value), (_CONTEXT, "properties", lambda value: value)),
+    prefixes=((_META, "properties", anything), (_CONTEXT, "properties", anything)),
     kind_of=kind_of,
     complete=complete,
 )
