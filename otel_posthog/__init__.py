@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from otel_posthog.sdk.context import ai_context
+from otel_posthog.sdk.context import ai_context, update_ai_context
 from otel_posthog.version import __version__
 
 if TYPE_CHECKING:
@@ -13,8 +13,10 @@ if TYPE_CHECKING:
     from otel_posthog.sdk.feedback import capture_feedback, capture_metric, current_trace_id
     from otel_posthog.sdk.processor import PostHogSpanProcessor
     from otel_posthog.sdk.setup import configure
+    from otel_posthog.sdk.threads import ContextThreadPoolExecutor
 
 __all__ = [
+    "ContextThreadPoolExecutor",
     "PostHogSpanExporter",
     "PostHogSpanProcessor",
     "__version__",
@@ -23,11 +25,13 @@ __all__ = [
     "capture_metric",
     "configure",
     "current_trace_id",
+    "update_ai_context",
 ]
 
 # What needs OpenTelemetry's SDK is loaded when it is first asked for: instrumentors and libraries that only
 # say `ai_context` do without.
 _LOADED_LATER = {
+    "ContextThreadPoolExecutor": "otel_posthog.sdk.threads",
     "PostHogSpanExporter": "otel_posthog.sdk.exporter",
     "PostHogSpanProcessor": "otel_posthog.sdk.processor",
     "capture_feedback": "otel_posthog.sdk.feedback",

@@ -29,6 +29,7 @@ from otel_posthog.events import PriceBook, own_prices
 from otel_posthog.events.cost import Rates
 from otel_posthog.events.media import Replace, placeholder, storing
 from otel_posthog.pipeline import Pipeline
+from otel_posthog.spans.features import FeatureRules
 from otel_posthog.spans.view import PackedSpan, Place, pack
 
 __all__ = ["Forwarder", "forwarder", "say_once"]
@@ -91,6 +92,7 @@ class Forwarder:
             families=found.events,
             content=found.capture_content,
             media=_media(found.media),
+            features=FeatureRules(found.features) if found.features else None,
             pseudonym_key=found.hash_user_ids.encode() if found.hash_user_ids is not None else None,
             prices=PriceBook(own_rates) if found.cost == "client" else None,
         )

@@ -9,7 +9,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["CONTEXT", "FLAG", "GROUP", "PARENT_ID", "PROPERTY", "handed_down", "is_handed_down", "says"]
+__all__ = [
+    "CONTEXT",
+    "FEATURE",
+    "FLAG",
+    "GROUP",
+    "PARENT_ID",
+    "PROPERTY",
+    "handed_down",
+    "is_handed_down",
+    "says",
+]
 
 GROUP = "posthog.group."
 """`posthog.group.<type>`: the key of the group of that type."""
@@ -37,6 +47,8 @@ CONTEXT: dict[str, tuple[str, ...]] = {
     "privacy_mode": ("posthog.privacy_mode",),
 }
 """Each field of `calls.CallContext`, and the attributes it is read from; the first is the one we write."""
+
+FEATURE = CONTEXT["feature"][0]
 
 _HANDED_DOWN = frozenset(name for names in CONTEXT.values() for name in names)
 _PREFIXES = (GROUP, PROPERTY, FLAG)

@@ -94,6 +94,30 @@ OPTIONS: tuple[Option, ...] = (
         "fails, a placeholder.",
     ),
     Option(
+        "features",
+        values.feature_rules,
+        (),
+        "Which feature a call is of, where nothing says it, by attributes of the spans above: "
+        '`{"http.route": {"/memes/*": "meme"}, "messaging.destination.name": {"*": "{}"}}`; patterns as in a '
+        "shell, the first that fits counts, `{}` is the attribute's value. As JSON in the environment.",
+        shown_default="none",
+    ),
+    Option(
+        "baggage_send",
+        values.context_names,
+        frozenset(),
+        "What of `ai_context` goes to other services in OpenTelemetry's baggage, with every request that is "
+        "traced: `feature`, `user_id`, `chat_id` ..., `group.<type>`, `property.<name>`, `flag.<key>`.",
+        shown_default="none",
+    ),
+    Option(
+        "baggage_accept",
+        values.context_names,
+        frozenset(),
+        "What of such baggage is believed, by the same names. Whoever can send a request can send baggage.",
+        shown_default="none",
+    ),
+    Option(
         "hash_user_ids",
         values.secret,
         None,
@@ -213,6 +237,9 @@ class Config:
     capture_content: bool
     max_content_bytes: int | None
     media: str | Callable[[bytes, str | None], str | None]
+    features: tuple[tuple[str, str, str], ...]
+    baggage_send: frozenset[str]
+    baggage_accept: frozenset[str]
     hash_user_ids: str | None
     cost: str
     prices: Path | None
@@ -240,6 +267,9 @@ class Options(TypedDict, total=False):
     capture_content: bool | None
     max_content_bytes: int | None
     media: str | Callable[[bytes, str | None], str | None] | None
+    features: str | Mapping[str, Mapping[str, str]] | None
+    baggage_send: str | Iterable[str] | None
+    baggage_accept: str | Iterable[str] | None
     hash_user_ids: str | None
     cost: str | None
     prices: str | Path | None

@@ -291,7 +291,7 @@ class Conversion:
         parents: dict[str, str | None] | None = None
         if others is not None:
             views, others = [*views], [*others]
-            hand_down(views, others)
+            hand_down(views, others, pipeline.features)
             parents = {other.span_id: other.parent_id for other in others}
         rest = iter(views)
         while some := [*islice(rest, LOOKED_AT)]:

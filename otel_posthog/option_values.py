@@ -8,8 +8,9 @@ from __future__ import annotations
 import contextlib
 import importlib
 import importlib.util
+import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
@@ -155,6 +156,55 @@ def a_callable(value: object) -> Callable[..., Any]:
     if callable(value):
         return value
     raise ValueError("something that can be called is expected")
+
+
+CONTEXT_NAMES = (
+    "feature",
+    "chat_id",
+    "user_id",
+    "username",
+    "ai_friend_id",
+    "session_id",
+    "conversation_id",
+    "trace_id",
+    "privacy_mode",
+)
+"""The arguments of `ai_context` that are one value."""
+_CONTEXT_PREFIXES = ("group.", "property.", "flag.")
+
+
+def context_names(value: object) -> frozenset[str]:
+    """Names of pieces of context, in a list or with commas."""
+    if isinstance(value, str):
+        names: list[Any] = [part.strip() for part in value.split(",") if part.strip()]
+    else:
+        names = list(value) if isinstance(value, (list, tuple, set, frozenset)) else [None]
+    for name in names:
+        known = name in CONTEXT_NAMES or (
+            isinstance(name, str) and name.startswith(_CONTEXT_PREFIXES) and not name.endswith(".")
+        )
+        if not known:
+            raise ValueError(
+                f"expected a comma-separated list of: {', '.join(CONTEXT_NAMES)}, group.<type>, "
+                "property.<name>, flag.<key>"
+            )
+    return frozenset(names)
+
+
+def feature_rules(value: object) -> tuple[tuple[str, str, str], ...]:
+    """Attribute, pattern and feature of each rule, from `{attribute: {pattern: feature}}`, maybe as JSON."""
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except ValueError:
+            value = None
+    rules: list[tuple[Any, Any, Any]] = []
+    for attribute, features in value.items() if isinstance(value, Mapping) else ():
+        for pattern, feature in features.items() if isinstance(features, Mapping) else ((None, None),):
+            rules.append((attribute, pattern, feature))
+    if not rules or not all(isinstance(part, str) and part for rule in rules for part in rule):
+        raise ValueError('expected attributes, patterns and features: {"http.route": {"/memes/*": "meme"}}')
+    return tuple(rules)
 
 
 def media(value: object) -> str | Callable[..., Any]:

@@ -17,6 +17,7 @@ from otel_posthog import events, spans, traces
 from otel_posthog.calls import Kind, ModelCall
 from otel_posthog.events.cost import Cost, PriceBook
 from otel_posthog.events.media import Replace, placeholder
+from otel_posthog.spans.features import FeatureRules
 from otel_posthog.spans.view import SpanView
 
 __all__ = ["Pipeline"]
@@ -38,6 +39,8 @@ class Pipeline:
     """What stands for images, audio and files; None: they stay whole."""
     pseudonym_key: bytes | None = field(default=None, repr=False)
     """The key with which users are hashed; None: they are named."""
+    features: FeatureRules | None = None
+    """Which feature a span is of, by those above it."""
     prices: PriceBook | None = None
     """None: PostHog works out the costs."""
 

@@ -11,13 +11,16 @@ from __future__ import annotations
 import contextlib
 import functools
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+import logging
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextvars import ContextVar, Token
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
+from opentelemetry import baggage
 from opentelemetry import context as otel_context
 
-from otel_posthog.attributes import CONTEXT, FLAG, GROUP, PROPERTY
+from otel_posthog.attributes import CONTEXT, FLAG, GROUP, PROPERTY, is_handed_down
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -25,7 +28,16 @@ if TYPE_CHECKING:
     from opentelemetry.context import Context
     from opentelemetry.util.types import AttributeValue
 
-__all__ = ["ai_context", "current_attributes", "detach", "in_use"]
+__all__ = [
+    "ATTRIBUTES",
+    "ai_context",
+    "current_attributes",
+    "detach",
+    "in_use",
+    "restored",
+    "send_as_baggage",
+    "update_ai_context",
+]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -44,6 +56,8 @@ _ARGUMENTS = {
     "privacy_mode": "privacy_mode",
 }
 """Arguments of `ai_context`, and the piece of context each one is."""
+ATTRIBUTES = {argument: CONTEXT[field][0] for argument, field in _ARGUMENTS.items()}
+"""Arguments of `ai_context`, and the span attribute that carries each."""
 
 
 class ai_context:  # noqa: N801  # it is used like contextlib's: `with ai_context(...)`, `@ai_context(...)`
@@ -63,7 +77,8 @@ class ai_context:  # noqa: N801  # it is used like contextlib's: `with ai_contex
         trace_id: a name of your own for the trace; calls with the same name are one trace in PostHog.
         groups: group keys by group type, such as {"company": "acme"}.
         properties: properties of your own for every event.
-        flags: variants in force by feature flag; they become `$feature/<key>`.
+        flags: variants in force by feature flag, or what `posthog.evaluate_flags` returns; they become
+            `$feature/<key>`.
         privacy_mode: True keeps prompts, answers and error texts out of every event.
     """
 
@@ -80,29 +95,25 @@ class ai_context:  # noqa: N801  # it is used like contextlib's: `with ai_contex
         trace_id: str | None = None,
         groups: Mapping[str, str | int] | None = None,
         properties: Mapping[str, Any] | None = None,
-        flags: Mapping[str, Any] | None = None,
+        flags: Any = None,
         privacy_mode: bool | None = None,
     ) -> None:
-        given = {
-            "feature": feature,
-            "chat_id": chat_id,
-            "user_id": user_id,
-            "username": username,
-            "ai_friend_id": ai_friend_id,
-            "session_id": session_id,
-            "conversation_id": conversation_id,
-            "trace_id": trace_id,
-            "privacy_mode": None if privacy_mode is None else bool(privacy_mode),
-        }
-        self._attributes: dict[str, AttributeValue] = {
-            CONTEXT[_ARGUMENTS[name]][0]: value if isinstance(value, bool) else str(value)
-            for name, value in given.items()
-            if value is not None
-        }
-        for prefix, values in ((GROUP, groups), (PROPERTY, properties), (FLAG, flags)):
-            for name, value in (values or {}).items():
-                if value is not None:
-                    self._attributes[f"{prefix}{name}"] = str(value) if prefix == GROUP else value
+        self._attributes = _attributes(
+            {
+                "feature": feature,
+                "chat_id": chat_id,
+                "user_id": user_id,
+                "username": username,
+                "ai_friend_id": ai_friend_id,
+                "session_id": session_id,
+                "conversation_id": conversation_id,
+                "trace_id": trace_id,
+                "privacy_mode": privacy_mode,
+            },
+            groups=groups,
+            properties=properties,
+            flags=flags,
+        )
 
     def __enter__(self) -> None:
         _entered.set((*_entered.get(), (self, self._attach())))
@@ -125,21 +136,128 @@ class ai_context:  # noqa: N801  # it is used like contextlib's: `with ai_contex
                 return cast("Callable[P, R]", functools.wraps(function)(wrapper(self, function)))
         raise TypeError("ai_context decorates functions")
 
-    def _attach(self) -> Token[Context]:
+    def _scope(self) -> _Scope:
+        """What holds from now on: these words, within the context in force."""
         global _in_use  # noqa: PLW0603  # for a hint, once
         _in_use = True
-        outer = current_attributes()
-        merged = {**outer, **self._attributes} if outer else self._attributes
-        return otel_context.attach(otel_context.set_value(_KEY, merged))
+        return _Scope({**current_attributes(), **self._attributes})
 
-    @contextlib.contextmanager
-    def _attached(self) -> Iterator[None]:
-        """As `with self`, without a place on the stack of this task: for one step of a foreign body."""
-        token = self._attach()
-        try:
-            yield
-        finally:
-            detach(token)
+    def _attach(self) -> Token[Context]:
+        return _attach(self._scope())
+
+
+class _Scope:
+    """What holds from one entering of an `ai_context` to its end; later words are kept beside it."""
+
+    __slots__ = ("attributes",)
+
+    def __init__(self, attributes: Mapping[str, AttributeValue]) -> None:
+        self.attributes = attributes
+
+
+def _attach(scope: _Scope) -> Token[Context]:
+    found = otel_context.set_value(_KEY, scope)
+    if _sent_as_baggage:
+        for name, value in scope.attributes.items():
+            if name in _sent_as_baggage:
+                found = baggage.set_baggage(name, str(value), found)
+    return otel_context.attach(found)
+
+
+@contextlib.contextmanager
+def _attached(scope: _Scope) -> Iterator[None]:
+    """As `with`, without a place on the stack of this task: for one step of a foreign body."""
+    token = _attach(scope)
+    try:
+        yield
+    finally:
+        detach(token)
+
+
+def restored(attributes: Mapping[str, Any]) -> ai_context:
+    """The context that `current_attributes` gave, maybe in another process."""
+    made = ai_context()
+    made._attributes = {
+        name: value
+        for name, value in attributes.items()
+        if is_handed_down(name) and isinstance(value, str | bool | int | float)
+    }
+    return made
+
+
+def update_ai_context(
+    *,
+    feature: str | None = None,
+    chat_id: str | int | None = None,
+    user_id: str | int | None = None,
+    username: str | None = None,
+    ai_friend_id: str | int | None = None,
+    session_id: str | None = None,
+    conversation_id: str | int | None = None,
+    trace_id: str | None = None,
+    groups: Mapping[str, str | int] | None = None,
+    properties: Mapping[str, Any] | None = None,
+    flags: Any = None,
+    privacy_mode: bool | None = None,
+) -> bool:
+    """Say more in the `ai_context` in force: for spans that start from now on, until it ends.
+
+    The arguments are those of `ai_context`. What is said in a task or thread holds there, and in those it
+    starts later. False, with one warning, where no `ai_context` is in force: nothing would end it.
+    """
+    scope = otel_context.get_value(_KEY)
+    if not isinstance(scope, _Scope):
+        _warn_once()
+        return False
+    said = {name: value for name, value in locals().items() if name in _ARGUMENTS}
+    more = _attributes(said, groups=groups, properties=properties, flags=flags)
+    late = _late.get()
+    kept = [*late.items()][-_MOST_LATE:]
+    _late.set({**dict(kept), scope: {**late.get(scope, {}), **more}})
+    return True
+
+
+_MOST_LATE = 16
+"""Contexts within each other of which later words are remembered."""
+_late: ContextVar[Mapping[_Scope, Mapping[str, AttributeValue]]] = ContextVar(
+    "otel-posthog-late", default=MappingProxyType({})
+)
+"""What was said after the beginning: apart from OpenTelemetry's context, which the end of any span resets."""
+
+
+@functools.cache
+def _warn_once() -> None:
+    logging.getLogger("otel_posthog").warning(
+        "update_ai_context() outside of any ai_context does nothing: enter one where the request begins."
+    )
+
+
+def _attributes(
+    said: Mapping[str, Any],
+    *,
+    groups: Mapping[str, str | int] | None,
+    properties: Mapping[str, Any] | None,
+    flags: Any,
+) -> dict[str, AttributeValue]:
+    """The span attributes for the arguments of `ai_context`."""
+    made: dict[str, AttributeValue] = {}
+    for name, value in said.items():
+        if value is not None:
+            made[ATTRIBUTES[name]] = bool(value) if name == "privacy_mode" else str(value)
+    for prefix, values in ((GROUP, groups), (PROPERTY, properties), (FLAG, _variants(flags))):
+        for name, value in (values or {}).items():
+            if value is not None:
+                made[f"{prefix}{name}"] = str(value) if prefix == GROUP else value
+    return made
+
+
+def _variants(flags: Any) -> Mapping[str, Any] | None:
+    """Variants by key; of a snapshot of the `posthog` package without reporting that they were looked at."""
+    if flags is None or isinstance(flags, Mapping):
+        return flags
+    keys = getattr(flags, "keys", ())
+    keys = keys() if callable(keys) else keys
+    return {key: flags.get_flag(key, send_feature_flag_events=False) for key in keys}
 
 
 _entered: ContextVar[tuple[tuple[ai_context, Token[Context]], ...]] = ContextVar(
@@ -150,7 +268,7 @@ _entered: ContextVar[tuple[tuple[ai_context, Token[Context]], ...]] = ContextVar
 
 def _coroutine(context: ai_context, function: Callable[..., Any]) -> Callable[..., Any]:
     async def run(*args: Any, **kwargs: Any) -> Any:
-        with context._attached():
+        with _attached(context._scope()):
             return await function(*args, **kwargs)
 
     return run
@@ -162,12 +280,12 @@ def _coroutine(context: ai_context, function: Callable[..., Any]) -> Callable[..
 
 def _generator(context: ai_context, function: Callable[..., Any]) -> Callable[..., Any]:
     def run(*args: Any, **kwargs: Any) -> Any:
-        generator = function(*args, **kwargs)
+        scope, generator = context._scope(), function(*args, **kwargs)
         step: Callable[[], Any] = functools.partial(next, generator)
         try:
             while True:
                 try:
-                    with context._attached():
+                    with _attached(scope):
                         item = step()
                 except StopIteration as end:
                     return end.value
@@ -179,7 +297,7 @@ def _generator(context: ai_context, function: Callable[..., Any]) -> Callable[..
                 except BaseException as error:  # noqa: BLE001  # thrown in by the driver, for the body to see
                     step = functools.partial(generator.throw, error)
         finally:
-            with context._attached():
+            with _attached(scope):
                 generator.close()
 
     return run
@@ -187,12 +305,12 @@ def _generator(context: ai_context, function: Callable[..., Any]) -> Callable[..
 
 def _async_generator(context: ai_context, function: Callable[..., Any]) -> Callable[..., Any]:
     async def run(*args: Any, **kwargs: Any) -> Any:
-        generator = function(*args, **kwargs)
+        scope, generator = context._scope(), function(*args, **kwargs)
         step: Callable[[], Any] = generator.__anext__
         try:
             while True:
                 try:
-                    with context._attached():
+                    with _attached(scope):
                         item = await step()
                 except StopAsyncIteration:
                     return
@@ -204,7 +322,7 @@ def _async_generator(context: ai_context, function: Callable[..., Any]) -> Calla
                 except BaseException as error:  # noqa: BLE001  # as above
                     step = functools.partial(generator.athrow, error)
         finally:
-            with context._attached():
+            with _attached(scope):
                 await generator.aclose()
 
     return run
@@ -214,7 +332,7 @@ def _function(context: ai_context, function: Callable[..., Any]) -> Callable[...
     """Any other callable; one that hands out a coroutine or a generator is seen by what it hands out."""
 
     def run(*args: Any, **kwargs: Any) -> Any:
-        with context._attached():
+        with _attached(context._scope()):
             result = function(*args, **kwargs)
         for is_kind, wrapper in _RESULTS:
             if is_kind(result):
@@ -247,8 +365,20 @@ def in_use() -> bool:
 
 def current_attributes(context: Context | None = None) -> Mapping[str, AttributeValue]:
     """The span attributes that the innermost `ai_context` stands for; of `context`, else the current one."""
-    found = otel_context.get_value(_KEY, context)
-    return cast("Mapping[str, AttributeValue]", found) if found is not None else {}
+    scope = otel_context.get_value(_KEY, context)
+    if not isinstance(scope, _Scope):
+        return {}
+    late = _late.get().get(scope)
+    return {**scope.attributes, **late} if late else scope.attributes
+
+
+_sent_as_baggage: frozenset[str] = frozenset()
+
+
+def send_as_baggage(names: Iterable[str]) -> None:
+    """Put these attributes into OpenTelemetry's baggage from now on, wherever an `ai_context` is entered."""
+    global _sent_as_baggage  # noqa: PLW0603  # one application, one list
+    _sent_as_baggage = frozenset(names)
 
 
 def detach(token: Token[Any]) -> None:

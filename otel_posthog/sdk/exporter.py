@@ -79,7 +79,7 @@ class PostHogSpanExporter(SpanExporter):
         try:
             passed_over: list[ReadableSpan] = []
             views = [*self._views(spans, passed_over)]
-            events = self.forwarder.conversion.finished(views, others=_above(views, passed_over))
+            events = self.forwarder.conversion.finished(views, others=self._above(views, passed_over))
             sent = self.forwarder.send(events, self.forwarder.config.timeout)
         finally:
             with self._idle:
@@ -101,6 +101,22 @@ class PostHogSpanExporter(SpanExporter):
                 hint = False
                 say_once("no processor", _NO_PROCESSOR, view.scope)
             yield view
+
+    def _above(self, views: Iterable[SpanView], passed_over: Iterable[ReadableSpan]) -> Iterable[Other]:
+        """Those of the spans passed over that are above a view: few, most batches have many of them."""
+        features = self.forwarder.pipeline.features
+        names = features.names if features is not None else frozenset[str]()
+        by_id = {span.context.span_id: span for span in passed_over if span.context is not None}
+        found: dict[str, Other] = {}
+        for view in views if by_id else ():
+            step = view.parent_id
+            while step is not None and step not in found:
+                span = by_id.get(int(step, 16))
+                if span is None:  # another view, or none that came along
+                    break
+                other = found[step] = other_of_sdk_span(span, names)
+                step = other.parent_id
+        return found.values()
 
     def force_flush(self, timeout_millis: float = 30_000) -> bool:
         """Whether all that was exported is accepted by PostHog, or on disk, within the time."""
@@ -167,21 +183,6 @@ def active() -> PostHogSpanExporter | None:
         if found is not None and found.forwarder.enabled and not found._closed:
             return found
     return None
-
-
-def _above(views: Iterable[SpanView], passed_over: Iterable[ReadableSpan]) -> Iterable[Other]:
-    """Those of the spans passed over that are above a view: few, most batches have many of them."""
-    by_id = {span.context.span_id: span for span in passed_over if span.context is not None}
-    found: dict[str, Other] = {}
-    for view in views if by_id else ():
-        step = view.parent_id
-        while step is not None and step not in found:
-            span = by_id.get(int(step, 16))
-            if span is None:  # another view, or none that came along
-                break
-            other = found[step] = other_of_sdk_span(span)
-            step = other.parent_id
-    return found.values()
 
 
 def is_sampled(span: ReadableSpan) -> bool:

@@ -14,9 +14,10 @@ from opentelemetry import trace
 from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
 from typing_extensions import Unpack
 
-from otel_posthog.attributes import PARENT_ID, handed_down, says
+from otel_posthog.attributes import FEATURE, PARENT_ID, handed_down, says
 from otel_posthog.conversion import Started, say_once
-from otel_posthog.sdk.context import current_attributes
+from otel_posthog.sdk.baggage import accepted, attribute_names
+from otel_posthog.sdk.context import current_attributes, send_as_baggage
 from otel_posthog.sdk.endings import arm, finish_at_the_end
 from otel_posthog.sdk.exporter import PostHogSpanExporter, is_sampled
 from otel_posthog.sdk.open_spans import FLUSH_WAIT_SECONDS, OpenSpans
@@ -56,6 +57,10 @@ class PostHogSpanProcessor(SpanProcessor):
         PostHogSpanExporter.has_processor = True
         self._forwarder = self.exporter.forwarder
         self._conversion = self._forwarder.conversion
+        self._features = self._forwarder.pipeline.features
+        self._accepted = attribute_names(self._forwarder.config.baggage_accept)
+        if self._forwarder.enabled:
+            send_as_baggage(attribute_names(self._forwarder.config.baggage_send))
         self._open = OpenSpans(self._forwarder.ended_together)
         self._closed = False
         finish_at_the_end(self)
@@ -145,11 +150,15 @@ class PostHogSpanProcessor(SpanProcessor):
             put.update(handed_down(above))
         else:
             above = {}
-        put.update(current_attributes(parent_context))
         own = attributes_of(span)
+        if self._features is not None and not says(put, FEATURE):
+            feature = self._features.feature_of(above) or self._features.feature_of(own)
+            if feature is not None:
+                put[FEATURE] = feature
+        put.update(current_attributes(parent_context))
         is_ours = of_concern(own, ())
         if is_ours:
-            put = {**posthog_attributes(), **put}
+            put = {**accepted(parent_context, self._accepted), **posthog_attributes(), **put}
         if put:  # first of all: it may ask for privacy
             span.set_attributes({name: value for name, value in put.items() if not says(own, name)})
         sampled = is_sampled(span)

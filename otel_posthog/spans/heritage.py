@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from otel_posthog.attributes import handed_down, says
+from otel_posthog.attributes import FEATURE, handed_down, says
+from otel_posthog.spans.features import FeatureRules
 from otel_posthog.spans.view import Other, SpanView
 
 __all__ = ["hand_down"]
@@ -18,10 +19,13 @@ _Node = tuple["str | None", Mapping[str, Any]]
 _NOTHING: Mapping[str, Any] = {}
 
 
-def hand_down(views: Sequence[SpanView], others: Iterable[Other] = ()) -> None:
+def hand_down(
+    views: Sequence[SpanView], others: Iterable[Other] = (), features: FeatureRules | None = None
+) -> None:
     """Put onto each span, in its attributes, what the spans above it share with those below.
 
     `others` are spans that are no concern of ours. A span that is not among these hands nothing down.
+    `features` tell the feature of a span that says none itself.
     """
     nodes: dict[tuple[str, str], _Node] = {
         (other.trace_id, other.span_id): (other.parent_id, other.attributes) for other in others
@@ -31,9 +35,11 @@ def hand_down(views: Sequence[SpanView], others: Iterable[Other] = ()) -> None:
     for view in views:
         if view.parent_id is None:
             continue
-        above = _shared_by(view.trace_id, view.parent_id, nodes, shared)
+        own = view.attributes
+        above = _shared_by(view.trace_id, view.parent_id, nodes, shared, features)
+        if features is not None and not says(above, FEATURE) and (found := features.feature_of(own)):
+            above = {**above, FEATURE: found}
         if above:
-            own = view.attributes
             own.update([(name, value) for name, value in above.items() if not says(own, name)])
 
 
@@ -42,6 +48,7 @@ def _shared_by(
     span_id: str,
     nodes: Mapping[tuple[str, str], _Node],
     shared: dict[tuple[str, str], Mapping[str, Any]],
+    features: FeatureRules | None,
 ) -> Mapping[str, Any]:
     """What a span hands down, with what is handed down to it."""
     climbed: list[tuple[tuple[str, str], Mapping[str, Any]]] = []
@@ -61,6 +68,8 @@ def _shared_by(
         step = node[0]
     for key, attributes in reversed(climbed):
         own = handed_down(attributes)
+        if features is not None and not says(own, FEATURE) and (found := features.feature_of(attributes)):
+            own[FEATURE] = found
         above = {**{name: value for name, value in above.items() if not says(attributes, name)}, **own}
         shared[key] = above
     return above

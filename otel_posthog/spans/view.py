@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import orjson
 
-from otel_posthog.attributes import PARENT_ID, handed_down, is_handed_down
+from otel_posthog.attributes import PARENT_ID, is_handed_down
 from otel_posthog.spans.markers import EVALUATION_EVENT, MARKERS, of_concern
 
 if TYPE_CHECKING:
@@ -110,14 +110,20 @@ def of_sdk_span(span: ReadableSpan) -> SpanView | None:
     return _new(SpanView, (*_row(span, _plain_attributes(attributes)), _resource(span.resource)))
 
 
-def other_of_sdk_span(span: ReadableSpan) -> Other:
-    """A span that is no concern of ours."""
+def other_of_sdk_span(span: ReadableSpan, also: frozenset[str] = frozenset()) -> Other:
+    """A span that is no concern of ours; it keeps the attributes that are handed down, and these."""
     context = span.context
     return Other(
         format(context.trace_id, "032x") if context is not None else "",
         format(context.span_id, "016x") if context is not None else "",
         format(span.parent.span_id, "016x") if span.parent is not None else None,
-        _plain_attributes(handed_down(attributes_of(span))),
+        _plain_attributes(
+            {
+                name: value
+                for name, value in attributes_of(span).items()
+                if name in also or is_handed_down(name)
+            }
+        ),
     )
 
 
@@ -314,8 +320,13 @@ def _plain(value: Any) -> Any:
 # --- OTLP --------------------------------------------------------------------------------------------
 
 
-def of_request(request: ExportTraceServiceRequest) -> Iterator[SpanView | Other]:
-    """All spans in an OTLP request (or a `TracesData`, of the same shape); views of those of concern."""
+def of_request(
+    request: ExportTraceServiceRequest, also: frozenset[str] = frozenset()
+) -> Iterator[SpanView | Other]:
+    """All spans in an OTLP request (or a `TracesData`, of the same shape); views of those of concern.
+
+    Of the others the attributes that are handed down are kept, and these `also`.
+    """
     for resource_spans in request.resource_spans:
         resource = _attributes(resource_spans.resource.attributes)
         for scope_spans in resource_spans.scope_spans:
@@ -332,7 +343,7 @@ def of_request(request: ExportTraceServiceRequest) -> Iterator[SpanView | Other]
                         {
                             pair.key: _any_value(pair.value)
                             for pair in span.attributes
-                            if is_handed_down(pair.key)
+                            if pair.key in also or is_handed_down(pair.key)
                         },
                     )
 

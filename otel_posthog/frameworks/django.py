@@ -1,0 +1,69 @@
+"""Django: `otel_posthog.frameworks.django.AiContextMiddleware` in MIDDLEWARE, after the authentication."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterator
+from inspect import iscoroutinefunction
+from typing import Any
+
+from django.http import Http404, HttpRequest
+from django.urls import resolve
+from django.utils.decorators import sync_and_async_middleware
+
+from otel_posthog.sdk.context import ai_context
+
+__all__ = ["AiContextMiddleware", "user_id", "view_name"]
+
+
+def view_name(request: HttpRequest) -> str | None:
+    """The name of the view that will serve the request, as `reverse` knows it."""
+    try:
+        return resolve(request.path_info, getattr(request, "urlconf", None)).view_name or None
+    except Http404:
+        return None
+
+
+def user_id(user: Any) -> str | None:
+    """The key of a user who is logged in."""
+    return str(user.pk) if user is not None and user.is_authenticated else None
+
+
+@sync_and_async_middleware  # type: ignore[untyped-decorator]  # Django ships no types
+def AiContextMiddleware(get_response: Callable[..., Any]) -> Callable[..., Any]:  # noqa: N802  # a middleware's name
+    """Run every request in an `ai_context`: the feature is the view's name, the user who is logged in.
+
+    A response that is streamed runs in it until its end. What is known only later `update_ai_context` says.
+    """
+    if iscoroutinefunction(get_response):
+
+        async def serve_async(request: HttpRequest) -> Any:
+            user = await request.auser() if hasattr(request, "auser") else None
+            context = ai_context(feature=view_name(request), user_id=user_id(user))
+            with context:
+                return _followed(context, await get_response(request))
+
+        return serve_async
+
+    def serve(request: HttpRequest) -> Any:
+        context = ai_context(feature=view_name(request), user_id=user_id(getattr(request, "user", None)))
+        with context:
+            return _followed(context, get_response(request))
+
+    return serve
+
+
+def _followed(context: ai_context, response: Any) -> Any:
+    """The response; a streamed body is made when the middleware has returned."""
+    if getattr(response, "streaming", False) and not getattr(response, "file_to_stream", None):
+        steps = _async_steps if response.is_async else _steps
+        response.streaming_content = context(steps)(response.streaming_content)
+    return response
+
+
+def _steps(body: Iterator[Any]) -> Iterator[Any]:
+    yield from body
+
+
+async def _async_steps(body: AsyncIterator[Any]) -> AsyncIterator[Any]:
+    async for part in body:
+        yield part

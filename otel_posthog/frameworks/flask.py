@@ -1,0 +1,62 @@
+"""Flask: `init_app(app, user=...)`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from flask import Flask, Response, g, request
+
+from otel_posthog.sdk.context import ai_context
+
+__all__ = ["endpoint", "init_app"]
+
+_ENTERED = "_otel_posthog"
+
+
+def endpoint() -> str | None:
+    """The endpoint of the request in hand, as `url_for` knows it: `blueprint.function`."""
+    return request.endpoint
+
+
+def init_app(
+    app: Flask,
+    *,
+    feature: Callable[[], str | None] = endpoint,
+    user: Callable[[], str | int | None] = lambda: None,
+) -> None:
+    """Run every request in an `ai_context`, a response that is streamed until its end included.
+
+    `feature` and `user` are called where Flask's `request`, `session` and `g` are there, before the view;
+    `user` for instance `lambda: session.get("user_id")` or `lambda: current_user.get_id()`.
+    """
+
+    def enter() -> None:
+        context = ai_context(feature=feature(), user_id=user())
+        context.__enter__()
+        setattr(g, _ENTERED, context)
+
+    def stream(response: Response) -> Response:
+        context = g.get(_ENTERED)
+        if context is not None and response.is_streamed and not response.direct_passthrough:
+            response.response = _streamed(context, response.response)
+        return response
+
+    def leave(_: BaseException | None) -> None:
+        context = g.pop(_ENTERED, None)
+        if context is not None:
+            context.__exit__(None, None, None)
+
+    app.before_request(enter)
+    app.after_request(stream)
+    app.teardown_request(leave)
+
+
+def _streamed(context: ai_context, body: Iterable[Any]) -> Iterable[Any]:
+    """The body, each step of it in the context: it is made after the request has been torn down."""
+
+    @context
+    def run() -> Any:
+        yield from body
+
+    return run()  # type: ignore[no-any-return]

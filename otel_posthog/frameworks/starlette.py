@@ -1,0 +1,64 @@
+"""FastAPI and Starlette: `app.add_middleware(AiContextMiddleware, user=...)`."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from typing import Any
+
+from otel_posthog.sdk.context import ai_context
+
+__all__ = ["AiContextMiddleware", "route_name"]
+
+Scope = MutableMapping[str, Any]
+App = Callable[[Scope, Any, Any], Awaitable[None]]
+_FULL = 2
+"""`starlette.routing.Match.FULL`."""
+
+
+def route_name(scope: Scope) -> str | None:
+    """The name of the route of a request: of the function that serves it, unless it was given another."""
+    return _named(getattr(scope.get("app"), "routes", ()), scope)
+
+
+def _named(routes: Iterable[Any], scope: Scope) -> str | None:
+    for route in routes:
+        match, child_scope = route.matches(scope)
+        if match.value != _FULL:
+            continue
+        inner = getattr(route, "routes", None)
+        if inner:  # a mounted application
+            return _named(inner, {**scope, **child_scope}) or getattr(route, "name", None)
+        return getattr(route, "name", None)
+    return None
+
+
+def _authenticated(scope: Scope) -> str | None:
+    """The user that Starlette's own AuthenticationMiddleware found, if it stands outside of this one."""
+    user = scope.get("user")
+    return str(user.identity) if user is not None and user.is_authenticated else None
+
+
+class AiContextMiddleware:
+    """Every request runs in an `ai_context`: the feature is its route's name, until the last byte is sent.
+
+    `feature` and `user` are functions of the ASGI scope, in place of the route's name and of the user whom
+    Starlette's AuthenticationMiddleware found. What is known only later, in a dependency that is an `async
+    def`, `update_ai_context` says.
+    """
+
+    def __init__(
+        self,
+        app: App,
+        *,
+        feature: Callable[[Scope], str | None] = route_name,
+        user: Callable[[Scope], str | int | None] = _authenticated,
+    ) -> None:
+        self.app, self._feature, self._user = app, feature, user
+
+    async def __call__(self, scope: Scope, receive: Any, send: Any) -> None:
+        """Serve a request."""
+        if scope["type"] not in ("http", "websocket"):
+            await self.app(scope, receive, send)
+            return
+        with ai_context(feature=self._feature(scope), user_id=self._user(scope)):
+            await self.app(scope, receive, send)

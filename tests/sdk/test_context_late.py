@@ -1,0 +1,383 @@
+"""Context that comes late, or goes to other threads, tasks and services, and never to a stranger."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import random
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import anyio
+import anyio.to_thread
+import posthog
+import pytest
+from opentelemetry import baggage, propagate
+from opentelemetry import context as otel_context
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.trace import Tracer
+
+from otel_posthog import (
+    ContextThreadPoolExecutor,
+    PostHogSpanExporter,
+    PostHogSpanProcessor,
+    ai_context,
+    update_ai_context,
+)
+from otel_posthog.local import Inbox
+from otel_posthog.option_values import CONTEXT_NAMES
+from otel_posthog.sdk import context as sdk_context
+from otel_posthog.sdk.context import ATTRIBUTES, current_attributes, send_as_baggage
+from tests.support.spans import CHAT
+
+
+def user() -> Any:
+    return current_attributes().get("posthog.distinct_id")
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_left() -> Iterator[None]:
+    yield
+    send_as_baggage(())
+    assert current_attributes() == {}
+
+
+Attach = Callable[..., Tracer]
+
+
+@pytest.fixture
+def attach() -> Iterator[Attach]:
+    """Makes a tracer whose finished spans are in `tracer.exported()`."""
+    providers: list[TracerProvider] = []
+
+    def make(**options: Any) -> Any:
+        processor = PostHogSpanProcessor(
+            PostHogSpanExporter(api_key="phc_test", endpoint="http://127.0.0.1:9", timeout=0.05, **options)
+        )
+        exporter = InMemorySpanExporter()
+        provider = TracerProvider(shutdown_on_exit=False)
+        provider.add_span_processor(processor)
+        provider.add_span_processor(SimpleSpanProcessor(exporter))
+        providers.append(provider)
+        tracer: Any = provider.get_tracer("tests")
+        tracer.exported = exporter.get_finished_spans
+        return tracer
+
+    yield make
+    for provider in providers:
+        provider.shutdown()
+
+
+# --- late words ---
+
+
+def test_late_words_hold_until_the_context_ends() -> None:
+    with ai_context(feature="x"):
+        assert update_ai_context(user_id="u", properties={"plan": "pro"})
+        assert current_attributes() == {
+            "posthog.feature": "x",
+            "posthog.distinct_id": "u",
+            "posthog.property.plan": "pro",
+        }
+        assert update_ai_context(user_id="v")
+        assert user() == "v"
+    assert user() is None
+
+
+def test_late_words_outlive_the_span_they_were_said_in(attach: Attach) -> None:
+    tracer: Any = attach()
+    with ai_context(feature="x"):
+        with tracer.start_as_current_span("authenticate"):
+            update_ai_context(user_id="u")
+        tracer.start_span("chat", attributes=CHAT).end()
+    assert tracer.exported()[-1].attributes["posthog.distinct_id"] == "u"
+
+
+def test_late_words_in_an_inner_context_end_with_it() -> None:
+    with ai_context(user_id="outer"):
+        with ai_context(feature="x"):
+            update_ai_context(user_id="inner")
+            assert user() == "inner"
+        assert user() == "outer"
+
+
+def test_an_inner_context_has_what_was_said_late_in_the_outer_one() -> None:
+    with ai_context(feature="x"):
+        update_ai_context(user_id="late")
+        with ai_context(chat_id=1):
+            assert user() == "late"
+
+
+def test_outside_of_any_context_late_words_are_refused_with_one_warning(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    sdk_context._warn_once.cache_clear()
+    assert [update_ai_context(user_id="u"), update_ai_context(user_id="u")] == [False, False]
+    assert user() is None
+    assert [record.levelno for record in caplog.records] == [logging.WARNING]
+
+
+def test_late_words_in_a_decorated_function_and_generator_end_with_them() -> None:
+    @ai_context(feature="x")
+    def ask() -> Any:
+        update_ai_context(user_id="u")
+        return user()
+
+    @ai_context(feature="x")
+    def stream() -> Iterator[Any]:
+        update_ai_context(user_id="u")
+        yield user()
+        yield user()
+
+    assert ask() == "u"
+    assert list(stream()) == ["u", "u"]
+    left = stream()
+    assert next(left) == "u"
+    assert user() is None
+
+
+def test_the_arguments_of_both_and_the_names_of_options_are_the_same() -> None:
+    assert tuple(ATTRIBUTES) == CONTEXT_NAMES
+
+
+# --- threads and tasks ---
+
+
+def test_a_pool_of_threads_knows_what_its_caller_knows_and_keeps_nothing() -> None:
+    with ContextThreadPoolExecutor(max_workers=1) as pool:
+        with ai_context(user_id="u"):
+            assert pool.submit(user).result() == "u"
+            assert list(pool.map(lambda _: user(), range(3))) == ["u"] * 3
+        assert pool.submit(user).result() is None
+
+
+@pytest.mark.parametrize("backend", ["asyncio"])
+def test_anyio_tasks_and_threads_have_the_context(backend: str) -> None:
+    found: list[Any] = []
+
+    async def note() -> None:
+        found.append(user())
+        found.append(await anyio.to_thread.run_sync(user))
+
+    async def main() -> None:
+        with ai_context(user_id="u"):
+            async with anyio.create_task_group() as group:
+                group.start_soon(note)
+                group.start_soon(note)
+
+    anyio.run(main, backend=backend)
+    assert found == ["u"] * 4
+
+
+def test_a_thousand_interleaved_requests_never_see_another_ones_user(inbox: Inbox) -> None:
+    """Tasks, threads, generators left early and late words, all at once; each call names its own request."""
+    provider = TracerProvider(shutdown_on_exit=False)
+    provider.add_span_processor(PostHogSpanProcessor(api_key="phc_test", endpoint=inbox.url, timeout=60))
+    tracer = provider.get_tracer("tests")
+    pool = ContextThreadPoolExecutor(max_workers=16)
+    dice = random.Random(7)
+
+    def call(number: int) -> None:
+        tracer.start_span("chat", attributes={**CHAT, "gen_ai.response.id": f"r{number}"}).end()
+
+    @ai_context(feature="stream")
+    async def chunks(number: int) -> AsyncIterator[int]:
+        for each in range(5):
+            call(number)
+            await asyncio.sleep(0)
+            yield each
+
+    async def request(number: int, pauses: int) -> None:
+        with ai_context(feature="x"):
+            for _ in range(pauses):
+                await asyncio.sleep(0)
+            update_ai_context(user_id=f"u{number}", groups={"company": f"c{number}"})
+            call(number)
+            await asyncio.get_running_loop().run_in_executor(pool, call, number)
+            async for each in chunks(number):
+                if each == number % 4:
+                    break
+            call(number)
+
+    async def main() -> None:
+        await asyncio.gather(*(request(number, dice.randrange(9)) for number in range(1000)))
+
+    asyncio.run(main())
+    pool.shutdown()
+    assert provider.force_flush(120_000)
+    events = inbox.events("$ai_generation")
+    assert len(events) == sum(3 + number % 4 + 1 for number in range(1000))
+    for event in events:
+        number = event["properties"]["$ai_completion_id"][1:]
+        assert event["distinct_id"] == f"u{number}"
+        assert event["properties"]["$groups"] == {"company": f"c{number}"}
+    provider.shutdown()
+
+
+def test_a_thousand_requests_on_few_threads_never_see_another_ones_user() -> None:
+    wrong: list[Any] = []
+
+    def worker(first: int) -> None:
+        for number in range(first, 1000, 8):
+            if user() is not None:
+                wrong.append(user())
+            with ai_context(feature="x"):
+                if number % 3:
+                    update_ai_context(user_id=number)
+                found = user()
+                if found != (str(number) if number % 3 else None):
+                    wrong.append((number, found))
+
+    threads = [threading.Thread(target=worker, args=(first,)) for first in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
+
+
+# --- feature flags ---
+
+
+def test_flags_of_the_posthog_package_are_read_without_reporting_that_they_were() -> None:
+    with _flag_server({"new-model": "variant-a", "beta": True, "off": False}) as (host, asked):
+        client = posthog.Posthog("phc_test", host=host, flush_interval=0.01)
+        with ai_context(flags=client.evaluate_flags("u")):
+            assert current_attributes() == {
+                "posthog.flag.new-model": "variant-a",
+                "posthog.flag.beta": True,
+                "posthog.flag.off": False,
+            }
+        client.shutdown()
+    assert {path.partition("?")[0] for path in asked} == {"/flags/"}
+
+
+@contextlib.contextmanager
+def _flag_server(variants: dict[str, Any]) -> Iterator[tuple[str, list[str]]]:
+    """PostHog's flags endpoint, and what was asked of it."""
+    asked: list[str] = []
+    flags = {
+        key: {"key": key, "enabled": bool(value), "variant": value if isinstance(value, str) else None}
+        for key, value in variants.items()
+    }
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            asked.append(self.path)
+            body = json.dumps({"flags": flags, "errorsWhileComputingFlags": False}).encode()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}", asked
+        server.shutdown()
+        thread.join()
+
+
+# --- baggage ---
+
+
+def test_baggage_carries_what_is_named_on_both_sides_and_nothing_else(attach: Attach) -> None:
+    sender: Any = attach(baggage_send="user_id,feature,group.company")
+    with ai_context(user_id="u", feature="x", chat_id="c", groups={"company": "acme", "team": "red"}):
+        carrier: dict[str, str] = {}
+        propagate.inject(carrier)
+    assert sender is not None
+    assert "posthog.chat_id" not in carrier["baggage"]
+    assert "team" not in carrier["baggage"]
+    receiver: Any = attach(baggage_accept="user_id,group.company,chat_id")
+    receiver.start_span("chat", context=propagate.extract(carrier), attributes=CHAT).end()
+    found = receiver.exported()[-1].attributes
+    assert (found["posthog.distinct_id"], found["posthog.group.company"]) == ("u", "acme")
+    assert "posthog.feature" not in found
+
+
+def test_baggage_is_neither_sent_nor_believed_unless_asked_for(attach: Attach) -> None:
+    tracer: Any = attach()
+    with ai_context(user_id="u"):
+        assert baggage.get_all() == {}
+    context = baggage.set_baggage("posthog.distinct_id", "mallory")
+    tracer.start_span("chat", context=context, attributes=CHAT).end()
+    assert "posthog.distinct_id" not in tracer.exported()[-1].attributes
+
+
+def test_what_the_own_service_says_wins_over_baggage(attach: Attach) -> None:
+    tracer: Any = attach(baggage_accept="user_id")
+    token = otel_context.attach(baggage.set_baggage("posthog.distinct_id", "far"))
+    with ai_context(user_id="near"):
+        tracer.start_span("chat", attributes=CHAT).end()
+    otel_context.detach(token)
+    assert tracer.exported()[-1].attributes["posthog.distinct_id"] == "near"
+
+
+@pytest.mark.parametrize("value", ["", "x" * 2000])
+def test_empty_and_endless_baggage_is_not_believed(attach: Attach, value: str) -> None:
+    tracer: Any = attach(baggage_accept="user_id")
+    context = baggage.set_baggage("posthog.distinct_id", value)
+    tracer.start_span("chat", context=context, attributes=CHAT).end()
+    assert "posthog.distinct_id" not in tracer.exported()[-1].attributes
+
+
+# --- features by rules ---
+
+RULES = {"http.route": {"/memes/*": "meme", "/chat/{id}": "chat"}, "code.function.name": {"*": "{}"}}
+
+
+@pytest.mark.parametrize(
+    ("above", "feature"),
+    [
+        ({"http.route": "/memes/{id}"}, "meme"),
+        ({"http.route": "/other"}, None),
+        ({"http.route": "/other", "code.function.name": "app.tldr"}, "app.tldr"),
+        ({"http.route": "/memes/1", "posthog.feature": "said"}, "said"),
+        ({}, None),
+    ],
+)
+def test_a_feature_comes_from_what_is_above(
+    attach: Attach, above: dict[str, str], feature: str | None
+) -> None:
+    tracer: Any = attach(features=RULES)
+    with (
+        tracer.start_as_current_span("GET", attributes=above),
+        tracer.start_as_current_span("middleware"),
+    ):
+        tracer.start_span("chat", attributes=CHAT).end()
+    assert tracer.exported()[0].attributes.get("posthog.feature") == feature
+
+
+def test_what_ai_context_says_wins_over_rules(attach: Attach) -> None:
+    tracer: Any = attach(features=RULES)
+    with (
+        ai_context(feature="said"),
+        tracer.start_as_current_span("GET", attributes={"http.route": "/memes/1"}),
+    ):
+        tracer.start_span("chat", attributes=CHAT).end()
+    assert tracer.exported()[0].attributes["posthog.feature"] == "said"
+
+
+def test_an_exporter_alone_finds_the_feature_within_a_batch(inbox: Inbox) -> None:
+    exporter = PostHogSpanExporter(api_key="phc_test", endpoint=inbox.url, features=RULES)
+    spans = InMemorySpanExporter()
+    provider = TracerProvider(shutdown_on_exit=False)
+    provider.add_span_processor(SimpleSpanProcessor(spans))
+    tracer = provider.get_tracer("tests")
+    with tracer.start_as_current_span("GET", attributes={"http.route": "/memes/1"}):
+        tracer.start_span("chat", attributes=CHAT).end()
+    exporter.export(spans.get_finished_spans())
+    [event] = inbox.events("$ai_generation")
+    assert event["properties"]["feature"] == "meme"
+    exporter.shutdown()
