@@ -202,6 +202,8 @@ def feature_rules(value: object) -> tuple[tuple[str, str, str], ...]:
     for attribute, features in value.items() if isinstance(value, Mapping) else ():
         for pattern, feature in features.items() if isinstance(features, Mapping) else ((None, None),):
             rules.append((attribute, pattern, feature))
+    if value == ():  # none
+        return ()
     if not rules or not all(isinstance(part, str) and part for rule in rules for part in rule):
         raise ValueError('expected attributes, patterns and features: {"http.route": {"/memes/*": "meme"}}')
     return tuple(rules)

@@ -13,6 +13,7 @@ import otel_posthog
 
 def test_the_public_names_are_these() -> None:
     assert sorted(otel_posthog.__all__) == [
+        "ContextThreadPoolExecutor",
         "PostHogSpanExporter",
         "PostHogSpanProcessor",
         "__version__",
@@ -21,6 +22,7 @@ def test_the_public_names_are_these() -> None:
         "capture_metric",
         "configure",
         "current_trace_id",
+        "update_ai_context",
     ]
     assert sorted(instrumentors.__all__) == ["GeminiInstrumentor", "OpenAIInstrumentor"]
 

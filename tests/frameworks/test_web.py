@@ -1,0 +1,279 @@
+"""The helpers in the real frameworks: feature and user of each request, streams until their end."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any
+
+import django
+import django.conf
+import django.http
+import django.test
+import django.urls
+import fastapi
+import fastapi.testclient
+import flask
+import pytest
+from fastapi.responses import StreamingResponse
+from starlette.applications import Starlette
+from starlette.authentication import AuthCredentials, AuthenticationBackend, SimpleUser
+from starlette.middleware import Middleware
+from starlette.middleware.authentication import AuthenticationMiddleware
+from starlette.responses import JSONResponse
+from starlette.routing import Mount, Route
+from starlette.testclient import TestClient
+
+from otel_posthog import update_ai_context
+from otel_posthog.frameworks.flask import init_app
+from otel_posthog.frameworks.starlette import AiContextMiddleware
+from otel_posthog.sdk.context import current_attributes
+
+
+def context() -> dict[str, Any]:
+    """Feature and user in force, as a view sees them."""
+    found = current_attributes()
+    return {name: found.get(f"posthog.{name}") for name in ("feature", "distinct_id")}
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_left() -> Iterator[None]:
+    yield
+    assert current_attributes() == {}
+
+
+# --- FastAPI and Starlette ---
+
+
+def fastapi_app() -> fastapi.FastAPI:
+    app = fastapi.FastAPI()
+    app.add_middleware(
+        AiContextMiddleware, user=lambda scope: dict(scope["headers"]).get(b"x-user", b"").decode() or None
+    )
+
+    @app.get("/replies/{chat}")
+    async def smart_reply(chat: str) -> dict[str, Any]:
+        return context()
+
+    @app.get("/tldr")
+    def tldr() -> dict[str, Any]:
+        return context()
+
+    async def authenticate() -> None:
+        update_ai_context(user_id="from-a-dependency")
+
+    @app.get("/late", dependencies=[fastapi.Depends(authenticate)])
+    async def late() -> dict[str, Any]:
+        return context()
+
+    @app.get("/stream")
+    async def stream() -> StreamingResponse:
+        async def body() -> AsyncIterator[str]:
+            for _ in range(2):
+                await asyncio.sleep(0)
+                yield f"{context()['feature']} "
+
+        return StreamingResponse(body())
+
+    return app
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("/replies/7", {"feature": "smart_reply", "distinct_id": "u_1"}),
+        ("/tldr", {"feature": "tldr", "distinct_id": "u_1"}),
+        ("/late", {"feature": "late", "distinct_id": "from-a-dependency"}),
+    ],
+)
+def test_fastapi_views_have_feature_and_user(path: str, expected: dict[str, Any]) -> None:
+    with fastapi.testclient.TestClient(fastapi_app()) as client:
+        assert client.get(path, headers={"x-user": "u_1"}).json() == expected
+
+
+def test_fastapi_streams_in_the_context_until_their_end() -> None:
+    with fastapi.testclient.TestClient(fastapi_app()) as client:
+        assert client.get("/stream").text == "stream stream "
+
+
+def test_fastapi_answers_what_has_no_route() -> None:
+    with fastapi.testclient.TestClient(fastapi_app()) as client:
+        assert client.get("/nowhere").status_code == 404
+
+
+def test_starlette_knows_mounted_routes_and_its_own_users() -> None:
+    class User(SimpleUser):
+        @property
+        def identity(self) -> str:
+            return str(self.username)
+
+    class Backend(AuthenticationBackend):
+        async def authenticate(self, conn: Any) -> Any:
+            user = conn.headers.get("x-user")
+            return (AuthCredentials(["authenticated"]), User(user)) if user else None
+
+    async def meme(_: Any) -> JSONResponse:
+        return JSONResponse(context())
+
+    app = Starlette(
+        routes=[Mount("/api", routes=[Route("/meme", meme)])],
+        middleware=[
+            Middleware(AuthenticationMiddleware, backend=Backend()),
+            Middleware(AiContextMiddleware),
+        ],
+    )
+    with TestClient(app) as client:
+        assert client.get("/api/meme", headers={"x-user": "u_2"}).json() == {
+            "feature": "meme",
+            "distinct_id": "u_2",
+        }
+        assert client.get("/api/meme").json() == {"feature": "meme", "distinct_id": None}
+
+
+# --- Flask ---
+
+
+def flask_client() -> Any:
+    app = flask.Flask("chat")
+    init_app(app, user=lambda: flask.request.headers.get("x-user"))
+
+    @app.get("/replies/<chat>")
+    def smart_reply(chat: str) -> dict[str, Any]:
+        return context()
+
+    @app.get("/stream")
+    def stream() -> flask.Response:
+        def body() -> Iterator[str]:
+            yield f"{context()['feature']} "
+            yield f"{context()['distinct_id']}"
+
+        return flask.Response(body())
+
+    @app.get("/broken")
+    def broken() -> str:
+        raise RuntimeError
+
+    return app.test_client()
+
+
+def test_flask_views_have_feature_and_user() -> None:
+    answer = flask_client().get("/replies/7", headers={"x-user": "u_1"})
+    assert answer.json == {"feature": "smart_reply", "distinct_id": "u_1"}
+
+
+def test_flask_streams_in_the_context_until_their_end() -> None:
+    assert flask_client().get("/stream", headers={"x-user": "u_1"}).text == "stream u_1"
+
+
+@pytest.mark.parametrize(("path", "status"), [("/broken", 500), ("/nowhere", 404)])
+def test_flask_leaves_nothing_behind_when_a_request_fails(path: str, status: int) -> None:
+    assert flask_client().get(path).status_code == status
+
+
+# --- Django ---
+
+
+def _say(_: Any) -> django.http.JsonResponse:
+    return django.http.JsonResponse(context())
+
+
+async def _say_async(_: Any) -> django.http.JsonResponse:
+    await asyncio.sleep(0)
+    return django.http.JsonResponse(context())
+
+
+def _stream(_: Any) -> django.http.StreamingHttpResponse:
+    def body() -> Iterator[str]:
+        yield f"{context()['feature']} "
+        yield f"{context()['distinct_id']}"
+
+    return django.http.StreamingHttpResponse(body())
+
+
+async def _stream_async(_: Any) -> django.http.StreamingHttpResponse:
+    async def body() -> AsyncIterator[str]:
+        for name in ("feature", "distinct_id"):
+            await asyncio.sleep(0)
+            yield f"{context()[name]} "
+
+    return django.http.StreamingHttpResponse(body())
+
+
+urlpatterns = [
+    django.urls.path("replies/<chat>", lambda request, chat: _say(request), name="smart_reply"),
+    django.urls.path("tldr", _say_async, name="tldr"),
+    django.urls.path("stream", _stream, name="stream"),
+    django.urls.path("astream", _stream_async, name="astream"),
+]
+
+
+class _User:
+    is_authenticated = True
+    pk = 7
+
+
+def _authenticated(get_response: Callable[..., Any]) -> Callable[..., Any]:
+    """Stands for Django's AuthenticationMiddleware, which needs a database."""
+
+    async def auser() -> _User:
+        return _User()
+
+    def serve(request: Any) -> Any:
+        request.user, request.auser = _User(), auser
+        return get_response(request)
+
+    async def serve_async(request: Any) -> Any:
+        request.user, request.auser = _User(), auser
+        return await get_response(request)
+
+    return serve_async if asyncio.iscoroutinefunction(get_response) else serve
+
+
+_authenticated.sync_capable = _authenticated.async_capable = True  # type: ignore[attr-defined]
+
+
+@pytest.fixture(scope="module")
+def _django() -> None:
+    django.conf.settings.configure(
+        ROOT_URLCONF=__name__,
+        ALLOWED_HOSTS=["*"],
+        SECRET_KEY="x" * 50,
+        MIDDLEWARE=[f"{__name__}._authenticated", "otel_posthog.frameworks.django.AiContextMiddleware"],
+    )
+    django.setup()
+
+
+@pytest.mark.usefixtures("_django")
+@pytest.mark.parametrize(("path", "feature"), [("/replies/1", "smart_reply"), ("/tldr", "tldr")])
+@pytest.mark.parametrize("is_async", [False, True])
+def test_django_views_have_feature_and_user(path: str, feature: str, is_async: bool) -> None:
+    assert _ask(path, is_async).json() == {"feature": feature, "distinct_id": "7"}
+
+
+def _ask(path: str, is_async: bool) -> Any:
+    if not is_async:
+        return django.test.Client().get(path)
+
+    async def ask() -> Any:
+        return await django.test.AsyncClient().get(path)
+
+    return asyncio.run(ask())
+
+
+@pytest.mark.usefixtures("_django")
+def test_django_streams_in_the_context_until_their_end() -> None:
+    assert b"".join(_ask("/stream", is_async=False).streaming_content) == b"stream 7"
+
+
+@pytest.mark.usefixtures("_django")
+def test_django_streams_asynchronously_in_the_context_until_their_end() -> None:
+    async def read() -> bytes:
+        response = await django.test.AsyncClient().get("/astream")
+        return b"".join([part async for part in response.streaming_content])
+
+    assert asyncio.run(read()) == b"astream 7 "
+
+
+@pytest.mark.usefixtures("_django")
+def test_django_answers_what_has_no_view() -> None:
+    assert _ask("/nowhere", is_async=False).status_code == 404
