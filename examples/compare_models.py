@@ -4,8 +4,8 @@
 
 The flag is evaluated as an application would (`posthog.evaluate_flags(user)`; here, with no PostHog to ask, a
 split by the user's id), its variant picks the model, and `ai_context(flags=...)` puts `$feature/<key>` on
-every event: an experiment in PostHog over `$ai_total_cost_usd` or `$ai_latency` needs nothing more. Calls go to a
-stand-in and events to an inbox, both on this machine.
+every event: an experiment in PostHog over `$ai_total_cost_usd` or `$ai_latency` needs nothing more. Calls go
+to a stand-in and events to an inbox, both on this machine.
 """
 
 from __future__ import annotations
