@@ -117,6 +117,18 @@ def test_a_flush_after_every_span_counts_no_call_twice(name: str, at: int) -> No
 
 
 @pytest.mark.parametrize(("name", "at"), CASES)
+def test_a_batch_that_is_cut_anywhere_counts_no_call_twice(name: str, at: int) -> None:
+    line = lines(name)[at]
+    views, truth = views_of(line), line["truth"]["generations"]
+    for cut in range(1, len(views)) if truth["derivable"] else ():
+        seen = Seen()
+        events = [
+            event for part in (views[:cut], views[cut:]) for event in PIPELINE.finished(*part, seen=seen)
+        ]
+        assert (cut, len(calls_in(events))) == (cut, truth["value"])
+
+
+@pytest.mark.parametrize(("name", "at"), CASES)
 def test_every_parent_is_an_event_or_the_trace(name: str, at: int) -> None:
     line = lines(name)[at]
     own = {span["span_id"] for span in line["spans"]}

@@ -83,8 +83,13 @@ def _resolved(
         counted_by = {call.span_id: call.span_id for call in calls if call.kind.is_model_call}
     result = [_placed(call, above, stands_for, seen) for call in made.values()]
     result = with_conversation(result, seen)
+    ended = {
+        stands_for[call.span_id]
+        for call in calls
+        if "ended_after" in call.facts and call.span_id in stands_for
+    }
     for span_id, call in by_id.items():
-        if "may_go_on" in call.facts and made.get(span_id) is call:
+        if "may_go_on" in call.facts and ended.isdisjoint({span_id, stands_for.get(span_id)}):
             seen.expect_end(stream_key(call, above))
         survivor = stands_for.get(span_id, span_id)
         seen.remember(known(call, above[span_id], survivor, counted_by.get(span_id)))
