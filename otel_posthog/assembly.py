@@ -25,7 +25,7 @@ from otel_posthog.delivery import (
     follow_forks,
     ingestion_host,
 )
-from otel_posthog.events import PriceBook, own_prices
+from otel_posthog.events import PriceBook, Sampling, own_prices
 from otel_posthog.events.cost import Rates
 from otel_posthog.events.media import Replace, placeholder, storing
 from otel_posthog.pipeline import Pipeline
@@ -88,13 +88,19 @@ class Forwarder:
     ) -> None:
         self.config = found
         client = found.client
+        rates = found.sample_rate
+        is_sampled = min(rates.values()) < 1
+        book = PriceBook(own_rates) if found.cost == "client" or is_sampled else None
         self.pipeline = Pipeline(
             families=found.events,
             content=found.capture_content,
             media=_media(found.media),
             features=FeatureRules(found.features) if found.features else None,
             pseudonym_key=found.hash_user_ids.encode() if found.hash_user_ids is not None else None,
-            prices=PriceBook(own_rates) if found.cost == "client" else None,
+            prices=book if found.cost == "client" else None,
+            sampling=(
+                Sampling(rates=rates, keep_cost=found.sample_keep_cost, prices=book) if is_sampled else None
+            ),
         )
         self.conversion = Conversion(
             self.pipeline,
@@ -193,9 +199,10 @@ class Forwarder:
 
         `spans`: seen, not ours, converted, failed to convert, and `dropped` by reason. `events`: by name
         queued (made), delivered, retried (once per further attempt) and cut; refused and unsent (handed back
-        to be tried later) by name and reason; dropped by reason. `queue`: what waits in memory. `spool`: what
-        waits on disk, its bytes, the age of the oldest in seconds, dead letters, and what was dropped or
-        buried by reason; empty where there is none. `requests`: attempts, and their bytes.
+        to be tried later) by name and reason; dropped by reason (`sample_rate`: not of the sample). `queue`:
+        what waits in memory. `spool`: what waits on disk, its bytes, the age of the oldest in seconds, dead
+        letters, and what was dropped or buried by reason; empty where there is none. `requests`: attempts,
+        and their bytes.
         """
         made, sent, waiting = self.conversion.stats(), self.delivery.stats(), self.outbox.stats(spool=spool)
         queue: dict[str, Any] = waiting["queue"]

@@ -125,6 +125,21 @@ OPTIONS: tuple[Option, ...] = (
         "users stay out. The same secret gives the same pseudonyms in every service.",
     ),
     Option(
+        "sample_rate",
+        values.sample_rates,
+        {"*": 1.0},
+        "Which part of all traces is kept, from 0 to 1, also by feature: `0.1,meme=1`, or as an argument "
+        '`{"*": 0.1, "meme": 1.0}`. Whole traces, the same in every process; failed calls, expensive ones '
+        "and feedback always; `$sample_rate` says how likely an event was kept.",
+        shown_default="1: all",
+    ),
+    Option(
+        "sample_keep_cost",
+        values.dollars,
+        0.5,  # twice the dearest single image in the price table, and a hundred turns of a chat and more
+        "US dollars; a call that costs more is kept whatever `sample_rate` says.",
+    ),
+    Option(
         "cost",
         values.choice("client", "server"),
         "client",
@@ -241,6 +256,8 @@ class Config:
     baggage_send: frozenset[str]
     baggage_accept: frozenset[str]
     hash_user_ids: str | None
+    sample_rate: Mapping[str, float]
+    sample_keep_cost: float
     cost: str
     prices: Path | None
     timeout: float
@@ -271,6 +288,8 @@ class Options(TypedDict, total=False):
     baggage_send: str | Iterable[str] | None
     baggage_accept: str | Iterable[str] | None
     hash_user_ids: str | None
+    sample_rate: float | str | Mapping[str, float] | None
+    sample_keep_cost: float | None
     cost: str | None
     prices: str | Path | None
     timeout: float | None

@@ -215,7 +215,9 @@ class Conversion:
 
     def scores(self, call: ModelCall) -> list[Item]:
         """The events of scores that the application gave."""
-        made = self.pipeline.scores(call)
+        dropped: Counter[str] = Counter()
+        made = self.pipeline.scores(call, dropped)
+        self._drop_all(dropped)
         return [Item.of_event(event) for event in self._ready(made)]
 
     def is_announced(self, span_id: str) -> bool:
@@ -322,8 +324,12 @@ class Conversion:
             return calls, announced
 
     def _events(self, pipeline: Pipeline, calls: list[ModelCall], announced: Container[str]) -> list[Event]:
+        dropped: Counter[str] = Counter()
         try:
-            return pipeline.events(calls, announced)
+            made = pipeline.events(calls, announced, dropped)
+            if dropped:
+                self._drop_all(dropped)
+            return made
         except Exception as error:  # noqa: BLE001  # a fault of ours must not cost the neighbours
             if len(calls) > 1:
                 return [event for call in calls for event in self._events(pipeline, [call], announced)]
@@ -397,6 +403,10 @@ class Conversion:
     def _drop(self, reason: str) -> None:
         with self._lock:
             self._dropped[reason] += 1
+
+    def _drop_all(self, by_reason: Counter[str]) -> None:
+        with self._lock:
+            self._dropped.update(by_reason)
 
     def stats(self) -> dict[str, Any]:
         """`spans` by what became of them; `made`: events by name; `dropped`: events by reason."""

@@ -10,7 +10,7 @@ import importlib
 import importlib.util
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
@@ -104,6 +104,46 @@ def batch_bytes(value: object) -> int:
     if number <= 16 * 1024 * 1024:  # PostHog takes bodies of 20 MB
         return number
     raise ValueError("a whole number of bytes, from 8192 to 16777216, is expected")
+
+
+def sample_rates(value: object) -> dict[str, float]:
+    """Rates by feature, `*` for all others: a number, a mapping, or a text such as `0.1,meme=1`."""
+    rates: dict[str, float] = {}
+    if isinstance(value, Mapping):
+        pairs: Iterable[tuple[object, object]] = value.items()
+    elif isinstance(value, str):
+        parts = [part.rpartition("=") for part in value.split(",") if part.strip()]
+        pairs = [(feature if sign else "*", rate) for feature, sign, rate in parts]
+    else:
+        pairs = [("*", value)]
+    for feature, rate in pairs:
+        name = feature.strip() if isinstance(feature, str) else ""
+        number = _number(rate)
+        if not name or name in rates or not 0 <= number <= 1:
+            rates.clear()
+            break
+        rates[name] = number
+    if not rates:
+        raise ValueError("a rate from 0 to 1, or rates such as 0.1,meme=1 (each feature once), is expected")
+    return {"*": 1.0, **rates}
+
+
+def dollars(value: object) -> float:
+    """An amount of US dollars."""
+    number = _number(value)
+    if 0 <= number < math.inf:
+        return number
+    raise ValueError("a number of US dollars, zero or more, is expected")
+
+
+def _number(value: object) -> float:
+    """A number or the text of one; not a number for anything else."""
+    try:
+        return (
+            float(value) if isinstance(value, str | int | float) and not isinstance(value, bool) else math.nan
+        )
+    except (ValueError, OverflowError):
+        return math.nan
 
 
 def choice(*allowed: str) -> Callable[[object], str]:

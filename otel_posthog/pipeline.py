@@ -7,6 +7,7 @@ They raise only for a fault of ours; whoever calls them for many spans keeps the
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -17,6 +18,7 @@ from otel_posthog import events, spans, traces
 from otel_posthog.calls import Kind, ModelCall
 from otel_posthog.events.cost import Cost, PriceBook
 from otel_posthog.events.media import Replace, placeholder
+from otel_posthog.events.sampling import EVERYTHING_ELSE, Sampling, with_rate
 from otel_posthog.spans.features import FeatureRules
 from otel_posthog.spans.view import SpanView
 
@@ -26,6 +28,9 @@ Event = dict[str, Any]
 
 STRUCTURE = frozenset(Kind) - {Kind.GENERATION, Kind.EMBEDDING, Kind.EVALUATION}
 """What is an event of its own without being a call to a model."""
+
+NOT_SAMPLED = "sample_rate"
+"""The reason under which events are counted that the option of that name leaves out."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,17 +48,23 @@ class Pipeline:
     """Which feature a span is of, by those above it."""
     prices: PriceBook | None = None
     """None: PostHog works out the costs."""
+    sampling: Sampling | None = None
+    """None: everything is kept."""
 
     def recipe(self) -> bytes:
         """What decides about the events of a span, but for prices, as JSON for whoever converts it later."""
-        return orjson.dumps(
-            {
-                "events": sorted(self.families),
-                "content": self.content,
-                "media": "replaced" if self.media is not None else "full",
-                "cost": self.prices is not None,
+        told: dict[str, Any] = {
+            "events": sorted(self.families),
+            "content": self.content,
+            "media": "replaced" if self.media is not None else "full",
+            "cost": self.prices is not None,
+        }
+        if self.sampling is not None:
+            told["sampling"] = {
+                "rates": dict(sorted(self.sampling.rates.items())),
+                "keep_cost": self.sampling.keep_cost,
             }
-        )
+        return orjson.dumps(told)
 
     def by_recipe(self, recipe: bytes) -> Pipeline:
         """The pipeline of such a recipe, with our own prices.
@@ -62,12 +73,20 @@ class Pipeline:
             ValueError, TypeError, LookupError: that is none.
         """
         told = orjson.loads(recipe)
+        own = self.prices or (self.sampling.prices if self.sampling is not None else None)
+        sampling: Sampling | None = None
+        if (sampled := told.get("sampling")) is not None:
+            rates = {str(feature): float(rate) for feature, rate in sampled["rates"].items()}
+            rates[EVERYTHING_ELSE]  # one without it is no recipe
+            own = own or PriceBook()
+            sampling = Sampling(rates=rates, keep_cost=float(sampled["keep_cost"]), prices=own)
         return replace(
             self,
             families=frozenset(told["events"]),
             content=bool(told["content"]),
             media=None if told["media"] == "full" else self.media or placeholder,
-            prices=(self.prices or PriceBook()) if told["cost"] else None,
+            prices=(own or PriceBook()) if told["cost"] else None,
+            sampling=sampling,
         )
 
     def read(self, view: SpanView) -> ModelCall:
@@ -90,8 +109,53 @@ class Pipeline:
         calls = [self.read(view) for view in views]
         return self.events(traces.resolve(calls, seen, others=others, whole=whole), announced=announced)
 
-    def events(self, calls: Sequence[ModelCall], announced: Container[str] = ()) -> list[Event]:
+    def events(
+        self,
+        calls: Sequence[ModelCall],
+        announced: Container[str] = (),
+        dropped: Counter[str] | None = None,
+    ) -> list[Event]:
         """The events of calls that are each there once.
+
+        `dropped` gets the number of those that are left out, by reason.
+        """
+        if self.sampling is None:
+            return self._made(calls, announced)
+        return self._sampled(self.sampling, calls, announced, Counter() if dropped is None else dropped)
+
+    def _sampled(
+        self, sampling: Sampling, calls: Sequence[ModelCall], announced: Container[str], dropped: Counter[str]
+    ) -> list[Event]:
+        """The events of the calls that are kept."""
+        alike: dict[tuple[float, bool], list[ModelCall]] = {}
+        made: list[Event] = []
+        for call in calls:
+            rate = sampling.rate(call)
+            if rate < 1 and sampling.keeps_anyway(call, self._worth(call)):
+                alike.setdefault((1.0, True), []).append(call)
+            elif sampling.keeps_trace(call):
+                alike.setdefault((rate, False), []).append(call)
+            else:
+                dropped[NOT_SAMPLED] += self._number_of(call, announced)
+                if call.evaluations and "ai" in self.families:
+                    made += self.scores(call, dropped)
+        for (rate, anyway), kept in alike.items():
+            # One that was announced with its trace's rate is announced again with the right one.
+            found = self._made(kept, () if anyway else announced, dropped)
+            made += [with_rate(event, rate) for event in found]
+        return made
+
+    def _number_of(self, call: ModelCall, announced: Container[str]) -> int:
+        """How many events would be made of a call, but for its scores."""
+        if not call.kind.is_model_call:
+            return int("ai" in self.families and call.kind in STRUCTURE)
+        begins = "llm_completion" in self.families and call.span_id not in announced
+        return len(self.families) + begins
+
+    def _made(
+        self, calls: Sequence[ModelCall], announced: Container[str], dropped: Counter[str] | None = None
+    ) -> list[Event]:
+        """The events of calls, whatever is kept of them.
 
         Stage by stage for all of them and not call by call: one stage's code stays in the processor's
         caches, which makes twenty together a quarter cheaper than one after the other.
@@ -103,7 +167,7 @@ class Pipeline:
             made += [self._ai(call, cost) for call, cost in zip(asked, costs, strict=True)]
             if len(asked) < len(calls):
                 made += [self._ai(call, None) for call in calls if call.kind in STRUCTURE]
-            made += [event for call in calls if call.evaluations for event in self.scores(call)]
+            made += [event for call in calls if call.evaluations for event in self.scores(call, dropped)]
         if "llm_completion" in self.families:
             made += [events.requested(call) for call in asked if call.span_id not in announced]
             made += [
@@ -121,21 +185,40 @@ class Pipeline:
         if "llm_completion" not in self.families:
             return []
         call = self.read(view)
-        known = call.kind.is_model_call and call.request_model is not None
-        return [events.requested(call)] if known else []
+        if not call.kind.is_model_call or call.request_model is None:
+            return []
+        if self.sampling is None:
+            return [events.requested(call)]
+        # Of a trace that is not kept, only the end of a call tells whether it is, and then announces it.
+        if not self.sampling.keeps_trace(call):
+            return []
+        return [with_rate(events.requested(call), self.sampling.rate(call))]
 
-    @staticmethod
-    def is_announced_by(view: SpanView, outer: SpanView) -> bool:
+    def is_announced_by(self, view: SpanView, outer: SpanView) -> bool:
         """Whether the span around it began the same call, and so announces it."""
         inner_call, outer_call = spans.read(view), spans.read(outer)
+        if self.sampling is not None and not self.sampling.keeps_trace(outer_call):
+            return False
         return outer_call.request_model is not None and traces.may_be_one(outer_call, inner_call)
 
     def _ai(self, call: ModelCall, cost: Cost | None) -> Event:
         return events.ai_event(call, cost, content=self._shows(call), media=self.media)
 
-    def scores(self, call: ModelCall) -> list[Event]:
-        """The events of what was said of a call."""
-        return events.evaluation_events(call, content=self._shows(call))
+    def scores(self, call: ModelCall, dropped: Counter[str] | None = None) -> list[Event]:
+        """The events of what was said of a call: scores as its trace is kept, what a person said always."""
+        made = events.evaluation_events(call, content=self._shows(call))
+        if self.sampling is None:
+            return made
+        keeps, rate = self.sampling.keeps_trace(call), self.sampling.rate(call)
+        kept = []
+        for event in made:
+            if event["event"] == "$ai_feedback":
+                kept.append(with_rate(event, 1.0))
+            elif keeps:
+                kept.append(with_rate(event, rate))
+            elif dropped is not None:
+                dropped[NOT_SAMPLED] += 1
+        return kept
 
     def _shows(self, call: ModelCall) -> bool:
         return self.content and not call.context.privacy_mode
@@ -144,3 +227,11 @@ class Pipeline:
         if call.cost_usd is not None:
             return Cost(call.input_cost_usd, call.output_cost_usd, call.cost_usd)
         return self.prices.cost(call) if self.prices is not None else None
+
+    def _worth(self, call: ModelCall) -> Cost | None:
+        """What a call cost, also where it is PostHog that works out what is sent."""
+        if not call.kind.is_model_call:
+            return None
+        if self.prices is None and call.cost_usd is None and self.sampling is not None:
+            return self.sampling.prices.cost(call) if self.sampling.prices is not None else None
+        return self._cost(call)

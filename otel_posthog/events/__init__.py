@@ -5,9 +5,11 @@ from otel_posthog.events.completion import failed, generation, requested, succes
 from otel_posthog.events.cost import PriceBook, own_prices
 from otel_posthog.events.evaluation import evaluation_events
 from otel_posthog.events.identity import with_pseudonym
+from otel_posthog.events.sampling import Sampling
 
 __all__ = [
     "PriceBook",
+    "Sampling",
     "ai_event",
     "evaluation_events",
     "failed",
