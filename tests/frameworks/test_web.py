@@ -14,8 +14,11 @@ import django.urls
 import fastapi
 import fastapi.testclient
 import flask
+import posthog.contexts  # noqa: F401 - an application that uses it has it
 import pytest
 from fastapi.responses import StreamingResponse
+from posthog.integrations.asgi import PosthogASGIMiddleware
+from posthog.integrations.django import PosthogContextMiddleware
 from starlette.applications import Starlette
 from starlette.authentication import AuthCredentials, AuthenticationBackend, SimpleUser
 from starlette.middleware import Middleware
@@ -28,6 +31,7 @@ from otel_posthog import update_ai_context
 from otel_posthog.frameworks.flask import init_app
 from otel_posthog.frameworks.starlette import AiContextMiddleware
 from otel_posthog.sdk.context import current_attributes
+from otel_posthog.sdk.posthog_context import posthog_attributes
 
 
 def context() -> dict[str, Any]:
@@ -277,3 +281,48 @@ def test_django_streams_asynchronously_in_the_context_until_their_end() -> None:
 @pytest.mark.usefixtures("_django")
 def test_django_answers_what_has_no_view() -> None:
     assert _ask("/nowhere", is_async=False).status_code == 404
+
+
+# --- PostHog's own middleware ---
+
+HEADERS = {"X-PostHog-Session-ID": "replay-1", "X-PostHog-Distinct-ID": "u_9"}
+
+
+def heard() -> dict[str, Any]:
+    """What a call made now would have from `posthog`'s context."""
+    found = posthog_attributes()
+    return {name: found.get(f"posthog.{name}") for name in ("session_id", "distinct_id")}
+
+
+def test_posthogs_asgi_middleware_gives_user_and_replay_session() -> None:
+    app = fastapi.FastAPI()
+    app.add_middleware(PosthogASGIMiddleware)
+
+    @app.get("/")
+    async def home() -> dict[str, Any]:
+        return heard()
+
+    @app.get("/thread")
+    def thread() -> dict[str, Any]:
+        return heard()
+
+    with fastapi.testclient.TestClient(app) as client:
+        for path in ("/", "/thread"):
+            assert client.get(path, headers=HEADERS).json() == {
+                "session_id": "replay-1",
+                "distinct_id": "u_9",
+            }
+    assert heard() == {"session_id": None, "distinct_id": None}
+
+
+@pytest.mark.usefixtures("_django")
+def test_posthogs_django_middleware_gives_user_and_replay_session() -> None:
+    found: list[dict[str, Any]] = []
+
+    def view(_: Any) -> django.http.HttpResponse:
+        found.append(heard())
+        return django.http.HttpResponse()
+
+    PosthogContextMiddleware(view)(django.test.RequestFactory().get("/", headers=HEADERS))
+    assert found == [{"session_id": "replay-1", "distinct_id": "u_9"}]
+    assert heard() == {"session_id": None, "distinct_id": None}
