@@ -6,9 +6,7 @@ span becomes the same events by every way in.
 
 from __future__ import annotations
 
-import json
 import os
-import sys
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -25,9 +23,10 @@ from otel_posthog.delivery import (
     follow_forks,
     ingestion_host,
 )
-from otel_posthog.events import PriceBook, Sampling, own_prices
+from otel_posthog.events import PriceBook, Sampling
 from otel_posthog.events.cost import Rates
 from otel_posthog.events.media import Replace, placeholder, storing
+from otel_posthog.events.price_file import read_prices
 from otel_posthog.pipeline import Pipeline
 from otel_posthog.spans.features import FeatureRules
 from otel_posthog.spans.view import PackedSpan, Place, pack
@@ -244,20 +243,15 @@ def _media(found: str | Callable[..., Any]) -> Replace | None:
 
 
 def _read_prices(found: options.Config) -> Mapping[str, Rates] | None:
+    """The application's own prices.
+
+    Raises:
+        ValueError: the file cannot be read or is wrong; the text says why, and in which line.
+    """
     if found.prices is None:
         return None
     try:
         text = found.prices.read_text(encoding="utf-8")
-        return own_prices(_parse(text, toml=found.prices.suffix.lower() == ".toml"))
+        return read_prices(text, toml=found.prices.suffix.lower() == ".toml")
     except (OSError, ValueError) as error:
         raise ValueError(f"prices: {found.prices.name}: {error}") from None
-
-
-def _parse(text: str, *, toml: bool) -> Any:
-    if not toml:
-        return json.loads(text)
-    if sys.version_info >= (3, 11):
-        import tomllib
-    else:
-        import tomli as tomllib
-    return tomllib.loads(text)

@@ -155,6 +155,7 @@ def usage(found: Any) -> Attributes:
         "gen_ai.usage.input_tokens": get(found, "input_tokens") if inputs is None else inputs,
         "gen_ai.usage.output_tokens": get(found, "output_tokens") if outputs is None else outputs,
         "gen_ai.usage.total_tokens": get(found, "total_tokens"),
+        "gen_ai.usage.cost": _cost(found),
     }
     if asked is not None:
         facts["gen_ai.usage.cache_read.input_tokens"] = get(asked, "cached_tokens")
@@ -166,6 +167,20 @@ def usage(found: Any) -> Attributes:
         facts[of_input] = get(asked, name) or None
         facts[of_output] = get(told, name) or None
     return facts
+
+
+def _cost(found: Any) -> float | None:
+    """What a gateway says that the call cost, in US dollars: OpenRouter, LiteLLM, Vercel's.
+
+    With a key of one's own OpenRouter's `cost` is its fee, and what the provider takes stands beside it.
+    """
+    cost = get(found, "cost")
+    if isinstance(cost, bool) or not isinstance(cost, int | float):
+        return None
+    upstream = (
+        get(found, "cost_details", "upstream_inference_cost") if get(found, "is_byok") is True else None
+    )
+    return float(cost + upstream) if isinstance(upstream, int | float) else float(cost)
 
 
 def head(response: Any) -> Attributes:

@@ -1,17 +1,22 @@
 """What a call cost: unit prices from `genai-prices` (offline) or the user's own file, times its tokens.
 
 Prices are looked up once per provider, model, service tier and half hour (some change by date or time of
-day), and kept as floats per token: costing a call is then a few multiplications. The arithmetic is that
-of `genai_prices.calc_price`, and tests hold it against that for every model in its data.
+day), and kept as whole numbers of a small unit per token: costing a call is then a few multiplications, and
+exact. The arithmetic is that of `genai_prices.calc_price`, and tests hold it against that for every model in
+its data.
+
+What that data does not price, or our usage does not count, has no cost here either: seconds of audio,
+characters, pages. It prices images by their tokens; a price for each image is for the own file to say.
 """
 
 from __future__ import annotations
 
 import fnmatch
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime, timezone
+from decimal import Decimal
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -22,6 +27,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Cost", "PriceBook", "Rates", "own_prices"]
 
+_DOLLAR = 10**15
+"""Units in a US dollar. No price in the data has more than twelve decimals for one token; up to nine dollars,
+such a sum is divided as fast as floats are."""
 _MILLION = 1_000_000
 _THOUSAND = 1000
 _HALF_HOUR_NS = 1_800 * 10**9
@@ -39,20 +47,22 @@ class Cost(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rates:
-    """US dollars for one token (one request, one search); None: not priced apart from its parent."""
+    """For one token (request, search, image), 10**15 to the US dollar; None: not priced apart."""
 
-    input: float | None = None
-    output: float | None = None
-    cache_read: float | None = None
-    cache_write: float | None = None
-    cache_read_audio: float | None = None
-    input_image: float | None = None
-    input_audio: float | None = None
-    output_image: float | None = None
-    output_audio: float | None = None
-    reasoning: float | None = None
-    request: float | None = None
-    search: float | None = None
+    input: int | None = None
+    output: int | None = None
+    cache_read: int | None = None
+    cache_write: int | None = None
+    cache_read_audio: int | None = None
+    input_image: int | None = None
+    input_audio: int | None = None
+    output_image: int | None = None
+    output_audio: int | None = None
+    reasoning: int | None = None
+    request: int | None = None
+    search: int | None = None
+    image: int | None = None
+    """For each image that was made, beside its tokens."""
 
 
 Tiers = tuple[tuple[int, Rates], ...]
@@ -87,56 +97,72 @@ _PROVIDERS = {
 _DATED = re.compile(r"[-@](?:\d{4}-\d{2}-\d{2}|\d{8}|\d{3}|latest)$")
 
 
-def cost_of(usage: Usage, tiers: Tiers) -> Cost | None:
-    """The cost of these tokens; None where nothing that was reported has a price."""
+def cost_of(usage: Usage, tiers: Tiers, images: int = 0) -> Cost | None:
+    """The cost of these tokens, and of so many images; None where nothing that was reported has a price."""
+    asked, answered = usage.input, usage.output
     cache_read, cache_write = usage.cache_read or 0, usage.cache_write or 0
-    total_input = usage.input or 0
+    total_input = asked or 0
     if usage.cache_exclusive or total_input < cache_read + cache_write:
         total_input += cache_read + cache_write  # fewer tokens than their own part: it was not counted in
     rates = tiers[-1][1]
     if len(tiers) > 1:
         rates = next((each for above, each in tiers if total_input > above), rates)
-    if (usage.input is None or rates.input is None) and (usage.output is None or rates.output is None):
-        if rates.request is None:
+    rate_in, rate_out = rates.input, rates.output
+    pictured = images * rates.image if images and rates.image is not None else 0
+    if (asked is None or rate_in is None) and (answered is None or rate_out is None):
+        if rates.request is None and not pictured:
             return None
-    elif (usage.input and rates.input is None) or (usage.output and rates.output is None):
+    elif (asked and rate_in is None) or (answered and rate_out is None):
         return None  # half a price is a wrong price
 
-    paid_in = total_input * (rates.input or 0.0)
     if cache_read or cache_write or usage.input_audio or usage.input_image:
         audio_cached = (
             min(usage.cache_read_audio or 0, cache_read) if rates.cache_read_audio is not None else 0
         )
         paid_in = _pay(
             total_input,
-            rates.input,
+            rate_in,
             (audio_cached, rates.cache_read_audio),
             (cache_read - audio_cached, rates.cache_read),
             (cache_write, rates.cache_write),
             ((usage.input_audio or 0) - audio_cached, rates.input_audio),
             (usage.input_image or 0, rates.input_image),
         )
-    paid_out = (usage.output or 0) * (rates.output or 0.0)
-    if usage.output_image or usage.output_audio or usage.reasoning:
+    else:
+        paid_in = total_input * (rate_in or 0)
+    if (
+        (rates.output_image is not None and usage.output_image)
+        or (rates.output_audio is not None and usage.output_audio)
+        or (rates.reasoning is not None and usage.reasoning)
+    ):
         paid_out = _pay(
-            usage.output or 0,
-            rates.output,
+            answered or 0,
+            rate_out,
             (usage.output_image or 0, rates.output_image),
             (usage.output_audio or 0, rates.output_audio),
             (usage.reasoning or 0, rates.reasoning),
         )
-    extra = (rates.request or 0.0) + (usage.searches or 0) * (rates.search or 0.0)
-    return Cost(round(paid_in, 12), round(paid_out, 12), round(paid_in + paid_out + extra, 12))
+    else:
+        paid_out = (answered or 0) * (rate_out or 0)
+    paid_out += pictured
+    extra = rates.request or 0
+    if rates.search is not None and usage.searches:
+        extra += usage.searches * rates.search
+    return _new(Cost, (paid_in / _DOLLAR, paid_out / _DOLLAR, (paid_in + paid_out + extra) / _DOLLAR))
 
 
-def _pay(whole: int, rate: float | None, *parts: tuple[int, float | None]) -> float:
+_new = tuple.__new__  # `Cost(...)` takes twice as long
+
+
+def _pay(whole: int, rate: int | None, *parts: tuple[int, int | None]) -> int:
     """What `whole` tokens cost of which some have a rate of their own; more than the whole are not paid."""
-    left, paid = whole, 0.0
+    left, paid = whole, 0
     for tokens, own_rate in parts:
         if own_rate is not None and tokens > 0:
-            paid += min(tokens, left) * own_rate
-            left -= min(tokens, left)
-    return paid + left * (rate or 0.0)
+            part = tokens if tokens < left else left  # noqa: FURB136  # a call to `min` takes longer
+            paid += part * own_rate
+            left -= part
+    return paid + left * (rate or 0)
 
 
 class PriceBook:
@@ -155,18 +181,19 @@ class PriceBook:
 
     def cost(self, call: ModelCall) -> Cost | None:
         """The cost of the call, or None where model or tokens are not known."""
-        tier = call.facts.get("service_tier") or call.parameters.get("service_tier")
+        facts = call.facts
+        tier = facts.get("service_tier") or call.parameters.get("service_tier")
         for model in (call.response_model, call.request_model):
             if model is not None:
                 tiers = self._tiers(call.provider, model, tier, call.start_ns // _HALF_HOUR_NS)
                 if tiers:
-                    return cost_of(call.usage, tiers)
+                    images = 0 if call.error is not None else facts.get("image_count") or 0
+                    return cost_of(call.usage, tiers, images)
         return None
 
     def _look_up(self, provider: str | None, model: str, tier: str | None, half_hour: int) -> Tiers:
-        for name in _names(model):
-            if (rates := self._own(name)) is not None:
-                return ((-1, rates),)
+        if (rates := self._own([*_names(model)])) is not None:
+            return ((-1, rates),)
         moment = datetime.fromtimestamp(min(max(half_hour, 0), _LATEST) * 1800, timezone.utc)
         for name in _names(model):
             if (price := self._listed(provider, name, tier, moment)) is not None:
@@ -180,15 +207,30 @@ class PriceBook:
         named = _PROVIDERS.get(provider or "", provider)
         known = named if any(listed.id == named for listed in snapshot.providers) else None
         try:
-            _, found = snapshot.find_provider_model(model, None, known, None)
+            provider_found, found = snapshot.find_provider_model(model, None, known, None)
         except LookupError:
             return None
-        return found.get_prices(moment, {"service_tier": tier} if tier else None)
+        # A model of another provider, to whose prices it falls back, has the standard price only.
+        context = _context(tier) if any(found is listed for listed in provider_found.models) else None
+        return found.get_prices(moment, context)
 
-    def _own(self, model: str) -> Rates | None:
-        if (rates := self._exact.get(model)) is not None:
-            return rates
-        return next((rates for pattern, rates in self._patterns if fnmatch.fnmatchcase(model, pattern)), None)
+    def _own(self, names: Sequence[str]) -> Rates | None:
+        for name in names:
+            if (rates := self._exact.get(name)) is not None:
+                return rates
+        for name in names:
+            for pattern, rates in self._patterns:
+                if fnmatch.fnmatchcase(name, pattern):
+                    return rates
+        return None
+
+
+def _context(tier: str | None) -> dict[str, str] | None:
+    """By what `genai-prices` tells apart the prices of a model; batches are a tier in providers' answers."""
+    if not tier:
+        return None
+    word = tier.strip().lower()
+    return {"processing": "batch"} if word == "batch" else {"service_tier": word}
 
 
 def _is_pattern(name: str) -> bool:
@@ -214,7 +256,7 @@ def _tiers_of(price: ModelPrice) -> Tiers:
     made = []
     for start in sorted(starts, reverse=True):
         rates = {
-            field: float(at) / per
+            field: _units(at, per)
             for field, (value, per) in values.items()
             if (at := _at(value, start)) is not None
         }
@@ -233,34 +275,58 @@ def _at(value: Any, start: int) -> Any:
     return price
 
 
-_OWN_KEYS = {field: per for field, (_, per) in _UNITS.items()}
+def _units(price: Any, per: int) -> int:
+    """Our units for one token of a price in US dollars for so many."""
+    return round(Decimal(str(price)) * _DOLLAR / per)
+
+
+_OWN_KEYS = {field: _MILLION if per == _MILLION else 1 for field, (_, per) in _UNITS.items()} | {"image": 1}
+
+
+class WrongPriceError(ValueError):
+    """Something in a price file is wrong; the text says what."""
+
+    def __init__(self, sentence: str, *path: str) -> None:
+        super().__init__(sentence)
+        self.path = path
+        """The keys that lead to it."""
 
 
 def own_prices(content: Any) -> dict[str, Rates]:
     """The user's price file, parsed: `{"models": {"my-model-*": {"input": 1.25, "output": 10}}}`.
 
-    Token prices are US dollars per million tokens, `request` and `search` are US dollars each. Names
-    may hold `*` and `?`; an exact name wins over a pattern, an earlier pattern over a later one.
+    Token prices are US dollars per million tokens; `request`, `search` and `image` are US dollars each. Names
+    may hold `*`, `?` and `[abc]`; an exact name wins over a pattern, an earlier pattern over a later one.
 
     Raises:
-        ValueError: a key or a price is wrong; the text says which.
+        WrongPriceError: a key or a price is wrong; the text says which.
     """
     models = content.get("models") if isinstance(content, dict) else None
     if not isinstance(models, dict) or not models:
-        raise ValueError('a table "models" with at least one model is expected')
+        raise WrongPriceError('a table "models" with at least one model is expected')
+    if strange := [str(name) for name in content if name != "models"]:
+        raise WrongPriceError(f'{strange[0]!r} is not known; all there is is the table "models"', strange[0])
     return {str(name): _own_rates(str(name), prices) for name, prices in models.items()}
 
 
 def _own_rates(name: str, prices: Any) -> Rates:
+    where = ("models", name)
     if not isinstance(prices, dict) or not prices:
-        raise ValueError(f"model {name!r}: prices such as input = 1.25 are expected")
+        raise WrongPriceError(f"model {name!r}: prices such as input = 1.25 are expected", *where)
     rates = {}
     for key, price in prices.items():
         if key not in _OWN_KEYS:
-            raise ValueError(
-                f"model {name!r}: {key!r} is no price; known are: {', '.join(sorted(_OWN_KEYS))}"
+            known = ", ".join(sorted(_OWN_KEYS))
+            raise WrongPriceError(
+                f"model {name!r}: {key!r} is no price; known are: {known}", *where, str(key)
             )
-        if isinstance(price, bool) or not isinstance(price, int | float) or not 0 <= price < float("inf"):
-            raise ValueError(f"model {name!r}: the price {key!r} must be a number, zero or more")
-        rates[key] = price / (_MILLION if _OWN_KEYS[key] == _MILLION else 1)
+        if isinstance(price, bool) or not isinstance(price, int | float) or not 0 <= price < _MOST:
+            raise WrongPriceError(
+                f"model {name!r}: the price {key!r} must be a number, zero or more", *where, str(key)
+            )
+        rates[key] = _units(price, _OWN_KEYS[key])
     return Rates(**rates)
+
+
+_MOST = 1e9
+"""More than this, in US dollars, is a slip of the pen."""

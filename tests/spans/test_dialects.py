@@ -293,6 +293,9 @@ def test_vercels_groups_are_no_property_beside() -> None:
         ({"langfuse.observation.cost_details": '{"total": 0.5}'}, (0.5, None, None)),
         ({"llm.cost.prompt": 0.1, "llm.cost.completion": 0.2, "llm.model_name": "m"}, (0.3, 0.1, 0.2)),
         ({"llm.cost.prompt": 0.1, "llm.model_name": "m"}, (None, 0.1, None)),
+        ({"gen_ai.cost.total_cost": 0.3, "gen_ai.cost.input_cost": 0.1}, (0.3, 0.1, None)),
+        ({"gen_ai.usage.total_cost": 0.3, "gen_ai.usage.output_cost": 0.2}, (0.3, None, 0.2)),
+        ({"gen_ai.usage.input_cost": "0.1", "gen_ai.usage.output_cost": 0.2}, (0.3, 0.1, 0.2)),
     ],
 )
 def test_the_parts_of_a_reported_cost_are_kept(
@@ -300,6 +303,58 @@ def test_the_parts_of_a_reported_cost_are_kept(
 ) -> None:
     call = read(make_view(attributes, scope="langfuse-sdk"))
     assert (call.cost_usd, call.input_cost_usd, call.output_cost_usd) == costs
+
+
+_OPENROUTER = '{"prompt_tokens": 7, "completion_tokens": 9, "cost": 0.00042, "cost_details": null}'
+_OWN_KEY = '{"cost": 0.0001, "is_byok": true, "cost_details": {"upstream_inference_cost": 0.002}}'
+_ROUTED = '{"openrouter": {"provider": "OpenAI", "usage": {"promptTokens": 7, "cost": 0.00042}}}'
+_GATEWAY = '{"gateway": {"routing": {}, "cost": "0.00042", "marketCost": "0.5"}}'
+
+
+@pytest.mark.parametrize(
+    ("scope", "attributes", "cost"),
+    [
+        ("otel_posthog.openai", {"gen_ai.usage.cost": 0.00042}, 0.00042),
+        ("litellm", {"gen_ai.cost.total_cost": 0.00042}, 0.00042),
+        ("litellm", {"metadata.usage_object": _OPENROUTER}, 0.00042),
+        ("litellm", {"gen_ai.cost.total_cost": 0.5, "metadata.usage_object": _OPENROUTER}, 0.5),
+        ("logfire.openai", {"gen_ai.usage.raw": _OPENROUTER, "async": False}, 0.00042),
+        ("pydantic-ai", {"gen_ai.usage.raw": _OPENROUTER, "logfire.msg": "x"}, 0.00042),
+        ("pydantic-ai", {"gen_ai.usage.raw": _OWN_KEY, "logfire.msg": "x"}, 0.0021),
+        (
+            "openinference.instrumentation.openai",
+            {"openinference.span.kind": "LLM", "output.value": f'{{"id": "g", "usage": {_OPENROUTER}}}'},
+            0.00042,
+        ),
+        (
+            "langsmith",
+            {"langsmith.span.kind": "llm", "langsmith.metadata.usage_metadata": '{"total_cost": 0.00042}'},
+            0.00042,
+        ),
+        (
+            "langfuse-sdk",
+            {
+                "langfuse.observation.type": "generation",
+                "langfuse.observation.cost_details": '{"total": 0.1}',
+            },
+            0.1,
+        ),
+        (
+            "ai",
+            {"ai.operationId": "ai.generateText.doGenerate", "ai.response.providerMetadata": _GATEWAY},
+            0.00042,
+        ),
+        (
+            "ai",
+            {"ai.operationId": "ai.generateText.doGenerate", "ai.response.providerMetadata": _ROUTED},
+            0.00042,
+        ),
+    ],
+)
+def test_what_a_gateway_says_that_a_call_cost_is_read_in_every_dialect(
+    scope: str, attributes: dict[str, Any], cost: float | None
+) -> None:
+    assert read(make_view(attributes, scope=scope)).cost_usd == cost
 
 
 @pytest.mark.parametrize(("reported", "cost"), [(0.25, 0.25), ("0.5", 0.5), (-1, None), (10**9, None)])

@@ -11,7 +11,7 @@ from typing import Any
 
 from otel_posthog.spans.dialects.rules import Parts, keep_richer
 from otel_posthog.spans.messages import messages, tools
-from otel_posthog.spans.values import boolean, count, dicts, finish_reasons, text
+from otel_posthog.spans.values import boolean, count, dicts, dollars, finish_reasons, text
 
 __all__ = ["read_answer", "read_usage"]
 
@@ -241,6 +241,23 @@ def read_usage(parts: Parts, found: Any) -> None:
         _add(made, "input", next((count(found[name]) for name in _TOOL_USE if name in found), None))
     for field, value in made.items():
         usage.setdefault(field, value)
+    _read_cost(parts["call"], found)
+
+
+def _read_cost(call: dict[str, Any], found: Json) -> None:
+    """What a gateway says in it that the call cost (OpenRouter, Vercel's, LiteLLM), or LangSmith does."""
+    total = dollars(found.get("cost", found.get("total_cost")))
+    upstream = found.get("cost_details") if found.get("is_byok") is True else None
+    if total is not None and isinstance(upstream, dict):  # OpenRouter's fee, where the key is one's own
+        total = round(total + (dollars(upstream.get("upstream_inference_cost")) or 0.0), 12)
+    told = (
+        ("cost_usd", total),
+        ("input_cost_usd", dollars(found.get("input_cost"))),
+        ("output_cost_usd", dollars(found.get("output_cost"))),
+    )
+    for field, cost in told:
+        if cost is not None:
+            call.setdefault(field, cost)
 
 
 def _add(made: dict[str, int], field: str, more: int | None) -> None:

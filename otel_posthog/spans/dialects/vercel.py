@@ -204,7 +204,7 @@ def _count_cached(parts: Parts, attributes: Any) -> None:
             found = next((count(raw[name]) for name in names if name in raw), None)
             if found is not None:
                 usage.setdefault(field, found)
-        if (cost := dollars(told.get("cost"))) is not None:
+        if (cost := dollars(raw.get("cost"))) is not None:  # of Vercel's gateway, or of OpenRouter's `usage`
             parts["call"].setdefault("cost_usd", cost)
     beside = any(isinstance(reported.get(name), dict) for name in ("anthropic", "bedrock"))
     if "cache_read" in usage or "cache_write" in usage:

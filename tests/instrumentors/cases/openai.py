@@ -421,6 +421,31 @@ _CHATS = {
         lambda c: c.chat.completions.stream(model=MODEL, messages=ASKED),
         one(CHAT, {"gen_ai.usage.input_tokens": 4, "gen_ai.response.finish_reasons": ("stop",)}),
     ),
+    "chat, a gateway's cost": Use(
+        chat(), one(CHAT, {"gen_ai.usage.cost": 0.0042}), [answer(usage={**FEW, "cost": 0.0042})]
+    ),
+    "chat, a gateway's fee beside one's own key": Use(
+        chat(),
+        one(CHAT, {"gen_ai.usage.cost": 0.5}),
+        [
+            answer(
+                usage={
+                    **FEW,
+                    "cost": 0.125,
+                    "is_byok": True,
+                    "cost_details": {"upstream_inference_cost": 0.375},
+                }
+            )
+        ],
+    ),
+    "chat stream, a gateway's cost": Use(
+        streamed(stream_options={"include_usage": True}),
+        one(CHAT, {"gen_ai.usage.cost": 0.0042}),
+        [Reply(events=[WORD, chunk("stop"), {**TAIL, "usage": {**FEW, "cost": 0.0042}}, "[DONE]"])],
+    ),
+    "chat, a cost that is none": Use(
+        chat(), one(CHAT, {}, "gen_ai.usage.cost"), [answer(usage={**FEW, "cost": "free"})]
+    ),
     "chat, length": Use(
         chat(), one(CHAT, {"gen_ai.response.finish_reasons": ("length",)}), [answer("length")]
     ),

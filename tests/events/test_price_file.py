@@ -1,0 +1,133 @@
+"""A file of own prices: TOML and JSON, read alike; what is wrong is told with its line."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from otel_posthog.events.cost import own_prices
+from otel_posthog.events.price_file import read_prices
+
+TOML = """
+# what our contract says
+[models."my-*"]
+input = 1
+output = 2.5
+
+[models."gpt-5.1"]
+input = 1.1
+cache_read = 0.1
+output = 9
+request = 0.001
+
+[models.drawn]
+image = 0.04
+"""
+INLINE = """
+models.drawn.image = 0.04
+[models]
+"my-*" = { input = 1, output = 2.5 }
+"gpt-5.1" = { input = 1.1, cache_read = 0.1, output = 9, request = 0.001 }
+"""
+JSON = """
+{
+  "models": {
+    "my-*": {"input": 1, "output": 2.5},
+    "gpt-5.1": {"input": 1.1, "cache_read": 0.1, "output": 9, "request": 0.001},
+    "drawn": {"image": 0.04}
+  }
+}
+"""
+
+
+@pytest.mark.parametrize("text", [TOML, INLINE.replace("models.drawn.image", "# "), "\ufeff" + TOML])
+def test_toml_is_read_in_any_of_its_forms(text: str) -> None:
+    found = read_prices(text, toml=True)
+    assert found.items() <= read_prices(JSON, toml=False).items()
+    assert {"my-*", "gpt-5.1"} <= {*found}
+
+
+def test_json_with_a_byte_order_mark_is_json() -> None:
+    assert read_prices("\ufeff" + JSON, toml=False) == read_prices(JSON, toml=False)
+
+
+WRONG_TOML: list[tuple[str, str]] = [
+    ("[models.m]\ninput = 1\nimput = 2", "line 3: model 'm': 'imput' is no price; known are: cache_read"),
+    ("[models.m]\ninput = 1\n\noutput = '2'", "line 4: model 'm': the price 'output' must be a number"),
+    ("[models.m]\ninput = -1", "line 2: model 'm': the price 'input' must be a number, zero or more"),
+    ("[models.m]\ninput = true", "line 2: model 'm': the price 'input' must be a number"),
+    ("[models.m]\ninput = nan", "line 2: model 'm': the price 'input' must be a number"),
+    ("[models.m]\ninput = [\n1,\n]", "model 'm': the price 'input' must be a number"),
+    ("[models]\na.input = 1\nb.input = 1e99", "line 3: model 'b': the price 'input'"),
+    ("[models]\na = {input = 1}\nb = {}", "line 3: model 'b': prices such as input = 1.25 are expected"),
+    ("[models]\n# m\nm = 5", "line 3: model 'm': prices such as input = 1.25 are expected"),
+    ("[models.input]\ninput = 1\n[models.x]\ninput = 'free'", "line 4: model 'x': the price 'input'"),
+    ("[models.m]\ninput = 1\n[model.n]\ninput = 1", "line 3: 'model' is not known"),
+    ("[models.m]\ninput = 1\ninput = 2", "line 3"),
+    ("[models.m]\ninput = ", "line 2"),
+    ("[models]", 'a table "models" with at least one model is expected'),
+    ("", 'a table "models" with at least one model is expected'),
+]
+WRONG_JSON: list[tuple[str, str]] = [
+    ('{"models": {\n"m": {"input": 1,\n"imput": 2}}}', "line 3: model 'm': 'imput' is no price"),
+    ('{"models": {\n"m": {"input": "1"}}}', "line 2: model 'm': the price 'input' must be a number"),
+    ('{"models": {\n"m": {"input": NaN}}}', "line 2: model 'm': the price 'input' must be a number"),
+    ('{"models": {"a": {"input": 1},\n\n"b": []}}', "line 3: model 'b': prices such as"),
+    ('{"models":\n{"a": {"input": 1},\n"a": {"input": 2}}}', "line 3: 'a' is there already, in line 2"),
+    ('{"models": {"a":\n{"input": 1,\n"input": 2}}}', "line 3: 'input' is there already, in line 2"),
+    ('\n{"models": {"a": {"input": 1}},\n"prices": {}}', "line 3: 'prices' is not known"),
+    ('{"models": {"a": {"input": 1},\n}}', "line 2 column 1"),
+    ("[]", 'a table "models" with at least one model is expected'),
+    ("{}", 'a table "models" with at least one model is expected'),
+    ("", "line 1 column 1"),
+    ("[" * 100_000, "nested too deeply"),
+]
+
+
+@pytest.mark.parametrize(("text", "sentence"), WRONG_TOML)
+def test_what_is_wrong_in_toml_is_told_with_its_line(text: str, sentence: str) -> None:
+    with pytest.raises(ValueError) as caught:  # noqa: PT011  # the text is compared
+        read_prices(text, toml=True)
+    assert sentence in str(caught.value)
+
+
+@pytest.mark.parametrize(("text", "sentence"), WRONG_JSON)
+def test_what_is_wrong_in_json_is_told_with_its_line(text: str, sentence: str) -> None:
+    with pytest.raises(ValueError) as caught:  # noqa: PT011  # the text is compared
+        read_prices(text, toml=False)
+    assert sentence in str(caught.value)
+
+
+NAMES = st.text(max_size=8) | st.sampled_from(["models", "m", "input", "output", "image"])
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(NAMES, inner, max_size=4),
+    max_leaves=10,
+)
+FILES = st.dictionaries(NAMES, VALUES, max_size=3) | st.fixed_dictionaries(
+    {"models": st.dictionaries(NAMES, st.dictionaries(NAMES, VALUES, max_size=4), max_size=4)}
+)
+
+
+@given(FILES, st.sampled_from([None, 0, 2]))
+def test_any_json_is_prices_or_told_to_be_wrong_as_its_content_is(content: Any, indent: int | None) -> None:
+    text = json.dumps(content, indent=indent)
+    try:
+        expected: Any = own_prices(json.loads(text))
+    except ValueError as error:
+        with pytest.raises(ValueError, match=re.escape(str(error)) + r"\Z"):
+            read_prices(text, toml=False)
+    else:
+        assert read_prices(text, toml=False) == expected
+
+
+@given(st.text() | st.text(alphabet='[]{}"=.models\n 1'), st.booleans())
+def test_any_text_is_prices_or_told_to_be_wrong(text: str, toml: bool) -> None:
+    with contextlib.suppress(ValueError):
+        assert read_prices(text, toml=toml)
