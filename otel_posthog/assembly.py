@@ -28,6 +28,7 @@ from otel_posthog.delivery import (
 from otel_posthog.events import PriceBook, own_prices
 from otel_posthog.events.cost import Rates
 from otel_posthog.events.media import Replace, placeholder, storing
+from otel_posthog.events.redact import Mask, redactor
 from otel_posthog.pipeline import Pipeline
 from otel_posthog.spans.view import PackedSpan, Place, pack
 
@@ -92,6 +93,7 @@ class Forwarder:
             content=found.capture_content,
             media=_media(found.media),
             pseudonym_key=found.hash_user_ids.encode() if found.hash_user_ids is not None else None,
+            redact=_redact(found.redact),
             prices=PriceBook(own_rates) if found.cost == "client" else None,
         )
         self.conversion = Conversion(
@@ -232,6 +234,14 @@ def _media(found: str | Callable[..., Any]) -> Replace | None:
         return url
 
     return storing(store)
+
+
+def _redact(found: Mapping[str, str | None] | None) -> Mask | None:
+    """What the option `redact` means."""
+    if found is None:
+        return None
+    own = {name: pattern for name, pattern in found.items() if pattern is not None}
+    return redactor(found.keys() - own.keys(), own)
 
 
 def _read_prices(found: options.Config) -> Mapping[str, Rates] | None:

@@ -101,6 +101,16 @@ OPTIONS: tuple[Option, ...] = (
         "users stay out. The same secret gives the same pseudonyms in every service.",
     ),
     Option(
+        "redact",
+        values.redaction,
+        None,
+        "What is masked in content, error texts and properties: `email`, `phone`, `card`, `iban`, `ssn`,"
+        ' `ip`, `secret`, in a list or with commas, and patterns of your own, `{"employee": "E[0-9]{6}"}` '
+        "(JSON in the environment). Keys and tokens of providers are masked in any case.",
+        shown_default="none but keys of providers",
+        instead=(dict.fromkeys(values.REDACTABLE), "until it is, every built-in kind is masked"),
+    ),
+    Option(
         "cost",
         values.choice("client", "server"),
         "client",
@@ -214,6 +224,7 @@ class Config:
     max_content_bytes: int | None
     media: str | Callable[[bytes, str | None], str | None]
     hash_user_ids: str | None
+    redact: Mapping[str, str | None] | None
     cost: str
     prices: Path | None
     timeout: float
@@ -241,6 +252,7 @@ class Options(TypedDict, total=False):
     max_content_bytes: int | None
     media: str | Callable[[bytes, str | None], str | None] | None
     hash_user_ids: str | None
+    redact: str | Iterable[str | Mapping[str, str]] | Mapping[str, str] | None
     cost: str | None
     prices: str | Path | None
     timeout: float | None

@@ -17,6 +17,7 @@ from otel_posthog import events, spans, traces
 from otel_posthog.calls import Kind, ModelCall
 from otel_posthog.events.cost import Cost, PriceBook
 from otel_posthog.events.media import Replace, placeholder
+from otel_posthog.events.redact import Mask
 from otel_posthog.spans.view import SpanView
 
 __all__ = ["Pipeline"]
@@ -38,11 +39,17 @@ class Pipeline:
     """What stands for images, audio and files; None: they stay whole."""
     pseudonym_key: bytes | None = field(default=None, repr=False)
     """The key with which users are hashed; None: they are named."""
+    redact: Mask | None = field(default=None, repr=False)
+    """What masks texts (`events.redact.redactor`); None: nothing but keys and tokens of providers."""
     prices: PriceBook | None = None
     """None: PostHog works out the costs."""
 
     def recipe(self) -> bytes:
-        """What decides about the events of a span, but for prices, as JSON for whoever converts it later."""
+        """What decides about the events of a span, but for prices, as JSON for whoever converts it later.
+
+        Neither the key of pseudonyms nor what is redacted: where one of them is set no span waits on disk,
+        and whoever converts one that does applies its own.
+        """
         return orjson.dumps(
             {
                 "events": sorted(self.families),
@@ -93,6 +100,7 @@ class Pipeline:
         Stage by stage for all of them and not call by call: one stage's code stays in the processor's
         caches, which makes twenty together a quarter cheaper than one after the other.
         """
+        calls = [events.redacted(call, self.redact) for call in calls]
         asked = [call for call in calls if call.kind.is_model_call]
         costs = [self._cost(call) for call in asked]
         made: list[Event] = []
@@ -100,7 +108,7 @@ class Pipeline:
             made += [self._ai(call, cost) for call, cost in zip(asked, costs, strict=True)]
             if len(asked) < len(calls):
                 made += [self._ai(call, None) for call in calls if call.kind in STRUCTURE]
-            made += [event for call in calls if call.evaluations for event in self.scores(call)]
+            made += [event for call in calls if call.evaluations for event in self._scores(call)]
         if "llm_completion" in self.families:
             made += [events.requested(call) for call in asked if call.span_id not in announced]
             made += [
@@ -119,7 +127,7 @@ class Pipeline:
             return []
         call = self.read(view)
         known = call.kind.is_model_call and call.request_model is not None
-        return [events.requested(call)] if known else []
+        return [events.requested(events.redacted(call, self.redact))] if known else []
 
     @staticmethod
     def is_announced_by(view: SpanView, outer: SpanView) -> bool:
@@ -128,10 +136,16 @@ class Pipeline:
         return outer_call.request_model is not None and traces.may_be_one(outer_call, inner_call)
 
     def _ai(self, call: ModelCall, cost: Cost | None) -> Event:
-        return events.ai_event(call, cost, content=self._shows(call), media=self.media)
+        shows = self._shows(call)
+        if shows:
+            call = events.redacted_content(call, self.redact)
+        return events.ai_event(call, cost, content=shows, media=self.media)
 
     def scores(self, call: ModelCall) -> list[Event]:
         """The events of what was said of a call."""
+        return self._scores(events.redacted(call, self.redact))
+
+    def _scores(self, call: ModelCall) -> list[Event]:
         return events.evaluation_events(call, content=self._shows(call))
 
     def _shows(self, call: ModelCall) -> bool:
