@@ -27,6 +27,7 @@ from otel_posthog.events import PriceBook, Sampling
 from otel_posthog.events.cost import Rates
 from otel_posthog.events.media import Replace, placeholder, storing
 from otel_posthog.events.price_file import read_prices
+from otel_posthog.events.redact import Mask, redactor
 from otel_posthog.pipeline import Pipeline
 from otel_posthog.spans.features import FeatureRules
 from otel_posthog.spans.view import PackedSpan, Place, pack
@@ -96,6 +97,7 @@ class Forwarder:
             media=_media(found.media),
             features=FeatureRules(found.features) if found.features else None,
             pseudonym_key=found.hash_user_ids.encode() if found.hash_user_ids is not None else None,
+            redact=_redact(found.redact),
             prices=book if found.cost == "client" else None,
             sampling=(
                 Sampling(rates=rates, keep_cost=found.sample_keep_cost, prices=book) if is_sampled else None
@@ -240,6 +242,14 @@ def _media(found: str | Callable[..., Any]) -> Replace | None:
         return url
 
     return storing(store)
+
+
+def _redact(found: Mapping[str, str | None] | None) -> Mask | None:
+    """What the option `redact` means."""
+    if found is None:
+        return None
+    own = {name: pattern for name, pattern in found.items() if pattern is not None}
+    return redactor(found.keys() - own.keys(), own)
 
 
 def _read_prices(found: options.Config) -> Mapping[str, Rates] | None:

@@ -140,6 +140,16 @@ OPTIONS: tuple[Option, ...] = (
         "US dollars; a call that costs more is kept whatever `sample_rate` says.",
     ),
     Option(
+        "redact",
+        values.redaction,
+        None,
+        "What is masked in content, error texts and properties: `email`, `phone`, `card`, `iban`, `ssn`,"
+        ' `ip`, `secret`, in a list or with commas, and patterns of your own, `{"employee": "E[0-9]{6}"}` '
+        "(JSON in the environment). Keys and tokens of providers are masked in any case.",
+        shown_default="none but keys of providers",
+        instead=(dict.fromkeys(values.REDACTABLE), "until it is, every built-in kind is masked"),
+    ),
+    Option(
         "cost",
         values.choice("client", "server"),
         "client",
@@ -258,6 +268,7 @@ class Config:
     hash_user_ids: str | None
     sample_rate: Mapping[str, float]
     sample_keep_cost: float
+    redact: Mapping[str, str | None] | None
     cost: str
     prices: Path | None
     timeout: float
@@ -290,6 +301,7 @@ class Options(TypedDict, total=False):
     hash_user_ids: str | None
     sample_rate: float | str | Mapping[str, float] | None
     sample_keep_cost: float | None
+    redact: str | Iterable[str | Mapping[str, str]] | Mapping[str, str] | None
     cost: str | None
     prices: str | Path | None
     timeout: float | None

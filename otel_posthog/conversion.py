@@ -21,6 +21,7 @@ from otel_posthog import traces
 from otel_posthog.calls import ModelCall
 from otel_posthog.delivery import Entry, Item
 from otel_posthog.delivery.entries import EVENT
+from otel_posthog.events.redact import may_hold_credentials, redactor, walked
 from otel_posthog.pipeline import Pipeline
 from otel_posthog.spans.heritage import hand_down
 from otel_posthog.spans.view import (
@@ -123,7 +124,7 @@ class Conversion:
         now: Callable[[], float] = time.time,
     ) -> None:
         self.pipeline = pipeline
-        self._super_properties = super_properties or {}
+        self._super_properties: dict[str, Any] = walked(super_properties or {}, pipeline.redact or redactor())
         self._hooks = [*hooks]
         self._now = now
         self._recipe = pipeline.recipe()
@@ -131,6 +132,7 @@ class Conversion:
         self.discreet = (
             not pipeline.content
             or pipeline.pseudonym_key is not None
+            or pipeline.redact is not None
             or bool(self._hooks)
             or bool(self._super_properties)
         )
@@ -228,7 +230,7 @@ class Conversion:
         if self.discreet:
             return None
         document = entry_of(load.packed)
-        if document is None or _PRIVATE in document:
+        if document is None or _PRIVATE in document or may_hold_credentials(document):
             return None
         announced = load.announced or self.is_announced(load.packed.span_id)
         head = b'{"made_with":%b,"announced":%b,"span":' % (self._recipe, b"true" if announced else b"false")

@@ -10,12 +10,14 @@ import importlib
 import importlib.util
 import json
 import math
+import re
 from collections.abc import Callable, Iterable, Mapping
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+REDACTABLE = ("email", "phone", "card", "iban", "ssn", "ip", "secret")
 EVENT_FAMILIES = frozenset({"ai", "llm_completion", "llm_generation"})
 
 _YEAR = 31_536_000.0
@@ -59,6 +61,50 @@ def families(value: object) -> frozenset[str]:
     if names and all(isinstance(name, str) for name in names) and EVENT_FAMILIES.issuperset(names):
         return frozenset(names)
     raise ValueError("expected a comma-separated list of: " + ", ".join(sorted(EVENT_FAMILIES)))
+
+
+def redaction(value: object) -> dict[str, str | None]:
+    """What is masked: built-in kinds, each with None, and patterns of the application's own by name.
+
+    The patterns are regular expressions of `re`, and the time they take is the application's own: one such as
+    `(a+)+$` may take exponentially long.
+    """
+    if isinstance(value, str):
+        text = value.strip()
+        try:
+            value = json.loads(text) if text[:1] in ("{", "[") else text.split(",")
+        except ValueError:
+            raise ValueError("names with commas, or JSON, are expected") from None
+    named: dict[str, str | None] = {}
+    for each in [value] if isinstance(value, Mapping) else value if isinstance(value, _LISTS) else ():
+        if isinstance(each, Mapping):
+            named |= {_own_name(name): _pattern(name, pattern) for name, pattern in each.items()}
+        elif isinstance(each, str) and each.strip().lower() in REDACTABLE:
+            named[each.strip().lower()] = None
+        elif each != "":
+            raise ValueError(f"{each!r} is not one of: {', '.join(REDACTABLE)}")
+    if named:
+        return named
+    raise ValueError("expected one or more of: " + ", ".join(REDACTABLE) + ", or patterns by name")
+
+
+_LISTS = (list, tuple, set, frozenset)
+
+
+def _own_name(name: object) -> str:
+    if isinstance(name, str) and re.fullmatch(r"\w[\w -]{0,40}", name) and name.lower() not in REDACTABLE:
+        return name
+    raise ValueError(f"{name!r} is no name for a pattern of your own")
+
+
+def _pattern(name: str, pattern: object) -> str:
+    if not isinstance(pattern, str) or not pattern:
+        raise ValueError(f"the pattern {name} is no regular expression: a text is expected")
+    try:
+        re.compile(pattern)
+    except (re.error, RecursionError, OverflowError) as error:
+        raise ValueError(f"the pattern {name} is no regular expression: {error}") from None
+    return pattern
 
 
 def boolean(value: object) -> bool:

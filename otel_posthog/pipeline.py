@@ -18,6 +18,7 @@ from otel_posthog import events, spans, traces
 from otel_posthog.calls import Kind, ModelCall
 from otel_posthog.events.cost import Cost, PriceBook
 from otel_posthog.events.media import Replace, placeholder
+from otel_posthog.events.redact import Mask
 from otel_posthog.events.sampling import EVERYTHING_ELSE, Sampling, with_rate
 from otel_posthog.spans.features import FeatureRules
 from otel_posthog.spans.view import SpanView
@@ -46,13 +47,19 @@ class Pipeline:
     """The key with which users are hashed; None: they are named."""
     features: FeatureRules | None = None
     """Which feature a span is of, by those above it."""
+    redact: Mask | None = field(default=None, repr=False)
+    """What masks texts (`events.redact.redactor`); None: nothing but keys and tokens of providers."""
     prices: PriceBook | None = None
     """None: PostHog works out the costs."""
     sampling: Sampling | None = None
     """None: everything is kept."""
 
     def recipe(self) -> bytes:
-        """What decides about the events of a span, but for prices, as JSON for whoever converts it later."""
+        """What decides about the events of a span, but for prices, as JSON for whoever converts it later.
+
+        Neither the key of pseudonyms nor what is redacted: where one of them is set no span waits on disk,
+        and whoever converts one that does applies its own.
+        """
         told: dict[str, Any] = {
             "events": sorted(self.families),
             "content": self.content,
@@ -160,6 +167,7 @@ class Pipeline:
         Stage by stage for all of them and not call by call: one stage's code stays in the processor's
         caches, which makes twenty together a quarter cheaper than one after the other.
         """
+        calls = [events.redacted(call, self.redact) for call in calls]
         asked = [call for call in calls if call.kind.is_model_call]
         costs = [self._cost(call) for call in asked]
         made: list[Event] = []
@@ -167,7 +175,7 @@ class Pipeline:
             made += [self._ai(call, cost) for call, cost in zip(asked, costs, strict=True)]
             if len(asked) < len(calls):
                 made += [self._ai(call, None) for call in calls if call.kind in STRUCTURE]
-            made += [event for call in calls if call.evaluations for event in self.scores(call, dropped)]
+            made += [event for call in calls if call.evaluations for event in self._scores(call, dropped)]
         if "llm_completion" in self.families:
             made += [events.requested(call) for call in asked if call.span_id not in announced]
             made += [
@@ -187,6 +195,7 @@ class Pipeline:
         call = self.read(view)
         if not call.kind.is_model_call or call.request_model is None:
             return []
+        call = events.redacted(call, self.redact)
         if self.sampling is None:
             return [events.requested(call)]
         # Of a trace that is not kept, only the end of a call tells whether it is, and then announces it.
@@ -202,10 +211,16 @@ class Pipeline:
         return outer_call.request_model is not None and traces.may_be_one(outer_call, inner_call)
 
     def _ai(self, call: ModelCall, cost: Cost | None) -> Event:
-        return events.ai_event(call, cost, content=self._shows(call), media=self.media)
+        shows = self._shows(call)
+        if shows:
+            call = events.redacted_content(call, self.redact)
+        return events.ai_event(call, cost, content=shows, media=self.media)
 
     def scores(self, call: ModelCall, dropped: Counter[str] | None = None) -> list[Event]:
         """The events of what was said of a call: scores as its trace is kept, what a person said always."""
+        return self._scores(events.redacted(call, self.redact), dropped)
+
+    def _scores(self, call: ModelCall, dropped: Counter[str] | None = None) -> list[Event]:
         made = events.evaluation_events(call, content=self._shows(call))
         if self.sampling is None:
             return made

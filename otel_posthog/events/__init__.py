@@ -5,6 +5,7 @@ from otel_posthog.events.completion import failed, generation, requested, succes
 from otel_posthog.events.cost import PriceBook, own_prices
 from otel_posthog.events.evaluation import evaluation_events
 from otel_posthog.events.identity import with_pseudonym
+from otel_posthog.events.redact import redacted, redacted_content
 from otel_posthog.events.sampling import Sampling
 
 __all__ = [
@@ -15,6 +16,8 @@ __all__ = [
     "failed",
     "generation",
     "own_prices",
+    "redacted",
+    "redacted_content",
     "requested",
     "success",
     "with_pseudonym",

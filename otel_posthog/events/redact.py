@@ -1,0 +1,316 @@
+"""What may not leave is masked: provider keys always, personal data and own patterns when asked for.
+
+`redactor` makes one function over text of what was asked for. `redacted` and `redacted_content` apply it to
+what somebody wrote, and to nothing that PostHog counts or groups by: ids, models, tokens stay.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from functools import partial
+from typing import Any
+
+import orjson
+
+from otel_posthog.calls import Evaluation, Feedback, Message, ModelCall
+from otel_posthog.events.media import MIN_BASE64
+from otel_posthog.events.personal import KINDS, Mask, masks
+from otel_posthog.events.secrets import SECRET, may_hold_key, safe_url, without_keys
+
+__all__ = ["KINDS", "Mask", "may_hold_credentials", "redacted", "redacted_content", "redactor", "walked"]
+
+MAX_DEPTH = 40
+"""Levels of nesting that are looked into; what is deeper is left out, as it is for media."""
+
+_DATA = re.compile(r"(;base64,[A-Za-z0-9+/=_%\\-]{512,})")
+_BASE64 = re.compile(r"[A-Za-z0-9+/=_-]+")
+
+
+def redactor(kinds: Iterable[str] = (), patterns: Mapping[str, str] | None = None) -> Mask:
+    """One function over text: provider keys, then own patterns, then the kinds become `[NAME]`.
+
+    `patterns`: name to regular expression. They are the application's own, and so is the time that they take:
+    one such as `(a+)+$` may take exponentially long.
+
+    Raises:
+        ValueError: a kind is unknown, or a pattern does not compile; the text names it.
+    """
+    chosen = frozenset(kinds)
+    if unknown := chosen - set(KINDS):
+        raise ValueError(f"{min(unknown)} is no kind that can be redacted: {', '.join(KINDS)}")
+    steps: list[Mask] = [
+        without_keys,
+        *(partial(_own, *each) for each in _compiled(patterns or {})),
+        *masks(chosen),
+    ]
+
+    def mask(text: str) -> str:
+        for step in steps:
+            text = step(text)
+        return text
+
+    return partial(_around_data, mask)
+
+
+def _compiled(patterns: Mapping[str, str]) -> list[tuple[re.Pattern[str], str]]:
+    return [(_pattern(name, pattern), f"[{name.upper()}]") for name, pattern in patterns.items()]
+
+
+def _pattern(name: str, pattern: str) -> re.Pattern[str]:
+    try:
+        return re.compile(pattern)
+    except (re.error, TypeError, RecursionError, OverflowError) as error:
+        raise ValueError(f"the pattern {name} is no regular expression: {error}") from None
+
+
+def _own(pattern: re.Pattern[str], placeholder: str, text: str) -> str:
+    return pattern.sub(lambda found: placeholder if found[0] else "", text)
+
+
+def _around_data(mask: Mask, text: str) -> str:
+    """The text masked, but for base64 data in it: digits there mean nothing, and one change breaks them."""
+    if len(text) >= MIN_BASE64:
+        if _BASE64.fullmatch(text):
+            return text
+        if ";base64," in text:
+            return "".join(part if at % 2 else mask(part) for at, part in enumerate(_DATA.split(text)))
+    return mask(text)
+
+
+# --- values ---
+
+_CREDENTIALS = frozenset(
+    {"authorization", "proxy_authorization", "authorization_token", "api_key", "x_api_key", "x_goog_api_key"}
+)
+"""Names under which there is a credential, wherever they stand; hyphens count as underscores."""
+_OF_TOOLS = _CREDENTIALS | {
+    "access_token",
+    "apikey",
+    "auth",
+    "client_secret",
+    "password",
+    "refresh_token",
+    "secret",
+    "token",
+}
+_HEADERS = frozenset({"headers", "http_headers", "extra_headers", "env"})
+_URLS = frozenset({"server_url", "serverurl", "url", "uri", "endpoint"})
+_SCHEMAS = frozenset(
+    {
+        "parameters",
+        "input_schema",
+        "inputschema",
+        "output_schema",
+        "parameters_json_schema",
+        "parametersjsonschema",
+        "json_schema",
+        "schema",
+        "properties",
+    }
+)
+"""What describes arguments: a property called `headers` there is no header."""
+
+
+def walked(value: Any, mask: Mask, depth: int = 0) -> Any:
+    """The value with every text in it masked, keys as well; numbers where their digits would be."""
+    kind = type(value)
+    if kind is str:
+        return mask(value)
+    if kind is dict:
+        if depth >= MAX_DEPTH:
+            return "[nested too deeply]"
+        if _is_remote(value):
+            return _tool(value, mask, depth)
+        made: dict[Any, Any] = {}
+        for key, inner in value.items():
+            if type(key) is str and type(inner) is str and _named_as(key) in _CREDENTIALS and len(inner) >= 8:
+                made[_key(key, mask, made)] = SECRET
+            else:
+                made[_key(key, mask, made)] = walked(inner, mask, depth + 1)
+        return made
+    if kind is list or kind is tuple:
+        if depth >= MAX_DEPTH:
+            return "[nested too deeply]"
+        return [walked(inner, mask, depth + 1) for inner in value]
+    if kind is int:
+        said = str(value) if -(10**40) < value < 10**40 else ""
+        found = mask(said)
+        return value if found == said else found
+    return value
+
+
+def _key(key: Any, mask: Mask, taken: Mapping[Any, Any]) -> Any:
+    """The key masked; where another one became the same, with a number."""
+    made = mask(key) if type(key) is str else key
+    return made if made == key or made not in taken else f"{made} {len(taken)}"
+
+
+def _named_as(key: str) -> str:
+    return key.lower().replace("-", "_")
+
+
+def _is_remote(value: Mapping[Any, Any]) -> bool:
+    """Whether that is the definition of a server of tools, wherever it stands."""
+    return "server_url" in value or "authorization_token" in value or value.get("type") in _REMOTE
+
+
+_REMOTE = ("mcp", "mcp_server")
+
+
+def _tool(value: Any, mask: Mask, depth: int = 0) -> Any:
+    """The definition of a tool without credentials: headers, tokens, what its server's address holds."""
+    if type(value) is list or type(value) is tuple:
+        return [_tool(inner, mask, depth + 1) for inner in value]
+    if type(value) is str and value[:1] in ("{", "["):
+        try:
+            parsed = orjson.loads(value)
+        except ValueError:
+            return mask(value)
+        made = _tool(parsed, mask, depth)
+        return value if made == parsed else orjson.dumps(made).decode()
+    if type(value) is not dict or depth >= MAX_DEPTH:
+        return walked(value, mask, depth)
+    return {key: _of_tool(_named_as(str(key)), inner, mask, depth + 1) for key, inner in value.items()}
+
+
+def _of_tool(name: str, value: Any, mask: Mask, depth: int) -> Any:
+    if not value or name in _SCHEMAS:
+        return walked(value, mask, depth)
+    if name in _OF_TOOLS:
+        return dict.fromkeys(value, SECRET) if type(value) is dict else SECRET
+    if name in _HEADERS:
+        return dict.fromkeys(value, SECRET) if type(value) is dict else [SECRET]
+    if name in _URLS and type(value) is str:
+        return safe_url(mask(value), path=True)
+    return _tool(value, mask, depth) if type(value) in (dict, list, tuple) else walked(value, mask, depth)
+
+
+# --- calls ---
+
+
+def redacted(call: ModelCall, mask: Mask | None) -> ModelCall:
+    """The call with what is sent of it besides content masked; with `mask` None of provider keys only.
+
+    Custom properties and metadata, the text of an error, scores, parameters that are texts; in the span's
+    name and the provider's address only keys. The context's ids, feature, groups and flags stay.
+    """
+    context, error, base_url = call.context, call.error, call.base_url
+    changes: dict[str, Any] = {}
+    if context.properties:
+        properties = _walked(dict(context.properties), mask)
+        if properties != context.properties:
+            changes["context"] = context = context._replace(properties=properties)
+    if mask is not None and context.username is not None:
+        changes["context"] = context._replace(username=mask(context.username))
+    if error is not None:
+        changes["error"] = error._replace(
+            type=None if error.type is None else without_keys(error.type),
+            message=None if error.message is None else (mask or without_keys)(error.message),
+        )
+    if base_url is not None and ("@" in base_url or "?" in base_url):
+        changes["base_url"] = safe_url(without_keys(base_url))
+    if call.evaluations:
+        changes["evaluations"] = [_score(score, mask or without_keys) for score in call.evaluations]
+    if may_hold_key(call.name):
+        changes["name"] = without_keys(call.name)
+    for name in _WRITTEN & call.parameters.keys():
+        said = _walked(call.parameters[name], mask)
+        changes["parameters"] = {**changes.get("parameters", call.parameters), name: said}
+    return call._replace(**changes) if changes else call
+
+
+_WRITTEN = frozenset({"stop", "response_format"})
+"""Parameters in which somebody may have written text."""
+
+
+def _score(score: Evaluation | Feedback, mask: Mask) -> Evaluation | Feedback:
+    if isinstance(score, Feedback):
+        return score._replace(text=mask(score.text))
+    explanation = score.explanation
+    return score._replace(
+        label=None if score.label is None else mask(score.label),
+        explanation=None if explanation is None else mask(explanation),
+    )
+
+
+def redacted_content(call: ModelCall, mask: Mask | None) -> ModelCall:
+    """The call with its content masked: messages, tools, states, what was embedded."""
+    changes: dict[str, Any] = {}
+    if call.tools:
+        changes["tools"] = [_tool(tool, mask or without_keys) for tool in call.tools]
+    if mask is None:
+        if not _content_may_hold_key(call):
+            return call._replace(**changes) if changes else call
+        mask = redactor()
+    for name in ("input", "output"):
+        if messages := getattr(call, name):
+            changes[name] = [_message(message, mask) for message in messages]
+    for name in ("embedded", "input_state", "output_state"):
+        if (value := getattr(call, name)) is not None:
+            changes[name] = walked(value, mask)
+    return call._replace(**changes) if changes else call
+
+
+def _content_may_hold_key(call: ModelCall) -> bool:
+    texts: list[str] = []
+    others: list[Any] = []
+    for messages in (call.input, call.output):
+        for message in messages:
+            for part in message["parts"]:
+                if type(part) is dict and len(part) == 2 and part.get("type") == "text":
+                    text = part.get("content")
+                    if type(text) is str:
+                        texts.append(text)
+                        continue
+                others.append(part)
+    others += [value for value in (call.embedded, call.input_state, call.output_state) if value is not None]
+    return may_hold_key("\n".join(texts)) or (bool(others) and _may_hold_key(others))
+
+
+def _may_hold_key(value: Any) -> bool:
+    """Whether a value of JSON may hold a key; what is no JSON may."""
+    try:
+        return may_hold_key(orjson.dumps(value, default=_nothing).decode())
+    except TypeError:
+        return True
+
+
+def _nothing(_value: Any) -> None:
+    """Bytes hold no text."""
+
+
+def _walked(value: Any, mask: Mask | None) -> Any:
+    """The value masked; with None it is looked at before it is copied."""
+    if mask is not None:
+        return walked(value, mask)
+    return walked(value, redactor()) if _may_hold_key(value) else value
+
+
+_IDS = frozenset({"id", "type", "call_id", "tool_call_id", "file_id", "mime_type", "modality"})
+
+
+def _message(message: Message, mask: Mask) -> Message:
+    return {**message, "parts": [_part(part, mask) for part in message["parts"]]}
+
+
+def _part(part: Any, mask: Mask) -> Any:
+    """A part of a message, but for its ids and for data of media."""
+    if type(part) is not dict or _is_remote(part):
+        return walked(part, mask)
+    blob = part.get("type") == "blob"
+    return {
+        key: value if key in _IDS or (blob and key in {"content", "data"}) else walked(value, mask, 1)
+        for key, value in part.items()
+    }
+
+
+# --- what waits on disk ---
+
+
+def may_hold_credentials(document: bytes) -> bool:
+    """Whether a span, as the JSON that waits on disk, may hold what is masked in whatever leaves."""
+    text = document.decode(errors="replace")
+    if may_hold_key(text) or "headers" in text or "mcp" in text.lower():
+        return True
+    return "@" in text and "://" in text
