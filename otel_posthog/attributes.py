@@ -68,9 +68,17 @@ def is_handed_down(name: str) -> bool:
 
 def handed_down(attributes: Mapping[str, Any]) -> dict[str, Any]:
     """Those of a span's attributes that the spans below it share."""
-    return {name: value for name, value in attributes.items() if is_handed_down(name)}
+    return {
+        name: value for name, value in attributes.items() if is_handed_down(name) and not _is_blank(value)
+    }
 
 
 def says(own: Mapping[str, Any], name: str) -> bool:
-    """Whether a span says itself what the attribute would, in whatever words."""
-    return name in own or (name in _SAME and not _SAME[name].isdisjoint(own))
+    """Whether a span says itself what the attribute would, in whatever words; a blank says nothing."""
+    if name in own and not _is_blank(own[name]):
+        return True
+    return any(not _is_blank(own[other]) for other in _SAME.get(name, ()) if other in own)
+
+
+def _is_blank(value: Any) -> bool:
+    return value is None or (isinstance(value, str) and not value.strip())

@@ -296,7 +296,7 @@ class Conversion:
         if others is not None:
             views, others = [*views], [*others]
             hand_down(views, others, pipeline.features)
-            parents = {other.span_id: other.parent_id for other in others}
+            parents = {other.span_id: other.parent_id for other in others if not other.is_of_concern}
         rest = iter(views)
         while some := [*islice(rest, LOOKED_AT)]:
             calls = self._each(pipeline.read, some)

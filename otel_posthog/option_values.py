@@ -282,7 +282,7 @@ def feature_rules(value: object) -> tuple[tuple[str, str, str], ...]:
     if isinstance(value, str):
         try:
             value = json.loads(value)
-        except ValueError:
+        except (ValueError, RecursionError):
             value = None
     rules: list[tuple[Any, Any, Any]] = []
     for attribute, features in value.items() if isinstance(value, Mapping) else ():

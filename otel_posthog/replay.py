@@ -13,6 +13,7 @@ from typing import Any
 
 from otel_posthog import config as options
 from otel_posthog.assembly import Forwarder, forwarder
+from otel_posthog.attributes import handed_down
 from otel_posthog.delivery import destination_of
 from otel_posthog.otlp_files import spans_of_file
 from otel_posthog.spans.view import Other, SpanView
@@ -20,7 +21,7 @@ from otel_posthog.spans.view import Other, SpanView
 __all__ = ["ACTIONS", "ReplayError", "replay"]
 
 _TOGETHER = 1000
-"""Spans that are looked at and sent in one go: of these, those above hand down their context."""
+"""Spans that are looked at and sent in one go."""
 _SECONDS = 60.0
 """So long one go may take."""
 _SPOOL = tuple(options.PREFIX + name for name in ("SPOOL_DIR", "DURABILITY"))
@@ -171,10 +172,9 @@ def _send_file(sender: Forwarder, file: Path, hear: Say, say: Say) -> bool:
     sent = 0
     complete = True
     try:
-        for spans in _some(spans_of_file(file, hear)):
-            views = [span for span in spans if isinstance(span, SpanView)]
-            others = [span for span in spans if isinstance(span, Other)]
-            events = sender.conversion.finished(views, others=others, whole=True)
+        known = _known(spans_of_file(file, lambda _: None))
+        for views in _some(span for span in spans_of_file(file, hear) if isinstance(span, SpanView)):
+            events = sender.conversion.finished(views, others=_above(views, known))
             complete = sender.send(events, _SECONDS) and complete
             sent += len(views)
             if not complete:
@@ -193,7 +193,35 @@ def _send_file(sender: Forwarder, file: Path, hear: Say, say: Say) -> bool:
     return complete
 
 
-def _some(spans: Iterable[SpanView | Other]) -> Iterator[list[SpanView | Other]]:
+Known = dict[tuple[str, str], Other]
+"""What is above what in a file, and hands down what, by trace and span."""
+
+
+def _known(spans: Iterable[SpanView | Other]) -> Known:
+    """Read the file once for that: a span is often far from those below it, who may not be sent without."""
+    return {
+        (span.trace_id, span.span_id): span
+        if isinstance(span, Other)
+        else Other(
+            span.trace_id, span.span_id, span.parent_id, handed_down(span.attributes), is_of_concern=True
+        )
+        for span in spans
+    }
+
+
+def _above(views: Sequence[SpanView], known: Known) -> list[Other]:
+    """The spans above these that are not among them; one that is not in the file is the trace itself."""
+    own = {(view.trace_id, view.span_id) for view in views}
+    found: Known = {}
+    for view in views:
+        key = (view.trace_id, view.parent_id or "")
+        while key[1] and key not in own and key not in found:
+            found[key] = known.get(key) or Other(*key, None, {})
+            key = (view.trace_id, found[key].parent_id or "")
+    return [*found.values()]
+
+
+def _some(spans: Iterable[SpanView]) -> Iterator[list[SpanView]]:
     rest = iter(spans)
     while some := [*islice(rest, _TOGETHER)]:
         yield some

@@ -10,12 +10,13 @@ import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from otel_posthog import cli
+from otel_posthog import replay as replay_module
 from otel_posthog.delivery import DeadLetter, Entry, destination_of
 from otel_posthog.delivery.spool import Spool
 from otel_posthog.local import Inbox
 from tests.delivery.capture_server import Answer, capture_server
 from tests.support.otlp_json import otlp_json
-from tests.support.spans import PARENT_ID, otlp_request, sdk_span
+from tests.support.spans import CHAT, PARENT_ID, otlp_request, sdk_span
 
 KEY = "phc_test"
 
@@ -209,6 +210,28 @@ def test_the_span_of_a_server_hands_down_its_context_in_a_file(
     [call] = inbox.events("$ai_generation")
     assert call["distinct_id"] == "u_1"
     assert call["properties"]["$ai_parent_id"] == call["properties"]["$ai_trace_id"]
+
+
+def test_a_server_span_that_comes_last_keeps_all_calls_below_it_private(
+    tmp_path: Path, inbox: Inbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(replay_module, "_TOGETHER", 2)
+    server = {"http.route": "/", "user.id": "u_1", "posthog.privacy_mode": True}
+    agent = {"gen_ai.operation.name": "invoke_agent", "gen_ai.agent.name": "bob"}
+    asked = {**CHAT, "gen_ai.input.messages": '[{"role": "user", "content": "a secret"}]'}
+    spans = [sdk_span(asked, span_id=number, parent_id=7) for number in range(20, 25)]
+    spans += [sdk_span(agent, span_id=7), sdk_span(server, parent=False, span_id=PARENT_ID)]
+    file = tmp_path / "spans"
+    file.write_bytes(otlp_request(*spans).SerializeToString())
+    assert run(file) == 0
+    calls = inbox.events("$ai_generation")
+    assert len(calls) == 5
+    for call in calls:
+        assert call["distinct_id"] == "u_1"
+        assert "secret" not in str(call)
+        assert call["properties"]["$ai_parent_id"] == format(7, "016x")
+    [head] = inbox.events("$ai_trace")
+    assert head["properties"]["$ai_span_id"] == format(7, "016x")
 
 
 def test_what_cannot_be_read_of_a_file_is_said_and_the_rest_is_sent(

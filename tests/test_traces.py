@@ -684,6 +684,34 @@ def test_the_first_agent_below_a_server_span_is_the_trace() -> None:
     }
 
 
+@pytest.mark.parametrize("flushed", [False, True])
+def test_the_head_of_a_trace_says_what_is_below_it_and_nothing_of_the_one_beside(flushed: bool) -> None:
+    def round_of(name: str, at: int) -> list[ModelCall]:
+        asked, answered = said(f"in {name}"), said(f"out {name}", role="assistant")
+        place = under(f"tool {name}")
+        return [
+            call(name * 2, f"tool {name}", at=at, until=at + 50, context=place, input=asked, output=answered),
+            agent(f"tool {name}", name, at=at, kind=Kind.TOOL, context=under(name)),
+            agent(name, "app", at=at, context=under(TRACE)),
+        ]
+
+    spans = [*round_of("bob", 0), *round_of("carol", 100)]
+    batches = [[each] for each in spans] if flushed else [spans]
+    found = {each.span_id: each for each in in_batches(batches)}
+    assert found["bob"].parent_id is None
+    assert (found["bob"].input_state, found["bob"].output_state) == ("in bob", "out bob")
+
+
+def test_each_trace_of_the_applications_own_has_a_head() -> None:
+    def context(name: str) -> CallContext:
+        return CallContext(parent_id=TRACE, trace_name=name)
+
+    spans = [agent(name, "app", context=context(f"ticket {name}")) for name in ("a", "b")]
+    again = agent("c", "app", trace_id="f" * 32, at=900, context=context("ticket a"))
+    found = {each.span_id: each.parent_id for each in in_batches([spans, [again]])}
+    assert found == {"a": None, "b": None, "c": "app"}
+
+
 @pytest.mark.parametrize("kind", [Kind.TOOL, Kind.RETRIEVAL, Kind.SPAN, Kind.TASK])
 def test_a_step_below_a_server_span_is_no_trace(kind: Kind) -> None:
     [found] = resolve([agent("bob", "app", kind=kind, context=under(TRACE))])
@@ -725,6 +753,7 @@ def test_a_bounded_number_of_spans_and_traces_is_remembered(monkeypatch: pytest.
     monkeypatch.setattr(seen_module, "MAX_SEEN", 20)
     monkeypatch.setattr(seen_module, "MAX_TRACES", 10)
     monkeypatch.setattr(conversation, "MAX_TRACES", 10)
+    monkeypatch.setattr(conversation, "MAX_NOTES", 10)
     seen = Seen()
     for number in range(100):
         trace = format(number, "032x")

@@ -12,10 +12,12 @@ import contextlib
 import functools
 import inspect
 import logging
+import sys
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextvars import ContextVar, Token
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
+from weakref import WeakKeyDictionary
 
 from opentelemetry import baggage
 from opentelemetry import context as otel_context
@@ -149,10 +151,12 @@ class ai_context:  # noqa: N801  # it is used like contextlib's: `with ai_contex
 class _Scope:
     """What holds from one entering of an `ai_context` to its end; later words are kept beside it."""
 
-    __slots__ = ("attributes",)
+    __slots__ = ("__weakref__", "attributes", "stepped_by")
 
     def __init__(self, attributes: Mapping[str, AttributeValue]) -> None:
         self.attributes = attributes
+        self.stepped_by: object = None
+        """The thread and task that run the body of a generator in it, now."""
 
 
 def _attach(scope: _Scope) -> Token[Context]:
@@ -165,12 +169,15 @@ def _attach(scope: _Scope) -> Token[Context]:
 
 
 @contextlib.contextmanager
-def _attached(scope: _Scope) -> Iterator[None]:
+def _attached(scope: _Scope, *, steps: bool = False) -> Iterator[None]:
     """As `with`, without a place on the stack of this task: for one step of a foreign body."""
     token = _attach(scope)
+    if steps:
+        scope.stepped_by = _here()
     try:
         yield
     finally:
+        scope.stepped_by = None
         detach(token)
 
 
@@ -211,16 +218,27 @@ def update_ai_context(
         return False
     said = {name: value for name, value in locals().items() if name in _ARGUMENTS}
     more = _attributes(said, groups=groups, properties=properties, flags=flags)
-    late = _late.get()
-    kept = [*late.items()][-_MOST_LATE:]
-    _late.set({**dict(kept), scope: {**late.get(scope, {}), **more}})
+    if scope.stepped_by == _here():  # a generator's body: whoever runs its next step is to see it, too
+        scope.attributes = {**scope.attributes, **more}
+        return True
+    late = WeakKeyDictionary(_late.get() or {})
+    late[scope] = {**late.get(scope, {}), **more}
+    _late.set(late)
     return True
 
 
-_MOST_LATE = 16
-"""Contexts within each other of which later words are remembered."""
-_late: ContextVar[Mapping[_Scope, Mapping[str, AttributeValue]]] = ContextVar(
-    "otel-posthog-late", default=MappingProxyType({})
+def _here() -> tuple[int, object]:
+    """Which thread and task this is."""
+    loaded: Any = sys.modules.get("asyncio")
+    task = None
+    if loaded is not None:
+        with contextlib.suppress(RuntimeError):  # no loop runs here
+            task = loaded.current_task()
+    return threading.get_ident(), task
+
+
+_late: ContextVar[WeakKeyDictionary[_Scope, Mapping[str, AttributeValue]] | None] = ContextVar(
+    "otel-posthog-late", default=None
 )
 """What was said after the beginning: apart from OpenTelemetry's context, which the end of any span resets."""
 
@@ -245,6 +263,8 @@ def _attributes(
         if value is not None:
             made[ATTRIBUTES[name]] = bool(value) if name == "privacy_mode" else str(value)
     for prefix, values in ((GROUP, groups), (PROPERTY, properties), (FLAG, _variants(flags))):
+        if values is not None and not isinstance(values, Mapping):
+            raise TypeError('groups, properties and flags are mappings, such as groups={"company": "acme"}')
         for name, value in (values or {}).items():
             if value is not None:
                 made[f"{prefix}{name}"] = str(value) if prefix == GROUP else value
@@ -285,7 +305,7 @@ def _generator(context: ai_context, function: Callable[..., Any]) -> Callable[..
         try:
             while True:
                 try:
-                    with _attached(scope):
+                    with _attached(scope, steps=True):
                         item = step()
                 except StopIteration as end:
                     return end.value
@@ -297,7 +317,7 @@ def _generator(context: ai_context, function: Callable[..., Any]) -> Callable[..
                 except BaseException as error:  # noqa: BLE001  # thrown in by the driver, for the body to see
                     step = functools.partial(generator.throw, error)
         finally:
-            with _attached(scope):
+            with _attached(scope, steps=True):
                 generator.close()
 
     return run
@@ -310,7 +330,7 @@ def _async_generator(context: ai_context, function: Callable[..., Any]) -> Calla
         try:
             while True:
                 try:
-                    with _attached(scope):
+                    with _attached(scope, steps=True):
                         item = await step()
                 except StopAsyncIteration:
                     return
@@ -322,7 +342,7 @@ def _async_generator(context: ai_context, function: Callable[..., Any]) -> Calla
                 except BaseException as error:  # noqa: BLE001  # as above
                     step = functools.partial(generator.athrow, error)
         finally:
-            with _attached(scope):
+            with _attached(scope, steps=True):
                 await generator.aclose()
 
     return run
@@ -368,7 +388,8 @@ def current_attributes(context: Context | None = None) -> Mapping[str, Attribute
     scope = otel_context.get_value(_KEY, context)
     if not isinstance(scope, _Scope):
         return {}
-    late = _late.get().get(scope)
+    said = _late.get()
+    late = None if said is None else said.get(scope)
     return {**scope.attributes, **late} if late else scope.attributes
 
 

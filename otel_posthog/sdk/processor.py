@@ -158,7 +158,8 @@ class PostHogSpanProcessor(SpanProcessor):
         put.update(current_attributes(parent_context))
         is_ours = of_concern(own, ())
         if is_ours:
-            put = {**accepted(parent_context, self._accepted), **posthog_attributes(), **put}
+            for found in (posthog_attributes(), accepted(parent_context, self._accepted)):
+                put.update([(name, value) for name, value in found.items() if not says(put, name)])
         if put:  # first of all: it may ask for privacy
             span.set_attributes({name: value for name, value in put.items() if not says(own, name)})
         sampled = is_sampled(span)

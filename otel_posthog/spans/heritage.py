@@ -33,10 +33,9 @@ def hand_down(
     nodes.update({(view.trace_id, view.span_id): (view.parent_id, view.attributes) for view in views})
     shared: dict[tuple[str, str], Mapping[str, Any]] = {}
     for view in views:
-        if view.parent_id is None:
-            continue
-        own = view.attributes
-        above = _shared_by(view.trace_id, view.parent_id, nodes, shared, features)
+        own, above = view.attributes, _NOTHING
+        if view.parent_id is not None:
+            above = _shared_by(view.trace_id, view.parent_id, nodes, shared, features)
         if features is not None and not says(above, FEATURE) and (found := features.feature_of(own)):
             above = {**above, FEATURE: found}
         if above:
@@ -67,9 +66,9 @@ def _shared_by(
         climbed.append((key, node[1]))
         step = node[0]
     for key, attributes in reversed(climbed):
-        own = handed_down(attributes)
+        own = {name: value for name, value in above.items() if not says(attributes, name)}
+        own.update(handed_down(attributes))
         if features is not None and not says(own, FEATURE) and (found := features.feature_of(attributes)):
             own[FEATURE] = found
-        above = {**{name: value for name, value in above.items() if not says(attributes, name)}, **own}
-        shared[key] = above
+        above = shared[key] = own
     return above

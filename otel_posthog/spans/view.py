@@ -81,13 +81,15 @@ class SpanView(NamedTuple):
 
 
 class Other(NamedTuple):
-    """A span that is no concern of ours, as far as those below it need to know it."""
+    """A span that is no concern of ours, or not now, as far as those below it need to know it."""
 
     trace_id: str
     span_id: str
     parent_id: str | None
     attributes: Attributes
     """Those that it hands down."""
+    is_of_concern: bool = False
+    """It becomes an event at another time."""
 
 
 # --- the SDK's spans -------------------------------------------------------------------------------

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from otel_posthog.calls import Kind, Message, ModelCall
-from otel_posthog.traces.seen import MAX_TRACES, Seen, keep_latest
+from otel_posthog.traces.seen import MAX_TRACES, Said, Seen, keep_latest
 
 __all__ = ["with_conversation"]
 
+MAX_NOTES = 4 * MAX_TRACES
+"""Traces, and spans in them, of which the first input and last output are remembered."""
+_DEEPEST = 64
+"""Spans above a call that are told what it says."""
 MAX_SAID = 8192
 """Characters of a text that are remembered for that."""
 
@@ -25,12 +29,12 @@ def with_conversation(calls: list[ModelCall], seen: Seen) -> list[ModelCall]:
     for call in calls:
         if call.parent_id is None:
             has_roots = has_roots or not call.kind.is_model_call
-        elif call.kind is _GENERATION:
-            if not call.context.privacy_mode:
-                _note(seen, call)
-        elif call.kind in _MAY_LEAD and call.context.parent_id == (call.context.trace_name or call.trace_id):
+        elif call.kind is _GENERATION and not call.context.privacy_mode:
+            _note(seen, _trace(call), call)
+        elif call.kind in _MAY_LEAD and call.context.parent_id == _trace(call):
             may_lead.append(call)
     heads = {id(call) for call in sorted(may_lead, key=_earliest_first) if _is_head(call, seen)}
+    _note_below(calls, seen)
     if heads:
         calls = [_as_root(call) if id(call) in heads else call for call in calls]
     elif not has_roots:
@@ -41,13 +45,18 @@ def with_conversation(calls: list[ModelCall], seen: Seen) -> list[ModelCall]:
     ]
 
 
+def _trace(call: ModelCall) -> str:
+    """The trace that PostHog knows."""
+    return call.context.trace_name or call.trace_id
+
+
 def _earliest_first(call: ModelCall) -> tuple[int, str]:
     return call.start_ns, call.span_id
 
 
 def _is_head(call: ModelCall, seen: Seen) -> bool:
     """Whether it is the first that may lead its trace: two would hide one another."""
-    head = seen.heads.setdefault(call.trace_id, call.span_id)
+    head = seen.heads.setdefault(_trace(call), call.span_id)
     keep_latest(seen.heads, MAX_TRACES)
     return head == call.span_id
 
@@ -60,22 +69,56 @@ def _with_states(root: ModelCall, seen: Seen) -> ModelCall:
     changes = {}
     for side, notes in (("input", seen.first), ("output", seen.last)):
         if getattr(root, side + "_state") is None and not getattr(root, side):
-            said = notes.get(root.trace_id)
+            # A root is above all of its trace; of a head only what is below it is known to be its own.
+            said = notes.get(_trace(root) if root.span_id not in seen.heads.values() else root.span_id)
             if said is not None and said[1] is not None:
                 changes[side + "_state"] = said[1]
     return root._replace(**changes) if changes else root
 
 
-def _note(seen: Seen, call: ModelCall) -> None:
-    first = seen.first.get(call.trace_id)
-    if call.input and (first is None or call.start_ns < first[0]):
-        seen.first[call.trace_id] = (call.start_ns, _first_said(call.input))
-        keep_latest(seen.first, MAX_TRACES)
-    end = call.end_ns or call.start_ns
-    last = seen.last.get(call.trace_id)
-    if call.output and (last is None or end >= last[0]):
-        seen.last[call.trace_id] = (end, _last_said(call.output))
-        keep_latest(seen.last, MAX_TRACES)
+def _note(seen: Seen, where: str, call: ModelCall) -> None:
+    """Remember what a call says of a trace, or of the span that it is below."""
+    first = (call.start_ns, _first_said(call.input)) if call.input else None
+    last = (call.end_ns or call.start_ns, _last_said(call.output)) if call.output else None
+    _note_said(seen, where, first, last)
+
+
+def _note_said(seen: Seen, where: str, first: Said | None, last: Said | None) -> None:
+    if first is not None and (where not in seen.first or first[0] < seen.first[where][0]):
+        seen.first[where] = first
+        keep_latest(seen.first, MAX_NOTES)
+    if last is not None and (where not in seen.last or last[0] >= seen.last[where][0]):
+        seen.last[where] = last
+        keep_latest(seen.last, MAX_NOTES)
+
+
+def _note_below(calls: Sequence[ModelCall], seen: Seen) -> None:
+    """Hand what calls say up to the spans above, as far as these are known: the rest comes with them."""
+    above = {call.span_id: call.context.parent_id for call in calls}
+    for call in calls:
+        if call.kind is _GENERATION and not call.context.privacy_mode:
+            for place in _places(call, above, seen):
+                _note(seen, place, call)
+    for call in calls:
+        if not call.kind.is_model_call:
+            first, last = seen.first.get(call.span_id), seen.last.get(call.span_id)
+            if first is not None or last is not None:
+                for place in _places(call, above, seen):
+                    _note_said(seen, place, first, last)
+
+
+def _places(call: ModelCall, above: Mapping[str, str | None], seen: Seen) -> Iterator[str]:
+    """The ids of the spans that a call is below."""
+    step = call.context.parent_id
+    for _ in range(_DEEPEST):
+        if step is None or step in (call.trace_id, call.context.trace_name):
+            return
+        yield step
+        if step in above:
+            step = above[step]
+        else:
+            known = seen.spans.get(step)
+            step = None if known is None else known.above
 
 
 def _first_said(messages: Sequence[Message]) -> Any:

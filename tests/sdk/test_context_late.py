@@ -114,6 +114,67 @@ def test_an_inner_context_has_what_was_said_late_in_the_outer_one() -> None:
             assert user() == "late"
 
 
+def test_late_words_outlive_any_number_of_contexts_inside() -> None:
+    with ai_context(feature="x"):
+        update_ai_context(user_id="u", privacy_mode=True)
+        for number in range(50):
+            with ai_context(chat_id=number):
+                update_ai_context(session_id=f"s{number}")
+                assert (user(), current_attributes()["posthog.privacy_mode"]) == ("u", True)
+        assert (user(), current_attributes()["posthog.privacy_mode"]) == ("u", True)
+
+
+def test_late_words_in_a_generator_hold_whoever_runs_its_next_step() -> None:
+    @ai_context(feature="x")
+    def stream() -> Iterator[Any]:
+        update_ai_context(user_id="u")
+        yield user()
+        yield user()
+
+    found: list[Any] = []
+    steps = stream()
+    found.append(next(steps))
+    thread = threading.Thread(target=lambda: found.append(next(steps)))
+    thread.start()
+    thread.join()
+
+    @ai_context(feature="x")
+    async def async_stream() -> AsyncIterator[Any]:
+        update_ai_context(user_id="u")
+        yield user()
+        yield user()
+
+    async def main() -> None:
+        stepped = async_stream()
+        found.extend([await asyncio.create_task(anext(stepped)) for _ in range(2)])  # type: ignore[arg-type]
+
+    asyncio.run(main())
+    assert found == ["u"] * 4
+
+
+def test_a_task_that_a_generator_starts_says_late_words_for_itself_alone() -> None:
+    @ai_context(feature="consumer")
+    async def consume() -> AsyncIterator[Any]:
+        async def handle(number: int) -> Any:
+            update_ai_context(user_id=number)
+            await asyncio.sleep(0)
+            return user()
+
+        yield await asyncio.gather(*(handle(number) for number in range(5)))
+        yield user()
+
+    async def main() -> list[Any]:
+        return [each async for each in consume()]
+
+    assert asyncio.run(main()) == [["0", "1", "2", "3", "4"], None]
+
+
+@pytest.mark.parametrize("name", ["groups", "properties"])
+def test_what_is_no_mapping_is_one_clear_error(name: str) -> None:
+    with pytest.raises(TypeError, match="are mappings"):
+        ai_context(**{name: "acme"})  # type: ignore[arg-type]
+
+
 def test_outside_of_any_context_late_words_are_refused_with_one_warning(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -322,6 +383,17 @@ def test_what_the_own_service_says_wins_over_baggage(attach: Attach) -> None:
         tracer.start_span("chat", attributes=CHAT).end()
     otel_context.detach(token)
     assert tracer.exported()[-1].attributes["posthog.distinct_id"] == "near"
+
+
+def test_a_user_in_other_words_wins_over_baggage(attach: Attach) -> None:
+    tracer: Any = attach(baggage_accept="user_id")
+    token = otel_context.attach(baggage.set_baggage("posthog.distinct_id", "mallory"))
+    with tracer.start_as_current_span("GET /", attributes={"user.id": "alice"}):
+        tracer.start_span("chat", attributes=CHAT).end()
+    otel_context.detach(token)
+    found = tracer.exported()[0].attributes
+    assert "posthog.distinct_id" not in found
+    assert found["user.id"] == "alice"
 
 
 @pytest.mark.parametrize("value", ["", "x" * 2000])

@@ -293,6 +293,10 @@ def test_vercels_groups_are_no_property_beside() -> None:
         ({"langfuse.observation.cost_details": '{"total": 0.5}'}, (0.5, None, None)),
         ({"llm.cost.prompt": 0.1, "llm.cost.completion": 0.2, "llm.model_name": "m"}, (0.3, 0.1, 0.2)),
         ({"llm.cost.prompt": 0.1, "llm.model_name": "m"}, (None, 0.1, None)),
+        (
+            {"llm.cost.total": 0, "llm.cost.prompt": 0.1, "llm.cost.completion": 0.2, "llm.model_name": "m"},
+            (0.3, 0.1, 0.2),
+        ),
         ({"gen_ai.cost.total_cost": 0.3, "gen_ai.cost.input_cost": 0.1}, (0.3, 0.1, None)),
         ({"gen_ai.usage.total_cost": 0.3, "gen_ai.usage.output_cost": 0.2}, (0.3, None, 0.2)),
         ({"gen_ai.usage.input_cost": "0.1", "gen_ai.usage.output_cost": 0.2}, (0.3, 0.1, 0.2)),

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from otel_posthog.spans.features import FeatureRules
 from otel_posthog.spans.heritage import hand_down
 from otel_posthog.spans.view import Other, SpanView
 from tests.support.spans import CHAT, make_view
@@ -52,6 +53,50 @@ def test_groups_properties_and_flags_add_up(prefix: str) -> None:
     hand_down([call], [Other(TRACE, "1", None, above)])
     assert call.attributes[f"posthog.{prefix}a"] == "x"
     assert call.attributes[f"posthog.{prefix}b"] == "own"
+
+
+@pytest.mark.parametrize("blank", [None, "", "  "])
+def test_a_blank_says_nothing(blank: Any) -> None:
+    call = chat("2", "1", privacy_mode=blank)
+    call.attributes["user.id"] = blank
+    hand_down([call], [other("1", None, privacy_mode=True, distinct_id="u_1")])
+    assert call.attributes["posthog.privacy_mode"] is True
+    assert call.attributes["posthog.distinct_id"] == "u_1"
+
+
+def test_an_explicit_no_to_privacy_stays() -> None:
+    call = chat("2", "1", privacy_mode=False)
+    hand_down([call], [other("1", None, privacy_mode=True)])
+    assert call.attributes["posthog.privacy_mode"] is False
+
+
+RULES = FeatureRules([("http.route", "*", "route"), ("code.function.name", "*", "function")])
+ROUTE, FUNCTION = {"http.route": "/"}, {"code.function.name": "f"}
+
+
+@pytest.mark.parametrize(
+    ("server", "between", "own", "found"),
+    [
+        ({"posthog.feature": "said"}, FUNCTION, {}, "said"),
+        (ROUTE, FUNCTION, {}, "route"),
+        ({}, FUNCTION, {}, "function"),
+        ({}, {}, FUNCTION, "function"),
+        ({}, {}, {}, None),
+        (ROUTE, {}, {"posthog.feature": "mine"}, "mine"),
+    ],
+)
+def test_rules_find_the_feature_as_the_processor_does(
+    server: dict[str, str], between: dict[str, str], own: dict[str, str], found: str | None
+) -> None:
+    call = make_view({**CHAT, **own}, trace_id=TRACE, span_id="3", parent_id="2")
+    hand_down([call], [Other(TRACE, "1", None, server), Other(TRACE, "2", "1", between)], RULES)
+    assert feature(call) == found
+
+
+def test_a_root_has_the_feature_of_its_own_attributes() -> None:
+    call = make_view({**CHAT, **FUNCTION}, trace_id=TRACE, parent_id=None)
+    hand_down([call], (), RULES)
+    assert feature(call) == "function"
 
 
 def test_one_id_in_another_trace_is_another_span() -> None:

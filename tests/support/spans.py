@@ -105,6 +105,7 @@ def sdk_span(
     events: tuple[tuple[str, int, Mapping[str, Any]], ...] = (),
     resource: Mapping[str, Any] | None = None,
     span_id: int = SPAN_ID,
+    parent_id: int = PARENT_ID,
     sampled: bool = True,
 ) -> ReadableSpan:
     """An ended SDK span, made by hand."""
@@ -112,7 +113,7 @@ def sdk_span(
     return ReadableSpan(
         name=name,
         context=SpanContext(TRACE_ID, span_id, is_remote=False, trace_flags=flags),
-        parent=SpanContext(TRACE_ID, PARENT_ID, is_remote=False, trace_flags=flags) if parent else None,
+        parent=SpanContext(TRACE_ID, parent_id, is_remote=False, trace_flags=flags) if parent else None,
         resource=Resource(dict(resource or {"service.name": "chat-api"})),
         attributes=dict(attributes if attributes is not None else CHAT),
         events=[Event(event, dict(values), at) for event, at, values in events],

@@ -183,8 +183,8 @@ def _call(view: SpanView, kind: Kind, parts: Parts) -> ModelCall:
         call["provider"] = _provider_of(view.scope)
     if "time_to_first_token" in call:
         call.setdefault("stream", True)
-    if "cost_usd" not in call and "input_cost_usd" in call and "output_cost_usd" in call:
-        call["cost_usd"] = round(call["input_cost_usd"] + call["output_cost_usd"], 12)
+    if "input_cost_usd" in call or "output_cost_usd" in call:
+        _settle_cost(call)
     if usage:
         settle(usage, call.get("provider"), view.scope, view.attributes)
     operation, name = take("operation", None) or kind.label, view.name
@@ -212,6 +212,13 @@ def _call(view: SpanView, kind: Kind, parts: Parts) -> ModelCall:
             _described(view.resource),
         ),
     )
+
+
+def _settle_cost(call: dict[str, Any]) -> None:
+    """The parts of a reported cost against its whole: less than its parts it cannot be."""
+    parts = [call[name] for name in ("input_cost_usd", "output_cost_usd") if name in call]
+    if len(parts) == 2 and call.get("cost_usd", 0.0) < sum(parts):
+        call["cost_usd"] = round(sum(parts), 12)
 
 
 _OWN_NAMES = ("tool_name", "agent_name", "workflow_name", "entity_name", "function_name")
