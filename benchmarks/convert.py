@@ -1,4 +1,4 @@
-"""CPU time of turning spans into events, without encoding or sending.
+"""CPU time of turning spans into events, without encoding or sending, and of costing a call.
 
     python -m benchmarks.convert
 
@@ -20,6 +20,7 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import SpanContext, TraceFlags
 
 from benchmarks.material import chat_spans
+from otel_posthog.events import PriceBook
 from otel_posthog.pipeline import Pipeline
 from otel_posthog.spans.view import SpanView, of_sdk_span
 from otel_posthog.traces import Seen
@@ -77,10 +78,18 @@ def main() -> None:
         for _ in range(SPANS):
             calc_price(usage, "gpt-5.1", provider_id="openai")
 
+    book = PriceBook()
+    asked = [pipeline.read(view) for span in spans if (view := of_sdk_span(span))]
+
+    def cost() -> None:
+        for call in asked:
+            book.cost(call)
+
     rows: dict[str, Callable[[], None]] = {
         "a chat span to its $ai_generation": convert,
         "... of that, to its ModelCall": only_read,
         "a span that is none of ours": pass_over,
+        "what a chat call cost": cost,
         "genai_prices.calc_price, for comparison": price,
     }
     measured: dict[str, list[float]] = {name: [] for name in rows}

@@ -152,7 +152,16 @@ class Forwarder:
             flush_interval=found.flush_interval,
             always=self.durable,
         )
+        self._follow_prices(at_once=True)
         follow_forks(self)
+
+    def _follow_prices(self, *, at_once: bool) -> None:
+        """Where it is asked for, keep the price table up to date."""
+        wanted = self.config.price_updates
+        if wanted and self.enabled and self.config.cost == "client":
+            from otel_posthog.price_data import follow_updates
+
+            follow_updates(wanted if isinstance(wanted, str) else None, at_once=at_once)
 
     @property
     def enabled(self) -> bool:
@@ -226,6 +235,7 @@ class Forwarder:
         """What the parent was doing stays the parent's."""
         self.conversion.reset_after_fork()
         self.delivery.reset_after_fork()
+        self._follow_prices(at_once=False)  # what the parent fetched is here
 
 
 def _media(found: str | Callable[..., Any]) -> Replace | None:

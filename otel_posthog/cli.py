@@ -1,4 +1,4 @@
-"""The command line: `otel-posthog demo | local | replay`.
+"""The command line: `otel-posthog demo | local | replay | doctor`.
 
 A subcommand is a row in `COMMANDS`; what it needs is imported when it is called, not before. The exit status
 is 0 only when the thing was done.
@@ -145,10 +145,35 @@ def _replay(args: argparse.Namespace) -> int:
         raise CommandError(str(error)) from None
 
 
+def _doctor_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="print what was found as JSON")
+    parser.add_argument("--prices", type=Path, metavar="FILE", help="check this file of own prices")
+
+
+def _doctor(args: argparse.Namespace) -> int:
+    from datetime import date
+
+    from otel_posthog import doctor
+
+    try:
+        setup = doctor.set_up(os.environ, date.today(), args.prices)  # noqa: DTZ011  # of whoever asks
+    except ValueError as error:
+        raise CommandError(str(error)) from None
+    findings = []
+    for name, found in doctor.look(setup):
+        findings.append((name, found))
+        if not args.json:
+            _say(doctor.as_table(name, found))
+    if args.json:
+        _say(doctor.as_json(findings))
+    return _DONE if doctor.is_well(findings) else _NOT_DONE
+
+
 COMMANDS: tuple[Command, ...] = (
     Command("demo", "run a small chat product and see what arrives", lambda _: None, _demo, extra="demo"),
     Command("local", "an inbox on this machine that speaks PostHog's wires", _local_arguments, _local),
     Command("replay", "send what waits on disk, was refused, or is in files", _replay_arguments, _replay),
+    Command("doctor", "check this set-up: prices and their age", _doctor_arguments, _doctor),
 )
 
 

@@ -159,6 +159,14 @@ OPTIONS: tuple[Option, ...] = (
         "prices", values.file, None, "A JSON or TOML file of your own prices.", shown_default="built-in table"
     ),
     Option(
+        "price_updates",
+        values.updates,
+        False,
+        "Whether new prices are fetched at the start and once a day, from where `genai-prices` has them on"
+        " GitHub (`true`) or from a URL of yours; used within half an hour. Nothing is fetched without it.",
+        shown_default="false",
+    ),
+    Option(
         "timeout",
         values.seconds,
         10.0,
@@ -271,6 +279,7 @@ class Config:
     redact: Mapping[str, str | None] | None
     cost: str
     prices: Path | None
+    price_updates: bool | str
     timeout: float
     compression: str
     capture_mode: str
@@ -304,6 +313,7 @@ class Options(TypedDict, total=False):
     redact: str | Iterable[str | Mapping[str, str]] | Mapping[str, str] | None
     cost: str | None
     prices: str | Path | None
+    price_updates: bool | str | None
     timeout: float | None
     compression: str | None
     capture_mode: str | None

@@ -237,6 +237,15 @@ def file(value: object) -> Path:
     raise ValueError("the path of an existing file is expected")
 
 
+def updates(value: object) -> bool | str:
+    """Yes, no, or from where."""
+    with contextlib.suppress(ValueError):
+        return boolean(value)
+    with contextlib.suppress(ValueError):
+        return url(value)
+    raise ValueError("true, false or a URL is expected")
+
+
 def a_callable(value: object) -> Callable[..., Any]:
     """A function."""
     if callable(value):

@@ -27,6 +27,8 @@ HELD_IN_VAIN = (
     "http.server",
     "sqlite3",
     "otel_posthog.replay",
+    "otel_posthog.doctor",
+    "genai_prices",
 )
 
 
@@ -72,7 +74,7 @@ def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
         cli.main(["--help"])
     assert caught.value.code == 0
     shown = capsys.readouterr().out
-    assert [one.name for one in cli.COMMANDS] == ["demo", "local", "replay"]
+    assert [one.name for one in cli.COMMANDS] == ["demo", "local", "replay", "doctor"]
     for one in cli.COMMANDS:
         assert one.name in shown
         assert one.help in shown

@@ -123,6 +123,27 @@ def test_the_inbox_starts() -> None:
     started.communicate(timeout=30)
 
 
+def test_the_prices_are_some_and_the_doctor_takes_them(tmp_path: Path) -> None:
+    [prices] = blocks("toml")
+    (tmp_path / "prices.toml").write_text(prices)
+    [line] = [block for block in BASH if "doctor" in block]
+    done = subprocess.run(
+        ["bash", "-c", line],
+        env={
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+            "PYTHONPATH": str(ROOT),
+            "OTEL_EXPORTER_POSTHOG_PRICES": str(tmp_path / "prices.toml"),
+        },
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert "prices.toml, for 2 models" in done.stdout
+    assert "genai-prices " in done.stdout
+    assert done.stderr == ""
+
+
 @pytest.mark.skipif(shutil.which("make") is None, reason="make is one of the README's two requirements")
 @pytest.mark.parametrize("command", ["make demo", "make test"])
 def test_the_two_commands_are_there_and_come_first(command: str) -> None:

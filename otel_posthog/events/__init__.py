@@ -2,9 +2,10 @@
 
 from otel_posthog.events.ai import ai_event
 from otel_posthog.events.completion import failed, generation, requested, success
-from otel_posthog.events.cost import PriceBook, own_prices
+from otel_posthog.events.cost import PriceBook
 from otel_posthog.events.evaluation import evaluation_events
 from otel_posthog.events.identity import with_pseudonym
+from otel_posthog.events.price_file import own_prices
 from otel_posthog.events.redact import redacted, redacted_content
 from otel_posthog.events.sampling import Sampling
 

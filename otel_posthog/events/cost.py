@@ -25,12 +25,12 @@ from otel_posthog.calls import ModelCall, Usage
 if TYPE_CHECKING:
     from genai_prices.types import ModelPrice
 
-__all__ = ["Cost", "PriceBook", "Rates", "own_prices"]
+__all__ = ["MILLION", "UNITS", "Cost", "PriceBook", "Rates", "in_units"]
 
 _DOLLAR = 10**15
 """Units in a US dollar. No price in the data has more than twelve decimals for one token; up to nine dollars,
 such a sum is divided as fast as floats are."""
-_MILLION = 1_000_000
+MILLION = 1_000_000
 _THOUSAND = 1000
 _HALF_HOUR_NS = 1_800 * 10**9
 _LATEST = 4_000_000
@@ -68,17 +68,17 @@ class Rates:
 Tiers = tuple[tuple[int, Rates], ...]
 """`(more input tokens than this, rates)`, the highest first; crossing a step prices all tokens anew."""
 
-_UNITS: dict[str, tuple[str, int]] = {
-    "input": ("input_mtok", _MILLION),
-    "output": ("output_mtok", _MILLION),
-    "cache_read": ("cache_read_mtok", _MILLION),
-    "cache_write": ("cache_write_mtok", _MILLION),
-    "cache_read_audio": ("cache_audio_read_mtok", _MILLION),
-    "input_image": ("input_image_mtok", _MILLION),
-    "input_audio": ("input_audio_mtok", _MILLION),
-    "output_image": ("output_image_mtok", _MILLION),
-    "output_audio": ("output_audio_mtok", _MILLION),
-    "reasoning": ("output_reasoning_mtok", _MILLION),
+UNITS: dict[str, tuple[str, int]] = {
+    "input": ("input_mtok", MILLION),
+    "output": ("output_mtok", MILLION),
+    "cache_read": ("cache_read_mtok", MILLION),
+    "cache_write": ("cache_write_mtok", MILLION),
+    "cache_read_audio": ("cache_audio_read_mtok", MILLION),
+    "input_image": ("input_image_mtok", MILLION),
+    "input_audio": ("input_audio_mtok", MILLION),
+    "output_image": ("output_image_mtok", MILLION),
+    "output_audio": ("output_audio_mtok", MILLION),
+    "reasoning": ("output_reasoning_mtok", MILLION),
     "request": ("requests_kcount", _THOUSAND),
     "search": ("web_searches_kcount", _THOUSAND),
 }
@@ -249,14 +249,14 @@ def _names(model: str) -> Iterator[str]:
 
 
 def _tiers_of(price: ModelPrice) -> Tiers:
-    values = {field: (getattr(price, key, None), per) for field, (key, per) in _UNITS.items()}
+    values = {field: (getattr(price, key, None), per) for field, (key, per) in UNITS.items()}
     starts = {-1}
     for value, _ in values.values():
         starts.update(tier.start for tier in getattr(value, "tiers", ()))
     made = []
     for start in sorted(starts, reverse=True):
         rates = {
-            field: _units(at, per)
+            field: in_units(at, per)
             for field, (value, per) in values.items()
             if (at := _at(value, start)) is not None
         }
@@ -275,58 +275,6 @@ def _at(value: Any, start: int) -> Any:
     return price
 
 
-def _units(price: Any, per: int) -> int:
+def in_units(price: Any, per: int) -> int:
     """Our units for one token of a price in US dollars for so many."""
     return round(Decimal(str(price)) * _DOLLAR / per)
-
-
-_OWN_KEYS = {field: _MILLION if per == _MILLION else 1 for field, (_, per) in _UNITS.items()} | {"image": 1}
-
-
-class WrongPriceError(ValueError):
-    """Something in a price file is wrong; the text says what."""
-
-    def __init__(self, sentence: str, *path: str) -> None:
-        super().__init__(sentence)
-        self.path = path
-        """The keys that lead to it."""
-
-
-def own_prices(content: Any) -> dict[str, Rates]:
-    """The user's price file, parsed: `{"models": {"my-model-*": {"input": 1.25, "output": 10}}}`.
-
-    Token prices are US dollars per million tokens; `request`, `search` and `image` are US dollars each. Names
-    may hold `*`, `?` and `[abc]`; an exact name wins over a pattern, an earlier pattern over a later one.
-
-    Raises:
-        WrongPriceError: a key or a price is wrong; the text says which.
-    """
-    models = content.get("models") if isinstance(content, dict) else None
-    if not isinstance(models, dict) or not models:
-        raise WrongPriceError('a table "models" with at least one model is expected')
-    if strange := [str(name) for name in content if name != "models"]:
-        raise WrongPriceError(f'{strange[0]!r} is not known; all there is is the table "models"', strange[0])
-    return {str(name): _own_rates(str(name), prices) for name, prices in models.items()}
-
-
-def _own_rates(name: str, prices: Any) -> Rates:
-    where = ("models", name)
-    if not isinstance(prices, dict) or not prices:
-        raise WrongPriceError(f"model {name!r}: prices such as input = 1.25 are expected", *where)
-    rates = {}
-    for key, price in prices.items():
-        if key not in _OWN_KEYS:
-            known = ", ".join(sorted(_OWN_KEYS))
-            raise WrongPriceError(
-                f"model {name!r}: {key!r} is no price; known are: {known}", *where, str(key)
-            )
-        if isinstance(price, bool) or not isinstance(price, int | float) or not 0 <= price < _MOST:
-            raise WrongPriceError(
-                f"model {name!r}: the price {key!r} must be a number, zero or more", *where, str(key)
-            )
-        rates[key] = _units(price, _OWN_KEYS[key])
-    return Rates(**rates)
-
-
-_MOST = 1e9
-"""More than this, in US dollars, is a slip of the pen."""

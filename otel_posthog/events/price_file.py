@@ -12,14 +12,14 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from otel_posthog.events.cost import Rates, WrongPriceError, own_prices
+from otel_posthog.events.cost import MILLION, UNITS, Rates, in_units
 
 if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
 
-__all__ = ["read_prices"]
+__all__ = ["WrongPriceError", "own_prices", "read_prices"]
 
 
 def read_prices(text: str, *, toml: bool) -> dict[str, Rates]:
@@ -37,6 +37,60 @@ def read_prices(text: str, *, toml: bool) -> dict[str, Rates]:
         raise ValueError(f"{error}" if line is None else f"line {line}: {error}") from None
     except RecursionError:
         raise ValueError("it is nested too deeply to be a price file") from None
+
+
+# --- what is in it ---
+
+_OWN_KEYS = {field: MILLION if per == MILLION else 1 for field, (_, per) in UNITS.items()} | {"image": 1}
+
+
+class WrongPriceError(ValueError):
+    """Something in a price file is wrong; the text says what."""
+
+    def __init__(self, sentence: str, *path: str) -> None:
+        super().__init__(sentence)
+        self.path = path
+        """The keys that lead to it."""
+
+
+def own_prices(content: Any) -> dict[str, Rates]:
+    """The user's price file, parsed: `{"models": {"my-model-*": {"input": 1.25, "output": 10}}}`.
+
+    Token prices are US dollars per million tokens; `request`, `search` and `image` are US dollars each. Names
+    may hold `*`, `?` and `[abc]`; an exact name wins over a pattern, an earlier pattern over a later one.
+
+    Raises:
+        WrongPriceError: a key or a price is wrong; the text says which.
+    """
+    models = content.get("models") if isinstance(content, dict) else None
+    if not isinstance(models, dict) or not models:
+        raise WrongPriceError('a table "models" with at least one model is expected')
+    if strange := [str(name) for name in content if name != "models"]:
+        raise WrongPriceError(f'{strange[0]!r} is not known; all there is is the table "models"', strange[0])
+    return {str(name): _own_rates(str(name), prices) for name, prices in models.items()}
+
+
+def _own_rates(name: str, prices: Any) -> Rates:
+    where = ("models", name)
+    if not isinstance(prices, dict) or not prices:
+        raise WrongPriceError(f"model {name!r}: prices such as input = 1.25 are expected", *where)
+    rates = {}
+    for key, price in prices.items():
+        if key not in _OWN_KEYS:
+            known = ", ".join(sorted(_OWN_KEYS))
+            raise WrongPriceError(
+                f"model {name!r}: {key!r} is no price; known are: {known}", *where, str(key)
+            )
+        if isinstance(price, bool) or not isinstance(price, int | float) or not 0 <= price < _MOST:
+            raise WrongPriceError(
+                f"model {name!r}: the price {key!r} must be a number, zero or more", *where, str(key)
+            )
+        rates[key] = in_units(price, _OWN_KEYS[key])
+    return Rates(**rates)
+
+
+_MOST = 1e9
+"""More than this, in US dollars, is a slip of the pen."""
 
 
 # --- TOML ---

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from otel_posthog.calls import Usage
-from otel_posthog.events.cost import PriceBook, own_prices
+from otel_posthog.events.cost import PriceBook
+from otel_posthog.events.price_file import own_prices
 from otel_posthog.spans import read
 from tests.support.spans import START, make_view
 
@@ -112,14 +113,25 @@ MODELS = [(provider, model) for provider in get_snapshot().providers for model i
     plain=st.integers(0, 9000),
     image=st.integers(0, 2000),
     reasoning=st.integers(0, 500),
+    context=st.sampled_from(
+        [None, {"processing": "batch"}, *({"service_tier": tier} for tier in ("flex", "priority", "fast"))]
+    ),
 )
 def test_the_arithmetic_is_that_of_genai_prices(
-    place: int, text: int, cached: int, written: int, audio: int, plain: int, image: int, reasoning: int
+    place: int,
+    text: int,
+    cached: int,
+    written: int,
+    audio: int,
+    plain: int,
+    image: int,
+    reasoning: int,
+    context: dict[str, str] | None,
 ) -> None:
     from otel_posthog.events.cost import _tiers_of, cost_of
 
     _, model = MODELS[place]
-    price = model.get_prices(datetime.fromtimestamp(START / 1e9, timezone.utc))
+    price = model.get_prices(datetime.fromtimestamp(START / 1e9, timezone.utc), context)
     ours = (
         cost_of(
             Usage(
@@ -154,6 +166,69 @@ def test_the_arithmetic_is_that_of_genai_prices(
         return  # it asks for counts that nobody reports
     if ours is not None:
         assert ours.total == pytest.approx(float(theirs["total_price"]), rel=1e-9, abs=1e-11)
+
+
+@pytest.mark.parametrize(
+    ("model", "provider", "tier", "total"),
+    [
+        ("gpt-4o", "openai", "batch", 1.25),
+        ("gpt-4o", "openai", " Batch", 1.25),
+        ("gpt-4o", "openai", "auto", 2.5),
+        ("gpt-4o", "azure.ai.openai", "batch", 2.5),  # prices of another provider are its standard ones
+        ("claude-haiku-4-5", "anthropic", "standard", 1.0),
+        ("claude-haiku-4-5", "anthropic", "batch", 0.5),
+    ],
+)
+def test_a_tier_has_the_prices_that_the_data_has_for_it(
+    model: str, provider: str, tier: str, total: float
+) -> None:
+    attributes = {
+        "gen_ai.request.model": model,
+        "gen_ai.provider.name": provider,
+        "gen_ai.usage.input_tokens": 1_000_000,
+        "openai.response.service_tier": tier,
+    }
+    found = BOOK.cost(read(make_view(attributes)))
+    assert found is not None
+    assert found.total == total
+
+
+@pytest.mark.parametrize(
+    ("attributes", "costs"),
+    [
+        ({"posthog.image.count": 3}, (0.0, 0.12, 0.12)),
+        ({"posthog.image.count": 2, "gen_ai.usage.input_tokens": 1000}, (0.005, 0.08, 0.085)),
+        ({"posthog.image.count": 2, "error.type": "x"}, None),
+        ({}, None),
+    ],
+)
+def test_an_image_may_have_a_price_of_its_own(
+    attributes: dict[str, Any], costs: tuple[float, ...] | None
+) -> None:
+    book = PriceBook(own_prices({"models": {"dall-e-*": {"input": 5, "image": 0.04}}}))
+    status = "ERROR" if "error.type" in attributes else "UNSET"
+    view = make_view({**attributes, "gen_ai.request.model": "dall-e-3"}, status=status)
+    assert book.cost(read(view)) == costs
+
+
+def test_an_exact_name_wins_over_a_pattern_also_without_its_path() -> None:
+    models = {"openai/*": {"input": 1}, "gpt-5.1": {"input": 7}}
+    call = read(make_view({"gen_ai.request.model": "openai/gpt-5.1", "gen_ai.usage.input_tokens": 1_000_000}))
+    found = PriceBook(own_prices({"models": models})).cost(call)
+    assert found is not None
+    assert found.total == 7.0
+
+
+def test_costs_are_exact_where_sums_of_floats_are_not() -> None:
+    models = {"m": {"input": 0.1, "output": 0.2}}
+    view = make_view(
+        {
+            "gen_ai.request.model": "m",
+            "gen_ai.usage.input_tokens": 1_000_000,
+            "gen_ai.usage.output_tokens": 1_000_000,
+        }
+    )
+    assert PriceBook(own_prices({"models": models})).cost(read(view)) == (0.1, 0.2, 0.3)
 
 
 OWN = {

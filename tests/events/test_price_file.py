@@ -11,8 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from otel_posthog.events.cost import own_prices
-from otel_posthog.events.price_file import read_prices
+from otel_posthog.events.price_file import own_prices, read_prices
 
 TOML = """
 # what our contract says

@@ -1,0 +1,138 @@
+"""The price table that is in use: its version and date, and how a newer one is fetched for who asks.
+
+The data comes with the package `genai-prices` and tells no date of its own; its comments tell when prices
+were looked up. The newest of those dates stands for it: it is of that day or a little later.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import re
+from _thread import allocate_lock
+from collections.abc import Callable, Iterable
+from datetime import date
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from otel_posthog.conversion import say_once
+from otel_posthog.delivery.native import start_thread
+
+if TYPE_CHECKING:
+    from genai_prices.data_snapshot import DataSnapshot
+
+__all__ = ["PriceData", "fetch", "follow_updates", "in_use"]
+
+EVERY_SECONDS = 86_400.0
+"""Prices change on some day of the month, and the data when its authors have seen it."""
+AGAIN_SECONDS = 3600.0
+"""So long after a failure it is tried again."""
+
+_LOOKED_UP = re.compile(
+    r"\b(?:checked|verified|updated|as of)\b[^;:()]{0,40}?\b(20\d\d-\d\d-\d\d)", re.IGNORECASE
+)
+
+
+class PriceData(NamedTuple):
+    """A price table."""
+
+    version: str
+    """Of the package `genai-prices`."""
+    models: int
+    date: date | None
+    """On which day prices in it were looked up last; None where it does not say."""
+    is_fetched: bool
+    """Whether it was fetched, on that day, and did not come with the package."""
+
+
+def in_use(today: date) -> PriceData:
+    """The table by which this process works out costs."""
+    from genai_prices.data_snapshot import get_snapshot
+
+    snapshot = get_snapshot()
+    fetched = snapshot.from_auto_update
+    return PriceData(
+        version=importlib.metadata.version("genai-prices"),
+        models=sum(len(provider.models) for provider in snapshot.providers),
+        date=snapshot.timestamp.date() if fetched else _latest(_comments(snapshot.providers), today),
+        is_fetched=fetched,
+    )
+
+
+def _comments(providers: Iterable[Any]) -> Iterable[str]:
+    for provider in providers:
+        for each in (provider, *provider.models):
+            if each.price_comments:
+                yield each.price_comments
+
+
+def _latest(comments: Iterable[str], today: date) -> date | None:
+    """The latest day, up to today, on which somebody looked at a price."""
+    found = None
+    for comment in comments:
+        for text in _LOOKED_UP.findall(comment):
+            try:
+                day = date.fromisoformat(text)
+            except ValueError:  # no day of any calendar
+                continue
+            if day <= today and (found is None or day > found):
+                found = day
+    return found
+
+
+# --- updates: only for who asks ---
+
+
+def fetch(url: str | None) -> DataSnapshot:
+    """Fetch the newest table, from `genai-prices`' own address or from this one, for this process to use.
+
+    Raises:
+        Exception: whatever its HTTP client raises; ValueError: that is no price table.
+    """
+    from genai_prices.data_snapshot import set_custom_snapshot
+    from genai_prices.update_prices import DEFAULT_UPDATE_URL, UpdatePrices
+
+    snapshot = UpdatePrices(url=url or DEFAULT_UPDATE_URL).fetch()
+    if snapshot is None or not any(provider.models for provider in snapshot.providers):
+        raise ValueError("there are no prices in it")
+    set_custom_snapshot(snapshot)
+    return snapshot
+
+
+def follow_updates(url: str | None, *, at_once: bool = True) -> None:
+    """Fetch the newest table now, or a day from now, and every day again, on a thread of its own.
+
+    The table is one for the process, and so is the thread. `genai-prices` has a thread for that as well, but
+    it does not follow forks.
+    """
+    global _follower  # noqa: PLW0603
+    if _follower == os.getpid():
+        return
+    _follower = os.getpid()
+    start_thread(lambda: _follow(url, _wait, at_once=at_once))
+
+
+_follower: int | None = None
+"""The process that has such a thread."""
+
+
+def _follow(url: str | None, wait: Callable[[float], bool], *, at_once: bool) -> None:
+    """Fetch, until `wait` (for so many seconds) says that it is enough."""
+    seconds = 0.0 if at_once else EVERY_SECONDS
+    while not wait(seconds):
+        seconds = EVERY_SECONDS if _fetched(url) else AGAIN_SECONDS
+
+
+def _fetched(url: str | None) -> bool:
+    try:
+        fetch(url)
+    except Exception as error:  # noqa: BLE001  # of an HTTP client, or of what reads the answer
+        kind = type(error).__name__
+        say_once("price updates", "price_updates: new prices could not be fetched (%s); the old stay.", kind)
+        return False
+    return True
+
+
+def _wait(seconds: float) -> bool:
+    lock = allocate_lock()  # of the same kind as the thread, whatever gevent patched later
+    lock.acquire()
+    return lock.acquire(timeout=seconds)

@@ -1,0 +1,157 @@
+"""`otel-posthog doctor`: what it finds in a set-up, as lines, as JSON and as an exit status."""
+
+from __future__ import annotations
+
+import json
+import re
+from datetime import date, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from otel_posthog import cli, doctor, price_data
+from otel_posthog.price_data import PriceData
+from tests.support.price_server import price_server
+
+PREFIX = "OTEL_EXPORTER_POSTHOG_"
+TODAY = date(2026, 11, 21)
+GOOD = '[models."my-*"]\ninput = 1\noutput = 2\n'
+
+
+@pytest.fixture
+def fresh(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Prices of yesterday, whatever package is installed."""
+    _prices_are_of(monkeypatch, date.today() - timedelta(days=1))  # noqa: DTZ011  # as the command does
+
+
+def _prices_are_of(monkeypatch: pytest.MonkeyPatch, day: date | None) -> None:
+    found = PriceData(version="0.2.3", models=2330, date=day, is_fetched=False)
+    monkeypatch.setattr(price_data, "in_use", lambda _: found)
+
+
+def found(environ: dict[str, str] | None = None, prices: Path | None = None) -> dict[str, doctor.Finding]:
+    return dict(doctor.look(doctor.set_up(environ or {}, TODAY, prices)))
+
+
+@pytest.mark.parametrize(
+    ("age", "state", "says"),
+    [
+        (0, "ok", r"genai-prices 0\.2\.3, 2,330 models, of 2026-11-21 \(0 days old\)"),
+        (90, "ok", r".*\(90 days old\)"),
+        (91, "warning", r".*\(91 days old\): pip install -U genai-prices brings newer ones"),
+        (None, "warning", r".*of an unknown date"),
+    ],
+)
+def test_the_age_of_the_prices_is_told_and_old_ones_are_a_warning(
+    age: int | None, state: str, says: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _prices_are_of(monkeypatch, None if age is None else TODAY - timedelta(days=age))
+    finding = found()["price data"]
+    assert finding.state == state
+    assert re.fullmatch(says, finding.says)
+    assert finding.facts["age_days"] == age
+
+
+@pytest.mark.parametrize(
+    ("text", "more", "state", "says"),
+    [
+        (GOOD, {}, "ok", "own.toml, for 1 models"),
+        (GOOD + "imput = 3\n", {}, "failed", "own.toml: line 4: model 'my-*': 'imput' is no price"),
+        ("[models", {}, "failed", "own.toml: "),
+        (GOOD, {"COST": "server"}, "warning", "own.toml is not used: by cost=server"),
+    ],
+)
+@pytest.mark.parametrize("by_flag", [False, True], ids=["variable", "flag"])
+def test_a_file_of_own_prices_is_checked(
+    tmp_path: Path, text: str, more: dict[str, str], state: str, says: str, by_flag: bool
+) -> None:
+    file = tmp_path / "own.toml"
+    file.write_text(text)
+    environ = {PREFIX + name: value for name, value in more.items()}
+    if not by_flag:
+        environ[PREFIX + "PRICES"] = str(file)
+    finding = found(environ, file if by_flag else None)["own prices"]
+    assert finding.state == state
+    assert finding.says.startswith(says)
+
+
+def test_a_file_that_is_not_there_is_told() -> None:
+    finding = found({PREFIX + "PRICES": "/no/such/file"})["own prices"]
+    assert finding.state == "failed"
+    assert "path of an existing file" in finding.says
+
+
+def test_updates_that_are_off_ask_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(price_data, "fetch", lambda _: pytest.fail("somebody was asked"))
+    assert found()["price updates"].state == "ok"
+    assert found()["price updates"].facts == {"on": False}
+
+
+def test_updates_that_are_on_are_tried_and_what_came_is_looked_at() -> None:
+    with price_server() as (url, asked):
+        findings = found({PREFIX + "PRICE_UPDATES": url})
+        assert asked == ["/data.json"]
+    assert findings["price updates"].state == "ok"
+    assert findings["price data"].facts["fetched"] is True
+    assert findings["price data"].facts["models"] == 1
+
+
+@pytest.mark.parametrize("wanted", ["http://127.0.0.1:9/data.json", "perhaps"])
+def test_updates_that_cannot_be_had_are_told(wanted: str) -> None:
+    assert found({PREFIX + "PRICE_UPDATES": wanted})["price updates"].state == "failed"
+
+
+def test_a_check_that_breaks_is_told_and_hides_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(_: date) -> Any:
+        raise ZeroDivisionError("oh")
+
+    monkeypatch.setattr(price_data, "in_use", broken)
+    findings = found()
+    assert findings["price data"] == ("failed", "could not be looked at (ZeroDivisionError: oh)", {})
+    assert findings["own prices"].state == "ok"
+
+
+@pytest.mark.usefixtures("fresh")
+def test_a_set_up_in_which_all_is_well_is_a_table_and_zero(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["doctor"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split("  ")[0] for line in lines] == ["ok"] * len(doctor.CHECKS)
+    assert [line[10:24].strip() for line in lines] == [name for name, _ in doctor.CHECKS]
+
+
+@pytest.mark.usefixtures("fresh")
+def test_json_is_for_programs(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["doctor", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["ok"] is True
+    assert [check["check"] for check in told["checks"]] == [name for name, _ in doctor.CHECKS]
+    assert told["checks"][1]["facts"]["age_days"] == 1
+
+
+@pytest.mark.parametrize("flags", [[], ["--json"]])
+def test_old_prices_are_a_warning_and_no_failure(
+    flags: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _prices_are_of(monkeypatch, date(2020, 1, 1))
+    assert cli.main(["doctor", *flags]) == 0
+    assert "warning" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("fresh")
+@pytest.mark.parametrize("flags", [[], ["--json"]])
+def test_where_something_has_failed_the_status_is_one(
+    flags: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv(PREFIX + "PRICES", "/no/such/file")
+    assert cli.main(["doctor", *flags]) == 1
+    assert "failed" in capsys.readouterr().out
+
+
+def test_a_file_named_by_the_flag_that_is_not_there_is_one_sentence(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert cli.main(["doctor", "--prices", "/no/such/file"]) == 1
+    assert capsys.readouterr().err == (
+        "otel-posthog doctor: prices: the path of an existing file is expected\n"
+    )

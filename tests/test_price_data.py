@@ -1,0 +1,155 @@
+"""The date of the price table, and updates of it: fetched for who asks, from a real server on loopback."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from datetime import date
+from typing import Any
+
+import pytest
+
+from otel_posthog import price_data
+from otel_posthog.assembly import forwarder
+from otel_posthog.events import PriceBook
+from otel_posthog.price_data import AGAIN_SECONDS, EVERY_SECONDS, fetch, in_use
+from otel_posthog.spans import read
+from tests.support.price_server import TABLE, price_server
+from tests.support.spans import START, make_view
+
+TODAY = date(2031, 5, 1)
+CALL = read(make_view({"gen_ai.usage.input_tokens": 1_000_000, "gen_ai.usage.output_tokens": 0}))
+DAY_NS = 86_400 * 10**9
+
+
+def test_the_table_of_the_package_has_a_version_a_date_and_models() -> None:
+    found = in_use(TODAY)
+    assert found.version[0].isdigit()
+    assert found.models > 1000
+    assert not found.is_fetched
+    assert found.date is not None
+    assert date(2026, 10, 1) <= found.date <= TODAY
+
+
+@pytest.mark.parametrize(
+    ("comment", "day"),
+    [
+        ("Rates verified on 2026-10-12 at https://x/pricing.", date(2026, 10, 12)),
+        ("prices (checked 2026-10-09); batch as of 2026-10-14", date(2026, 10, 14)),
+        ("Last updated: never. Verified on Bedrock on 2026-11-04", date(2026, 11, 4)),
+        ("Promotional price until 2030-12-31, then 2 dollars", None),
+        ("Verified. The price rises on some day after that, which is a long while: on 2030-01-01", None),
+        ("checked 2026-13-45", None),
+        ("checked 2031-05-02, which is not yet", None),
+        ("", None),
+    ],
+)
+def test_the_date_is_the_latest_on_which_somebody_looked(comment: str, day: date | None) -> None:
+    assert price_data._latest([comment], TODAY) == day
+
+
+def test_what_is_fetched_is_used_and_is_of_today() -> None:
+    with price_server() as (url, asked):
+        book = PriceBook()
+        before = book.cost(CALL)
+        fetch(url)
+        after = book.cost(CALL._replace(start_ns=START + DAY_NS))
+        assert before is not None
+        assert after is not None
+        assert (before.total, after.total) == (1.25, 2.0)
+        assert asked == ["/data.json"]
+        found = in_use(TODAY)
+        assert (found.is_fetched, found.models) == (True, 1)
+
+
+WRONG: list[tuple[Any, int]] = [
+    ([], 200),
+    ([{**TABLE[0], "models": []}], 200),
+    ({"providers": TABLE}, 200),
+    ([{"id": 5}], 200),
+    (b"<html>", 200),
+    (TABLE, 500),
+]
+
+
+@pytest.mark.parametrize(("body", "status"), WRONG)
+def test_what_is_no_price_table_leaves_the_one_that_was(
+    body: Any, status: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    with price_server(body, status) as (url, _):
+        assert not price_data._fetched(url)
+        assert not price_data._fetched(url)
+        assert not in_use(TODAY).is_fetched
+    [said] = [record.message for record in caplog.records if record.name == "otel_posthog"]
+    assert "new prices could not be fetched" in said
+
+
+def test_they_are_fetched_at_once_and_every_day_and_sooner_after_a_failure() -> None:
+    waited: list[float] = []
+
+    def wait(seconds: float) -> bool:
+        waited.append(seconds)
+        return len(waited) == 3
+
+    with price_server() as (url, asked):
+        price_data._follow(url, wait, at_once=True)
+        assert waited == [0.0, EVERY_SECONDS, EVERY_SECONDS]
+        assert len(asked) == 2
+    waited.clear()
+    with price_server(status=500) as (url, _):
+        price_data._follow(url, wait, at_once=False)
+        assert waited == [EVERY_SECONDS, AGAIN_SECONDS, AGAIN_SECONDS]
+
+
+@pytest.mark.parametrize(
+    ("options", "starts"),
+    [
+        ({}, False),
+        ({"price_updates": False}, False),
+        ({"price_updates": True, "cost": "server"}, False),
+        ({"price_updates": True, "api_key": None}, False),
+        ({"price_updates": True}, True),
+    ],
+)
+def test_nothing_is_fetched_unless_it_is_asked_for(
+    options: dict[str, Any], starts: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[Any] = []
+    monkeypatch.setattr(price_data, "start_thread", started.append)
+    monkeypatch.setattr(price_data, "_follower", None)
+    for _ in range(2):  # one thread serves all of the process
+        forwarder({"api_key": "phc_x", **options}, environ={}).outbox.close(0.0)
+    assert len(started) == starts
+
+
+CHILD = """
+import os, sys, time
+from otel_posthog.assembly import forwarder
+from otel_posthog import price_data
+found = forwarder({"api_key": "phc_x", "price_updates": sys.argv[1]})
+from genai_prices.data_snapshot import get_snapshot
+end = time.monotonic() + 20
+while not get_snapshot().from_auto_update and time.monotonic() < end:
+    time.sleep(0.01)
+parent = price_data._follower
+if os.fork() == 0:
+    same = get_snapshot().from_auto_update and price_data._follower == os.getpid() != parent
+    os._exit(0 if same else 3)
+_, status = os.wait()
+sys.exit(os.waitstatus_to_exitcode(status))
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no forks here")
+def test_a_process_has_fetched_prices_and_so_has_its_child_with_a_thread_of_its_own() -> None:
+    with price_server() as (url, asked):
+        done = subprocess.run(
+            [sys.executable, "-W", "ignore", "-c", CHILD, url],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+        assert len(asked) == 1
