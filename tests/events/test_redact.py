@@ -66,6 +66,8 @@ MASKED: list[tuple[str, str, str]] = [
     ("secret", "the password is hunter2", "the password is [SECRET]"),
     ("secret", '{"client_secret": "abcdef123"}', '{"client_secret": "[SECRET]"}'),
     ("secret", "TOKEN=abc123def", "TOKEN=[SECRET]"),
+    ("secret", "pwd=hunter2 Passphrase: hunter2", "pwd=[SECRET] Passphrase: [SECRET]"),
+    ("secret", "apiKey: 'abc123def', aws_access_key=abc123", "apiKey: '[SECRET]', aws_access_key=[SECRET]"),
     ("secret", "postgres://me:pw@host/db", "postgres://[SECRET]@host/db"),
     ("secret", "-----BEGIN RSA PRIVATE KEY-----\nMII\n-----END RSA PRIVATE KEY-----!", "[SECRET]!"),
     ("secret", "-----BEGIN PRIVATE KEY-----\nMII", "[SECRET]"),
@@ -95,7 +97,7 @@ NOT_MASKED = [
     "0.1234567891234, -3.14159265358979, 1,234,567.89",
     "550e8400-e29b-41d4-a716-446655440000",
     "claude-haiku-4-5-20251001, gpt-5.1-2025-11-13, call_0123456789",
-    "prompt_tokens: 123456, max_tokens=4096, token: string, secret: required",
+    "prompt_tokens: 123456, max_tokens=4096, key: abc123, pass: 1, token: string, secret: required",
     "risk-averse-people-of-the-world-1, sk-spinner-cube-grid-thing, desk-1234567890123456789",
     "phc_abcdefghijklmnopqrstuvwxyz0123456789",
     "the bearer of these very-long-hyphenated-words, Bearer token",
@@ -444,6 +446,7 @@ def work(monkeypatch: pytest.MonkeyPatch) -> list[int]:
                 "_USERINFO",
                 "_QUERY",
                 "_SEGMENT",
+                "_GAPS",
                 "_NAME",
             }:
                 monkeypatch.setattr(module, name, Counted(value, counted))
