@@ -77,7 +77,10 @@ def _iban(text: str, found: re.Match[str]) -> Span | None:
     length = _LENGTHS.get(text[start : start + 2].upper())
     if length is None:
         return None
-    compact = _GAPS.sub("", text[start : found.end()])[:length]
+    said = text[start : found.end()]
+    compact = (said if said.isalnum() else said.replace(" ", "").replace("-", ""))[:length]
+    if not compact.isalnum():  # rarer gaps
+        compact = _GAPS.sub("", said)[:length]
     if len(compact) < length or int((compact[4:] + compact[:4]).translate(_VALUES)) % 97 != 1:
         return None
     end = start

@@ -102,16 +102,18 @@ def redacted(call: ModelCall, mask: Mask | None) -> ModelCall:
         changes["base_url"] = safe_url(without_keys(base_url))
     if call.evaluations:
         changes["evaluations"] = [_score(score, mask or without_keys) for score in call.evaluations]
-    if may_hold_key(call.name):
+    if len(call.name) > MIN_KEY and may_hold_key(call.name):
         changes["name"] = without_keys(call.name)
-    for name in _WRITTEN & call.parameters.keys():
-        said = _walked(call.parameters[name], mask)
-        changes["parameters"] = {**changes.get("parameters", call.parameters), name: said}
+    parameters = call.parameters
+    if "stop" in parameters or "response_format" in parameters:  # in which somebody may have written text
+        written = {name: _walked(parameters[name], mask) for name in _WRITTEN if name in parameters}
+        changes["parameters"] = {**parameters, **written}
     return call._replace(**changes) if changes else call
 
 
-_WRITTEN = frozenset({"stop", "response_format"})
-"""Parameters in which somebody may have written text."""
+_WRITTEN = ("stop", "response_format")
+MIN_KEY = 16
+"""Characters: nothing shorter is a key."""
 
 
 def _score(score: Evaluation | Feedback, mask: Mask) -> Evaluation | Feedback:
