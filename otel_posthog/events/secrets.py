@@ -138,7 +138,7 @@ def may_hold_key(text: str) -> bool:
 
 
 def _is_near(text: str, sign: str, near: re.Pattern[str]) -> bool:
-    """Whether the pattern, which begins with the sign, is in the text: a few signs are looked at one by one."""
+    """Whether the pattern, which begins with the sign, is there: a few signs are looked at one by one."""
     at = -1
     for _ in range(4):
         at = text.find(sign, at + 1)

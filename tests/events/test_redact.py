@@ -136,7 +136,8 @@ KEYS = [
 
 @pytest.mark.parametrize("key", KEYS)
 @pytest.mark.parametrize(
-    "around", ["{}", "my key is {}, keep it", '{{"a": "{}"}}', "https://x.io/?key={}&b=1"]
+    "around",
+    ["{}", "my key is {}, keep it", '{{"a": "{}"}}', "https://x.io/?key={}&b=1", "-_zJKQB " * 9 + "{}"],
 )
 def test_a_key_of_a_provider_is_always_masked(key: str, around: str) -> None:
     assert secrets.may_hold_key(around.format(key))
