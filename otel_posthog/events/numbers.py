@@ -16,6 +16,10 @@ __all__ = ["numbers"]
 _GAP = r"[ \u00a0\u202f-]"
 _DIALLED = r"[ .\-/\u00a0\u202f]"
 
+_IN_NUMBERS = r"[0-9 .()/\u00a0\u202f-]"
+"""All but an account has at least six of these after its first digit: most numbers in a text have not."""
+_NO_NUMBER = r"(?P<long>[0-9]{19,}|\.[0-9]{4,})"
+"""More digits than anybody's number, or a fraction: passed over as a whole."""
 _NUMBERS: dict[str, str] = {
     # The first digit has been read, and is looked back at together with what is before it.
     "iban": rf"(?<=[A-Za-z]{{2}}[0-9])(?<![A-Za-z0-9]...)(?P<iban>[0-9](?:{_GAP}?[A-Za-z0-9]){{11,30}})",
@@ -53,6 +57,11 @@ _LENGTHS = {
 }
 """Characters of an IBAN by country: SWIFT's IBAN registry."""
 
+_GAPS = re.compile(_GAP)
+_VALUES = {
+    ord(letter): str(int(letter, 36)) for letter in "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+}
+"""ISO 7064: A is 10, Z is 35."""
 _DOUBLED = bytes.maketrans(b"0123456789", bytes([48, 50, 52, 54, 56, 49, 51, 53, 55, 57]))
 _ISSUED = re.compile(
     r"(?:4(?:[0-9]{12}|[0-9]{15}|[0-9]{18})|5[1-5][0-9]{14}|2(?:22[1-9]|2[3-9][0-9]|[3-6][0-9]{2}|7[01][0-9]|720)"
@@ -66,11 +75,13 @@ _DATE = re.compile(r"[0-3]?[0-9]([./-])[01]?[0-9]\1(?:19|20)?[0-9]{2}(?![0-9])")
 def _iban(text: str, found: re.Match[str]) -> Span | None:
     start = found.start() - 2
     length = _LENGTHS.get(text[start : start + 2].upper())
-    said = text[start : found.end()]
-    compact = "".join(filter(str.isalnum, said[: 2 * (length or 0)]))[:length]
-    if length is None or len(compact) < length:
+    if length is None:
         return None
-    if int("".join(str(int(each, 36)) for each in compact[4:] + compact[:4])) % 97 != 1:
+    said = text[start : found.end()]
+    compact = (said if said.isalnum() else said.replace(" ", "").replace("-", ""))[:length]
+    if not compact.isalnum():  # rarer gaps
+        compact = _GAPS.sub("", said)[:length]
+    if len(compact) < length or int((compact[4:] + compact[:4]).translate(_VALUES)) % 97 != 1:
         return None
     end = start
     for _ in range(length):  # the letters and digits, and what is between them
@@ -81,13 +92,12 @@ def _iban(text: str, found: re.Match[str]) -> Span | None:
 def _card(text: str, found: re.Match[str]) -> Span | None:
     start, end = found.span()
     gap = found["gap"]
-    while True:
-        if _is_card(text[start:end].replace(gap or " ", "")):
-            return start, end
-        shorter = text.rfind(gap, start, end) if gap else -1
-        if shorter - start < 15:  # what follows a card may be its verification number
-            return None
-        end = shorter
+    if gap is None:
+        return (start, end) if _is_card(text[start:end]) else None
+    if _is_card(text[start:end].replace(gap, "")):
+        return start, end
+    shorter = start + 19  # four by four: what follows may be the verification number
+    return (start, shorter) if end > shorter and _is_card(text[start:shorter].replace(gap, "")) else None
 
 
 def _is_card(digits: str) -> bool:
@@ -125,7 +135,7 @@ def _phone(text: str, found: re.Match[str]) -> Span | None:
 
 
 _CHECKS: dict[str, Callable[[str, re.Match[str]], Span | None]] = {
-    "long": lambda _text, found: (found.end(), found.end()),
+    "long": lambda _text, found: (found.end(), found.end()),  # an empty span: on from there
     "iban": _iban,
     "ip": _ip,
     "card": _card,
@@ -138,8 +148,9 @@ def numbers(kinds: Collection[str]) -> Callable[[str], str] | None:
     chosen = [kind for kind in _NUMBERS if kind in kinds]
     if not chosen:
         return None
-    forms = [r"(?P<long>[0-9]{19,})", *(_NUMBERS[kind] for kind in chosen)]
-    near = re.compile(rf"[0-9](?<![0-9].)(?:{'|'.join(forms)})", re.DOTALL)
+    others = "|".join([_NO_NUMBER, *(_NUMBERS[kind] for kind in chosen if kind != "iban")])
+    account = _NUMBERS["iban"] + "|" if "iban" in chosen else ""
+    near = re.compile(rf"[0-9](?<![0-9._].)(?:{account}(?={_IN_NUMBERS}{{6}})(?:{others}))", re.DOTALL)
     names = {name: f"[{kind.upper()}]" for kind in chosen for name in _NAME.findall(_NUMBERS[kind])}
 
     def span(text: str, found: re.Match[str]) -> Span | None:

@@ -38,7 +38,9 @@ def _email(text: str, found: re.Match[str]) -> Span | None:
 
 # --- addresses of machines, version 6 ---
 
-_COLONS = re.compile(r":(?::|(?:[0-9a-fA-F]{1,4}:){5,6})")
+_COLONS = re.compile(
+    r":(?:(?<=[0-9a-fA-F]:):(?=[0-9a-fA-F]{0,4}(?!\w))|:(?=[fF]{4}:[0-9])|(?:[0-9a-fA-F]{1,4}:){5,6})"
+)
 _SIX = re.compile(r"[0-9a-fA-F:.]*")
 
 
@@ -81,17 +83,21 @@ _TELEPHONE = re.compile(_NUMBER_OF + r"([0-9](?:[ .\-/]?[0-9]){6,14})(?![0-9])")
 _SECURITY = re.compile(
     _NUMBER_OF + r"(?!000|666|9)([0-9]{3}[ .-]?(?!00)[0-9]{2}[ .-]?(?!0000)[0-9]{4})(?![0-9])"
 )
-_PASSWORD = re.compile(r"[A-Za-z_]{0,20}" + _GIVEN + r"([^\s\"'\\,;&<>{}\[\]]{4,})")
-_SPOKEN = re.compile(r"\s{1,3}is:?\s{1,3}[\"'`]?(?=[^\s0-9]{0,60}[0-9])([^\s\"'`,;]{6,})")
+_ENDING = r"(?i:word|wd|phrase|code)?"
+_PASSWORD = re.compile(_ENDING + r"[A-Za-z_]{0,20}" + _GIVEN + r"([^\s\"'\\,;&<>{}\[\]]{4,})")
+_SPOKEN = re.compile(_ENDING + r"\s{1,3}is:?\s{1,3}[\"'`]?(?=[^\s0-9]{0,60}[0-9])([^\s\"'`,;]{6,})")
 _SECRET = re.compile(r"(?!s\b)[A-Za-z_]{0,20}" + _GIVEN + r"(?=[^\s0-9]{0,60}[0-9]|[^\s]{20})" + _VALUE)
+_KEY = re.compile(
+    r"(?i:(?<=api.key)|(?<=apikey)|(?<=access.key)|(?<=accesskey)|(?<=private.key))" + _SECRET.pattern
+)
 
 _NAMED: dict[str, tuple[tuple[str, tuple[re.Pattern[str], ...]], ...]] = {
     "phone": tuple((word, (_TELEPHONE,)) for word in ("phone", "mobile", "whatsapp", "tel", "fax")),
     "ssn": tuple((word, (_SECURITY,)) for word in ("ssn", "social security")),
     "secret": (
-        *((word, (_PASSWORD, _SPOKEN)) for word in ("password", "passwd", "pwd", "passphrase")),
-        *((word, (_SECRET,)) for word in ("secret", "token", "apikey", "api key", "access_key", "accesskey")),
-        ("private_key", (_SECRET,)),
+        *((word, (_PASSWORD, _SPOKEN)) for word in ("pass", "pwd")),
+        *((word, (_SECRET,)) for word in ("secret", "token")),
+        ("key", (_KEY,)),
     ),
 }
 """By kind: words in lower case, and what follows them."""

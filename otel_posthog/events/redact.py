@@ -16,12 +16,10 @@ import orjson
 from otel_posthog.calls import Evaluation, Feedback, Message, ModelCall
 from otel_posthog.events.media import MIN_BASE64
 from otel_posthog.events.personal import KINDS, Mask, masks
-from otel_posthog.events.secrets import SECRET, may_hold_key, safe_url, without_keys
+from otel_posthog.events.redact_values import is_remote, masked_tool, walked
+from otel_posthog.events.secrets import may_hold_key, safe_url, without_keys
 
 __all__ = ["KINDS", "Mask", "may_hold_credentials", "redacted", "redacted_content", "redactor", "walked"]
-
-MAX_DEPTH = 40
-"""Levels of nesting that are looked into; what is deeper is left out, as it is for media."""
 
 _DATA = re.compile(r"(;base64,[A-Za-z0-9+/=_%\\-]{512,})")
 _BASE64 = re.compile(r"[A-Za-z0-9+/=_-]+")
@@ -78,114 +76,6 @@ def _around_data(mask: Mask, text: str) -> str:
     return mask(text)
 
 
-# --- values ---
-
-_CREDENTIALS = frozenset(
-    {"authorization", "proxy_authorization", "authorization_token", "api_key", "x_api_key", "x_goog_api_key"}
-)
-"""Names under which there is a credential, wherever they stand; hyphens count as underscores."""
-_OF_TOOLS = _CREDENTIALS | {
-    "access_token",
-    "apikey",
-    "auth",
-    "client_secret",
-    "password",
-    "refresh_token",
-    "secret",
-    "token",
-}
-_HEADERS = frozenset({"headers", "http_headers", "extra_headers", "env"})
-_URLS = frozenset({"server_url", "serverurl", "url", "uri", "endpoint"})
-_SCHEMAS = frozenset(
-    {
-        "parameters",
-        "input_schema",
-        "inputschema",
-        "output_schema",
-        "parameters_json_schema",
-        "parametersjsonschema",
-        "json_schema",
-        "schema",
-        "properties",
-    }
-)
-"""What describes arguments: a property called `headers` there is no header."""
-
-
-def walked(value: Any, mask: Mask, depth: int = 0) -> Any:
-    """The value with every text in it masked, keys as well; numbers where their digits would be."""
-    kind = type(value)
-    if kind is str:
-        return mask(value)
-    if kind is dict:
-        if depth >= MAX_DEPTH:
-            return "[nested too deeply]"
-        if _is_remote(value):
-            return _tool(value, mask, depth)
-        made: dict[Any, Any] = {}
-        for key, inner in value.items():
-            if type(key) is str and type(inner) is str and _named_as(key) in _CREDENTIALS and len(inner) >= 8:
-                made[_key(key, mask, made)] = SECRET
-            else:
-                made[_key(key, mask, made)] = walked(inner, mask, depth + 1)
-        return made
-    if kind is list or kind is tuple:
-        if depth >= MAX_DEPTH:
-            return "[nested too deeply]"
-        return [walked(inner, mask, depth + 1) for inner in value]
-    if kind is int:
-        said = str(value) if -(10**40) < value < 10**40 else ""
-        found = mask(said)
-        return value if found == said else found
-    return value
-
-
-def _key(key: Any, mask: Mask, taken: Mapping[Any, Any]) -> Any:
-    """The key masked; where another one became the same, with a number."""
-    made = mask(key) if type(key) is str else key
-    return made if made == key or made not in taken else f"{made} {len(taken)}"
-
-
-def _named_as(key: str) -> str:
-    return key.lower().replace("-", "_")
-
-
-def _is_remote(value: Mapping[Any, Any]) -> bool:
-    """Whether that is the definition of a server of tools, wherever it stands."""
-    return "server_url" in value or "authorization_token" in value or value.get("type") in _REMOTE
-
-
-_REMOTE = ("mcp", "mcp_server")
-
-
-def _tool(value: Any, mask: Mask, depth: int = 0) -> Any:
-    """The definition of a tool without credentials: headers, tokens, what its server's address holds."""
-    if type(value) is list or type(value) is tuple:
-        return [_tool(inner, mask, depth + 1) for inner in value]
-    if type(value) is str and value[:1] in ("{", "["):
-        try:
-            parsed = orjson.loads(value)
-        except ValueError:
-            return mask(value)
-        made = _tool(parsed, mask, depth)
-        return value if made == parsed else orjson.dumps(made).decode()
-    if type(value) is not dict or depth >= MAX_DEPTH:
-        return walked(value, mask, depth)
-    return {key: _of_tool(_named_as(str(key)), inner, mask, depth + 1) for key, inner in value.items()}
-
-
-def _of_tool(name: str, value: Any, mask: Mask, depth: int) -> Any:
-    if not value or name in _SCHEMAS:
-        return walked(value, mask, depth)
-    if name in _OF_TOOLS:
-        return dict.fromkeys(value, SECRET) if type(value) is dict else SECRET
-    if name in _HEADERS:
-        return dict.fromkeys(value, SECRET) if type(value) is dict else [SECRET]
-    if name in _URLS and type(value) is str:
-        return safe_url(mask(value), path=True)
-    return _tool(value, mask, depth) if type(value) in (dict, list, tuple) else walked(value, mask, depth)
-
-
 # --- calls ---
 
 
@@ -212,16 +102,18 @@ def redacted(call: ModelCall, mask: Mask | None) -> ModelCall:
         changes["base_url"] = safe_url(without_keys(base_url))
     if call.evaluations:
         changes["evaluations"] = [_score(score, mask or without_keys) for score in call.evaluations]
-    if may_hold_key(call.name):
+    if len(call.name) > MIN_KEY and may_hold_key(call.name):
         changes["name"] = without_keys(call.name)
-    for name in _WRITTEN & call.parameters.keys():
-        said = _walked(call.parameters[name], mask)
-        changes["parameters"] = {**changes.get("parameters", call.parameters), name: said}
+    parameters = call.parameters
+    if "stop" in parameters or "response_format" in parameters:  # in which somebody may have written text
+        written = {name: _walked(parameters[name], mask) for name in _WRITTEN if name in parameters}
+        changes["parameters"] = {**parameters, **written}
     return call._replace(**changes) if changes else call
 
 
-_WRITTEN = frozenset({"stop", "response_format"})
-"""Parameters in which somebody may have written text."""
+_WRITTEN = ("stop", "response_format")
+MIN_KEY = 16
+"""Characters: nothing shorter is a key."""
 
 
 def _score(score: Evaluation | Feedback, mask: Mask) -> Evaluation | Feedback:
@@ -238,7 +130,7 @@ def redacted_content(call: ModelCall, mask: Mask | None) -> ModelCall:
     """The call with its content masked: messages, tools, states, what was embedded."""
     changes: dict[str, Any] = {}
     if call.tools:
-        changes["tools"] = [_tool(tool, mask or without_keys) for tool in call.tools]
+        changes["tools"] = [masked_tool(tool, mask or without_keys) for tool in call.tools]
     if mask is None:
         if not _content_may_hold_key(call):
             return call._replace(**changes) if changes else call
@@ -296,7 +188,7 @@ def _message(message: Message, mask: Mask) -> Message:
 
 def _part(part: Any, mask: Mask) -> Any:
     """A part of a message, but for its ids and for data of media."""
-    if type(part) is not dict or _is_remote(part):
+    if type(part) is not dict or is_remote(part):
         return walked(part, mask)
     blob = part.get("type") == "blob"
     return {

@@ -29,11 +29,11 @@ _UNDERLINED = re.compile(
 )
 _JWT = re.compile(r"eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}(?:\.[A-Za-z0-9_-]*){1,3}")
 _GIVEN = r"[\"'\\]{0,4}\s{0,3}[:=]\s{0,3}[\"'\\]{0,4}"
-_API_KEY = re.compile(_GIVEN + r"(?=[A-Za-z._~+/=-]{0,200}[0-9])([A-Za-z0-9._~+/=-]{16,})")
+_API_KEY = re.compile(_GIVEN + r"(?=[A-Za-z._~+/=-]{0,80}[0-9])([A-Za-z0-9._~+/=-]{16,})")
 _AUTHORIZATION = re.compile(
     r"(?:_token)?" + _GIVEN + r"(?i:(bearer|basic|token|apikey|key)\s{1,3})?([^\s\"'\\,;<>{}\[\]]{8,})"
 )
-_BEARER = re.compile(r"(?:[\s\"'\\:=]|%20){1,4}(?=[A-Za-z._~+/=-]{0,200}[0-9])([A-Za-z0-9._~+/=-]{16,})")
+_BEARER = re.compile(r"(?:[\s\"'\\:=]|%20){1,4}(?=[A-Za-z._~+/=-]{0,80}[0-9])([A-Za-z0-9._~+/=-]{16,})")
 _URL_GIVEN = re.compile(_GIVEN + r"(https?:[^\s\"'<>]{1,2048})")
 
 
@@ -102,7 +102,9 @@ class _Shape(NamedTuple):
 _SHAPES: tuple[_Shape, ...] = (
     _Shape(
         "-",
-        re.compile(r"-(?:(?<=[Aa]pi-)([Kk]ey)|(?<=sk-|ai-|pi-|lx-|ly-|at-|PX-|pp-|x[a-z]-)(?=[\w-]{16}))"),
+        re.compile(
+            r"-(?:(?<=[Aa]pi-)([Kk]ey)|(?<=sk-|ai-|pi-|lx-|ly-|at-|PX-|pp-|x[a-z]-)(?=[\w-]{16})(?=[A-Za-z_-]{0,80}[0-9]))"
+        ),
         _dashed,
     ),
     _Shape(
@@ -119,20 +121,32 @@ _SHAPES: tuple[_Shape, ...] = (
     _Shape("Q", re.compile(r"Q(?<=AQ)(?<![A-Za-z0-9]AQ)\.(?=[\w-]{20})"), _from(1)),
     _Shape("B", re.compile(r"B(?:earer|EARER)"), lambda text, found: _value(_BEARER, text, found)),
 )
-_DASH, _LINE, _Z, _J, _K, _Q, _B = (shape.near.search for shape in _SHAPES)
+_DASH, _LINE, _Z, _J, _K, _Q, _B = (shape.near for shape in _SHAPES)
 
 
 def may_hold_key(text: str) -> bool:
     """Whether a look at each part of the text is worth it: it has the sign of a key or of a credential."""
     return (  # written out, for every span passes here: a loop takes three times as long
-        ("-" in text and _DASH(text) is not None)
-        or ("_" in text and _LINE(text) is not None)
-        or ("z" in text and _Z(text) is not None)
-        or ("J" in text and _J(text) is not None)
-        or ("K" in text and _K(text) is not None)
-        or ("Q" in text and _Q(text) is not None)
-        or ("B" in text and _B(text) is not None)
+        ("-" in text and _is_near(text, "-", _DASH))
+        or ("_" in text and _is_near(text, "_", _LINE))
+        or ("z" in text and _is_near(text, "z", _Z))
+        or ("J" in text and _is_near(text, "J", _J))
+        or ("K" in text and _is_near(text, "K", _K))
+        or ("Q" in text and _is_near(text, "Q", _Q))
+        or ("B" in text and _is_near(text, "B", _B))
     )
+
+
+def _is_near(text: str, sign: str, near: re.Pattern[str]) -> bool:
+    """Whether the pattern, which begins with the sign, is there: a few signs are looked at one by one."""
+    at = -1
+    for _ in range(4):
+        at = text.find(sign, at + 1)
+        if at < 0:
+            return False
+        if near.match(text, at) is not None:
+            return True
+    return near.search(text, at + 1) is not None
 
 
 def without_keys(text: str) -> str:
@@ -168,6 +182,7 @@ def masked(
     return "".join(kept) + text[last:] if kept else text
 
 
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]{1,15}://")
 _USERINFO = re.compile(r"(?<=://)[^/?#\s@]{1,2048}(?=@)")
 _QUERY = re.compile(r"[?&;#]([^=&;#\s]{1,64})=([^&;#\s]{1,4096})")
 _TELLS = re.compile(r"(?i)key|token|auth|secret|pass|pwd|sig|cred|jwt|^code$")
@@ -182,6 +197,8 @@ def safe_url(url: str, *, path: bool = False) -> str:
 
     With `path` long opaque segments go as well: some servers of tools have their key there.
     """
+    if not _SCHEME.match(url):  # such as `data:`, of which nothing is an address
+        return url
     if "@" in url:
         url = _USERINFO.sub(SECRET, url)
     if path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,12 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks.redact import ADVERSARIAL
+from otel_posthog.assembly import forwarder
 from otel_posthog.conversion import Conversion, Ended, Restored
 from otel_posthog.events import numbers, personal, secrets
 from otel_posthog.events.redact import KINDS, redactor, walked
 from otel_posthog.option_values import REDACTABLE
 from otel_posthog.pipeline import Pipeline
 from otel_posthog.spans.view import pack
+from tests.delivery.support import ScriptedTransport, answer
 from tests.spans.test_values import ANYTHING
 from tests.support.spans import make_view, sdk_span
 
@@ -66,6 +69,8 @@ MASKED: list[tuple[str, str, str]] = [
     ("secret", "the password is hunter2", "the password is [SECRET]"),
     ("secret", '{"client_secret": "abcdef123"}', '{"client_secret": "[SECRET]"}'),
     ("secret", "TOKEN=abc123def", "TOKEN=[SECRET]"),
+    ("secret", "pwd=hunter2 Passphrase: hunter2", "pwd=[SECRET] Passphrase: [SECRET]"),
+    ("secret", "apiKey: 'abc123def', aws_access_key=abc123", "apiKey: '[SECRET]', aws_access_key=[SECRET]"),
     ("secret", "postgres://me:pw@host/db", "postgres://[SECRET]@host/db"),
     ("secret", "-----BEGIN RSA PRIVATE KEY-----\nMII\n-----END RSA PRIVATE KEY-----!", "[SECRET]!"),
     ("secret", "-----BEGIN PRIVATE KEY-----\nMII", "[SECRET]"),
@@ -95,7 +100,7 @@ NOT_MASKED = [
     "0.1234567891234, -3.14159265358979, 1,234,567.89",
     "550e8400-e29b-41d4-a716-446655440000",
     "claude-haiku-4-5-20251001, gpt-5.1-2025-11-13, call_0123456789",
-    "prompt_tokens: 123456, max_tokens=4096, token: string, secret: required",
+    "prompt_tokens: 123456, max_tokens=4096, key: abc123, pass: 1, token: string, secret: required",
     "risk-averse-people-of-the-world-1, sk-spinner-cube-grid-thing, desk-1234567890123456789",
     "phc_abcdefghijklmnopqrstuvwxyz0123456789",
     "the bearer of these very-long-hyphenated-words, Bearer token",
@@ -131,7 +136,8 @@ KEYS = [
 
 @pytest.mark.parametrize("key", KEYS)
 @pytest.mark.parametrize(
-    "around", ["{}", "my key is {}, keep it", '{{"a": "{}"}}', "https://x.io/?key={}&b=1"]
+    "around",
+    ["{}", "my key is {}, keep it", '{{"a": "{}"}}', "https://x.io/?key={}&b=1", "-_zJKQB " * 9 + "{}"],
 )
 def test_a_key_of_a_provider_is_always_masked(key: str, around: str) -> None:
     assert secrets.may_hold_key(around.format(key))
@@ -347,12 +353,29 @@ def test_the_address_of_a_provider_is_sent_without_credentials(api_base: str) ->
     assert "pw" not in found["$ai_base_url"]
 
 
+def test_what_is_no_address_is_not_taken_for_one() -> None:
+    data = "data:image/png;base64,AAAA/" + "a1" * 300
+    assert secrets.safe_url(data, path=True) == data
+
+
 def test_properties_of_a_client_are_masked_as_others_are() -> None:
     conversion = Conversion(
         Pipeline(families=frozenset({"llm_generation"}), redact=EVERY), super_properties={"note": WORDS}
     )
     [event] = conversion.finished([make_view()])
     assert event["properties"]["note"] == "[EMAIL] [SECRET]"
+
+
+@pytest.mark.parametrize("by", ["argument", "environment"])
+def test_the_option_is_followed_by_way_of_arguments_and_of_the_environment(by: str) -> None:
+    wanted = ["email", {"employee": "E[0-9]{6}"}]
+    made = forwarder(
+        {"api_key": "phc_x", "events": "ai"} | ({"redact": wanted} if by == "argument" else {}),
+        environ={"OTEL_EXPORTER_POSTHOG_REDACT": json.dumps(wanted)} if by == "environment" else {},
+    )
+    view = make_view({"posthog.property.note": f"E123456 {WORDS} 10.0.0.1"})
+    [event] = made.conversion.finished([view])
+    assert event["properties"]["note"] == "[EMPLOYEE] [EMAIL] [SECRET] 10.0.0.1"
 
 
 # --- what waits on disk ---
@@ -406,6 +429,23 @@ def test_a_span_from_disk_is_redacted_by_whoever_sends_it() -> None:
     assert "[EMAIL]" in written
 
 
+@pytest.mark.parametrize("redact", [None, ["email"]])
+def test_with_durability_always_no_file_of_the_spool_holds_what_is_masked(
+    tmp_path: Path, redact: list[str] | None
+) -> None:
+    made = forwarder(
+        {"api_key": "phc_x", "spool_dir": tmp_path, "durability": "always", "redact": redact},
+        environ={},
+        transport=ScriptedTransport([], otherwise=lambda _posted: answer(503)),
+    )
+    made.ended(sdk_span(PLAIN | {"posthog.property.note": WORDS}))
+    written = b"".join(file.read_bytes() for file in tmp_path.rglob("*") if file.is_file())
+    made.outbox.close(0.1)
+    assert b"llm_completion_success" in written
+    assert OPENAI.encode() not in written
+    assert (b"jane" in written) == (redact is None)
+
+
 # --- work ---
 
 
@@ -444,6 +484,7 @@ def work(monkeypatch: pytest.MonkeyPatch) -> list[int]:
                 "_USERINFO",
                 "_QUERY",
                 "_SEGMENT",
+                "_GAPS",
                 "_NAME",
             }:
                 monkeypatch.setattr(module, name, Counted(value, counted))
