@@ -7,6 +7,7 @@ They raise only for a fault of ours; whoever calls them for many spans keeps the
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -34,12 +35,21 @@ class Pipeline:
     families: frozenset[str]
     """Of `ai`, `llm_completion`, `llm_generation`."""
     content: bool = True
+    private_features: frozenset[str] = frozenset()
+    """Features of which no content is shown."""
+    content_sample_rate: float = 1.0
+    """The share of traces of which content is shown, 0 to 1."""
     media: Replace | None = placeholder
     """What stands for images, audio and files; None: they stay whole."""
     pseudonym_key: bytes | None = field(default=None, repr=False)
     """The key with which users are hashed; None: they are named."""
     prices: PriceBook | None = None
     """None: PostHog works out the costs."""
+
+    @property
+    def hides_some(self) -> bool:
+        """Whether there are calls whose content is hidden though they do not ask for it."""
+        return not self.content or bool(self.private_features) or self.content_sample_rate < 1
 
     def recipe(self) -> bytes:
         """What decides about the events of a span, but for prices, as JSON for whoever converts it later."""
@@ -53,7 +63,7 @@ class Pipeline:
         )
 
     def by_recipe(self, recipe: bytes) -> Pipeline:
-        """The pipeline of such a recipe, with our own prices.
+        """The pipeline of such a recipe, with our own prices; what we do not show stays hidden.
 
         Raises:
             ValueError, TypeError, LookupError: that is none.
@@ -62,14 +72,20 @@ class Pipeline:
         return replace(
             self,
             families=frozenset(told["events"]),
-            content=bool(told["content"]),
+            content=bool(told["content"]) and self.content,
             media=None if told["media"] == "full" else self.media or placeholder,
             prices=(self.prices or PriceBook()) if told["cost"] else None,
         )
 
     def read(self, view: SpanView) -> ModelCall:
-        """The call that a span shows, its user by a pseudonym where that is asked for."""
+        """The call that a span shows, its user by a pseudonym where that is asked for.
+
+        One whose content is hidden for its feature or trace says so itself, so that what shows the same call,
+        and what stands for the trace, heeds it.
+        """
         call = spans.read(view)
+        if self.content and not self._shows(call):
+            call = call._replace(context=call.context._replace(privacy_mode=True))
         return call if self.pseudonym_key is None else events.with_pseudonym(call, self.pseudonym_key)
 
     def finished(
@@ -93,6 +109,7 @@ class Pipeline:
         Stage by stage for all of them and not call by call: one stage's code stays in the processor's
         caches, which makes twenty together a quarter cheaper than one after the other.
         """
+        calls = [call if self._shows(call) else events.discreet(call) for call in calls]
         asked = [call for call in calls if call.kind.is_model_call]
         costs = [self._cost(call) for call in asked]
         made: list[Event] = []
@@ -100,7 +117,7 @@ class Pipeline:
             made += [self._ai(call, cost) for call, cost in zip(asked, costs, strict=True)]
             if len(asked) < len(calls):
                 made += [self._ai(call, None) for call in calls if call.kind in STRUCTURE]
-            made += [event for call in calls if call.evaluations for event in self.scores(call)]
+            made += [event for call in calls if call.evaluations for event in self._scores(call)]
         if "llm_completion" in self.families:
             made += [events.requested(call) for call in asked if call.span_id not in announced]
             made += [
@@ -118,8 +135,9 @@ class Pipeline:
         if "llm_completion" not in self.families:
             return []
         call = self.read(view)
-        known = call.kind.is_model_call and call.request_model is not None
-        return [events.requested(call)] if known else []
+        if not call.kind.is_model_call or call.request_model is None:
+            return []
+        return [events.requested(call if self._shows(call) else events.discreet(call))]
 
     @staticmethod
     def is_announced_by(view: SpanView, outer: SpanView) -> bool:
@@ -132,12 +150,28 @@ class Pipeline:
 
     def scores(self, call: ModelCall) -> list[Event]:
         """The events of what was said of a call."""
+        return self._scores(call if self._shows(call) else events.discreet(call))
+
+    def _scores(self, call: ModelCall) -> list[Event]:
         return events.evaluation_events(call, content=self._shows(call))
 
     def _shows(self, call: ModelCall) -> bool:
-        return self.content and not call.context.privacy_mode
+        """Whether what anybody said in the call may leave."""
+        context = call.context
+        return (
+            self.content
+            and not context.privacy_mode
+            and (not self.private_features or context.feature not in self.private_features)
+            and (self.content_sample_rate >= 1 or _share(events.trace_id(call)) < self.content_sample_rate)
+        )
 
     def _cost(self, call: ModelCall) -> Cost | None:
         if call.cost_usd is not None:
             return Cost(call.input_cost_usd, call.output_cost_usd, call.cost_usd)
         return self.prices.cost(call) if self.prices is not None else None
+
+
+def _share(trace_id: str) -> float:
+    """A number from 0 to 1 that every process makes of the trace."""
+    digest = hashlib.blake2b(trace_id.encode(errors="replace"), digest_size=8).digest()
+    return int.from_bytes(digest, "big") / 2**64
