@@ -14,8 +14,8 @@ The rule: an event holds what stands in these tables, and nothing else. A value 
 
 So what stays inside is all that anybody said, of course; and of what others wrote about a call: metadata
 (Traceloop's association properties, Vercel's, Langfuse's, LangSmith's, OpenInference's, Pydantic AI's), but
-for users, sessions, chats and features in them that are identifiers; tags; names of spans, in whose place
-stand operation and model, or the name of the tool, agent or workflow where that is an identifier; stop
+for users, sessions, chats, features and groups in them that are identifiers; tags; names of spans, in whose
+place stand operation and model, or the name of the tool, agent or workflow where that is an identifier; stop
 sequences and response formats; explanations of scores; and every word that is of none of these kinds.
 """
 
@@ -320,14 +320,15 @@ def _is_safe(name: str, value: Any, table: Table) -> bool:
 def discreet(call: ModelCall) -> ModelCall:
     """The call, marked as one whose content is hidden, with no free text in what names it and whose it is."""
     operation = call.operation if call.operation.lower() in OPERATIONS else call.kind.label
-    context = call.context
-    parent_id = context.parent_id
-    if parent_id is not None and parent_id != context.trace_name and not _identifier(parent_id):
+    context, parent_id = _context(call.context), call.context.parent_id
+    if parent_id is not None and parent_id == call.context.trace_name:
+        parent_id = context.trace_name or call.trace_id
+    elif not _identifier(parent_id):
         parent_id = None
     return call._replace(
         operation=operation,
         name=_name(call, operation),
-        context=_context(context)._replace(parent_id=parent_id, privacy_mode=True),
+        context=context._replace(parent_id=parent_id, privacy_mode=True),
     )
 
 
