@@ -15,7 +15,7 @@ from typing import Any
 import orjson
 
 from otel_posthog import events, spans, traces
-from otel_posthog.calls import Kind, ModelCall
+from otel_posthog.calls import CallContext, Kind, ModelCall
 from otel_posthog.events.cost import Cost, PriceBook
 from otel_posthog.events.media import Replace, placeholder
 from otel_posthog.spans.view import SpanView
@@ -161,7 +161,7 @@ class Pipeline:
         return (
             self.content
             and not context.privacy_mode
-            and (not self.private_features or context.feature not in self.private_features)
+            and (not self.private_features or self.private_features.isdisjoint(_features(context)))
             and (self.content_sample_rate >= 1 or _share(events.trace_id(call)) < self.content_sample_rate)
         )
 
@@ -169,6 +169,11 @@ class Pipeline:
         if call.cost_usd is not None:
             return Cost(call.input_cost_usd, call.output_cost_usd, call.cost_usd)
         return self.prices.cost(call) if self.prices is not None else None
+
+
+def _features(context: CallContext) -> tuple[str | None, ...]:
+    """The feature, by whoever names one: where two are named each may be the private one."""
+    return (context.feature,) if context.own is None else (context.feature, context.own.feature)
 
 
 def _share(trace_id: str) -> float:

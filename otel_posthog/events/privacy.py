@@ -44,7 +44,8 @@ CONTENT = frozenset(
 
 # --- what a value may be -----------------------------------------------------------------------------
 
-_IDENTIFIER = re.compile(r"[A-Za-z0-9_@][A-Za-z0-9_.:/@+~#-]{0,199}")
+_IDENTIFIER = re.compile(r"[A-Za-z0-9_@][A-Za-z0-9_.:/@+~#-]{0,197}={0,2}")  # LiteLLM's ids are base64
+_MODEL = re.compile(r"[A-Za-z0-9_@][A-Za-z0-9_.:/@+~#,-]{0,199}")  # Pydantic AI: `fallback:one,another`
 _CLASS_OR_CODE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:$-]{0,119}")
 _PATH = re.compile(r"(?:/[A-Za-z0-9_.-]{1,64}){0,8}/?")
 _SIZE = re.compile(r"auto|\d{1,5}(?:x\d{1,5})?|\d(?:\.\d)?k", re.IGNORECASE)
@@ -72,6 +73,7 @@ def _matches(pattern: re.Pattern[str]) -> Check:
 
 
 _identifier = _matches(_IDENTIFIER)
+_model = _matches(_MODEL)
 
 
 def _identifiers(value: Any) -> Any:
@@ -118,7 +120,7 @@ def _span_name(value: Any) -> Any:
     operation, blank, model = value.partition(" ") if type(value) is str else ("", "", "")
     if not blank:
         return _identifier(value)
-    return value if operation.lower() in OPERATIONS and _identifier(model) else None
+    return value if operation.lower() in OPERATIONS and _model(model) else None
 
 
 def _score(value: Any) -> Any:
@@ -142,11 +144,13 @@ OPERATIONS = frozenset(
     | {"image_generation", "image_edit", "image_variation", "transcription", "translation", "speech"}
     | {"embeddings", "embedding", "execute_tool", "create_agent", "invoke_agent", "invoke_workflow"}
     | {"handle_conversation_turn", "retrieval", "search_memory", "rerank", "moderation", "fetch_response"}
+    | {"acompletion", "atext_completion", "aembedding", "aimage_generation", "aimage_edit", "atranscription"}
+    | {"aspeech", "arerank", "amoderation", "responses", "aresponses", "anthropic_messages"}
     | {"plan", "agent_step", "execute_task", "vector_db_retrieve"}
     | {"generation", "agent", "workflow", "chain", "task", "tool", "reranker", "guardrail", "evaluator"}
     | {"span", "evaluation"}
 )
-"""What a span may be about, in the conventions' words and ours; any other may be a sentence."""
+"""What a span may be about, in the words of the conventions, LiteLLM and ours; another may be a sentence."""
 
 _reason = _word(
     *("stop", "length", "tool_call", "content_filter", "error", "other", "unknown", "pause_turn"),
@@ -217,7 +221,8 @@ def _nested(table: Table) -> Check:
 _AI: Table = {
     **_COMMON,
     **_of(_said, "$ai_lib", "$ai_lib_version", "$ai_span_type"),
-    **_of(_identifier, "$ai_model", "$ai_provider", "$ai_framework", "$ai_completion_id"),
+    "$ai_model": _model,
+    **_of(_identifier, "$ai_provider", "$ai_framework", "$ai_completion_id"),
     **_of(_identifier, "$ai_prompt_name", "$ai_prompt_version"),
     "$ai_span_name": _span_name,
     "$ai_parent_id": _said,
@@ -239,7 +244,8 @@ _AI: Table = {
 }
 _COMPLETION: Table = {
     **_COMMON,
-    **_of(_identifier, "model", "provider"),
+    "model": _model,
+    "provider": _identifier,
     **_of(_figure, "prompt_length", "prompt_tokens", "completion_tokens", "total_tokens", "cost_usd"),
     **_of(_figure, "max_tokens", "temperature", "top_p", "latency_ms"),
     "stream": _flag,
@@ -249,7 +255,7 @@ _COMPLETION: Table = {
 }
 _FLAT: Table = {
     **_COMMON,
-    "model": _identifier,
+    "model": _model,
     **_of(_figure, "input_tokens", "output_tokens", "total_tokens", "estimated_cost", "latency_ms"),
     **_of(_said, "status", "timestamp"),
 }
@@ -285,8 +291,9 @@ def _checked(values: Mapping[str, Any], table: Table, own: Mapping[str, Any] = _
     """Those of the values that the table lets out, and the application's own, which it gave for PostHog."""
     made = {}
     for name, value in values.items():
-        if name in own and value is own[name] and name not in CONTENT:
-            made[name] = value
+        if name in own and value is own[name]:
+            if name not in CONTENT:
+                made[name] = value
         elif (check := table.get(name)) is not None and (left := check(value)) is not None:
             made[name] = left
     return made
@@ -336,7 +343,7 @@ def _name(call: ModelCall, operation: str) -> str:
     """Operation and model of a call; of structure the name of the tool, agent or workflow."""
     if not call.kind.is_model_call:
         return _identifier(call.facts.get("given_name")) or operation
-    models = [model for model in (call.request_model, call.response_model) if _identifier(model)]
+    models = [model for model in (call.request_model, call.response_model) if _model(model)]
     usual = [f"{operation} {each}" for model in models for each in (model, str(model).rpartition("/")[2])]
     return call.name if call.name in (operation, *usual) else (*usual, operation)[0]
 
