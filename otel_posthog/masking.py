@@ -103,8 +103,10 @@ class Masking:
         seconds: float = SECONDS,
         clock: Callable[[], float] = time.monotonic,
         start: Callable[[Callable[[], None]], None] = start_thread,
+        wait: Callable[[threading.Event, float], bool] = threading.Event.wait,
     ) -> None:
-        self._mask, self._seconds, self._clock, self._start = mask, seconds, clock, start
+        self._mask, self._seconds, self._clock = mask, seconds, clock
+        self._start, self._wait = start, wait
         self._rest: weakref.finalize[[list[_Worker]], Masking] | None = None
         self.reset_after_fork()
         # At the end of the interpreter no thread can be started any more.
@@ -176,7 +178,7 @@ class Masking:
     def _is_done(self, job: _Job) -> bool:
         """Whether all was answered; not where one field alone took all of its time and more."""
         answered = 0
-        while not job.over.wait(self._seconds):
+        while not self._wait(job.over, self._seconds):
             with job.lock:
                 if len(job.answers) == len(job.fields):
                     break
