@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 import time
 import weakref
+from _thread import allocate_lock
 from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -31,14 +32,29 @@ MOST_STUCK = 8
 Place = tuple[str, ...]
 
 
+# What is made here is of the kind that `delivery.native` starts threads of, whenever gevent patches.
+
+
+def _held() -> Any:
+    """A lock that one thread lets go for another."""
+    lock = allocate_lock()
+    lock.acquire()
+    return lock
+
+
+def _wait(lock: Any, seconds: float) -> bool:
+    """Whether the lock was let go in time."""
+    return bool(lock.acquire(True, seconds))
+
+
 class _Job:
     """The fields of one event, asked for one after the other."""
 
     def __init__(self, mask: Mask, event: Event, fields: list[tuple[Place, Any]]) -> None:
         self.mask, self.event, self.fields = mask, event, fields
         self.answers: list[Any] = []
-        self.lock = threading.Lock()
-        self.over = threading.Event()
+        self.lock = allocate_lock()
+        self.over = _held()
         self.given_up = False
 
 
@@ -55,7 +71,7 @@ class _Worker:
     def __init__(self, clock: Callable[[], float], seconds: float, back: Callable[[], None]) -> None:
         self._clock, self._seconds, self._back = clock, seconds, back
         self._job: _Job | None = None
-        self._wanted = threading.Semaphore(0)
+        self._wanted = _held()
 
     def give(self, job: _Job | None) -> None:
         """Have it do the job; with None, end."""
@@ -76,7 +92,7 @@ class _Worker:
                         self._back()
                         return
                     job.answers.append(answer)
-            job.over.set()
+            job.over.release()
             del job, place, value, answer  # a worker that rests holds nobody's prompt
 
     def _ask(self, job: _Job, place: Place, value: Any) -> Any:
@@ -103,7 +119,7 @@ class Masking:
         seconds: float = SECONDS,
         clock: Callable[[], float] = time.monotonic,
         start: Callable[[Callable[[], None]], None] = start_thread,
-        wait: Callable[[threading.Event, float], bool] = threading.Event.wait,
+        wait: Callable[[Any, float], bool] = _wait,
     ) -> None:
         self._mask, self._seconds, self._clock = mask, seconds, clock
         self._start, self._wait = start, wait
@@ -116,7 +132,7 @@ class Masking:
 
     def reset_after_fork(self) -> None:
         """In a forked child: there are no threads of ours, and nothing was counted."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal handler may ask for counts
         self._counts: Counter[str] = Counter()
         self._stuck = 0
         if self._rest is not None:
@@ -180,15 +196,15 @@ class Masking:
         answered = 0
         while not self._wait(job.over, self._seconds):
             with job.lock:
-                if len(job.answers) == len(job.fields):
-                    break
-                if len(job.answers) == answered:
+                now = len(job.answers)
+                if now == len(job.fields):  # it is about to say so
+                    continue
+                if now == answered:
                     job.given_up = True
                     with self._lock:
                         self._stuck += 1
                     return False
-                answered = len(job.answers)
-        job.over.wait()
+                answered = now
         return True
 
     def _new(self) -> _Worker | None:

@@ -128,9 +128,9 @@ class Stuck:
             self.over.wait()
         return value
 
-    def wait(self, done: threading.Event, _seconds: float) -> bool:
-        """As `Event.wait`, where time is up when the mask is stuck once more."""
-        while not done.wait(0.001):
+    def wait(self, done: Any, _seconds: float) -> bool:
+        """Whether the lock was let go; time is up when the mask is stuck once more."""
+        while not done.acquire(timeout=0.001):
             if self.asked > self.given_up_on:
                 return False
         return True
@@ -146,7 +146,7 @@ def stuck() -> Iterator[Stuck]:
 def test_a_mask_that_never_returns_costs_its_field_and_nothing_else(
     stuck: Stuck, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def wait(done: threading.Event, seconds: float) -> bool:
+    def wait(done: Any, seconds: float) -> bool:
         in_time = stuck.wait(done, seconds)
         waited.append(in_time)
         if waited == [False, False]:  # the field before it was answered between the two
