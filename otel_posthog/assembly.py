@@ -28,6 +28,7 @@ from otel_posthog.events.cost import Rates
 from otel_posthog.events.media import Replace, placeholder, storing
 from otel_posthog.events.price_file import read_prices
 from otel_posthog.events.redact import Mask, redactor
+from otel_posthog.masking import Masking
 from otel_posthog.pipeline import Pipeline
 from otel_posthog.spans.features import FeatureRules
 from otel_posthog.spans.view import PackedSpan, Place, pack
@@ -94,6 +95,8 @@ class Forwarder:
         self.pipeline = Pipeline(
             families=found.events,
             content=found.capture_content,
+            private_features=found.private_features,
+            content_sample_rate=found.content_sample_rate,
             media=_media(found.media),
             features=FeatureRules(found.features) if found.features else None,
             pseudonym_key=found.hash_user_ids.encode() if found.hash_user_ids is not None else None,
@@ -103,10 +106,13 @@ class Forwarder:
                 Sampling(rates=rates, keep_cost=found.sample_keep_cost, prices=book) if is_sampled else None
             ),
         )
+        self.masking = Masking(found.mask) if found.mask is not None else None
         self.conversion = Conversion(
             self.pipeline,
             super_properties=dict(getattr(client, "super_properties", None) or {}),
             hooks=[h for h in (getattr(client, "before_send", None), found.before_send) if h is not None],
+            mask=self.masking,
+            max_field_bytes=found.max_content_bytes,
         )
         endpoint = ingestion_host(found.endpoint)
         self.delivery = Delivery(
@@ -117,7 +123,6 @@ class Forwarder:
                 compression=found.compression,
                 capture_mode=found.capture_mode,
                 max_batch_bytes=found.max_batch_bytes,
-                max_event_bytes=found.max_content_bytes,
                 max_retry_seconds=found.max_retry_seconds,
                 historical_migration=bool(getattr(client, "historical_migration", False)),
             ),
@@ -212,7 +217,7 @@ class Forwarder:
         to be tried later) by name and reason; dropped by reason (`sample_rate`: not of the sample). `queue`:
         what waits in memory. `spool`: what waits on disk, its bytes, the age of the oldest in seconds, dead
         letters, and what was dropped or buried by reason; empty where there is none. `requests`: attempts,
-        and their bytes.
+        and their bytes. `fields`: what the mask did not answer for and was left out, by reason.
         """
         made, sent, waiting = self.conversion.stats(), self.delivery.stats(), self.outbox.stats(spool=spool)
         queue: dict[str, Any] = waiting["queue"]
@@ -223,6 +228,7 @@ class Forwarder:
             "queue": queue,
             "spool": waiting["spool"],
             "requests": requests,
+            "fields": {"dropped": {} if self.masking is None else self.masking.stats()},
         }
 
     def before_fork(self) -> None:
@@ -234,6 +240,8 @@ class Forwarder:
     def after_fork_in_child(self) -> None:
         """What the parent was doing stays the parent's."""
         self.conversion.reset_after_fork()
+        if self.masking is not None:
+            self.masking.reset_after_fork()
         self.delivery.reset_after_fork()
         self._follow_prices(at_once=False)  # what the parent fetched is here
 

@@ -98,6 +98,8 @@ class Evaluation(NamedTuple):
     explanation: str | None = None
     response_id: str | None = None
     """Of the answer that was judged, where it is another span's."""
+    own: bool = False
+    """Whether the application itself gave it, to be read in PostHog, and no span's attribute."""
 
 
 class Feedback(NamedTuple):
@@ -124,6 +126,9 @@ class CallContext(NamedTuple):
     groups: Mapping[str, str] = _NOTHING
     properties: Mapping[str, Any] = _NOTHING
     flags: Mapping[str, Any] = _NOTHING
+    own: CallContext | None = None
+    """What of it the application said under our names for it, where other metadata of the span said something
+    as well; None: all of it."""
 
 
 NO_USAGE = Usage()

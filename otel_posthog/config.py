@@ -71,18 +71,43 @@ OPTIONS: tuple[Option, ...] = (
         "capture_content",
         values.boolean,
         True,
-        "Whether prompts, answers, tool arguments and error texts leave the process; properties and metadata "
-        "always do. Also off where "
+        "Whether prompts, answers, tool arguments and error texts leave the process. Where it is false only "
+        "figures, identifiers, known words and your own context and properties do. Also off where "
         "`OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT` says no.",
         shown_default="true",
         instead=(False, "until it is, no content is sent"),
     ),
     Option(
-        "max_content_bytes",
-        values.number_of_bytes,
+        "private_features",
+        values.names,
+        frozenset(),
+        "Features (`ai_context(feature=...)`), in a list or with commas, whose calls are sent as with "
+        "`capture_content=False`.",
+        shown_default="none",
+    ),
+    Option(
+        "content_sample_rate",
+        values.share,
+        1.0,
+        "The share of traces, 0 to 1, whose content is sent; all other events are sent as with "
+        "`capture_content=False`. The trace's id decides, alike in every process.",
+        instead=(0.0, "until it is, no content is sent"),
+    ),
+    Option(
+        "mask",
+        values.function,
         None,
-        "The most bytes that one event may have; content is cut to fit, with a marker, never dropped.",
-        shown_default="PostHog's limits",
+        "A function that gets `(value, path, event)` of each content and custom property and returns what is "
+        "sent in its place, given as such or as `module:function`; None leaves the property out, and so does "
+        "an exception, or more than a second.",
+        instead=(values.nothing, "until it is, no property that it would get is sent"),
+    ),
+    Option(
+        "max_content_bytes",
+        values.field_bytes,
+        None,
+        "The most bytes that one property with content may have as JSON; what is more is cut, with a marker.",
+        shown_default="none but PostHog's limits of an event",
     ),
     Option(
         "media",
@@ -268,6 +293,9 @@ class Config:
     endpoint: str
     events: frozenset[str]
     capture_content: bool
+    private_features: frozenset[str]
+    content_sample_rate: float
+    mask: Callable[[Any, str, dict[str, Any]], Any] | None
     max_content_bytes: int | None
     media: str | Callable[[bytes, str | None], str | None]
     features: tuple[tuple[str, str, str], ...]
@@ -302,6 +330,9 @@ class Options(TypedDict, total=False):
     endpoint: str | None
     events: str | Iterable[str] | None
     capture_content: bool | None
+    private_features: str | Iterable[str] | None
+    content_sample_rate: float | None
+    mask: str | Callable[[Any, str, dict[str, Any]], Any] | None
     max_content_bytes: int | None
     media: str | Callable[[bytes, str | None], str | None] | None
     features: str | Mapping[str, Mapping[str, str]] | None

@@ -21,6 +21,8 @@ from otel_posthog import traces
 from otel_posthog.calls import ModelCall
 from otel_posthog.delivery import Entry, Item
 from otel_posthog.delivery.entries import EVENT
+from otel_posthog.delivery.fit import cut_value
+from otel_posthog.events.privacy import CONTENT
 from otel_posthog.events.redact import may_hold_credentials, redactor, walked
 from otel_posthog.pipeline import Pipeline
 from otel_posthog.spans.heritage import hand_down
@@ -102,6 +104,16 @@ class Restored(NamedTuple):
         return 2048 + 128 * len(self.view.attributes) + texts
 
 
+def _with_cut_fields(event: Event, limit: int) -> Event:
+    """The event with no content longer than so many bytes."""
+    properties = event["properties"]
+    if not isinstance(properties, dict):
+        return event
+    found = [(name, properties[name]) for name in CONTENT if name in properties]
+    cut = {name: made for name, value in found if (made := cut_value(value, limit)) is not value}
+    return {**event, "properties": {**properties, **cut}} if cut else event
+
+
 def _each_alone(loads: Iterable[Load | Restored]) -> Iterator[Load | Restored]:
     """The loads, spans that waited for each other one by one: on disk each is an entry."""
     for load in loads:
@@ -121,16 +133,21 @@ class Conversion:
         *,
         super_properties: dict[str, Any] | None = None,
         hooks: Iterable[Hook] = (),
+        mask: Callable[[Event], Event] | None = None,
+        max_field_bytes: int | None = None,
         now: Callable[[], float] = time.time,
     ) -> None:
         self.pipeline = pipeline
         self._super_properties: dict[str, Any] = walked(super_properties or {}, pipeline.redact or redactor())
         self._hooks = [*hooks]
+        self._mask = mask
+        self._max_field_bytes = max_field_bytes
         self._now = now
         self._recipe = pipeline.recipe()
         # What may not leave as it is does not go to disk as it is either.
         self.discreet = (
-            not pipeline.content
+            pipeline.hides_some
+            or mask is not None
             or pipeline.pseudonym_key is not None
             or pipeline.redact is not None
             or bool(self._hooks)
@@ -359,16 +376,18 @@ class Conversion:
         """The events as the application's properties and hooks leave them."""
         with self._lock:
             self._made.update([event["event"] for event in events])
-        finish = self._finish if self._hooks or self._super_properties else None
+        changes = self._hooks or self._super_properties or self._mask or self._max_field_bytes
+        finish = self._finish if changes else None
         for event in events:
             finished = event if finish is None else finish(event)
             if finished is not None:
                 yield finished
 
     def _finish(self, event: Event) -> Event | None:
-        """The client's own properties, then what the application's hooks make of the event.
+        """The client's own properties, then what the application's hooks and its mask make of the event.
 
-        A hook that fails may have been meant to take something out: its event is not sent.
+        A hook that fails may have been meant to take something out: its event is not sent. The mask is last:
+        nothing leaves which it did not see.
         """
         name = event["event"]
         if self._super_properties:
@@ -393,7 +412,9 @@ class Conversion:
             if not (isinstance(event["event"], str) and event["event"]):
                 self._drop("before_send failed")
                 return None
-        return event
+        if self._mask is not None:
+            event = self._mask(event)
+        return event if self._max_field_bytes is None else _with_cut_fields(event, self._max_field_bytes)
 
     # --- counts ---
 

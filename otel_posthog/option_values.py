@@ -192,6 +192,34 @@ def _number(value: object) -> float:
         return math.nan
 
 
+def field_bytes(value: object) -> int:
+    """The size of one property."""
+    text = str(value).strip() if isinstance(value, str | int) else ""
+    if text.isdecimal() and int(text) >= 256:
+        return int(text)
+    raise ValueError("a whole number of bytes, at least 256, is expected")
+
+
+def share(value: object) -> float:
+    """A part of the whole."""
+    try:
+        number = float(value) if isinstance(value, str | int | float) and value is not True else math.nan
+    except ValueError:
+        number = math.nan
+    if 0 <= number <= 1:
+        return number
+    raise ValueError("a number from 0 to 1 is expected")
+
+
+def names(value: object) -> frozenset[str]:
+    """Names, in a list or with commas."""
+    if isinstance(value, str):
+        value = value.split(",")
+    if isinstance(value, list | tuple | set | frozenset) and all(isinstance(name, str) for name in value):
+        return frozenset(name.strip() for name in value if name.strip())
+    raise ValueError("names, in a list or with commas between them, are expected")
+
+
 def choice(*allowed: str) -> Callable[[object], str]:
     """One of some words."""
 
@@ -311,15 +339,34 @@ def media(value: object) -> str | Callable[..., Any]:
     word = value.strip() if isinstance(value, str) else ""
     if word.lower() in {"placeholder", "full"}:
         return word.lower()
-    module, _, name = word.partition(":")
-    if module and name:
-        try:
-            found = attrgetter(name)(importlib.import_module(module))
-        except Exception as error:  # noqa: BLE001  # whatever a module does when it is imported
-            raise ValueError(f"{word} cannot be imported ({type(error).__name__})") from None
-        if callable(found):
-            return found  # type: ignore[no-any-return]
+    found = _named(word)
+    if found is not None:
+        return found
     raise ValueError("placeholder, full, or a function such as app.media:store is expected")
+
+
+def function(value: object) -> Callable[..., Any]:
+    """A function, also by its name."""
+    found = value if callable(value) else _named(value.strip()) if isinstance(value, str) else None
+    if found is not None:
+        return found
+    raise ValueError("a function such as app.privacy:mask is expected")
+
+
+def _named(word: str) -> Callable[..., Any] | None:
+    """The function of a name such as `app.media:store`; None where that is no such name, or no function."""
+    module, _, name = word.partition(":")
+    if not module or not name:
+        return None
+    try:
+        found = attrgetter(name)(importlib.import_module(module))
+    except Exception as error:  # noqa: BLE001  # whatever a module does when it is imported
+        raise ValueError(f"{word} cannot be imported ({type(error).__name__})") from None
+    return found if callable(found) else None
+
+
+def nothing(_value: object, _path: str, _event: object) -> None:
+    """What stands for a mask that is not usable: no field that it would see leaves."""
 
 
 def client(value: object) -> Any:

@@ -7,6 +7,7 @@ They raise only for a fault of ours; whoever calls them for many spans keeps the
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -15,7 +16,7 @@ from typing import Any
 import orjson
 
 from otel_posthog import events, spans, traces
-from otel_posthog.calls import Kind, ModelCall
+from otel_posthog.calls import CallContext, Kind, ModelCall
 from otel_posthog.events.cost import Cost, PriceBook
 from otel_posthog.events.media import Replace, placeholder
 from otel_posthog.events.redact import Mask
@@ -41,6 +42,10 @@ class Pipeline:
     families: frozenset[str]
     """Of `ai`, `llm_completion`, `llm_generation`."""
     content: bool = True
+    private_features: frozenset[str] = frozenset()
+    """Features of which no content is shown."""
+    content_sample_rate: float = 1.0
+    """The share of traces of which content is shown, 0 to 1."""
     media: Replace | None = placeholder
     """What stands for images, audio and files; None: they stay whole."""
     pseudonym_key: bytes | None = field(default=None, repr=False)
@@ -53,6 +58,11 @@ class Pipeline:
     """None: PostHog works out the costs."""
     sampling: Sampling | None = None
     """None: everything is kept."""
+
+    @property
+    def hides_some(self) -> bool:
+        """Whether there are calls whose content is hidden though they do not ask for it."""
+        return not self.content or bool(self.private_features) or self.content_sample_rate < 1
 
     def recipe(self) -> bytes:
         """What decides about the events of a span, but for prices, as JSON for whoever converts it later.
@@ -74,7 +84,7 @@ class Pipeline:
         return orjson.dumps(told)
 
     def by_recipe(self, recipe: bytes) -> Pipeline:
-        """The pipeline of such a recipe, with our own prices.
+        """The pipeline of such a recipe, with our own prices; what we do not show stays hidden.
 
         Raises:
             ValueError, TypeError, LookupError: that is none.
@@ -90,15 +100,21 @@ class Pipeline:
         return replace(
             self,
             families=frozenset(told["events"]),
-            content=bool(told["content"]),
+            content=bool(told["content"]) and self.content,
             media=None if told["media"] == "full" else self.media or placeholder,
             prices=(own or PriceBook()) if told["cost"] else None,
             sampling=sampling,
         )
 
     def read(self, view: SpanView) -> ModelCall:
-        """The call that a span shows, its user by a pseudonym where that is asked for."""
+        """The call that a span shows, its user by a pseudonym where that is asked for.
+
+        One whose content is hidden for its feature or trace says so itself, so that what shows the same call,
+        and what stands for the trace, heeds it.
+        """
         call = spans.read(view)
+        if self.content and not self._shows(call):
+            call = call._replace(context=call.context._replace(privacy_mode=True))
         return call if self.pseudonym_key is None else events.with_pseudonym(call, self.pseudonym_key)
 
     def finished(
@@ -167,7 +183,7 @@ class Pipeline:
         Stage by stage for all of them and not call by call: one stage's code stays in the processor's
         caches, which makes twenty together a quarter cheaper than one after the other.
         """
-        calls = [events.redacted(call, self.redact) for call in calls]
+        calls = [self._as_leaves(call) for call in calls]
         asked = [call for call in calls if call.kind.is_model_call]
         costs = [self._cost(call) for call in asked]
         made: list[Event] = []
@@ -195,7 +211,7 @@ class Pipeline:
         call = self.read(view)
         if not call.kind.is_model_call or call.request_model is None:
             return []
-        call = events.redacted(call, self.redact)
+        call = self._as_leaves(call)
         if self.sampling is None:
             return [events.requested(call)]
         # Of a trace that is not kept, only the end of a call tells whether it is, and then announces it.
@@ -218,7 +234,11 @@ class Pipeline:
 
     def scores(self, call: ModelCall, dropped: Counter[str] | None = None) -> list[Event]:
         """The events of what was said of a call: scores as its trace is kept, what a person said always."""
-        return self._scores(events.redacted(call, self.redact), dropped)
+        return self._scores(self._as_leaves(call), dropped)
+
+    def _as_leaves(self, call: ModelCall) -> ModelCall:
+        """The call without what may not leave, whatever is made of it."""
+        return events.redacted(call if self._shows(call) else events.discreet(call), self.redact)
 
     def _scores(self, call: ModelCall, dropped: Counter[str] | None = None) -> list[Event]:
         made = events.evaluation_events(call, content=self._shows(call))
@@ -236,7 +256,14 @@ class Pipeline:
         return kept
 
     def _shows(self, call: ModelCall) -> bool:
-        return self.content and not call.context.privacy_mode
+        """Whether what anybody said in the call may leave."""
+        context = call.context
+        return (
+            self.content
+            and not context.privacy_mode
+            and (not self.private_features or self.private_features.isdisjoint(_features(context)))
+            and (self.content_sample_rate >= 1 or _share(events.trace_id(call)) < self.content_sample_rate)
+        )
 
     def _cost(self, call: ModelCall) -> Cost | None:
         if call.cost_usd is not None:
@@ -250,3 +277,14 @@ class Pipeline:
         if self.prices is None and call.cost_usd is None and self.sampling is not None:
             return self.sampling.prices.cost(call) if self.sampling.prices is not None else None
         return self._cost(call)
+
+
+def _features(context: CallContext) -> tuple[str | None, ...]:
+    """The feature, by whoever names one: where two are named each may be the private one."""
+    return (context.feature,) if context.own is None else (context.feature, context.own.feature)
+
+
+def _share(trace_id: str) -> float:
+    """A number from 0 to 1 that every process makes of the trace."""
+    digest = hashlib.blake2b(trace_id.encode(errors="replace"), digest_size=8).digest()
+    return int.from_bytes(digest, "big") / 2**64

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from otel_posthog.delivery.encode import plain
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -46,6 +48,22 @@ def fit(data: bytes, limit: int, size: Callable[[bytes], int] = len) -> bytes:
     return result if size(result) <= limit else _cut_event(data, limit // 2)
 
 
+def cut_value(value: Any, limit: int) -> Any:
+    """Return one property's value in at most `limit` bytes as JSON, 256 or more; as it is where it fits.
+
+    Cut as an event is: images first, then the longest strings, then lists and objects, each with a note.
+    """
+    try:
+        data = orjson.dumps(value)
+    except TypeError:
+        data = orjson.dumps(plain(value))
+    if len(data) <= limit:
+        return value
+    holder = {"value": orjson.loads(data)}
+    _cut_strings(holder, limit)
+    return _prune(holder["value"], limit)
+
+
 def _cut_event(data: bytes, limit: int) -> bytes:
     event = orjson.loads(data)
     holder = {"properties": event.pop("properties", {})}
@@ -57,7 +75,8 @@ def _cut_event(data: bytes, limit: int) -> bytes:
 
 def _cut_strings(holder: dict[str, Any], room: int) -> None:
     """Cut the longest strings in `holder`, all to one length, so that its only value takes `room` bytes."""
-    excess = len(orjson.dumps(holder["properties"])) - room
+    [whole] = holder.values()
+    excess = len(orjson.dumps(whole)) - room
     for length, node, key in sorted(_long_strings(holder), key=lambda each: each[0], reverse=True):
         if excess <= 0:
             return

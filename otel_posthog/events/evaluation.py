@@ -37,10 +37,13 @@ def evaluation_events(call: ModelCall, *, content: bool) -> list[dict[str, Any]]
     made = []
     for place, score in enumerate(call.evaluations):
         name = "$ai_feedback" if isinstance(score, Feedback) else "$ai_metric"
-        properties = common_properties(call) | reported(where | _said(score, content=content)) | person
+        said = reported(_said(score, content=content))
+        properties = common_properties(call) | reported(where) | said | person
         at_ns = call.end_ns or call.start_ns
         # Each score of a span is an event of its own.
         event = make_event(f"{name}:{place}", call, at_ns, distinct_id, properties)
+        if isinstance(score, Feedback) or score.own:  # written to be read
+            event["properties"] = {**event["properties"], **said}
         made.append({**event, "event": name})
     return made
 

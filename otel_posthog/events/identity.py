@@ -11,6 +11,7 @@ from operator import itemgetter
 from typing import Any
 
 from otel_posthog.calls import ModelCall
+from otel_posthog.events.privacy import allowed
 from otel_posthog.version import __version__
 
 __all__ = [
@@ -125,7 +126,10 @@ def with_pseudonym(call: ModelCall, key: bytes) -> ModelCall:
     distinct_id = context.distinct_id
     if distinct_id is not None and not _is_nobody(distinct_id):
         distinct_id = hmac.new(key, distinct_id.encode(errors="replace"), hashlib.sha256).hexdigest()
-    return call._replace(context=context._replace(distinct_id=distinct_id, username=None))
+    own = context.own
+    if own is not None:  # of what the application said the same
+        own = own._replace(distinct_id=distinct_id if own.distinct_id is not None else None, username=None)
+    return call._replace(context=context._replace(distinct_id=distinct_id, username=None, own=own))
 
 
 def _is_nobody(distinct_id: str) -> bool:
@@ -157,7 +161,9 @@ def common_properties(call: ModelCall) -> dict[str, Any]:
 def make_event(
     name: str, call: ModelCall, at_ns: int, distinct_id: str, properties: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """An event as PostHog's capture wires take it."""
+    """An event as PostHog's capture wires take it; of a private call what may leave, and nothing else."""
+    if call.context.privacy_mode:
+        properties = allowed(name.partition(":")[0], properties, call.context)
     return {
         "event": name,
         "uuid": event_uuid(call.trace_id, call.span_id, name),

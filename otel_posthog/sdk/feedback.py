@@ -64,7 +64,9 @@ def capture_metric(
         Whether it was taken; if not, why is said once in the log.
     """
     number = None if isinstance(value, str) else float(value)
-    score = Evaluation(name=str(name), value=number, label=value if isinstance(value, str) else None)
+    score = Evaluation(
+        name=str(name), value=number, label=value if isinstance(value, str) else None, own=True
+    )
     return _capture("capture_metric", score, trace_id, generation_id, user_id, properties)
 
 

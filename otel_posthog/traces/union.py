@@ -85,6 +85,8 @@ def _united_context(mine: CallContext, theirs: CallContext) -> CallContext:
         merged[name] = {**getattr(theirs, name), **getattr(mine, name)}
     merged["parent_id"] = mine.parent_id
     merged["privacy_mode"] = mine.privacy_mode or theirs.privacy_mode
+    if mine.own is not None or theirs.own is not None:
+        merged["own"] = _united_context(mine.own or mine, theirs.own or theirs)
     return CallContext(**merged)
 
 

@@ -301,8 +301,9 @@ def test_celery_with_prefork_workers_that_come_and_go(inbox: Inbox, tmp_path: Pa
         "from gevent import monkey; monkey.patch_all()\n{prelude}\nhandle = configure(flush_interval=60)",
         "{prelude}\nfrom gevent import monkey; monkey.patch_all()\nhandle = configure(flush_interval=60)",
         "{prelude}\nhandle = configure(flush_interval=60)\nfrom gevent import monkey; monkey.patch_all()",
+        "{prelude}\nfrom gevent import monkey; monkey.patch_all()\nhandle = configure(mask=lambda *a: a[0])",
     ],
-    ids=["before us", "before our configure", "after our configure"],
+    ids=["before us", "before our configure", "after our configure", "before our configure, with a mask"],
 )
 def test_an_interpreter_that_gevent_patched(patched: str, inbox: Inbox) -> None:
     code = (

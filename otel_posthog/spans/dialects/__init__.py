@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from otel_posthog.attributes import CONTEXT, PROPERTY
+from otel_posthog.attributes import CONTEXT, PARENT_ID, PROPERTY, is_handed_down
 from otel_posthog.calls import NO_CONTEXT, NO_USAGE, CallContext, CallError, Kind, Message, ModelCall, Usage
 from otel_posthog.spans.dialects import (
     adk,
@@ -98,6 +98,8 @@ class _Reading(NamedTuple):
     plan: Plan
     complete: tuple[Complete, ...]
     kinds: tuple[Callable[[Parts, SpanView], Kind | None], ...]
+    own: Plan | None
+    """How to read what the application said of the context itself; None where nobody else says any of it."""
 
 
 _readings: dict[tuple[str | None, tuple[str, ...]], _Reading] = {}
@@ -113,8 +115,8 @@ def read(view: SpanView) -> ModelCall:
     for kind_of in reading.kinds:
         kind = kind_of(parts, view)
         if kind is not None:
-            return _call(view, kind, parts)
-    return _call(view, Kind.SPAN, parts)
+            return _call(view, kind, parts, reading.own)
+    return _call(view, Kind.SPAN, parts, reading.own)
 
 
 def _reading(scope: str | None, names: tuple[str, ...]) -> _Reading:
@@ -127,16 +129,35 @@ def _reading(scope: str | None, names: tuple[str, ...]) -> _Reading:
         or _is_of(dialect.name, scope or "")
     )
     dialects = [dialect for dialect in DIALECTS if dialect.name in spoken]
+    plan = plan_of(_index(spoken), names)
+    own = [name for name in names if _is_own(name)]
     made = _Reading(
-        plan_of(_index(spoken), names),
+        plan,
         tuple(dialect.complete for dialect in dialects if dialect.complete is not None),
         tuple(dialect.kind_of for dialect in dialects),
+        plan_of(_index(("genai",)), own) if _says_more(plan, present, own) else None,
     )
     if len(names) <= _MAX_NAMES:
         if len(_readings) >= _MAX_READINGS:
             _readings.clear()
         _readings[scope, names] = made
     return made
+
+
+_OF_CONTEXT = frozenset({"context", "properties", "groups", "flags"})
+_METADATA = frozenset({"metadata"})
+"""What no table names, and dialects read context out of."""
+
+
+def _is_own(name: str) -> bool:
+    """Whether it is one of the names under which the application says whose call it is and for what."""
+    return name == PARENT_ID or is_handed_down(name)
+
+
+def _says_more(plan: Plan, names: frozenset[str], own: Iterable[str]) -> bool:
+    """Whether other attributes than the application's `own` are read as context."""
+    read = {name for name, part, *_ in (*plan.texts, *plan.others, *plan.contested) if part in _OF_CONTEXT}
+    return not read.issubset(own) or not _METADATA.isdisjoint(names)
 
 
 @lru_cache(maxsize=256)
@@ -160,10 +181,10 @@ def _in_order(made: Any, first: str, last: str) -> tuple[tuple[str, ...], tuple[
 _new = tuple.__new__
 _CALL = _in_order(ModelCall, "provider", "evaluations")
 _USAGE = _in_order(Usage, "input", "searches")
-_CONTEXT = _in_order(CallContext, "distinct_id", "flags")
+_CONTEXT = _in_order(CallContext, "distinct_id", "own")
 
 
-def _call(view: SpanView, kind: Kind, parts: Parts) -> ModelCall:
+def _call(view: SpanView, kind: Kind, parts: Parts, own: Plan | None) -> ModelCall:
     call, facts, usage = parts["call"], parts["facts"], parts["usage"]
     take = call.pop
     system, address, port = take("system", None), take("address", None), take("port", None)
@@ -207,7 +228,7 @@ def _call(view: SpanView, kind: Kind, parts: Parts) -> ModelCall:
             facts,
             _new(Usage, map(usage.get, *_USAGE)) if usage else NO_USAGE,
             _error(view, parts["error"]),
-            _context(parts, view.attributes, view.resource),
+            _context(parts, view.attributes, view.resource, own),
             view.scope,
             _described(view.resource),
         ),
@@ -221,7 +242,8 @@ def _settle_cost(call: dict[str, Any]) -> None:
         call["cost_usd"] = round(sum(parts), 12)
 
 
-_OWN_NAMES = ("tool_name", "agent_name", "workflow_name", "entity_name", "function_name")
+_OWN_NAMES = ("tool_name", "agent_name", "workflow_name", "entity_name", "written_name", "function_name")
+"""What has no `name` goes by one of these; `written_name` is a sentence that somebody made for the span."""
 _NAMES = frozenset({"prompt_name", "prompt_version", *_OWN_NAMES})
 
 
@@ -231,8 +253,10 @@ def _take_names(call: dict[str, Any], facts: dict[str, Any], name: str | None) -
         if key in call:
             facts[key] = call.pop(key)
     for key in _OWN_NAMES:
-        name = name or call.get(key)
-        call.pop(key, None)
+        found = call.pop(key, None)
+        name = name or found
+        if found and key != "written_name":
+            facts.setdefault("given_name", found)
     return name
 
 
@@ -335,7 +359,9 @@ def _error(view: SpanView, reported: Mapping[str, Any]) -> CallError | None:
     )
 
 
-def _context(parts: Parts, attributes: Mapping[str, Any], resource: Mapping[str, Any]) -> CallContext:
+def _context(
+    parts: Parts, attributes: Mapping[str, Any], resource: Mapping[str, Any], own: Plan | None = None
+) -> CallContext:
     context = parts["context"]
     if parts["properties"]:
         parts["properties"] = _custom(parts["properties"], attributes)
@@ -347,6 +373,8 @@ def _context(parts: Parts, attributes: Mapping[str, Any], resource: Mapping[str,
     for part in ("groups", "properties", "flags"):
         if parts[part]:
             context[part] = parts[part]
+    if own is not None and context:
+        context["own"] = _context(apply(own, attributes), attributes, resource)
     return _new(CallContext, map(context.get, *_CONTEXT)) if context else NO_CONTEXT
 
 

@@ -133,7 +133,8 @@ def complete(parts: Parts, view: SpanView) -> None:
         call.setdefault("finish_reasons", known)
     span_kind = call.get("span_kind")
     if span_kind == "workflow" or (span_kind is not None and "entity_name" in call):
-        call["entity_name"] = call.get("entity_name") or view.name
+        if not call.get("entity_name"):
+            call["written_name"] = view.name
     elif "request_type" not in call and "input_state" in call and "operation" in call:
         call.pop("entity_name", None)
 

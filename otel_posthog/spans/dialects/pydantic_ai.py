@@ -64,7 +64,7 @@ def complete(parts: Parts, view: SpanView) -> None:
     """All messages of a run, the tools of a request, the usage as the provider gave it."""
     call, attributes = parts["call"], view.attributes
     if "{" in view.name and (name := text(attributes.get("logfire.msg"))):  # an unexpanded template
-        call["function_name"] = name
+        call["written_name"] = name
     template = attributes.get("logfire.msg_template")
     if isinstance(template, str) and template.startswith(_CLOSING):
         parts["facts"]["ended_after"] = seconds(attributes.get("duration")) or 0.0

@@ -179,5 +179,6 @@ def plan_of(index: Index, names: Iterable[str]) -> Plan:
 def _by_prefix(prefixes: Iterable[tuple[str, str, Reader]], name: str) -> tuple[str, str, Reader, int]:
     for prefix, part, read in prefixes:
         if name.startswith(prefix) and len(name) > len(prefix):
-            return part, name[len(prefix) :], read, 0
+            # What the application says itself goes before what is in anybody's metadata.
+            return part, name[len(prefix) :], read, 0 if prefix.startswith("posthog.") else 1
     return "", "", text, 0

@@ -1,0 +1,255 @@
+"""The application's `mask` on the way out: it sees each field that may hold text, and decides what leaves.
+
+A mask is asked for its answer on a thread beside the one that waits for it, since Python can end no call that
+never returns. Where it raises, takes more than `SECONDS`, or cannot be asked, the field is left out and
+counted: what may have been meant to be hidden is not sent. The event goes in any case.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+import weakref
+from _thread import allocate_lock
+from collections import Counter
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from otel_posthog.conversion import Event, say_once
+from otel_posthog.delivery.native import start_thread
+from otel_posthog.events.privacy import unsafe_fields
+
+__all__ = ["Mask", "Masking"]
+
+Mask = Callable[[Any, str, Event], Any]
+"""Called with a value, its path (`$ai_input`, `metadata.plan`) and the event; None leaves the field out."""
+
+SECONDS = 1.0
+"""The most that a mask may take for one field."""
+MOST_STUCK = 8
+"""Calls that never returned, each of which holds a thread; with so many the mask is not asked any more."""
+
+Place = tuple[str, ...]
+
+
+# What is made here is of the kind that `delivery.native` starts threads of, whenever gevent patches.
+
+
+def _held() -> Any:
+    """A lock that one thread lets go for another."""
+    lock = allocate_lock()
+    lock.acquire()
+    return lock
+
+
+def _wait(lock: Any, seconds: float) -> bool:
+    """Whether the lock was let go in time."""
+    return bool(lock.acquire(True, seconds))
+
+
+class _Job:
+    """The fields of one event, asked for one after the other."""
+
+    def __init__(self, mask: Mask, event: Event, fields: list[tuple[Place, Any]]) -> None:
+        self.mask, self.event, self.fields = mask, event, fields
+        self.answers: list[Any] = []
+        self.lock = allocate_lock()
+        self.over = _held()
+        self.given_up = False
+
+
+class _Failed:
+    """Stands for an answer that there is none of."""
+
+    def __init__(self, reason: str, kind: str = "") -> None:
+        self.reason, self.kind = reason, kind
+
+
+class _Worker:
+    """A thread that asks a mask; it ends when it came back from a call that nobody waits for any more."""
+
+    def __init__(self, clock: Callable[[], float], seconds: float, back: Callable[[], None]) -> None:
+        self._clock, self._seconds, self._back = clock, seconds, back
+        self._job: _Job | None = None
+        self._wanted = _held()
+
+    def give(self, job: _Job | None) -> None:
+        """Have it do the job; with None, end."""
+        self._job = job
+        self._wanted.release()
+
+    def run(self) -> None:
+        while True:
+            self._wanted.acquire()
+            job = self._job
+            if job is None:
+                return
+            self._job = None
+            for place, value in job.fields:
+                answer = self._ask(job, place, value)
+                with job.lock:
+                    if job.given_up:
+                        self._back()
+                        return
+                    job.answers.append(answer)
+            job.over.release()
+            del job, place, value, answer  # a worker that rests holds nobody's prompt
+
+    def _ask(self, job: _Job, place: Place, value: Any) -> Any:
+        began = self._clock()
+        try:
+            answer = job.mask(value, _path(place), job.event)
+        except BaseException as error:  # noqa: BLE001  # the application's code
+            return _Failed("failed", type(error).__name__)
+        return answer if self._clock() - began <= self._seconds else _Failed("too_slow")
+
+
+def _let_go(idle: list[_Worker]) -> None:
+    while idle:
+        idle.pop().give(None)
+
+
+class Masking:
+    """What the mask leaves of events. Safe to share by threads; each waits for its own events only."""
+
+    def __init__(
+        self,
+        mask: Mask,
+        *,
+        seconds: float = SECONDS,
+        clock: Callable[[], float] = time.monotonic,
+        start: Callable[[Callable[[], None]], None] = start_thread,
+        wait: Callable[[Any, float], bool] = _wait,
+    ) -> None:
+        self._mask, self._seconds, self._clock = mask, seconds, clock
+        self._start, self._wait = start, wait
+        self._rest: weakref.finalize[[list[_Worker]], Masking] | None = None
+        self.reset_after_fork()
+        # At the end of the interpreter no thread can be started any more.
+        worker = self._new()
+        if worker is not None:
+            self._idle.append(worker)
+
+    def reset_after_fork(self) -> None:
+        """In a forked child: there are no threads of ours, and nothing was counted."""
+        self._lock = threading.RLock()  # a signal handler may ask for counts
+        self._counts: Counter[str] = Counter()
+        self._stuck = 0
+        if self._rest is not None:
+            self._rest.detach()
+        self._idle: list[_Worker] = []
+        self._rest = weakref.finalize(self, _let_go, self._idle)
+        self._rest.atexit = False
+
+    def stats(self) -> dict[str, int]:
+        """Fields that were left out because the mask failed, was too slow, or could not be asked."""
+        with self._lock:
+            return dict(self._counts)
+
+    def __call__(self, event: Event) -> Event:
+        """The event as the mask leaves it."""
+        properties = event["properties"]
+        if not isinstance(properties, Mapping):
+            return event
+        fields = [(place, _at(properties, place)) for place in unsafe_fields(event)]
+        if not fields:
+            return event
+        answers = self._answers({**event, "properties": {**properties}}, fields)
+        made = {**properties}
+        for (place, _), answer in zip(fields, answers, strict=True):
+            *above, name = place
+            holder = made
+            for key in above:  # a copy of its own, once
+                if holder[key] is properties[key]:
+                    holder[key] = {**holder[key]}
+                holder = holder[key]
+            if isinstance(answer, _Failed):
+                self._failed(answer)
+            if answer is None or isinstance(answer, _Failed):
+                del holder[name]
+            else:
+                holder[name] = answer
+        return {**event, "properties": made}
+
+    def _answers(self, event: Event, fields: list[tuple[Place, Any]]) -> list[Any]:
+        answers: list[Any] = []
+        while len(answers) < len(fields):
+            rest = fields[len(answers) :]
+            with self._lock:
+                worker = self._idle.pop() if self._idle else None
+                is_stuck = self._stuck >= MOST_STUCK
+            worker = worker or (None if is_stuck else self._new())
+            if worker is None:
+                return answers + [_Failed("not_asked")] * len(rest)
+            job = _Job(self._mask, event, rest)
+            worker.give(job)
+            if self._is_done(job):
+                with self._lock:
+                    self._idle.append(worker)
+                answers += job.answers
+            else:
+                answers += [*job.answers, _Failed("too_slow")]
+        return answers
+
+    def _is_done(self, job: _Job) -> bool:
+        """Whether all was answered; not where one field alone took all of its time and more."""
+        answered = 0
+        while not self._wait(job.over, self._seconds):
+            with job.lock:
+                now = len(job.answers)
+                if now == len(job.fields):  # it is about to say so
+                    continue
+                if now == answered:
+                    job.given_up = True
+                    with self._lock:
+                        self._stuck += 1
+                    return False
+                answered = now
+        return True
+
+    def _new(self) -> _Worker | None:
+        lock = self._lock
+
+        def back() -> None:
+            masking = itself()
+            if masking is not None and masking._lock is lock:  # else this was the parent's
+                with lock:
+                    masking._stuck -= 1
+
+        itself = weakref.ref(self)
+        worker = _Worker(self._clock, self._seconds, back)
+        try:
+            self._start(worker.run)
+        except RuntimeError:
+            return None
+        return worker
+
+    def _failed(self, found: _Failed) -> None:
+        with self._lock:
+            self._counts[found.reason] += 1
+        if found.reason == "failed":
+            say_once(f"mask {found.kind}", "mask raised %s: fields it fails on are not sent.", found.kind)
+        elif found.reason == "too_slow":
+            say_once(
+                "mask too slow",
+                "mask took more than %s s for a field: such fields are not sent. It should wait for nothing.",
+                self._seconds,
+            )
+        else:
+            say_once(
+                "mask not asked",
+                "mask did not return %s times, or no thread could be started for it: fields it would see are "
+                "not sent until it does.",
+                MOST_STUCK,
+            )
+
+
+def _at(properties: Mapping[str, Any], place: Place) -> Any:
+    found: Any = properties
+    for key in place:
+        found = found[key]
+    return found
+
+
+def _path(place: Place) -> str:
+    return ".".join(map(str, place))  # `before_send` may have made keys of anything

@@ -1,0 +1,396 @@
+"""Where content is hidden nothing that anybody wrote leaves: not by the wire, not to disk, not into a log."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import Event, ReadableSpan
+from opentelemetry.sdk.util.instrumentation import InstrumentationScope
+from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode, TraceFlags
+
+from otel_posthog.assembly import Forwarder, forwarder
+from otel_posthog.attributes import is_handed_down
+from otel_posthog.delivery import Response, TransportError
+from otel_posthog.delivery.encode import encode
+from otel_posthog.events import PriceBook
+from otel_posthog.pipeline import Pipeline
+from otel_posthog.spans.dialects import DIALECTS
+from otel_posthog.spans.markers import EVALUATION_EVENT, MARKERS
+from otel_posthog.spans.view import SpanEvent, SpanView, of_request, of_sdk_span
+from tests.support.spans import CHAT, PARENT_ID, START, TRACE_ID, make_view, otlp_request, sdk_span
+from tests.test_properties import HELD, INDEXED, KINDS, MESSAGES_IN, READ_BY_HAND, SCOPES
+
+EVERYTHING = frozenset({"ai", "llm_completion", "llm_generation"})
+PRIVATE = Pipeline(families=EVERYTHING, content=False, prices=PriceBook())
+
+SENTENCE = "Planted words nobody may read"
+TOKEN = "planted_7f3a9c"
+"""What passes for an identifier, wherever one may stand."""
+
+UNKNOWN = (
+    *("prompt", "secret", "db.statement", "gen_ai.something.new", "llm.input_messages", "ai.prompt.secret"),
+    *("langfuse.observation.secret", "traceloop.entity.secret", "gcp.vertex.agent.secret", "user.prompt"),
+    *("$ai_input", "$ai_output_choices", "$ai_span_name", "$set", "error.message", "exception.stacktrace"),
+    *("posthog.prompt.text", "posthog.secret", "openinference.secret", "input.secret", "tool.description"),
+)
+METADATA = (
+    *("traceloop.association.properties.x", "traceloop.association.properties.$feature/x"),
+    *("ai.telemetry.metadata.x", "ai.telemetry.metadata.posthog_x", "ai.settings.context.x"),
+    *("langfuse.trace.metadata.x", "langfuse.observation.metadata.x", "langsmith.metadata.x"),
+)
+READ = sorted(
+    {name for dialect in DIALECTS for rule in dialect.rules for name in rule.names}
+    | {*MARKERS, *MESSAGES_IN, *READ_BY_HAND, *INDEXED, *UNKNOWN, *METADATA}
+)
+PLANTED = [name for name in READ if not is_handed_down(name)]
+"""All attributes but those by which the application itself says whose call it is and for what."""
+
+IDENTIFIERS = frozenset(
+    {"gen_ai.provider.name", "gen_ai.system", "gen_ai.request.model", "gen_ai.response.model"}
+    | {"gen_ai.response.id", "server.address", "gen_ai.agent.name", "gen_ai.agent.id", "gen_ai.tool.name"}
+    | {"gen_ai.workflow.name", "gen_ai.prompt.name", "gen_ai.prompt.version", "error.type", "model"}
+    | {"gen_ai.request.previous_response.id", "posthog.request.id", "posthog.parent_id", "agent.name"}
+    | {"gen_ai.evaluation.name", "gen_ai.evaluation.score.label", "traceloop.entity.name", "llm.vendor"}
+    | {"gen_ai.openai.api_base", "llm.openai.api_base", "llm.request.model", "llm.response.model"}
+    | {"traceloop.prompt.key", "traceloop.prompt.version", "llm.user", "llm.provider", "llm.system"}
+    | {"decision.system", "llm.response.model_name", "llm.model_name", "embedding.model_name", "tool.name"}
+    | {"decision.response.model_name", "llm.request.model_name", "decision.request.model_name"}
+    | {"reranker.model_name", "llm.prompt_template.name", "llm.prompt_template.version", "model_name"}
+    | {"ai.model.provider", "ai.model.id", "ai.response.model", "ai.response.id", "ai.toolCall.name"}
+    | {"ai.telemetry.functionId", "posthog_distinct_id", "agent_name", "langfuse.observation.model.name"}
+    | {"langfuse.observation.metadata.ls_provider", "langfuse.observation.prompt.name"}
+    | {"langfuse.observation.prompt.version", "langfuse.user.id", "langfuse.session.id", "name"}
+    | {"langsmith.metadata.ls_provider", "langsmith.metadata.ls_model_name", "gcp.vertex.agent.session_id"}
+    | {"langsmith.metadata." + name for name in ("session_id", "thread_id", "conversation_id", "user_id")}
+    | {"langsmith.metadata.feature", "langsmith.metadata.chat_id", "exception.type"}
+    | {
+        prefix + name
+        for prefix in ("ai.telemetry.metadata.", "ai.settings.context.", "traceloop.association.properties.")
+        for name in (
+            *("$ai_prompt_name", "$ai_prompt_version", "posthog_distinct_id", "userId", "user_id", "user.id"),
+            *("$ai_session_id", "sessionId", "session_id", "conversationId", "threadId", "chatId"),
+            *("feature", "posthog_feature", "chat_id", "posthog_trace_id", "$ai_trace_id", "user"),
+            *("conversation_id", "thread_id", "groups", "$groups", "posthog_groups"),
+        )
+    }
+)
+"""Attributes that name something: what stands there leaves where it is an identifier, and only then."""
+
+
+def shapes(canary: str) -> dict[str, Any]:
+    """Ways in which it may stand in an attribute."""
+    said = [{"role": "user", "content": canary}]
+    part = {"type": "text", "content": canary}
+    return {
+        "text": canary,
+        "texts": [canary, canary],
+        "json text": json.dumps(canary),
+        "chat": json.dumps(said),
+        "parts": json.dumps([{"role": "user", "parts": [part]}, part]),
+        "tool call": json.dumps(
+            [
+                {
+                    "role": "assistant",
+                    "tool_calls": [{"id": canary, "function": {"name": "f", "arguments": {"q": canary}}}],
+                    "finish_reason": canary,
+                },
+                {"role": "tool", "tool_call_id": canary, "content": canary},
+            ]
+        ),
+        "request": json.dumps(
+            {
+                "messages": said,
+                "tools": [{"name": "f", "description": canary}],
+                "stop": [canary],
+                canary: canary,
+                **dict.fromkeys(("input", "prompt", "service_tier", "reasoning_effort"), canary),
+                **dict.fromkeys(("response_format", "temperature"), canary),
+            }
+        ),
+        "answer": json.dumps(
+            {
+                "choices": [{"message": {"content": canary}, "finish_reason": canary}],
+                "error": {"message": canary},
+                "output": [{"type": "message", "content": [{"text": canary}]}],
+                "usage": {canary: canary},
+                "status": "failed",
+            }
+        ),
+        "gemini": json.dumps(
+            {
+                "contents": [{"role": "user", "parts": [{"text": canary}]}],
+                "config": {"system_instruction": canary, "stop_sequences": [canary]},
+                "content": {"parts": [{"text": canary}]},
+                "promptFeedback": {"blockReason": canary},
+            }
+        ),
+        "metadata": json.dumps({"x": canary, "tags": [canary], canary: canary, "$ai_input": canary}),
+        "logged": json.dumps([{"event.name": "gen_ai.choice", "message": canary, "finish_reason": canary}]),
+        "choice": json.dumps({"type": canary, "toolName": "f"}),
+        "unknown": json.dumps({canary: [{"y": canary}]}),
+        "broken": "{" + canary,
+    }
+
+
+SHAPES = {canary: shapes(canary) for canary in (SENTENCE, TOKEN)}
+
+
+def planted(canary: str, names: Mapping[str, str], kind: str, **changes: Any) -> SpanView:
+    """A failed span with the canary in these attributes, each in its shape, and all else that a span has."""
+    token = canary == TOKEN
+    return make_view(
+        only={
+            **{
+                name: SHAPES[canary][shape]
+                for name, shape in names.items()
+                if not (token and name in IDENTIFIERS)
+            },
+            **KINDS[kind],
+        },
+        **{
+            "name": canary,
+            "status": "ERROR",
+            "status_message": canary,
+            "resource": {"process.command_line": canary, "x": canary}
+            | ({} if token else {"service.name": canary, "deployment.environment": canary}),
+            "scope_version": canary,
+            **changes,
+        },
+    )
+
+
+# --- what becomes of a span --------------------------------------------------------------------------
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    canary=st.sampled_from([SENTENCE, TOKEN]),
+    kind=st.sampled_from(sorted(KINDS)),
+    names=st.dictionaries(
+        st.sampled_from(PLANTED), st.sampled_from(sorted(SHAPES[SENTENCE])), min_size=1, max_size=40
+    ),
+    scope=st.sampled_from(SCOPES),
+    root=st.booleans(),
+    event=st.sampled_from(
+        (
+            *("exception", EVALUATION_EVENT, "gen_ai.choice", "gen_ai.user.message", "ai.stream.firstChunk"),
+            *("gen_ai.client.inference.operation.details", SENTENCE),
+        )
+    ),
+    held=st.dictionaries(
+        st.sampled_from([*HELD, "exception.stacktrace", "x"]), st.sampled_from(sorted(SHAPES[SENTENCE]))
+    ),
+    whose=st.booleans(),
+)
+def test_nothing_planted_is_in_any_event_of_a_private_span(
+    canary: str,
+    kind: str,
+    names: dict[str, str],
+    scope: str | None,
+    root: bool,
+    event: str,
+    held: dict[str, str],
+    whose: bool,
+) -> None:
+    said = {
+        name: SHAPES[canary][shape]
+        for name, shape in held.items()
+        if not (canary == TOKEN and name in IDENTIFIERS)
+    }
+    view = planted(
+        canary,
+        names,
+        kind,
+        scope=scope if canary == TOKEN else scope or canary,
+        parent_id=None if root else "2" * 16,
+        events=[SpanEvent(event, START, said)],
+    )
+    pipeline = PRIVATE
+    if whose:
+        view.attributes["posthog.privacy_mode"] = True
+        pipeline = Pipeline(families=EVERYTHING, prices=PriceBook())
+    made = [*pipeline.finished(view), *pipeline.started(view)]
+    assert made
+    for each in made:
+        assert canary.encode() not in encode(each), each
+
+
+@pytest.mark.parametrize("canary", [SENTENCE, TOKEN])
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_single_attribute_of_a_private_span_lets_anything_out(kind: str, canary: str) -> None:
+    for name in PLANTED:
+        for shape in ("text", "texts", "request", "metadata"):
+            for event in PRIVATE.finished(planted(canary, {name: shape}, kind, scope=None)):
+                assert canary.encode() not in encode(event), (name, shape, event["event"])
+
+
+# --- what is sent, spooled and logged ----------------------------------------------------------------
+
+
+class Wire:
+    """PostHog, or no answer from it; and all bytes that were to reach it."""
+
+    def __init__(self, *, up: bool = True) -> None:
+        self.up = up
+        self.bytes: list[bytes] = []
+
+    def post(self, url: str, body: bytes, headers: Mapping[str, str], _timeout: float) -> Response:
+        self.bytes += [url.encode(), repr(sorted(headers.items())).encode(), body]
+        if not self.up:
+            raise TransportError("refused")
+        return Response(200, {}, b'{"status":"Ok"}')
+
+    def close(self) -> None: ...
+
+    def reset_after_fork(self) -> None: ...
+
+
+def whole_spans(canary: str) -> list[ReadableSpan]:
+    """A span of each kind with the canary in all attributes, events, links, its resource, its exception."""
+    token = canary == TOKEN
+    made = []
+    for at, kind in enumerate(KINDS):
+        for number, shape in enumerate(SHAPES[canary]):
+            trace_id = TRACE_ID + at * 1000 + number
+            held = {
+                name: SHAPES[canary][shape]
+                for name in (*HELD, "exception.stacktrace", "exception.escaped", "x")
+                if not (token and name in IDENTIFIERS)
+            }
+            hidden_by_itself = [name for name in PLANTED if name.endswith("privacy_mode")]
+            names = dict.fromkeys(sorted({*PLANTED}.difference(hidden_by_itself)), shape)
+            view = planted(canary, names, kind)
+            view.attributes["posthog.feature"] = "diary"
+            flags = TraceFlags(TraceFlags.SAMPLED)
+            made.append(
+                ReadableSpan(
+                    name=canary,
+                    context=SpanContext(trace_id, trace_id % 2**60, is_remote=False, trace_flags=flags),
+                    parent=SpanContext(trace_id, PARENT_ID, is_remote=False, trace_flags=flags)
+                    if number % 2
+                    else None,
+                    resource=Resource({**view.resource, "telemetry.sdk.name": canary}),
+                    attributes=view.attributes,
+                    events=[
+                        Event(name, held, START)
+                        for name in (
+                            "exception",
+                            "gen_ai.user.message",
+                            "gen_ai.choice",
+                            EVALUATION_EVENT,
+                            canary,
+                        )
+                    ],
+                    links=[
+                        Link(SpanContext(trace_id + 1, 5, is_remote=True), {"x": canary, "prompt": canary})
+                    ],
+                    kind=SpanKind.CLIENT,
+                    status=Status(StatusCode.ERROR, canary),
+                    start_time=START,
+                    end_time=START + 10**9,
+                    instrumentation_scope=InstrumentationScope("tests" if token else canary, canary),
+                )
+            )
+    return made
+
+
+@contextmanager
+def running(wire: Wire, **options: Any) -> Iterator[Forwarder]:
+    made = forwarder(
+        {"api_key": "phc_x", "compression": "none", "events": EVERYTHING, **options},
+        environ={},
+        transport=wire,
+    )
+    try:
+        yield made
+    finally:
+        made.outbox.close(0.0)
+
+
+def on_disk(directory: Path) -> bytes:
+    """All that is there: the database, its write-ahead log and whatever lies beside them."""
+    return b"".join(file.read_bytes() for file in sorted(directory.rglob("*")) if file.is_file())
+
+
+def logged(caplog: pytest.LogCaptureFixture) -> str:
+    return "\n".join(f"{record.getMessage()} {record.args} {record.exc_text}" for record in caplog.records)
+
+
+@pytest.fixture(params=[SENTENCE, TOKEN], ids=["sentence", "token"])
+def canary(request: pytest.FixtureRequest, caplog: pytest.LogCaptureFixture) -> str:
+    caplog.set_level(logging.DEBUG)
+    found: str = request.param
+    return found
+
+
+HOW: Mapping[str, dict[str, Any]] = {
+    "option": {"capture_content": False},
+    "share of traces": {"content_sample_rate": 0.0},
+    "feature": {"private_features": ["diary", "therapy"]},
+}
+
+
+@pytest.mark.parametrize("how", HOW)
+@pytest.mark.parametrize("way", ["processor", "exporter", "otlp"])
+def test_nothing_planted_is_sent_or_logged(
+    canary: str, way: str, how: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    wire, spans = Wire(), whole_spans(canary)
+    with running(wire, **HOW[how]) as made:
+        if way == "processor":
+            assert [span for span in spans if not made.ended(span)] == []
+            assert made.outbox.flush(60)
+        elif way == "exporter":
+            views = [view for span in spans if (view := of_sdk_span(span)) is not None]
+            assert made.send(made.conversion.finished(views, others=[]), 60)
+        else:
+            request = ExportTraceServiceRequest.FromString(otlp_request(*spans).SerializeToString())
+            read = [view for view in of_request(request) if isinstance(view, SpanView)]
+            assert made.send(made.conversion.finished(read, others=[], whole=True), 60)
+        assert made.stats()["spans"]["converted"] == len(spans)
+    sent = b"".join(wire.bytes)
+    assert sent.count(b'"$ai_trace_id"') > len(spans)
+    assert canary.encode() not in sent
+    assert canary not in logged(caplog)
+
+
+@pytest.mark.parametrize("how", HOW)
+@pytest.mark.parametrize("durability", ["always", "overflow"])
+def test_nothing_planted_is_on_disk(
+    canary: str, durability: str, how: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    wire = Wire(up=False)
+    spans = whole_spans(canary)
+    with running(
+        wire, spool_dir=tmp_path, durability=durability, max_queue_bytes=100_000, **HOW[how]
+    ) as made:
+        for span in spans:
+            made.ended(span)
+        while_running = on_disk(tmp_path)
+    after = on_disk(tmp_path)
+    assert after.count(b"$ai_trace_id") > len(spans)
+    for found in (while_running, after, b"".join(wire.bytes)):
+        assert canary.encode() not in found
+    assert canary not in logged(caplog)
+
+
+def test_spans_that_another_process_kept_whole_are_hidden_by_the_one_that_sends_them(tmp_path: Path) -> None:
+    span = sdk_span({**CHAT, "gen_ai.input.messages": SENTENCE, "langfuse.trace.name": SENTENCE})
+    with running(Wire(up=False), spool_dir=tmp_path, durability="always") as made:
+        made.ended(span)
+    assert SENTENCE.encode() in on_disk(tmp_path)
+    wire = Wire()
+    with running(wire, spool_dir=tmp_path, capture_content=False) as made:
+        assert made.outbox.flush(60)
+    assert b'"$ai_model":"gpt-5.1"' in b"".join(wire.bytes)
+    assert SENTENCE.encode() not in b"".join(wire.bytes)
