@@ -104,8 +104,10 @@ def _address(value: Any) -> Any:
     """Host and path; a query, a user and a password are nobody's business."""
     if type(value) is not str:
         return None
-    try:
-        parts = urlsplit(value if "://" in value else f"//{value}")
+    try:  # `[SECRET]@host` would be read for an IPv6 address
+        scheme, sign, rest = value.rpartition("://")
+        authority, slash, path = rest.partition("/")
+        parts = urlsplit(f"{scheme}{sign or '//'}{authority.rpartition('@')[2]}{slash}{path}")
         host, port = parts.hostname or "", parts.port
     except ValueError:
         return None
