@@ -100,14 +100,16 @@ def _error(value: Any) -> Any:
     return value if type(value) is str and _CLASS_OR_CODE.fullmatch(value) else "_OTHER"
 
 
+_USER = re.compile(r"^([^/?#]*//)[^/?#]*@")
+
+
 def _address(value: Any) -> Any:
     """Host and path; a query, a user and a password are nobody's business."""
     if type(value) is not str:
         return None
     try:  # `[SECRET]@host` would be read for an IPv6 address
-        scheme, sign, rest = value.rpartition("://")
-        authority, slash, path = rest.partition("/")
-        parts = urlsplit(f"{scheme}{sign or '//'}{authority.rpartition('@')[2]}{slash}{path}")
+        without_user = _USER.sub(r"\1", value if "://" in value else f"//{value}", count=1)
+        parts = urlsplit(without_user)
         host, port = parts.hostname or "", parts.port
     except ValueError:
         return None
