@@ -23,6 +23,7 @@ ROWS: dict[str, dict[str, Any]] = {
     "spool, overflow, memory full": {"max_queue_bytes": 8_000_000, "spool_dir": ""},
     "spool, always": {"spool_dir": "", "durability": "always"},
     "spool, always, content hidden": {"spool_dir": "", "durability": "always", "capture_content": False},
+    "spool, always, a mask": {"spool_dir": "", "durability": "always", "mask": lambda value, *_: value},
 }
 SPANS = 4000
 

@@ -413,7 +413,12 @@ class Conversion:
                 self._drop("before_send failed")
                 return None
         if self._mask is not None:
-            event = self._mask(event)
+            try:
+                event = self._mask(event)
+            except Exception as error:  # noqa: BLE001  # values of the application's, which compare as they like
+                say_once("mask", "An event could not be masked (%s) and is not sent.", type(error).__name__)
+                self._drop("mask failed")
+                return None
         return event if self._max_field_bytes is None else _with_cut_fields(event, self._max_field_bytes)
 
     # --- counts ---

@@ -109,6 +109,11 @@ def _let_go(idle: list[_Worker]) -> None:
         idle.pop().give(None)
 
 
+def _copied(properties: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy down to the places that are asked for, which the mask may write to."""
+    return {name: {**value} if type(value) is dict else value for name, value in properties.items()}
+
+
 class Masking:
     """What the mask leaves of events. Safe to share by threads; each waits for its own events only."""
 
@@ -154,7 +159,7 @@ class Masking:
         fields = [(place, _at(properties, place)) for place in unsafe_fields(event)]
         if not fields:
             return event
-        answers = self._answers({**event, "properties": {**properties}}, fields)
+        answers = self._answers({**event, "properties": _copied(properties)}, fields)
         made = {**properties}
         for (place, _), answer in zip(fields, answers, strict=True):
             *above, name = place
@@ -166,7 +171,7 @@ class Masking:
             if isinstance(answer, _Failed):
                 self._failed(answer)
             if answer is None or isinstance(answer, _Failed):
-                del holder[name]
+                holder.pop(name, None)
             else:
                 holder[name] = answer
         return {**event, "properties": made}

@@ -10,6 +10,7 @@ from functools import lru_cache
 from typing import Any
 
 from otel_posthog.calls import NO_USAGE, CallError, Kind, ModelCall
+from otel_posthog.events import safe
 from otel_posthog.events.cost import Cost
 from otel_posthog.events.identity import (
     LIB,
@@ -155,7 +156,8 @@ def _of_model_call(call: ModelCall, content: bool) -> dict[str, Any]:
         made["$ai_prompt_name"] = facts.get("prompt_name")
         made["$ai_prompt_version"] = facts.get("prompt_version")
     if call.tools_called:
-        made["$ai_tools_called"] = ",".join(call.tools_called)
+        called = call.tools_called if content else safe.identifiers(call.tools_called) or ()
+        made["$ai_tools_called"] = ",".join(called) or None
         made["$ai_tool_call_count"] = len(call.tools_called)
     return made
 

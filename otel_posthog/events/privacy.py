@@ -21,18 +21,14 @@ sequences and response formats; explanations of scores; and every word that is o
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterator, Mapping
-from math import isfinite
+from collections.abc import Iterator, Mapping
 from typing import Any
-from urllib.parse import urlsplit
 
 from otel_posthog.calls import CallContext, ModelCall
+from otel_posthog.events import safe
+from otel_posthog.events.safe import OPERATIONS, Check
 
 __all__ = ["CONTENT", "OPERATIONS", "allowed", "discreet", "unsafe_fields"]
-
-Check = Callable[[Any], Any]
-"""What of a value may leave; None: nothing."""
 
 Table = Mapping[str, Check]
 
@@ -42,138 +38,6 @@ CONTENT = frozenset(
 )
 """The properties that hold what somebody wrote."""
 
-# --- what a value may be -----------------------------------------------------------------------------
-
-_IDENTIFIER = re.compile(r"[A-Za-z0-9_@][A-Za-z0-9_.:/@+~#-]{0,197}={0,2}")  # LiteLLM's ids are base64
-_MODEL = re.compile(r"[A-Za-z0-9_@][A-Za-z0-9_.:/@+~#,-]{0,199}")  # Pydantic AI: `fallback:one,another`
-_CLASS_OR_CODE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:$-]{0,119}")
-_PATH = re.compile(r"(?:/[A-Za-z0-9_.-]{1,64}){0,8}/?")
-_SIZE = re.compile(r"auto|\d{1,5}(?:x\d{1,5})?|\d(?:\.\d)?k", re.IGNORECASE)
-_RATIO = re.compile(r"auto|\d{1,3}:\d{1,3}", re.IGNORECASE)
-
-
-def _said(value: Any) -> Any:
-    """Ours, or the application's for PostHog."""
-    return value
-
-
-def _figure(value: Any) -> Any:
-    return value if type(value) is int or (type(value) is float and isfinite(value)) else None
-
-
-def _flag(value: Any) -> Any:
-    return value if type(value) is bool else None
-
-
-def _matches(pattern: re.Pattern[str]) -> Check:
-    def check(value: Any) -> Any:
-        return value if type(value) is str and pattern.fullmatch(value) else None
-
-    return check
-
-
-_identifier = _matches(_IDENTIFIER)
-_model = _matches(_MODEL)
-
-
-def _identifiers(value: Any) -> Any:
-    """Those of a list that are."""
-    return [each for each in value if _identifier(each)] or None if isinstance(value, list | tuple) else None
-
-
-def _joined(value: Any) -> Any:
-    """Identifiers with commas between them."""
-    return ",".join(_identifiers(value.split(",")) or ()) or None if type(value) is str else None
-
-
-def _word(*vocabulary: str) -> Check:
-    known = frozenset(vocabulary)
-
-    def check(value: Any) -> Any:
-        return value if type(value) is str and value.lower() in known else None
-
-    return check
-
-
-def _error(value: Any) -> Any:
-    """A class or a code; a sentence in its place may quote a prompt."""
-    return value if type(value) is str and _CLASS_OR_CODE.fullmatch(value) else "_OTHER"
-
-
-_USER = re.compile(r"^([^/?#]*//)[^/?#]*@")
-
-
-def _address(value: Any) -> Any:
-    """Host and path; a query, a user and a password are nobody's business."""
-    if type(value) is not str:
-        return None
-    try:  # `[SECRET]@host` would be read for an IPv6 address
-        without_user = _USER.sub(r"\1", value if "://" in value else f"//{value}", count=1)
-        parts = urlsplit(without_user)
-        host, port = parts.hostname or "", parts.port
-    except ValueError:
-        return None
-    if not _identifier(host) or not _PATH.fullmatch(parts.path):
-        return None
-    scheme = f"{parts.scheme}://" if parts.scheme else ""
-    return f"{scheme}{host}{'' if port is None else f':{port}'}{parts.path}"
-
-
-def _span_name(value: Any) -> Any:
-    """A name, or operation and model."""
-    operation, blank, model = value.partition(" ") if type(value) is str else ("", "", "")
-    if not blank:
-        return _identifier(value)
-    return value if operation.lower() in OPERATIONS and _model(model) else None
-
-
-def _score(value: Any) -> Any:
-    return value if _figure(value) is not None else _identifier(value)
-
-
-def _tool_choice(value: Any) -> Any:
-    """`auto`, or which tool by name, as the Vercel AI SDK writes it."""
-    if not isinstance(value, dict):
-        return _CHOICES(value)
-    kind, name = _CHOICES(value.get("type")), _identifier(value.get("toolName"))
-    return {"type": kind, **({"toolName": name} if name else {})} if kind else None
-
-
-_CHOICES = _word("auto", "none", "required", "any", "tool", "function", "validated")
-
-# --- vocabularies ------------------------------------------------------------------------------------
-
-OPERATIONS = frozenset(
-    {"chat", "generate_content", "text_completion", "completion", "interactions.create", "realtime_inference"}
-    | {"image_generation", "image_edit", "image_variation", "transcription", "translation", "speech"}
-    | {"embeddings", "embedding", "execute_tool", "create_agent", "invoke_agent", "invoke_workflow"}
-    | {"handle_conversation_turn", "retrieval", "search_memory", "rerank", "moderation", "fetch_response"}
-    | {"acompletion", "atext_completion", "aembedding", "aimage_generation", "aimage_edit", "atranscription"}
-    | {"aspeech", "arerank", "amoderation", "responses", "aresponses", "anthropic_messages"}
-    | {"plan", "agent_step", "execute_task", "vector_db_retrieve"}
-    | {"generation", "agent", "workflow", "chain", "task", "tool", "reranker", "guardrail", "evaluator"}
-    | {"span", "evaluation"}
-)
-"""What a span may be about, in the words of the conventions, LiteLLM and ours; another may be a sentence."""
-
-_reason = _word(
-    *("stop", "length", "tool_call", "content_filter", "error", "other", "unknown", "pause_turn"),
-    *("no_image", "image_other", "unexpected_tool_call", "too_many_tool_calls", "malformed_response"),
-)
-_tier = _word(
-    *("auto", "default", "flex", "priority", "scale", "standard", "batch", "on_demand", "reserved"),
-    *("performance", "provisioned", "provisioned_throughput", "unspecified"),
-)
-_level = _word(
-    *("none", "off", "on", "minimal", "low", "medium", "high", "xhigh", "max", "auto", "default"),
-    *("dynamic", "adaptive", "enabled", "disabled", "unspecified", "thinking_level_unspecified"),
-)
-_quality = _word("auto", "low", "medium", "high", "standard", "hd")
-_block = _word(
-    *("safety", "other", "blocklist", "prohibited_content", "image_safety", "model_armor", "jailbreak"),
-    *("recitation", "language", "spii", "block_reason_unspecified", "blocked_reason_unspecified"),
-)
-
 # --- the properties ----------------------------------------------------------------------------------
 
 
@@ -182,36 +46,38 @@ def _of(check: Check, *names: str) -> dict[str, Check]:
 
 
 _COMMON: Table = {
-    **_of(_said, "$lib", "$lib_version", "$is_server", "$geoip_disable", "$process_person_profile"),
-    **_of(_said, "feature", "chat_id", "user_id", "ai_friend_id", "$groups", "$session_id"),
-    **_of(_said, "$ai_trace_id", "$ai_session_id"),
-    **_of(_identifier, "$ai_span_id"),
-    **_of(_identifier, "service.name", "service.version", "service.namespace"),
-    **_of(_identifier, "deployment.environment.name", "deployment.environment"),
+    **_of(safe.said, "$lib", "$lib_version", "$is_server", "$geoip_disable", "$process_person_profile"),
+    **_of(safe.said, "feature", "chat_id", "user_id", "ai_friend_id", "$groups", "$session_id"),
+    **_of(safe.said, "$ai_trace_id", "$ai_session_id"),
+    **_of(safe.identifier, "$ai_span_id"),
+    **_of(safe.identifier, "service.name", "service.version", "service.namespace"),
+    **_of(safe.identifier, "deployment.environment.name", "deployment.environment"),
 }
 _PARAMETERS: Table = {
-    **_of(_figure, "temperature", "top_p", "top_k", "max_tokens", "frequency_penalty", "presence_penalty"),
-    **_of(_figure, "seed", "n", "dimensions"),
-    "reasoning_effort": _level,
-    "service_tier": _tier,
-    "previous_response_id": _identifier,
-    "tool_choice": _tool_choice,
+    **_of(
+        safe.figure, "temperature", "top_p", "top_k", "max_tokens", "frequency_penalty", "presence_penalty"
+    ),
+    **_of(safe.figure, "seed", "n", "dimensions"),
+    "reasoning_effort": safe.level,
+    "service_tier": safe.tier,
+    "previous_response_id": safe.identifier,
+    "tool_choice": safe.tool_choice,
 }
 _METADATA: Table = {
-    "operation": _word(*OPERATIONS),
-    **_of(_figure, "message_count", "history_count", "choices", "tools_offered", "thinking_budget"),
-    **_of(_figure, "reference_image_count", "attached_file_count", "image_count", "retry_count"),
-    **_of(_figure, "streaming_duration_ms", "time_to_first_token_ms", "http_status"),
-    **_of(_flag, "web_search_enabled", "url_context_enabled", "web_search_used", "url_context_used"),
-    "cached_content": _flag,
-    "thinking_level": _level,
-    "aspect_ratio": _matches(_RATIO),
-    "image_size": _matches(_SIZE),
-    "image_quality": _quality,
-    "username": _said,
-    "tools_called": _identifiers,
-    "request_id": _identifier,
-    "block_reason": _block,
+    "operation": safe.word(*OPERATIONS),
+    **_of(safe.figure, "message_count", "history_count", "choices", "tools_offered", "thinking_budget"),
+    **_of(safe.figure, "reference_image_count", "attached_file_count", "image_count", "retry_count"),
+    **_of(safe.figure, "streaming_duration_ms", "time_to_first_token_ms", "http_status"),
+    **_of(safe.flag, "web_search_enabled", "url_context_enabled", "web_search_used", "url_context_used"),
+    "cached_content": safe.flag,
+    "thinking_level": safe.level,
+    "aspect_ratio": safe.matches(safe.RATIO),
+    "image_size": safe.matches(safe.SIZE),
+    "image_quality": safe.quality,
+    "username": safe.said,
+    "tools_called": safe.identifiers,
+    "request_id": safe.identifier,
+    "block_reason": safe.block,
 }
 
 
@@ -224,50 +90,50 @@ def _nested(table: Table) -> Check:
 
 _AI: Table = {
     **_COMMON,
-    **_of(_said, "$ai_lib", "$ai_lib_version", "$ai_span_type"),
-    "$ai_model": _model,
-    **_of(_identifier, "$ai_provider", "$ai_framework", "$ai_completion_id"),
-    **_of(_identifier, "$ai_prompt_name", "$ai_prompt_version"),
-    "$ai_span_name": _span_name,
-    "$ai_parent_id": _said,
-    **_of(_flag, "$ai_is_error", "$ai_stream", "$ai_cost_passthrough", "$ai_cache_reporting_exclusive"),
-    **_of(_figure, "$ai_latency", "$ai_time_to_first_token", "$ai_temperature", "$ai_max_tokens"),
-    **_of(_figure, "$ai_input_tokens", "$ai_output_tokens", "$ai_total_tokens", "$ai_reasoning_tokens"),
-    **_of(_figure, "$ai_cache_read_input_tokens", "$ai_cache_creation_input_tokens"),
-    **_of(_figure, "$ai_text_input_tokens", "$ai_image_input_tokens", "$ai_audio_input_tokens"),
-    **_of(_figure, "$ai_text_output_tokens", "$ai_image_output_tokens", "$ai_audio_output_tokens"),
-    **_of(_figure, "$ai_cache_read_audio_tokens", "$ai_web_search_count", "$ai_tool_call_count"),
-    **_of(_figure, "$ai_input_cost_usd", "$ai_output_cost_usd", "$ai_total_cost_usd", "$ai_http_status"),
-    **_of(_error, "$ai_error", "$ai_error_type"),
-    "linked_trace_ids": _identifiers,
-    "$ai_base_url": _address,
-    "$ai_stop_reason": _reason,
-    "$ai_service_tier": _tier,
-    "$ai_tools_called": _joined,
+    **_of(safe.said, "$ai_lib", "$ai_lib_version", "$ai_span_type"),
+    "$ai_model": safe.model,
+    **_of(safe.identifier, "$ai_provider", "$ai_framework", "$ai_completion_id"),
+    **_of(safe.identifier, "$ai_prompt_name", "$ai_prompt_version"),
+    "$ai_span_name": safe.span_name,
+    "$ai_parent_id": safe.said,
+    **_of(safe.flag, "$ai_is_error", "$ai_stream", "$ai_cost_passthrough", "$ai_cache_reporting_exclusive"),
+    **_of(safe.figure, "$ai_latency", "$ai_time_to_first_token", "$ai_temperature", "$ai_max_tokens"),
+    **_of(safe.figure, "$ai_input_tokens", "$ai_output_tokens", "$ai_total_tokens", "$ai_reasoning_tokens"),
+    **_of(safe.figure, "$ai_cache_read_input_tokens", "$ai_cache_creation_input_tokens"),
+    **_of(safe.figure, "$ai_text_input_tokens", "$ai_image_input_tokens", "$ai_audio_input_tokens"),
+    **_of(safe.figure, "$ai_text_output_tokens", "$ai_image_output_tokens", "$ai_audio_output_tokens"),
+    **_of(safe.figure, "$ai_cache_read_audio_tokens", "$ai_web_search_count", "$ai_tool_call_count"),
+    **_of(safe.figure, "$ai_input_cost_usd", "$ai_output_cost_usd", "$ai_total_cost_usd", "$ai_http_status"),
+    **_of(safe.error, "$ai_error", "$ai_error_type"),
+    "linked_trace_ids": safe.identifiers,
+    "$ai_base_url": safe.address,
+    "$ai_stop_reason": safe.reason,
+    "$ai_service_tier": safe.tier,
+    "$ai_tools_called": safe.joined,
     "$ai_model_parameters": _nested(_PARAMETERS),
 }
 _COMPLETION: Table = {
     **_COMMON,
-    "model": _model,
-    "provider": _identifier,
-    **_of(_figure, "prompt_length", "prompt_tokens", "completion_tokens", "total_tokens", "cost_usd"),
-    **_of(_figure, "max_tokens", "temperature", "top_p", "latency_ms"),
-    "stream": _flag,
-    "finish_reason": _reason,
-    **_of(_error, "error_type", "error_message"),
+    "model": safe.model,
+    "provider": safe.identifier,
+    **_of(safe.figure, "prompt_length", "prompt_tokens", "completion_tokens", "total_tokens", "cost_usd"),
+    **_of(safe.figure, "max_tokens", "temperature", "top_p", "latency_ms"),
+    "stream": safe.flag,
+    "finish_reason": safe.reason,
+    **_of(safe.error, "error_type", "error_message"),
     "metadata": _nested(_METADATA),
 }
 _FLAT: Table = {
     **_COMMON,
-    "model": _model,
-    **_of(_figure, "input_tokens", "output_tokens", "total_tokens", "estimated_cost", "latency_ms"),
-    **_of(_said, "status", "timestamp"),
+    "model": safe.model,
+    **_of(safe.figure, "input_tokens", "output_tokens", "total_tokens", "estimated_cost", "latency_ms"),
+    **_of(safe.said, "status", "timestamp"),
 }
 _SCORE: Table = {
     **_COMMON,
-    **_of(_said, "$ai_lib", "$ai_lib_version"),
-    **_of(_identifier, "$ai_metric_name", "$ai_metric_label", "$ai_completion_id"),
-    "$ai_metric_value": _score,
+    **_of(safe.said, "$ai_lib", "$ai_lib_version"),
+    **_of(safe.identifier, "$ai_metric_name", "$ai_metric_label", "$ai_completion_id"),
+    "$ai_metric_value": safe.score,
 }
 _TABLES: Mapping[str, Table] = {
     **dict.fromkeys(("$ai_generation", "$ai_embedding", "$ai_span", "$ai_trace"), _AI),
@@ -322,7 +188,7 @@ def _is_safe(name: str, value: Any, table: Table) -> bool:
     check = table.get(name)
     if name in CONTENT or check is None:
         return isinstance(name, str) and name.startswith(_FEATURE_FLAG)
-    return check is _said or bool(check(value) == value)
+    return check is safe.said or bool(check(value) == value)
 
 
 # --- the call ----------------------------------------------------------------------------------------
@@ -334,7 +200,7 @@ def discreet(call: ModelCall) -> ModelCall:
     context, parent_id = _context(call.context), call.context.parent_id
     if parent_id is not None and parent_id == call.context.trace_name:
         parent_id = context.trace_name or call.trace_id
-    elif not _identifier(parent_id):
+    elif not safe.identifier(parent_id):
         parent_id = None
     return call._replace(
         operation=operation,
@@ -346,8 +212,8 @@ def discreet(call: ModelCall) -> ModelCall:
 def _name(call: ModelCall, operation: str) -> str:
     """Operation and model of a call; of structure the name of the tool, agent or workflow."""
     if not call.kind.is_model_call:
-        return _identifier(call.facts.get("given_name")) or operation
-    models = [model for model in (call.request_model, call.response_model) if _model(model)]
+        return safe.identifier(call.facts.get("given_name")) or operation
+    models = [model for model in (call.request_model, call.response_model) if safe.model(model)]
     usual = [f"{operation} {each}" for model in models for each in (model, str(model).rpartition("/")[2])]
     return call.name if call.name in (operation, *usual) else (*usual, operation)[0]
 
@@ -366,7 +232,9 @@ def _context(context: CallContext) -> CallContext:
     changes: dict[str, Any] = {}
     for field in _IDS:
         value, said = getattr(context, field), getattr(own, field)
-        changes[field] = value if value == said or _identifier(value) else said
-    groups = {kind: key for kind, key in context.groups.items() if _identifier(kind) and _identifier(key)}
+        changes[field] = value if value == said or safe.identifier(value) else said
+    groups = {
+        kind: key for kind, key in context.groups.items() if safe.identifier(kind) and safe.identifier(key)
+    }
     changes["groups"] = {**groups, **own.groups}
     return context._replace(**changes, properties=own.properties, flags=own.flags, own=None)

@@ -43,12 +43,32 @@ def redactor(kinds: Iterable[str] = (), patterns: Mapping[str, str] | None = Non
         *masks(chosen),
     ]
 
-    def mask(text: str) -> str:
+    def plain(text: str) -> str:
         for step in steps:
             text = step(text)
         return text
 
+    def mask(text: str) -> str:
+        return _escaped(mask, plain, text) if "\\" in text else plain(text)
+
     return partial(_around_data, mask)
+
+
+_ESCAPE = re.compile(r"(\\(?:[nrtbf]|u00(?:[01][0-9A-Fa-f]|20|7[Ff]|85|[Aa]0)))")
+"""What JSON writes for a blank: the letter in it is no part of the word after it."""
+
+
+def _escaped(mask: Mask, plain: Mask, text: str) -> str:
+    """A text of JSON masked in what it says, a piece of one between its escapes."""
+    if text[:1] in ("{", "["):
+        try:
+            parsed = orjson.loads(text)
+        except ValueError:
+            pass
+        else:
+            made = walked(parsed, mask)
+            return text if made == parsed else orjson.dumps(made).decode()
+    return "".join(part if at % 2 else plain(part) for at, part in enumerate(_ESCAPE.split(text)))
 
 
 def _compiled(patterns: Mapping[str, str]) -> list[tuple[re.Pattern[str], str]]:

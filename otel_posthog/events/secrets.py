@@ -121,7 +121,12 @@ _SHAPES: tuple[_Shape, ...] = (
     _Shape("Q", re.compile(r"Q(?<=AQ)(?<![A-Za-z0-9]AQ)\.(?=[\w-]{20})"), _from(1)),
     _Shape("B", re.compile(r"B(?:earer|EARER)"), lambda text, found: _value(_BEARER, text, found)),
 )
-_DASH, _LINE, _Z, _J, _K, _Q, _B = (shape.near for shape in _SHAPES)
+_DASH, _LINE, _Z, _, _, _, _B = (shape.near for shape in _SHAPES)
+# The look is at JSON as well, where the letter of an escape, as in `\\n`, stands before a key.
+_J, _K, _Q = (
+    re.compile(pattern)
+    for pattern in (r"J(?<=eyJ)(?=[\w-]{8})", r"K(?<=AK)IA(?=[A-Z0-9]{16})", r"Q(?<=AQ)\.(?=[\w-]{20})")
+)
 
 
 def may_hold_key(text: str) -> bool:

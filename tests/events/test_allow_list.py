@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from otel_posthog.calls import Evaluation, Feedback, Kind
-from otel_posthog.events import PriceBook
+from otel_posthog.events import PriceBook, safe
 from otel_posthog.events.privacy import CONTENT, OPERATIONS, unsafe_fields
 from otel_posthog.pipeline import Pipeline
 from otel_posthog.spans.dialects import genai
@@ -386,3 +386,72 @@ def test_what_the_list_would_keep_inside_is_what_a_mask_sees() -> None:
 )
 def test_of_an_event_that_a_hook_bent_whatever_is_unknown_is_seen(event: Any) -> None:
     assert [*unsafe_fields(event)] == ([("a",)] if event.get("properties") else [])
+
+
+# --- spans of several that show one call -------------------------------------------------------------
+
+
+def test_of_two_spans_that_are_one_private_call_neither_lets_the_metadata_of_others_out() -> None:
+    asked = {"gen_ai.usage.input_tokens": 3, "posthog.property.plan": "free for all"}
+    outer = make_view(asked, span_id="a" * 16, scope="openai")
+    inner = make_view(
+        {"traceloop.entity.name": "e", "traceloop.association.properties.said": "what was said"},
+        span_id="b" * 16,
+        parent_id="a" * 16,
+        scope="httpx",
+    )
+    for views in ([outer, inner], [inner, outer]):
+        made = PRIVATE.finished(*views)
+        assert [event["event"] for event in made].count("$ai_generation") == 1
+        assert "what was said" not in json.dumps(made)
+        assert all(
+            event["properties"]["plan"] == "free for all"
+            for event in made
+            if event["event"] != "llm_generation"
+        )
+
+
+@pytest.mark.parametrize("own_first", [True, False])
+def test_a_property_of_the_application_goes_before_one_of_that_name_in_metadata(own_first: bool) -> None:
+    told = {
+        "posthog.property.plan": "own",
+        "traceloop.association.properties.plan": "other",
+        "traceloop.entity.name": "e",
+    }
+    ordered = told if own_first else dict(reversed(told.items()))
+    for pipeline in (SHOWN, PRIVATE):
+        assert private(ordered, pipeline)["plan"] == "own"
+
+
+@pytest.mark.parametrize(
+    "value", ["say hello", "你好吗", "", "x" * 300, "a\nb", "a{b}", 'a"b', None, 5, ["a"], "é"]
+)
+def test_nothing_else_passes_for_an_identifier(value: Any) -> None:
+    assert safe.identifier(value) is None
+
+
+@pytest.mark.parametrize("value", [True, float("nan"), float("inf"), "5", None])
+def test_nothing_else_passes_for_a_figure(value: Any) -> None:
+    assert safe.figure(value) is None
+
+
+@pytest.mark.parametrize(
+    ("value", "left"),
+    [
+        ("auto", "auto"),
+        ("say hello", None),
+        ({"type": "tool", "toolName": "weather"}, {"type": "tool", "toolName": "weather"}),
+        ({"type": "tool", "toolName": "in Paris?"}, {"type": "tool"}),
+        ({"type": "say hello", "toolName": "weather"}, None),
+        ({"type": "auto", "said": "hello"}, {"type": "auto"}),
+    ],
+)
+def test_of_a_choice_of_tools_its_kind_and_the_tool_are_left(value: Any, left: Any) -> None:
+    assert safe.tool_choice(value) == left
+
+
+def test_a_word_out_of_a_sentence_in_place_of_a_tools_name_stays_inside() -> None:
+    said = [
+        {"role": "assistant", "parts": [{"type": "tool_call", "id": "1", "name": "tell Jane, SECRET,flu"}]}
+    ]
+    assert "flu" not in str(private({"gen_ai.output.messages": json.dumps(said)}))

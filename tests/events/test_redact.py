@@ -15,9 +15,10 @@ from benchmarks.redact import ADVERSARIAL
 from otel_posthog.assembly import forwarder
 from otel_posthog.conversion import Conversion, Ended, Restored
 from otel_posthog.events import numbers, personal, secrets
-from otel_posthog.events.redact import KINDS, redactor, walked
+from otel_posthog.events.redact import KINDS, may_hold_credentials, redacted, redactor, walked
 from otel_posthog.option_values import REDACTABLE
 from otel_posthog.pipeline import Pipeline
+from otel_posthog.spans import read
 from otel_posthog.spans.view import pack
 from tests.delivery.support import ScriptedTransport, answer
 from tests.spans.test_values import ANYTHING
@@ -504,3 +505,33 @@ def test_the_work_grows_with_the_text_and_no_faster(name: str, work: list[int]) 
         redactor(KINDS)("! " + ADVERSARIAL[name] * times)
         spent.append(work[0])
     assert spent[1] <= 4.5 * spent[0] + 1000
+
+
+KEY_AFTER_ESCAPE = "sk-proj-abcdefghij1234567890ABCDEFGH"
+
+
+@pytest.mark.parametrize("before", ["\n", "\t", "\r\n", "\u00a0", "ä\n"])
+@pytest.mark.parametrize("shape", ["whole", "piece", "twice"])
+def test_an_escape_of_json_hides_no_key_and_no_number(before: str, shape: str) -> None:
+    said = json.dumps({"t": f"key:{before}{KEY_AFTER_ESCAPE} card:{before}4111 1111 1111 1111"})
+    text = {"whole": said, "piece": f"Error code: 400 - {said}", "twice": json.dumps({"args": said})}[shape]
+    masked = redactor(["card"])(text)
+    assert KEY_AFTER_ESCAPE not in masked
+    assert "4111" not in masked
+    assert "[SECRET]" in masked
+    if shape != "piece":
+        json.loads(masked)
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "AQ.Ab8RN6Jabcdefghijklmnopqrstuvwxyz1234",
+        "AKIAABCDEFGHIJKLMNOP",
+        "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2lnbmF0dXJlc2lnbmF0dXJl",
+    ],
+)
+def test_the_look_at_json_finds_a_key_after_an_escape(key: str) -> None:
+    assert may_hold_credentials(json.dumps({"x": f"key:\n{key}"}).encode())
+    call = read(make_view({"gen_ai.operation.name": "chat", "posthog.property.x": f"key:\n{key}"}))
+    assert key not in str(redacted(call, None).context.properties)

@@ -1,0 +1,151 @@
+"""What of a value may leave where content is hidden: figures, flags, known words, identifiers.
+
+Each check answers the value, or what of it may leave, or None. No sentence passes for any of these, in
+whatever script: an identifier has no blank, no quote and no letter beyond ASCII in it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from math import isfinite
+from typing import Any
+from urllib.parse import urlsplit
+
+Check = Callable[[Any], Any]
+
+_IDENTIFIER = re.compile(r"[A-Za-z0-9_@][A-Za-z0-9_.:/@+~#-]{0,197}={0,2}")  # LiteLLM's ids are base64
+_MODEL = re.compile(r"[A-Za-z0-9_@][A-Za-z0-9_.:/@+~#,-]{0,199}")  # Pydantic AI: `fallback:one,another`
+_CLASS_OR_CODE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:$-]{0,119}")
+_PATH = re.compile(r"(?:/[A-Za-z0-9_.-]{1,64}){0,8}/?")
+_SCHEMES = frozenset({"", "http", "https", "ws", "wss"})
+SIZE = re.compile(r"auto|[0-9]{1,5}(?:x[0-9]{1,5})?|[0-9](?:\.[0-9])?k", re.IGNORECASE)
+RATIO = re.compile(r"auto|[0-9]{1,3}:[0-9]{1,3}", re.IGNORECASE)
+
+
+def said(value: Any) -> Any:
+    """Ours, or the application's for PostHog."""
+    return value
+
+
+def figure(value: Any) -> Any:
+    """A finite number."""
+    return value if type(value) is int or (type(value) is float and isfinite(value)) else None
+
+
+def flag(value: Any) -> Any:
+    """True or false."""
+    return value if type(value) is bool else None
+
+
+def matches(pattern: re.Pattern[str]) -> Check:
+    """A check for a text that is all of the pattern."""
+
+    def check(value: Any) -> Any:
+        return value if type(value) is str and pattern.fullmatch(value) else None
+
+    return check
+
+
+identifier = matches(_IDENTIFIER)
+model = matches(_MODEL)
+
+
+def identifiers(value: Any) -> Any:
+    """Those of a list that are."""
+    return [each for each in value if identifier(each)] or None if isinstance(value, list | tuple) else None
+
+
+def joined(value: Any) -> Any:
+    """Identifiers with commas between them."""
+    return ",".join(identifiers(value.split(",")) or ()) or None if type(value) is str else None
+
+
+def word(*vocabulary: str) -> Check:
+    """A check for a word of the vocabulary, in whatever case."""
+    known = frozenset(vocabulary)
+
+    def check(value: Any) -> Any:
+        return value if type(value) is str and value.lower() in known else None
+
+    return check
+
+
+def error(value: Any) -> Any:
+    """A class or a code; a sentence in its place may quote a prompt."""
+    return value if type(value) is str and _CLASS_OR_CODE.fullmatch(value) else "_OTHER"
+
+
+_USER = re.compile(r"^([^/?#]*//)[^/?#]*@")
+
+
+def address(value: Any) -> Any:
+    """Host and path; a query, a user and a password are nobody's business."""
+    if type(value) is not str:
+        return None
+    try:  # `[SECRET]@host` would be read for an IPv6 address
+        parts = urlsplit(_USER.sub(r"\1", value if "://" in value else f"//{value}", count=1))
+        host, port = parts.hostname or "", parts.port
+    except ValueError:
+        return None
+    if parts.scheme not in _SCHEMES or not identifier(host) or not _PATH.fullmatch(parts.path):
+        return None
+    scheme = f"{parts.scheme}://" if parts.scheme else ""
+    return f"{scheme}{host}{'' if port is None else f':{port}'}{parts.path}"
+
+
+def span_name(value: Any) -> Any:
+    """A name, or operation and model."""
+    operation, blank, of_model = value.partition(" ") if type(value) is str else ("", "", "")
+    if not blank:
+        return identifier(value)
+    return value if operation.lower() in OPERATIONS and model(of_model) else None
+
+
+def score(value: Any) -> Any:
+    """A figure or a label."""
+    return value if figure(value) is not None else identifier(value)
+
+
+def tool_choice(value: Any) -> Any:
+    """`auto`, or which tool by name, as the Vercel AI SDK writes it."""
+    if not isinstance(value, dict):
+        return _choice(value)
+    kind, name = _choice(value.get("type")), identifier(value.get("toolName"))
+    return {"type": kind, **({"toolName": name} if name else {})} if kind else None
+
+
+_choice = word("auto", "none", "required", "any", "tool", "function", "validated")
+
+# --- vocabularies ------------------------------------------------------------------------------------
+
+OPERATIONS = frozenset(
+    {"chat", "generate_content", "text_completion", "completion", "interactions.create", "realtime_inference"}
+    | {"image_generation", "image_edit", "image_variation", "transcription", "translation", "speech"}
+    | {"embeddings", "embedding", "execute_tool", "create_agent", "invoke_agent", "invoke_workflow"}
+    | {"handle_conversation_turn", "retrieval", "search_memory", "rerank", "moderation", "fetch_response"}
+    | {"acompletion", "atext_completion", "aembedding", "aimage_generation", "aimage_edit", "atranscription"}
+    | {"aspeech", "arerank", "amoderation", "responses", "aresponses", "anthropic_messages"}
+    | {"plan", "agent_step", "execute_task", "vector_db_retrieve"}
+    | {"generation", "agent", "workflow", "chain", "task", "tool", "reranker", "guardrail", "evaluator"}
+    | {"span", "evaluation"}
+)
+"""What a span may be about, in the words of the conventions, LiteLLM and ours; another may be a sentence."""
+
+reason = word(
+    *("stop", "length", "tool_call", "content_filter", "error", "other", "unknown", "pause_turn"),
+    *("no_image", "image_other", "unexpected_tool_call", "too_many_tool_calls", "malformed_response"),
+)
+tier = word(
+    *("auto", "default", "flex", "priority", "scale", "standard", "batch", "on_demand", "reserved"),
+    *("performance", "provisioned", "provisioned_throughput", "unspecified"),
+)
+level = word(
+    *("none", "off", "on", "minimal", "low", "medium", "high", "xhigh", "max", "auto", "default"),
+    *("dynamic", "adaptive", "enabled", "disabled", "unspecified", "thinking_level_unspecified"),
+)
+quality = word("auto", "low", "medium", "high", "standard", "hd")
+block = word(
+    *("safety", "other", "blocklist", "prohibited_content", "image_safety", "model_armor", "jailbreak"),
+    *("recitation", "language", "spii", "block_reason_unspecified", "blocked_reason_unspecified"),
+)
