@@ -8,6 +8,7 @@ through `warn` and the next source is used instead.
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -148,6 +149,7 @@ OPTIONS: tuple[Option, ...] = (
         None,
         "A secret of 16 characters or more: distinct ids become pseudonyms (HMAC-SHA-256 with it), names of "
         "users stay out. The same secret gives the same pseudonyms in every service.",
+        instead=(secrets.token_hex(32), "until it is, users have pseudonyms of this process alone"),
     ),
     Option(
         "sample_rate",

@@ -26,7 +26,7 @@ _BASE64 = re.compile(r"[A-Za-z0-9+/=_-]+")
 
 
 def redactor(kinds: Iterable[str] = (), patterns: Mapping[str, str] | None = None) -> Mask:
-    """One function over text: provider keys, then own patterns, then the kinds become `[NAME]`.
+    """One function over text: provider keys, then the kinds, then own patterns become `[NAME]`.
 
     `patterns`: name to regular expression. They are the application's own, and so is the time that they take:
     one such as `(a+)+$` may take exponentially long.
@@ -39,8 +39,8 @@ def redactor(kinds: Iterable[str] = (), patterns: Mapping[str, str] | None = Non
         raise ValueError(f"{min(unknown)} is no kind that can be redacted: {', '.join(KINDS)}")
     steps: list[Mask] = [
         without_keys,
+        *masks(chosen),  # those with checksums first: an own pattern may fit in the middle of one
         *(partial(_own, *each) for each in _compiled(patterns or {})),
-        *masks(chosen),
     ]
 
     def plain(text: str) -> str:

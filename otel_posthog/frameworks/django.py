@@ -10,7 +10,7 @@ from django.http import Http404, HttpRequest
 from django.urls import resolve
 from django.utils.decorators import sync_and_async_middleware
 
-from otel_posthog.sdk.context import ai_context
+from otel_posthog.sdk.context import ai_context, current_attributes, restored
 
 __all__ = ["AiContextMiddleware", "user_id", "view_name"]
 
@@ -40,22 +40,26 @@ def AiContextMiddleware(get_response: Callable[..., Any]) -> Callable[..., Any]:
             user = await request.auser() if hasattr(request, "auser") else None
             context = ai_context(feature=view_name(request), user_id=user_id(user))
             with context:
-                return _followed(context, await get_response(request))
+                return _followed(await get_response(request))
 
         return serve_async
 
     def serve(request: HttpRequest) -> Any:
         context = ai_context(feature=view_name(request), user_id=user_id(getattr(request, "user", None)))
         with context:
-            return _followed(context, get_response(request))
+            return _followed(get_response(request))
 
     return serve
 
 
-def _followed(context: ai_context, response: Any) -> Any:
-    """The response; a streamed body is made when the middleware has returned."""
+def _followed(response: Any) -> Any:
+    """The response; a streamed body is made when the middleware has returned.
+
+    It is in the context as the view left it, with what that has said by `update_ai_context`.
+    """
     if getattr(response, "streaming", False) and not getattr(response, "file_to_stream", None):
         steps = _async_steps if response.is_async else _steps
+        context = restored(current_attributes())
         response.streaming_content = context(steps)(response.streaming_content)
     return response
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from flask import Flask, Response, g, request
 
-from otel_posthog.sdk.context import ai_context
+from otel_posthog.sdk.context import ai_context, current_attributes, restored
 
 __all__ = ["endpoint", "init_app"]
 
@@ -39,7 +39,8 @@ def init_app(
     def stream(response: Response) -> Response:
         context = g.get(_ENTERED)
         if context is not None and response.is_streamed and not response.direct_passthrough:
-            response.response = _streamed(context, response.response)
+            # With what the view has said by `update_ai_context`.
+            response.response = _streamed(restored(current_attributes()), response.response)
         return response
 
     def leave(_: BaseException | None) -> None:

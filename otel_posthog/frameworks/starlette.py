@@ -25,6 +25,10 @@ def _named(routes: Iterable[Any], scope: Scope) -> str | None:
         match, child_scope = route.matches(scope)
         if match.value != _FULL:
             continue
+        included = getattr(route, "effective_route_contexts", None)  # FastAPI's `include_router`
+        if included is not None:
+            contexts = (each for each in included() if each.matches(scope)[0].value == _FULL)
+            return next((getattr(each.original_route, "name", None) for each in contexts), None)
         inner = getattr(route, "routes", None)
         if inner:  # a mounted application
             return _named(inner, {**scope, **child_scope}) or getattr(route, "name", None)

@@ -164,9 +164,9 @@ def test_a_header_with_a_credential_is_always_masked(said: str, left: str) -> No
     assert NOTHING_ASKED(said) == left
 
 
-def test_own_patterns_have_their_names_and_see_the_text_as_it_was() -> None:
+def test_own_patterns_have_their_names_and_come_after_the_kinds() -> None:
     mask = redactor(["email"], {"employee": r"E[0-9]{6}(?=@)?", "nothing": "y*"})
-    assert mask("E123456@corp.example yy") == "[EMPLOYEE]@corp.example [NOTHING]"
+    assert mask("E123456@corp.example E123456 yy") == "[EMAIL] [EMPLOYEE] [NOTHING]"
 
 
 @pytest.mark.parametrize("pattern", ["(a", "[", "*", "(?P<x>a)(?P<x>b)"])
@@ -505,6 +505,11 @@ def test_the_work_grows_with_the_text_and_no_faster(name: str, work: list[int]) 
         redactor(KINDS)("! " + ADVERSARIAL[name] * times)
         spent.append(work[0])
     assert spent[1] <= 4.5 * spent[0] + 1000
+
+
+def test_an_own_pattern_does_not_take_the_middle_of_an_account() -> None:
+    mask = redactor(["iban"], {"employee": r"E[0-9]{6}"})
+    assert mask("DE89370400440532013000 E123456") == "[IBAN] [EMPLOYEE]"
 
 
 KEY_AFTER_ESCAPE = "sk-proj-abcdefghij1234567890ABCDEFGH"

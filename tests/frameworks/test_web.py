@@ -70,6 +70,19 @@ def fastapi_app() -> fastapi.FastAPI:
     async def late() -> dict[str, Any]:
         return context()
 
+    router, inner = fastapi.APIRouter(), fastapi.APIRouter()
+
+    @router.get("/memes/{number}")
+    async def meme(number: int) -> dict[str, Any]:
+        return context()
+
+    @inner.get("/deep")
+    async def deep() -> dict[str, Any]:
+        return context()
+
+    router.include_router(inner, prefix="/inner")
+    app.include_router(router, prefix="/api")
+
     @app.get("/stream")
     async def stream() -> StreamingResponse:
         async def body() -> AsyncIterator[str]:
@@ -87,6 +100,8 @@ def fastapi_app() -> fastapi.FastAPI:
     [
         ("/replies/7", {"feature": "smart_reply", "distinct_id": "u_1"}),
         ("/tldr", {"feature": "tldr", "distinct_id": "u_1"}),
+        ("/api/memes/7", {"feature": "meme", "distinct_id": "u_1"}),
+        ("/api/inner/deep", {"feature": "deep", "distinct_id": "u_1"}),
         ("/late", {"feature": "late", "distinct_id": "from-a-dependency"}),
     ],
 )
@@ -153,6 +168,15 @@ def flask_client() -> Any:
 
         return flask.Response(body())
 
+    @app.get("/late")
+    def late() -> flask.Response:
+        update_ai_context(user_id="later", privacy_mode=True)
+
+        def body() -> Iterator[str]:
+            yield f"{context()['distinct_id']} {bool(current_attributes()['posthog.privacy_mode'])}"
+
+        return flask.Response(body())
+
     @app.get("/broken")
     def broken() -> str:
         raise RuntimeError
@@ -167,6 +191,10 @@ def test_flask_views_have_feature_and_user() -> None:
 
 def test_flask_streams_in_the_context_until_their_end() -> None:
     assert flask_client().get("/stream", headers={"x-user": "u_1"}).text == "stream u_1"
+
+
+def test_what_a_flask_view_says_late_holds_for_its_stream() -> None:
+    assert flask_client().get("/late", headers={"x-user": "u_1"}).text == "later True"
 
 
 @pytest.mark.parametrize(("path", "status"), [("/broken", 500), ("/nowhere", 404)])
@@ -203,7 +231,13 @@ async def _stream_async(_: Any) -> django.http.StreamingHttpResponse:
     return django.http.StreamingHttpResponse(body())
 
 
+def _late(_: Any) -> django.http.StreamingHttpResponse:
+    update_ai_context(user_id="later", privacy_mode=True)
+    return _stream(_)
+
+
 urlpatterns = [
+    django.urls.path("late", _late, name="late"),
     django.urls.path("replies/<chat>", lambda request, chat: _say(request), name="smart_reply"),
     django.urls.path("tldr", _say_async, name="tldr"),
     django.urls.path("stream", _stream, name="stream"),
@@ -267,6 +301,11 @@ def _ask(path: str, is_async: bool) -> Any:
 @pytest.mark.usefixtures("_django")
 def test_django_streams_in_the_context_until_their_end() -> None:
     assert b"".join(_ask("/stream", is_async=False).streaming_content) == b"stream 7"
+
+
+@pytest.mark.usefixtures("_django")
+def test_what_a_django_view_says_late_holds_for_its_stream() -> None:
+    assert b"".join(_ask("/late", is_async=False).streaming_content) == b"late later"
 
 
 @pytest.mark.usefixtures("_django")
