@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from typing import Any
 
@@ -27,7 +28,11 @@ def app() -> Iterator[celery.Celery]:
     def ask_on() -> str:
         return str(made.tasks["ask"].delay().id)
 
+    root = logging.getLogger()
+    before = root.level, root.handlers[:]
     with start_worker(made, pool="threads", perform_ping_check=False, shutdown_timeout=30):
+        root.level, root.handlers = before  # a worker takes them for itself, from all tests after this
+        root.setLevel(before[0])
         yield made
 
 
