@@ -33,13 +33,17 @@ def _prefixed(word: str) -> str:
     return _PREFIXES[f"{kind}."] + name
 
 
-def accepted(context: Context | None, names: frozenset[str]) -> dict[str, str]:
+_WORDS = {"True": True, "False": False}
+"""Flags that are only on or off, as baggage carries them: text."""
+
+
+def accepted(context: Context | None, names: frozenset[str]) -> dict[str, str | bool]:
     """What of the baggage in force is believed, as span attributes."""
     if not names:
         return {}
     found = baggage.get_all(context)
     return {
-        name: value
+        name: _WORDS.get(value, value) if name.startswith(FLAG) else value
         for name in names.intersection(found)
         if isinstance(value := found[name], str) and 0 < len(value) <= _LONGEST
     }

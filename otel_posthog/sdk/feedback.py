@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Mapping
@@ -63,7 +64,19 @@ def capture_metric(
     Returns:
         Whether it was taken; if not, why is said once in the log.
     """
-    number = None if isinstance(value, str) else float(value)
+    number = None
+    if not isinstance(value, str):
+        try:
+            number = float(value)
+        except (TypeError, ValueError, OverflowError):
+            number = math.nan
+        if not math.isfinite(number):
+            say_once(
+                "metric",
+                "capture_metric: the value of %r is neither a number nor a word; it is not sent.",
+                name,
+            )
+            return False
     score = Evaluation(
         name=str(name), value=number, label=value if isinstance(value, str) else None, own=True
     )
@@ -80,8 +93,10 @@ def capture_feedback(
 ) -> bool:
     """Send `$ai_feedback`: what a person said of an answer or a trace; arguments as for `capture_metric`.
 
-    The text is sent also where content is hidden: it was written to be read.
+    The text is sent also where content is hidden: it was written to be read. An empty one is not.
     """
+    if not str(text).strip():
+        return False
     return _capture("capture_feedback", Feedback(str(text)), trace_id, generation_id, user_id, properties)
 
 

@@ -367,6 +367,16 @@ def test_baggage_carries_what_is_named_on_both_sides_and_nothing_else(attach: At
     assert "posthog.feature" not in found
 
 
+def test_a_flag_is_the_same_variant_on_the_other_side(attach: Attach) -> None:
+    tracer: Any = attach(baggage_send="flag.on,flag.model", baggage_accept="flag.on,flag.model")
+    with ai_context(flags={"on": True, "model": "small"}):
+        carrier: dict[str, str] = {}
+        propagate.inject(carrier)
+    tracer.start_span("chat", context=propagate.extract(carrier), attributes=CHAT).end()
+    found = tracer.exported()[-1].attributes
+    assert (found["posthog.flag.on"], found["posthog.flag.model"]) == (True, "small")
+
+
 def test_baggage_is_neither_sent_nor_believed_unless_asked_for(attach: Attach) -> None:
     tracer: Any = attach()
     with ai_context(user_id="u"):

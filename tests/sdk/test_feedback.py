@@ -117,3 +117,13 @@ def test_where_nothing_sends_it_is_said_what_to_do(
 ) -> None:
     assert not give()
     assert "call configure() or attach PostHogSpanProcessor()" in caplog.text
+
+
+@pytest.mark.parametrize("value", [None, float("nan"), float("inf"), object(), [1], 10**400])
+def test_a_value_that_is_no_score_is_refused_and_raises_nothing(
+    value: Any, inbox: Inbox, processor: PostHogSpanProcessor
+) -> None:
+    assert capture_metric("tone", value, trace_id="t1") is False
+    assert capture_feedback("  ", trace_id="t1") is False
+    assert processor.force_flush()
+    assert inbox.events() == []
