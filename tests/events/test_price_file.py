@@ -81,7 +81,7 @@ WRONG_JSON: list[tuple[str, str]] = [
     ('{"models":\n{"a": {"input": 1},\n"a": {"input": 2}}}', "line 3: 'a' is there already, in line 2"),
     ('{"models": {"a":\n{"input": 1,\n"input": 2}}}', "line 3: 'input' is there already, in line 2"),
     ('\n{"models": {"a": {"input": 1}},\n"prices": {}}', "line 3: 'prices' is not known"),
-    ('{"models": {"a": {"input": 1},\n}}', "line 2 column 1"),
+    ('{"models": {"a": {"input": 1}\n"b": {}}}', "line 2 column 1"),
     ("[]", 'a table "models" with at least one model is expected'),
     ("{}", 'a table "models" with at least one model is expected'),
     ("", "line 1 column 1"),
