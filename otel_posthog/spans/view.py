@@ -10,7 +10,7 @@ after one set operation.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import orjson
@@ -34,6 +34,7 @@ __all__ = [
     "attributes_of",
     "entry_of",
     "of_entry",
+    "of_otlp_spans",
     "of_request",
     "of_sdk_span",
     "other_of_sdk_span",
@@ -330,24 +331,31 @@ def of_request(
     Of the others the attributes that are handed down are kept, and these `also`.
     """
     for resource_spans in request.resource_spans:
-        resource = _attributes(resource_spans.resource.attributes)
         for scope_spans in resource_spans.scope_spans:
-            for span in scope_spans.spans:
-                if any(pair.key in MARKERS for pair in span.attributes) or any(
-                    event.name == EVALUATION_EVENT for event in span.events
-                ):
-                    yield _of_otlp_span(span, scope_spans.scope, resource)
-                else:
-                    yield Other(
-                        span.trace_id.hex(),
-                        span.span_id.hex(),
-                        span.parent_span_id.hex() or None,
-                        {
-                            pair.key: _any_value(pair.value)
-                            for pair in span.attributes
-                            if pair.key in also or is_handed_down(pair.key)
-                        },
-                    )
+            yield from of_otlp_spans(scope_spans.spans, scope_spans.scope, resource_spans.resource, also)
+
+
+def of_otlp_spans(
+    spans: Iterable[trace_pb2.Span], scope: Any, resource: Any, also: frozenset[str] = frozenset()
+) -> Iterator[SpanView | Other]:
+    """The spans of one scope of one resource, as `of_request` gives them."""
+    about = _attributes(resource.attributes)
+    for span in spans:
+        if any(pair.key in MARKERS for pair in span.attributes) or any(
+            event.name == EVALUATION_EVENT for event in span.events
+        ):
+            yield _of_otlp_span(span, scope, about)
+        else:
+            yield Other(
+                span.trace_id.hex(),
+                span.span_id.hex(),
+                span.parent_span_id.hex() or None,
+                {
+                    pair.key: _any_value(pair.value)
+                    for pair in span.attributes
+                    if pair.key in also or is_handed_down(pair.key)
+                },
+            )
 
 
 def _of_otlp_span(span: trace_pb2.Span, scope: Any, resource: Attributes) -> SpanView:
