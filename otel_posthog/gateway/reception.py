@@ -37,7 +37,7 @@ class Reception:
         self.limits = limits
         self.budget = Budget(limits.in_flight)
         self._lock = threading.Lock()
-        self._requests: Counter[int] = Counter()
+        self._requests: Counter[tuple[str, str]] = Counter()
         self._spans: Counter[str] = Counter()
 
     def take(self, request: Request, share: Share) -> Answer:
@@ -68,10 +68,10 @@ class Reception:
             _log.warning("%d spans were rejected: %s", answer.rejected, answer.reason)
         return answer
 
-    def answered(self, status: int) -> None:
-        """Count an answer by its HTTP status."""
+    def answered(self, protocol: str, status: str) -> None:
+        """Count an answer by its protocol, `http` or `grpc`, and its status there."""
         with self._lock:
-            self._requests[status] += 1
+            self._requests[protocol, status] += 1
 
     def troubles(self) -> list[str]:
         """Why no spans should be sent here now, one sentence each."""
@@ -84,7 +84,11 @@ class Reception:
         return found
 
     def stats(self) -> dict[str, dict[Any, int]]:
-        """`requests` by HTTP status; `spans` accepted, handed back (answered 503) and rejected; `bytes`."""
+        """What became of requests and spans.
+
+        `requests` by protocol and status; `spans` accepted, handed back (to be sent again) and rejected;
+        `bytes` of requests that are worked on.
+        """
         with self._lock:
             return {
                 "requests": dict(self._requests),
