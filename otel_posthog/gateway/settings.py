@@ -120,6 +120,11 @@ def settings_of(args: argparse.Namespace, environ: Mapping[str, str] = os.enviro
             f" {TOKEN_VARIABLE}) or for certificates (--client-ca), or say --insecure if a network of yours"
             " protects it"
         )
+    if args.workers > 1 and args.trace_window:
+        raise SettingsError(
+            "--trace-window needs --workers 1, since workers share no memory: run several gateways behind a"
+            " Collector's load-balancing exporter, which keeps traces together"
+        )
     if args.max_in_flight_bytes < args.max_body_bytes:
         raise SettingsError("--max-in-flight-bytes must be at least --max-body-bytes")
     found = Settings(
