@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import functools
-import importlib.util
+import importlib
 import os
 import signal
 import socket
@@ -91,13 +91,13 @@ def _reserve(host: str, port: int) -> socket.socket:
 
     Sockets cannot be given to gRPC.
     """
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # its lines would stand between those of our log
     if importlib.util.find_spec("grpc") is None:
         raise SettingsError(
             "--grpc-port needs grpcio, which is not installed: pip install 'otel-posthog[grpc]'"
         )
     with _listen(host, port, "--grpc-port") as alone:
         family, address = alone.family, alone.getsockname()
-    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # its lines would stand between those of our log
     found = socket.socket(family, socket.SOCK_STREAM)
     found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
     found.bind(address)
