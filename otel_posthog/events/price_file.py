@@ -8,16 +8,11 @@ from __future__ import annotations
 
 import json
 import re
-import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from otel_posthog.events.cost import MILLION, UNITS, Rates, in_units
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+from otel_posthog.toml_lines import line_in_toml, parse_toml
 
 __all__ = ["WrongPriceError", "own_prices", "read_prices"]
 
@@ -29,7 +24,7 @@ def read_prices(text: str, *, toml: bool) -> dict[str, Rates]:
         ValueError: it is no TOML or JSON, or a key or a price is wrong; the text says which, and its line.
     """
     text = text.removeprefix("\ufeff")
-    parse, line_of = (_parse_toml, _line_in_toml) if toml else (_parse_json, _line_in_json)
+    parse, line_of = (parse_toml, line_in_toml) if toml else (_parse_json, _line_in_json)
     try:
         return own_prices(parse(text))
     except WrongPriceError as error:
@@ -91,33 +86,6 @@ def _own_rates(name: str, prices: Any) -> Rates:
 
 _MOST = 1e9
 """More than this, in US dollars, is a slip of the pen."""
-
-
-# --- TOML ---
-
-
-def _parse_toml(text: str) -> Any:
-    return tomllib.loads(text + "\n")  # a fault at the very end is told without a line
-
-
-def _line_in_toml(text: str, path: Sequence[str]) -> int | None:
-    lines = text.splitlines()
-    for number, line in enumerate(lines, start=1):
-        if path and path[-1] in line and _has("\n".join(lines[:number]), path):
-            return number
-    return None
-
-
-def _has(text: str, path: Sequence[str]) -> bool:
-    try:
-        found: Any = tomllib.loads(text)
-    except ValueError:  # in the middle of something
-        return False
-    for key in path:
-        if not isinstance(found, Mapping) or key not in found:
-            return False
-        found = found[key]
-    return True
 
 
 # --- JSON ---

@@ -161,8 +161,9 @@ class Gateway:
             return Reply(200, _TEXT, b"ok\n")
         if path == "/readyz":
             loop = asyncio.get_running_loop()
-            troubles = await loop.run_in_executor(self._executor, self._reception.troubles)
-            return Reply(503 if troubles else 200, _TEXT, ("; ".join(troubles) or "ready").encode() + b"\n")
+            found = await loop.run_in_executor(None, self._reception.projects.readiness)
+            text = "; ".join(["ready"] * found.ready + found.troubles)
+            return Reply(200 if found.ready else 503, _TEXT, f"{text}\n".encode())
         if path == "/metrics" and self._metrics is not None:
             try:
                 check_token(self._token, headers.get("authorization", ""))

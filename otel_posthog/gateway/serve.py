@@ -37,7 +37,8 @@ def run(settings: Settings, said: Callable[[str], object]) -> None:
         SettingsError: there is no project key, or an address cannot be listened on.
     """
     logs.set_up()
-    if options.resolve({}, os.environ, lambda *_: None).api_key is None:
+    told = options.resolve({}, os.environ, lambda *_: None)
+    if told.api_key is None and settings.projects is None:
         raise SettingsError("there is no PostHog project key: set POSTHOG_API_KEY=phc_...")
     listening = _listen(settings.host, settings.port, "--port")
     rpc = None if settings.grpc_port is None else _reserve(settings.host, settings.grpc_port)

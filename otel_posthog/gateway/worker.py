@@ -10,17 +10,19 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from uvicorn.config import STARTUP_FAILURE
 
-from otel_posthog.assembly import forwarder
+from otel_posthog.assembly import Forwarder, forwarder
 from otel_posthog.gateway import logs
 from otel_posthog.gateway.app import Gateway
 from otel_posthog.gateway.intake import Intake
 from otel_posthog.gateway.limits import Limits
+from otel_posthog.gateway.project_file import ProjectTable
+from otel_posthog.gateway.projects import Projects
 from otel_posthog.gateway.reception import Reception
 from otel_posthog.gateway.settings import Settings, SettingsError
 
@@ -47,21 +49,21 @@ def application(settings: Settings, rpc_address: str | None) -> Gateway:
 
 
 def _application(settings: Settings, rpc_address: str | None) -> Gateway:
-    ours = forwarder({}, spool_drops_oldest=False)
     limits = Limits(
         body=settings.max_body_bytes,
         in_flight=settings.max_in_flight_bytes,
         connections=settings.max_connections,
     )
-    intake = Intake(ours, window_seconds=settings.trace_window)
-    reception = Reception(intake, limits)
+    forwarders = _forwarders(settings.projects)
+    intakes = {name: Intake(ours, window_seconds=settings.trace_window) for name, ours in forwarders.items()}
+    reception = Reception(_projects(intakes, settings.projects), limits)
     threads = THREADS_THAT_WAIT if settings.trace_window else THREADS
     executor = ThreadPoolExecutor(threads, thread_name_prefix="otel-posthog-gateway")
 
     def finish() -> None:
-        intake.close()
+        reception.projects.close()
         executor.shutdown(wait=True, cancel_futures=True)
-        safe = ours.outbox.close(ours.config.timeout)
+        safe = _closed(forwarders.values())
         _log.info("ended: %s", "all is delivered or on disk" if safe else "something is not delivered")
 
     @contextlib.asynccontextmanager
@@ -73,6 +75,30 @@ def _application(settings: Settings, rpc_address: str | None) -> Gateway:
             await asyncio.get_running_loop().run_in_executor(None, finish)
 
     return Gateway(reception, executor, life=life, token=settings.token)
+
+
+def _forwarders(table: ProjectTable | None) -> dict[str, Forwarder]:
+    """A forwarder for each project; all have the same spool, where each has its own entries."""
+    if table is None:
+        return {"": forwarder({}, spool_drops_oldest=False)}
+    return {name: forwarder({"api_key": key}, spool_drops_oldest=False) for name, key in table.keys.items()}
+
+
+def _projects(intakes: dict[str, Intake], table: ProjectTable | None) -> Projects:
+    if table is None:
+        return Projects.only(intakes[""])
+    return Projects(
+        intakes,
+        header=table.header,
+        resource_attribute=table.resource_attribute,
+        default=table.default,
+    )
+
+
+def _closed(forwarders: Collection[Forwarder]) -> bool:
+    """Close all, side by side; whether everything is safe."""
+    with ThreadPoolExecutor(len(forwarders)) as closing:
+        return all([*closing.map(lambda each: each.outbox.close(each.config.timeout), forwarders)])
 
 
 @contextlib.asynccontextmanager
