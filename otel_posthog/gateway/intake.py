@@ -11,6 +11,7 @@ from typing import NamedTuple
 import orjson
 
 from otel_posthog.assembly import Forwarder
+from otel_posthog.conversion import emptied
 from otel_posthog.delivery import Item, Report
 from otel_posthog.gateway.window import TraceWindow
 from otel_posthog.spans.view import Other, SpanView
@@ -80,12 +81,14 @@ class Intake:
         conversion.count("not ours", ignored)
         if self._window is not None:
             others = self._window.above(found, others)
+        count = len(found)
         with self._converting, self._timed("convert"):
             failed = self._failures()
-            items = [Item.of_event(event) for event in conversion.finished(found, others=others)]
+            events = conversion.finished(emptied(found), others=others)
+            items = [Item.of_event(event) for event in events]
             failed = self._failures() - failed
         reason = "spans could not be converted: please report this" if failed else None
-        converted = Answer(True, 0.0, len(found) - failed, failed, reason, ignored)
+        converted = Answer(True, 0.0, count - failed, failed, reason, ignored)
         if not items:
             return converted
         with self._timed("deliver"):

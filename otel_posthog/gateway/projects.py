@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import chain
 from typing import NamedTuple
 
+from otel_posthog.conversion import emptied
 from otel_posthog.gateway.decode import Unread
 from otel_posthog.gateway.intake import Answer, Intake
 from otel_posthog.gateway.limits import RefusedError
@@ -82,7 +84,7 @@ class Projects:
         count = sum(map(len, found.values()))
         answer = Answer(safe=True, ignored=len(others))
         for intake, views in self._in_order(found):
-            taken = intake.take([*views, *others])
+            taken = intake.take(chain(emptied(views), others))
             if not taken.safe:
                 return taken._replace(spans=count, ignored=len(others))
             answer = answer._replace(

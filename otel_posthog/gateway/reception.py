@@ -6,7 +6,8 @@ import logging
 import threading
 from collections import Counter
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 from otel_posthog.gateway.decode import Unread, plain_body, spans_of
 from otel_posthog.gateway.intake import Answer
@@ -18,7 +19,8 @@ __all__ = ["Reception", "Request"]
 _log = logging.getLogger("otel_posthog.gateway")
 
 
-class Request(NamedTuple):
+@dataclass(slots=True)
+class Request:
     """An OTLP request, whatever brought it."""
 
     kind: str
@@ -28,6 +30,11 @@ class Request(NamedTuple):
     """Content-Encoding; empty: none."""
     headers: Mapping[str, str]
     """By name in lower case; gRPC's metadata."""
+
+    def release(self) -> bytes:
+        """The body, which whoever asked has alone from now on: it goes before the events are sent."""
+        body, self.body = self.body, b""
+        return body
 
 
 class Reception:
@@ -47,12 +54,9 @@ class Reception:
         Raises:
             RefusedError: the request cannot be read, is too large, or there is no room for it now.
         """
-        body = plain_body(request.body, request.encoding, self.limits.body)
-        if body is not request.body:
-            share.grow(len(body))
         unread = Unread()
+        spans = spans_of(request.kind, self._plain(request, share), self.projects.also, unread)
         try:
-            spans = spans_of(request.kind, body, self.projects.also, unread)
             answer = self.projects.take(request.headers, spans, unread)
         except RefusedError:
             raise
@@ -70,6 +74,13 @@ class Reception:
         if answer.rejected:
             _log.warning("%d spans were rejected: %s", answer.rejected, answer.reason)
         return answer
+
+    def _plain(self, request: Request, share: Share) -> bytes:
+        packed = request.release()
+        body = plain_body(packed, request.encoding, self.limits.body)
+        if body is not packed:
+            share.grow(len(body))
+        return body
 
     def answered(self, protocol: str, status: str) -> None:
         """Count an answer by its protocol, `http` or `grpc`, and its status there."""
