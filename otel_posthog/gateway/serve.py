@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import functools
 import importlib
@@ -74,7 +75,8 @@ def run(settings: Settings, said: Callable[[str], object]) -> None:
         signal.signal(number, lambda *_: None)
     if settings.workers == 1:
         server = uvicorn.Server(uvicorn_config)
-        server.run([listening])
+        with contextlib.suppress(SystemExit):  # so it ends where it cannot start
+            server.run([listening])
         started = server.started
     else:
         parent = Multiprocess(uvicorn_config, [listening])
