@@ -261,8 +261,18 @@ class Pipeline:
         return (
             self.content
             and not context.privacy_mode
-            and (not self.private_features or self.private_features.isdisjoint(_features(context)))
-            and (self.content_sample_rate >= 1 or _share(events.trace_id(call)) < self.content_sample_rate)
+            and (not self.hides_some or self.shows(_features(context), events.trace_id(call)))
+        )
+
+    def shows(self, features: Sequence[str | None], trace_id: str | None) -> bool:
+        """Whether what anybody said may leave, where it is of one of the features and of that trace."""
+        return (
+            self.content
+            and self.private_features.isdisjoint(features)
+            and (
+                self.content_sample_rate >= 1
+                or (trace_id is not None and _share(trace_id) < self.content_sample_rate)
+            )
         )
 
     def _cost(self, call: ModelCall) -> Cost | None:

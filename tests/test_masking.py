@@ -339,3 +339,15 @@ def test_a_mask_may_be_named_by_its_module(monkeypatch: pytest.MonkeyPatch) -> N
         made.ended(sdk_span(TOLD))
         assert made.outbox.flush(60)
     assert b"hidden $ai_input" in b"".join(wire.bytes)
+
+
+def test_a_mask_sees_what_before_send_put_beside_the_properties() -> None:
+    def add(found: Event) -> Event:
+        return {**found, "$set": {"name": SAID}, "note": SAID}
+
+    wire = Wire()
+    with running(wire, mask=hide, before_send=add) as made:
+        made.ended(sdk_span())
+        assert made.outbox.flush(60)
+    assert b'"$set":"hidden $set"' in b"".join(wire.bytes)
+    assert SAID.encode() not in b"".join(wire.bytes)
