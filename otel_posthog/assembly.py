@@ -24,9 +24,9 @@ from otel_posthog.delivery import (
     ingestion_host,
 )
 from otel_posthog.events import PriceBook, Sampling
-from otel_posthog.events.cost import Rates
 from otel_posthog.events.media import Replace, placeholder, storing
 from otel_posthog.events.price_file import read_prices
+from otel_posthog.events.rates import Rates
 from otel_posthog.events.redact import Mask, redactor
 from otel_posthog.masking import Masking
 from otel_posthog.pipeline import Pipeline

@@ -173,7 +173,7 @@ COMMANDS: tuple[Command, ...] = (
     Command("demo", "run a small chat product and see what arrives", lambda _: None, _demo, extra="demo"),
     Command("local", "an inbox on this machine that speaks PostHog's wires", _local_arguments, _local),
     Command("replay", "send what waits on disk, was refused, or is in files", _replay_arguments, _replay),
-    Command("doctor", "check this set-up: prices and their age", _doctor_arguments, _doctor),
+    Command("doctor", "check this set-up: options, key, spool, prices", _doctor_arguments, _doctor),
 )
 
 
