@@ -284,13 +284,12 @@ class Conversion:
         pipeline: Pipeline | None = None,
         announced: Container[str] = (),
         others: Iterable[Other] | None = None,
-        whole: bool = False,
     ) -> Iterator[Event]:
         """The events of finished spans, ready to be sent.
 
         A span that cannot be converted is counted and said, and takes nothing else with it. `others` are
         those that came with them and are no concern of ours; where they are given, no processor of ours saw
-        the spans begin, and what is above hands its context down here. `whole`: see `traces.resolve`.
+        the spans begin, and what is above hands its context down here.
         """
         pipeline = self.pipeline if pipeline is None else pipeline
         parents: dict[str, str | None] | None = None
@@ -302,7 +301,7 @@ class Conversion:
         while some := [*islice(rest, LOOKED_AT)]:
             calls = self._each(pipeline.read, some)
             self.count("converted", len(calls))
-            calls, told = self._looked_at(calls, parents, announced, whole=whole)
+            calls, told = self._looked_at(calls, parents, announced)
             for start in range(0, len(calls), TOGETHER):
                 yield from self._ready(self._events(pipeline, calls[start : start + TOGETHER], told))
 
@@ -311,13 +310,11 @@ class Conversion:
         calls: list[ModelCall],
         parents: Mapping[str, str | None] | None,
         announced: Container[str],
-        *,
-        whole: bool,
     ) -> tuple[list[ModelCall], Container[str]]:
         """The calls, each once, and which of them are announced, by whatever span showed them."""
         try:
             with self._looking:
-                found = traces.resolve(calls, self._seen, others=parents, whole=whole)
+                found = traces.resolve(calls, self._seen, others=parents)
                 if len(found) == len(calls) or not announced:
                     return found, announced
                 told = [call.span_id for call in calls if call.span_id in announced]

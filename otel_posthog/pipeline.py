@@ -123,14 +123,13 @@ class Pipeline:
         announced: Container[str] = (),
         seen: traces.Seen | None = None,
         others: Mapping[str, str | None] | None = None,
-        whole: bool = False,
     ) -> list[Event]:
         """The events of finished spans; those that are `announced` (span ids) were told as `requested`.
 
-        `seen`, `others` and `whole`: see `traces.resolve`.
+        `seen` and `others`: see `traces.resolve`.
         """
         calls = [self.read(view) for view in views]
-        return self.events(traces.resolve(calls, seen, others=others, whole=whole), announced=announced)
+        return self.events(traces.resolve(calls, seen, others=others), announced=announced)
 
     def events(
         self,

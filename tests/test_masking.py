@@ -259,7 +259,7 @@ def test_a_mask_sees_what_leaves_on_every_way(way: str, tmp_path: Path) -> None:
             assert made.send(made.conversion.finished([_view(span)], others=[]), 60)
         elif way == "otlp":
             read = [view for view in of_request(otlp_request(span)) if isinstance(view, SpanView)]
-            assert made.send(made.conversion.finished(read, others=[], whole=True), 60)
+            assert made.send(made.conversion.finished(read, others=[]), 60)
         else:
             if way == "processor":
                 made.ended(span)

@@ -363,7 +363,7 @@ def test_nothing_planted_is_sent_or_logged(
         else:
             request = ExportTraceServiceRequest.FromString(otlp_request(*spans).SerializeToString())
             read = [view for view in of_request(request) if isinstance(view, SpanView)]
-            assert made.send(made.conversion.finished(read, others=[], whole=True), 60)
+            assert made.send(made.conversion.finished(read, others=[]), 60)
         assert made.stats()["spans"]["converted"] == len(spans)
     sent = b"".join(wire.bytes)
     assert sent.count(b'"$ai_trace_id"') > len(spans)
