@@ -12,7 +12,7 @@ import inspect
 import logging
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar, Token
-from typing import TYPE_CHECKING, Any, ParamSpec, TypedDict, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ParamSpec, TypedDict, TypeVar, cast, get_type_hints
 
 from typing_extensions import Unpack
 
@@ -71,7 +71,7 @@ def _shown(thing: T) -> T:
     """With the arguments in its signature, for `help()` and notebooks: they do not look into `Words`."""
     parameters = [
         inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=kind)
-        for name, kind in Words.__annotations__.items()
+        for name, kind in get_type_hints(Words).items()
     ]
     cast("Any", thing).__signature__ = inspect.Signature(parameters)
     return thing
