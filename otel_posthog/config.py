@@ -126,8 +126,8 @@ OPTIONS: tuple[Option, ...] = (
         (),
         "Which feature a call is of, where nothing says it, by attributes of the spans above: "
         '`{"http.route": {"/memes/*": "meme"}, "messaging.destination.name": {"*": "{}"}}`; patterns as in a '
-        "shell, `{}` is the attribute's value. They are tried in the order in which they stand, and the first that "
-        "fits counts, on the outermost span where one does. As JSON in the environment.",
+        "shell, `{}` is the attribute's value. They are tried in the order in which they stand, the first "
+        "that fits counts, on the outermost span where one does. As JSON in the environment.",
         shown_default="none",
     ),
     Option(
