@@ -196,3 +196,44 @@ def test_users_have_the_pseudonym_that_they_have_here(attributes: dict[str, Any]
 def test_a_user_whom_a_hook_named_has_a_pseudonym_too() -> None:
     [event] = [event for event in OPEN.finished(make_view()) if event["event"] == "llm_completion_success"]
     assert pseudonymous({**event, "distinct_id": "jane"}, KEY)["distinct_id"] == pseudonym("jane", KEY)
+
+
+# --- anything that a hook left there ---
+
+JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**53), 2**53)
+    | st.floats(allow_nan=False)
+    | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=6), inner, max_size=3),
+    max_leaves=8,
+)
+OF_OURS = ["$ai_input", "$ai_tools", "$ai_trace_id", "$ai_model_parameters", "metadata", "$groups", "user_id"]
+OTHERS = [
+    "$ai_error",
+    "$ai_error_type",
+    "$ai_span_name",
+    "$feature/x",
+    "$sample_rate",
+    "$ai_base_url",
+    "$ai_tools_called",
+]
+HOOKED = st.fixed_dictionaries(
+    {
+        "event": st.sampled_from(["$ai_generation", "llm_completion_success", "$ai_metric", "mine"]),
+        "distinct_id": JSON,
+        "properties": st.dictionaries(
+            st.sampled_from(OF_OURS + OTHERS) | st.text(max_size=5), JSON, max_size=6
+        ),
+    }
+)
+
+
+@given(HOOKED)
+def test_any_event_is_made_what_may_leave_and_stays_so(event: Event) -> None:
+    left = hidden(event)
+    assert hidden(left) == left
+    masked = redacted_event(event, EVERY)
+    assert redacted_event(masked, EVERY) == masked
+    assert isinstance(pseudonymous(event, KEY)["properties"], dict)
