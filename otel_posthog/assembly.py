@@ -51,8 +51,11 @@ def forwarder(
     *,
     environ: Mapping[str, str] | None = None,
     transport: Transport | None = None,
+    spool_drops_oldest: bool = True,
 ) -> Forwarder:
     """A forwarder as `arguments` and the environment say.
+
+    Where its spool is full, the oldest entries make room, or (not `spool_drops_oldest`) nothing more is kept.
 
     Raises:
         ValueError: an argument or the price file is wrong; the text says which and why.
@@ -76,7 +79,7 @@ def forwarder(
             raise
         say_once("prices", "%s; the built-in table is used", error)
         rates = None
-    return Forwarder(found, transport, rates)
+    return Forwarder(found, transport, rates, spool_drops_oldest=spool_drops_oldest)
 
 
 class Forwarder:
@@ -87,6 +90,8 @@ class Forwarder:
         found: options.Config,
         transport: Transport | None = None,
         own_rates: Mapping[str, Rates] | None = None,
+        *,
+        spool_drops_oldest: bool = True,
     ) -> None:
         self.config = found
         client = found.client
@@ -139,6 +144,7 @@ class Forwarder:
                 destination_of(found.api_key or ""),
                 max_bytes=found.spool_max_bytes,
                 lease_seconds=max(MIN_LEASE_SECONDS, 2 * patience),
+                drops_oldest=spool_drops_oldest,
             )
         self.backlog = Backlog(
             spool,

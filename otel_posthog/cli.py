@@ -1,4 +1,4 @@
-"""The command line: `otel-posthog demo | local | replay | doctor`.
+"""The command line: `otel-posthog demo | local | gateway | replay | doctor`.
 
 A subcommand is a row in `COMMANDS`; what it needs is imported when it is called, not before. The exit status
 is 0 only when the thing was done.
@@ -124,6 +124,23 @@ def _demo(_: argparse.Namespace) -> int:
     return run()
 
 
+def _gateway_arguments(parser: argparse.ArgumentParser) -> None:
+    from otel_posthog.gateway.settings import add_arguments
+
+    add_arguments(parser)
+
+
+def _gateway(args: argparse.Namespace) -> int:
+    from otel_posthog.gateway.serve import run
+    from otel_posthog.gateway.settings import SettingsError, settings_of
+
+    try:
+        run(settings_of(args), _say)
+    except SettingsError as error:
+        raise CommandError(str(error)) from None
+    return _DONE
+
+
 def _replay_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "words",
@@ -172,6 +189,13 @@ def _doctor(args: argparse.Namespace) -> int:
 COMMANDS: tuple[Command, ...] = (
     Command("demo", "run a small chat product and see what arrives", lambda _: None, _demo, extra="demo"),
     Command("local", "an inbox on this machine that speaks PostHog's wires", _local_arguments, _local),
+    Command(
+        "gateway",
+        "take spans from an OpenTelemetry Collector and send them on",
+        _gateway_arguments,
+        _gateway,
+        extra="gateway",
+    ),
     Command("replay", "send what waits on disk, was refused, or is in files", _replay_arguments, _replay),
     Command("doctor", "check this set-up: options, key, spool, prices", _doctor_arguments, _doctor),
 )

@@ -98,6 +98,10 @@ class Backlog:
         """Whether there is a spool at all."""
         return self._spool is not None
 
+    def is_full(self) -> bool:
+        """Whether the spool takes nothing more; never where its oldest entries make room."""
+        return self._spool is not None and self._spool.is_full()
+
     # --- keeping ---
 
     def keep(self, loads: Sequence[Load], *, held: bool = False) -> list[int] | None:

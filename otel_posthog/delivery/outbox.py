@@ -112,8 +112,20 @@ class Outbox:
 
         What is neither waits in memory and is tried again, though False is returned.
         """
+        safe, report = self.attempt([Item.of_event(event) for event in events], seconds)
+        if not safe:
+            for item in report.unsent:
+                self._queue.put(item, item.size)
+            if report.unsent:
+                self._ensure_worker()
+        return safe
+
+    def attempt(self, items: list[Item], seconds: float) -> tuple[bool, Report]:
+        """Send items on this thread; whether PostHog accepted each one, or it is on disk, within the time.
+
+        What is neither is in the report and nowhere else: whoever has it sends it again.
+        """
         deadline = self._clock() + seconds
-        items = [Item.of_event(event) for event in events]
         sending = _UnderWay(items, self._backlog.keep(items, held=True) if self._always else None)
         with self._lock:
             self._sending.append(sending)
@@ -122,16 +134,18 @@ class Outbox:
         finally:
             with self._lock:
                 self._sending.remove(sending)
-        if self._backlog.settle(sending.copies or (), report):
-            if report.unsent:
-                self._backlog.postpone()
-                self._ensure_worker()
-            return True
-        for item in report.unsent:
-            self._queue.put(item, item.size)
-        if report.unsent:
+        safe = self._backlog.settle(sending.copies or (), report)
+        if safe and report.unsent:
+            self._backlog.postpone()
             self._ensure_worker()
-        return False
+        return safe, report
+
+    def keep(self, items: list[Item]) -> bool:
+        """Write items to disk, to be sent from there when PostHog takes events again; whether they are."""
+        kept = self._backlog.keep(items) is not None
+        if kept:
+            self._ensure_worker()
+        return kept
 
     def flush(self, seconds: float) -> bool:
         """Send what waits; True if everything handed over before is accepted or on disk, within the time.

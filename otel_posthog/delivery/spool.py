@@ -49,6 +49,7 @@ class Spool:
         *,
         max_bytes: int,
         lease_seconds: float,
+        drops_oldest: bool = True,
         clock: Callable[[], float] = time.monotonic,
         now: Callable[[], float] = time.time,
         is_alive: Callable[[str], bool] = is_alive,
@@ -56,11 +57,14 @@ class Spool:
         """Open the spool in `directory` when it is first needed.
 
         `clock` counts the leases, in seconds; it is one for all processes of a machine and never jumps.
-        `now` is in seconds since 1970. `is_alive` tells whether a holder may still send what it holds.
+        `now` is in seconds since 1970. `is_alive` tells whether a holder may still send what it holds. Where
+        there are more than `max_bytes`, the oldest entries make room, or, unless it `drops_oldest`, nothing
+        more is written: who asks can tell its sender to wait.
         """
         self._directory = directory
         self._destination = destination
         self._max_bytes = max_bytes
+        self._drops_oldest = drops_oldest
         self._lease_seconds = min(lease_seconds, MAX_LEASE_SECONDS)
         self._clock = clock
         self._now = now
@@ -92,7 +96,7 @@ class Spool:
         if not rows:
             return []
         with self._lock:
-            written = self._try(lambda connection: _insert(connection, rows))
+            written = self._try(lambda connection: self._insert(connection, rows))
             if written is not None:
                 self._wrote(_size(rows, 4))
             return written
@@ -152,6 +156,9 @@ class Spool:
         def settled(connection: sqlite3.Connection) -> bool:
             connection.execute("BEGIN IMMEDIATE")
             connection.executemany(_TAKE_OUT, [(each, self._holder + _SENDING) for each in ids])
+            if rows and not self._has_room(connection, rows):
+                connection.rollback()
+                return False
             connection.executemany(_INSERT_ENTRY, rows)
             connection.executemany(_INSERT_LETTER, letters)
             connection.execute("COMMIT")
@@ -267,7 +274,32 @@ class Spool:
         self._begin()
         self._notices = Notices(self._clock)
 
+    def is_full(self) -> bool:
+        """Whether there is next to no room and no oldest entries make some."""
+
+        def full(connection: sqlite3.Connection) -> bool:
+            return _used_bytes(connection) + min(self._max_bytes // 16, _CHECK_EVERY_BYTES) > self._max_bytes
+
+        with self._lock:
+            return not self._drops_oldest and bool(self._try(full))
+
     # --- within ---
+
+    def _insert(self, connection: sqlite3.Connection, rows: list[tuple[Any, ...]]) -> list[int] | None:
+        if not self._has_room(connection, rows):
+            return None
+        if len(rows) == 1:  # a transaction of its own, in one call
+            return [connection.execute(_INSERT_ENTRY, rows[0]).lastrowid or 0]
+        connection.execute("BEGIN IMMEDIATE")
+        ids = [connection.execute(_INSERT_ENTRY, row).lastrowid or 0 for row in rows]
+        connection.execute("COMMIT")
+        return ids
+
+    def _has_room(self, connection: sqlite3.Connection, rows: list[tuple[Any, ...]]) -> bool:
+        if self._drops_oldest or _used_bytes(connection) + _size(rows, 4) <= self._max_bytes:
+            return True
+        self._notices.warn("full", "The spool of %d bytes is full: raise spool_max_bytes.", self._max_bytes)
+        return False
 
     def _lease(self, held: bool) -> tuple[str, float]:
         return self._holder + _SENDING * held, self._clock() + self._lease_seconds
@@ -354,7 +386,8 @@ class Spool:
     def _make_room(self, connection: sqlite3.Connection) -> None:
         """Take out the oldest dead letters, then the oldest entries, until the rest fits."""
         connection.execute("BEGIN IMMEDIATE")
-        for table, reason in (("dead_letters", "dead_letter"), ("entries", "spool_full")):
+        rooms = (("dead_letters", "dead_letter"), ("entries", "spool_full"))
+        for table, reason in rooms if self._drops_oldest else rooms[:1]:
             while (excess := _used_bytes(connection) - self._max_bytes) > 0:
                 # Half of it by the rows' own bytes: on disk they take up to twice as much.
                 gone = _take_out_oldest(connection, table, excess // 2)
@@ -392,15 +425,6 @@ _LET_GO = "UPDATE entries SET holder = '', held_until = 0 WHERE holder = ?"
 _INSERT_LETTER = (
     "INSERT INTO dead_letters (destination, died, body, created, reason, kind) VALUES (?, ?, ?, ?, ?, ?)"
 )
-
-
-def _insert(connection: sqlite3.Connection, rows: list[tuple[Any, ...]]) -> list[int]:
-    if len(rows) == 1:  # a transaction of its own, in one call
-        return [connection.execute(_INSERT_ENTRY, rows[0]).lastrowid or 0]
-    connection.execute("BEGIN IMMEDIATE")
-    ids = [connection.execute(_INSERT_ENTRY, row).lastrowid or 0 for row in rows]
-    connection.execute("COMMIT")
-    return ids
 
 
 def _size(rows: list[tuple[Any, ...]], body: int) -> int:

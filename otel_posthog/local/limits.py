@@ -8,7 +8,7 @@ from typing import Any
 
 import orjson
 
-from otel_posthog.local import inflate
+from otel_posthog import inflate
 
 Event = dict[str, Any]
 
@@ -82,7 +82,7 @@ def unpack(wire: Wire, body: bytes, encoding: str) -> bytes:
         have = ", ".join(inflate.CODECS)
         raise RefusalError(415, "unsupported_encoding", f"no codec for {encoding!r} here; there is {have}")
     try:
-        return codec(body, wire.max_inflated)
+        return inflate.inflate(codec, body, wire.max_inflated)
     except inflate.TooMuchError as error:
         raise too_large(str(error)) from None
     except inflate.BrokenBodyError as error:

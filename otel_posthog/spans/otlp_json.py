@@ -20,7 +20,7 @@ from otel_posthog.spans.otlp_json_fields import (
 )
 from otel_posthog.spans.view import Attributes, Other, SpanEvent, SpanView
 
-__all__ = ["of_json_request"]
+__all__ = ["count_spans", "of_json_request"]
 
 _KINDS = ("INTERNAL", "INTERNAL", "SERVER", "CLIENT", "PRODUCER", "CONSUMER")
 _STATUS = ("UNSET", "OK", "ERROR")
@@ -30,9 +30,13 @@ Scope = tuple[str | None, str | None]
 
 
 def of_json_request(
-    document: Any, unreadable: Callable[[str], object] | None = None
+    document: Any,
+    unreadable: Callable[[str], object] | None = None,
+    also: frozenset[str] = frozenset(),
 ) -> Iterator[SpanView | Other]:
     """All spans in an OTLP/JSON request (or `TracesData`), parsed from JSON; views of those of concern.
+
+    Of the others the attributes that are handed down are kept, and these `also`.
 
     What cannot be read is left out, and `unreadable` hears one sentence with its place; without that it is a
     ValueError. A resource or scope that cannot be read is heard of once, and takes its spans with it.
@@ -47,9 +51,25 @@ def of_json_request(
             if scope is None:
                 continue
             for in_scope, span in _walk(scope_spans, "spans", in_resource, hear):
-                view = _attempt(in_scope, hear, _view, span, scope, resource)
+                view = _attempt(in_scope, hear, _view, span, scope, resource, also)
                 if view is not None:
                     yield view
+
+
+def count_spans(document: Any) -> int:
+    """How many spans are in a request, readable or not."""
+    return sum(
+        len(_listed(scope_spans, "spans"))
+        for resource_spans in _listed(document, "resourceSpans")
+        for scope_spans in _listed(resource_spans, "scopeSpans")
+    )
+
+
+def _listed(holder: Any, name: str) -> list[Any]:
+    try:
+        return members(holder, name)
+    except UnreadableError:
+        return []
 
 
 def _refuse(sentence: str) -> NoReturn:
@@ -72,11 +92,11 @@ def _walk(holder: Any, name: str, where: str, hear: Callable[[str], object]) -> 
         yield f"{where}.{name}[{index}]".removeprefix("."), found
 
 
-def _view(span: Any, scope: Scope, resource: Attributes) -> SpanView | Other | None:
+def _view(span: Any, scope: Scope, resource: Attributes, also: frozenset[str]) -> SpanView | Other | None:
     if not any(map(_marks, members(span, "attributes"))) and not any(
         isinstance(event, dict) and event.get("name") == EVALUATION_EVENT for event in members(span, "events")
     ):
-        return _other(span)
+        return _other(span, also)
     status, message = one(span, "status", _status, ("UNSET", None))
     return SpanView(
         name=one(span, "name", text, ""),
@@ -97,12 +117,14 @@ def _view(span: Any, scope: Scope, resource: Attributes) -> SpanView | Other | N
     )
 
 
-def _other(span: Any) -> Other | None:
+def _other(span: Any, also: frozenset[str]) -> Other | None:
     """A span of no concern; nobody needs to hear of one that cannot be read."""
     shared = [
         pair
         for pair in members(span, "attributes")
-        if isinstance(pair, dict) and isinstance(key := pair.get("key"), str) and is_handed_down(key)
+        if isinstance(pair, dict)
+        and isinstance(key := pair.get("key"), str)
+        and (key in also or is_handed_down(key))
     ]
     try:
         return Other(

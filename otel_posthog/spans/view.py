@@ -10,7 +10,7 @@ after one set operation.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import orjson
@@ -34,6 +34,7 @@ __all__ = [
     "attributes_of",
     "entry_of",
     "of_entry",
+    "of_otlp_spans",
     "of_request",
     "of_sdk_span",
     "other_of_sdk_span",
@@ -330,24 +331,36 @@ def of_request(
     Of the others the attributes that are handed down are kept, and these `also`.
     """
     for resource_spans in request.resource_spans:
-        resource = _attributes(resource_spans.resource.attributes)
         for scope_spans in resource_spans.scope_spans:
-            for span in scope_spans.spans:
-                if any(pair.key in MARKERS for pair in span.attributes) or any(
-                    event.name == EVALUATION_EVENT for event in span.events
-                ):
-                    yield _of_otlp_span(span, scope_spans.scope, resource)
-                else:
-                    yield Other(
-                        span.trace_id.hex(),
-                        span.span_id.hex(),
-                        span.parent_span_id.hex() or None,
-                        {
-                            pair.key: _any_value(pair.value)
-                            for pair in span.attributes
-                            if pair.key in also or is_handed_down(pair.key)
-                        },
-                    )
+            yield from of_otlp_spans(scope_spans.spans, scope_spans.scope, resource_spans.resource, also)
+
+
+def of_otlp_spans(
+    spans: Iterable[trace_pb2.Span], scope: Any, resource: Any, also: frozenset[str] = frozenset()
+) -> Iterator[SpanView | Other]:
+    """The spans of one scope of one resource, as `of_request` gives them."""
+    about = _attributes(resource.attributes)
+    for span in spans:
+        if _is_marked(span):
+            yield _of_otlp_span(span, scope, about)
+        else:
+            yield Other(
+                span.trace_id.hex(),
+                span.span_id.hex(),
+                span.parent_span_id.hex() or None,
+                {
+                    pair.key: _any_value(pair.value)
+                    for pair in span.attributes
+                    if pair.key in also or is_handed_down(pair.key)
+                },
+            )
+
+
+def _is_marked(span: trace_pb2.Span) -> bool:
+    for pair in span.attributes:
+        if pair.key in MARKERS:
+            return True
+    return any(event.name == EVALUATION_EVENT for event in span.events) if span.events else False
 
 
 def _of_otlp_span(span: trace_pb2.Span, scope: Any, resource: Attributes) -> SpanView:
@@ -365,8 +378,10 @@ def _of_otlp_span(span: trace_pb2.Span, scope: Any, resource: Attributes) -> Spa
         events=[
             SpanEvent(event.name, event.time_unix_nano, _attributes(event.attributes))
             for event in span.events
-        ],
-        links=[[link.trace_id.hex(), link.span_id.hex()] for link in span.links],
+        ]
+        if span.events
+        else [],
+        links=[[link.trace_id.hex(), link.span_id.hex()] for link in span.links] if span.links else [],
         scope=scope.name or None,
         scope_version=scope.version or None,
         resource=resource,
@@ -378,7 +393,8 @@ def _named(names: tuple[str, ...], number: int) -> str:
 
 
 def _attributes(pairs: Any) -> Attributes:
-    return {pair.key: _any_value(pair.value) for pair in pairs}
+    # Nearly all values are texts: what is one need not be asked what it is.
+    return {pair.key: (value := pair.value).string_value or _any_value(value) for pair in pairs}
 
 
 def _any_value(value: AnyValue) -> Any:

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from otel_posthog.local import inflate, wire
+from otel_posthog import inflate
+from otel_posthog.local import wire
 
 V1_HEADERS = {
     "authorization": "Bearer phc_x",

@@ -1,0 +1,191 @@
+"""The ASGI application: OTLP/HTTP at /v1/traces, and what an orchestrator asks for."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import math
+from collections.abc import Awaitable, Callable, Iterable
+from concurrent.futures import Executor
+from contextlib import AbstractAsyncContextManager
+from typing import Any, NamedTuple
+
+from otel_posthog.gateway.answers import accepted_body, refusal_body
+from otel_posthog.gateway.bearer import check_token
+from otel_posthog.gateway.decode import JSON, PROTOBUF, READERS
+from otel_posthog.gateway.limits import Limits, RefusedError, Share
+from otel_posthog.gateway.reception import Reception, Request
+from otel_posthog.gateway.settings import SettingsError
+
+__all__ = ["Gateway"]
+
+Receive = Callable[[], Awaitable[dict[str, Any]]]
+Send = Callable[[dict[str, Any]], Awaitable[None]]
+Headers = dict[str, str]
+
+TRACES = "/v1/traces"
+_TEXT = "text/plain; charset=utf-8"
+
+
+class Reply(NamedTuple):
+    """An answer over HTTP."""
+
+    status: int
+    kind: str
+    body: bytes
+    headers: tuple[tuple[str, str], ...] = ()
+
+
+class Gateway:
+    """The application. What is slow runs on threads of `executor`."""
+
+    def __init__(
+        self,
+        reception: Reception,
+        executor: Executor,
+        *,
+        life: Callable[[], AbstractAsyncContextManager[None]] = contextlib.nullcontext,
+        token: str | None = None,
+        metrics: Callable[[], bytes] | None = None,
+    ) -> None:
+        """Make the application; with a `token` only those who bear it may send spans or read metrics.
+
+        `life` is entered before the first request and left after the last answer; the server does not start
+        where that fails.
+        """
+        self.limits = reception.limits
+        self._reception = reception
+        self._executor = executor
+        self._life = life
+        self._token = None if token is None else token.encode()
+        self._metrics = metrics
+
+    async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
+        """Answer one request, or live through the life of the server."""
+        if scope["type"] == "lifespan":
+            await self._live(receive, send)
+            return
+        headers = _headers(scope["headers"])
+        path, method = scope["path"].rstrip("/") or "/", scope["method"]
+        if path == TRACES:
+            reply = await self._traces(method, headers, receive)
+            self._reception.answered("http", str(reply.status))
+        else:
+            reply = await self._other(path, method, headers)
+        # What is left of a body that is not read would be taken for the next request.
+        rest = (("connection", "close"),) if reply.status in _BEFORE_THE_END else ()
+        fields = [
+            ("content-type", reply.kind),
+            ("content-length", str(len(reply.body))),
+            *reply.headers,
+            *rest,
+        ]
+        await send(
+            {
+                "type": "http.response.start",
+                "status": reply.status,
+                "headers": [(name.encode(), value.encode()) for name, value in fields],
+            }
+        )
+        await send({"type": "http.response.body", "body": b"" if method == "HEAD" else reply.body})
+
+    async def _live(self, receive: Receive, send: Send) -> None:
+        await receive()
+        async with contextlib.AsyncExitStack() as stack:
+            try:
+                await stack.enter_async_context(self._life())
+            except SettingsError as error:
+                await send(
+                    {"type": "lifespan.startup.failed", "message": f"the gateway cannot start: {error}"}
+                )
+                return
+            await send({"type": "lifespan.startup.complete"})
+            await receive()
+        await send({"type": "lifespan.shutdown.complete"})
+
+    async def _traces(self, method: str, headers: Headers, receive: Receive) -> Reply:
+        kind = headers.get("content-type", "").partition(";")[0].strip().lower()
+        said = kind if kind in READERS else PROTOBUF
+        try:
+            if method != "POST":
+                return Reply(405, _TEXT, b"spans come by POST\n", (("allow", "POST"),))
+            check_token(self._token, headers.get("authorization", ""))
+            if kind not in READERS:
+                raise RefusedError(415, f"Content-Type must be {PROTOBUF} or {JSON}")
+            with self._reception.budget.share() as share:
+                body = await self._body(headers, receive, share)
+                encoding = headers.get("content-encoding", "").strip().lower()
+                request = Request(kind, body, encoding, headers)
+                del body
+                loop = asyncio.get_running_loop()
+                answer = await loop.run_in_executor(self._executor, self._reception.take, request, share)
+        except RefusedError as refusal:
+            again = () if refusal.retry_after is None else (_retry_after(refusal.retry_after),)
+            return Reply(refusal.status, said, refusal_body(said, refusal.status, str(refusal)), again)
+        if answer.safe:
+            return Reply(200, kind, accepted_body(kind, answer.rejected, answer.reason))
+        body = refusal_body(kind, 503, answer.reason or "")
+        return Reply(503, kind, body, (_retry_after(answer.retry_after),))
+
+    async def _body(self, headers: Headers, receive: Receive, share: Share) -> bytes:
+        """All of the body, as sent, within the limits of bytes and time."""
+        limits = self.limits
+        length = headers.get("content-length", "")
+        if length.isdecimal() and int(length) > limits.body:
+            raise _too_large(limits)
+        pieces: list[bytes] = []
+        size = 0
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + limits.body_seconds
+        while True:
+            patience = min(limits.chunk_seconds, deadline - loop.time())
+            try:
+                message = await asyncio.wait_for(receive(), max(patience, 0.0))
+            except asyncio.TimeoutError:
+                raise RefusedError(408, f"the body stopped after {size:,} bytes") from None
+            if message["type"] == "http.disconnect":
+                raise RefusedError(400, f"the sender hung up after {size:,} bytes of the body")
+            piece: bytes = message.get("body", b"")
+            size += len(piece)
+            if size > limits.body:
+                raise _too_large(limits)
+            share.grow(len(piece))
+            pieces.append(piece)
+            if not message.get("more_body", False):
+                return b"".join(pieces) if len(pieces) > 1 else piece
+
+    async def _other(self, path: str, method: str, headers: Headers) -> Reply:
+        if method not in ("GET", "HEAD"):
+            return Reply(404 if path not in _PAGES else 405, _TEXT, b"spans go to POST /v1/traces\n")
+        if path == "/healthz":
+            return Reply(200, _TEXT, b"ok\n")
+        if path == "/readyz":
+            loop = asyncio.get_running_loop()
+            troubles = await loop.run_in_executor(self._executor, self._reception.troubles)
+            return Reply(503 if troubles else 200, _TEXT, ("; ".join(troubles) or "ready").encode() + b"\n")
+        if path == "/metrics" and self._metrics is not None:
+            try:
+                check_token(self._token, headers.get("authorization", ""))
+            except RefusedError as refusal:
+                return Reply(401, _TEXT, f"{refusal}\n".encode())
+            loop = asyncio.get_running_loop()
+            return Reply(200, METRICS_KIND, await loop.run_in_executor(None, self._metrics))
+        return Reply(404, _TEXT, b"spans go to POST /v1/traces\n")
+
+
+_BEFORE_THE_END = (401, 405, 408, 413, 415, 503)
+_PAGES = ("/healthz", "/readyz", "/metrics")
+METRICS_KIND = "text/plain; version=0.0.4; charset=utf-8"
+
+
+def _headers(pairs: Iterable[tuple[bytes, bytes]]) -> Headers:
+    """Headers by name in lower case; of several of a name the last."""
+    return {name.decode("latin-1"): value.decode("latin-1") for name, value in pairs}
+
+
+def _retry_after(seconds: float) -> tuple[str, str]:
+    return ("retry-after", str(max(math.ceil(seconds), 1)))
+
+
+def _too_large(limits: Limits) -> RefusedError:
+    return RefusedError(413, f"a body may have {limits.body:,} bytes: lower the sender's send_batch_max_size")

@@ -1,0 +1,145 @@
+"""Spans become events, and the events are accepted by PostHog or on disk before anybody says yes."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple
+
+import orjson
+
+from otel_posthog.assembly import Forwarder
+from otel_posthog.conversion import emptied
+from otel_posthog.delivery import Item, Report
+from otel_posthog.gateway.window import TraceWindow
+from otel_posthog.spans.view import Other, SpanView
+
+__all__ = ["Answer", "Intake"]
+
+RETRY_AFTER = 5.0
+"""Seconds, where PostHog does not take events and nobody knows for how long."""
+
+
+class Answer(NamedTuple):
+    """What became of the spans of a request."""
+
+    safe: bool
+    """Every event that can ever be accepted is accepted by PostHog, or on disk. Else: send all again."""
+    retry_after: float = 0.0
+    """Seconds, where it is not safe."""
+    spans: int = 0
+    """Spans of concern that were made events."""
+    rejected: int = 0
+    """Spans that could not be converted, or of which PostHog refused an event for good."""
+    reason: str | None = None
+    """One sentence, where it is not safe or spans were rejected."""
+
+
+class Intake:
+    """Takes spans for one PostHog project. Safe to share by threads.
+
+    Conversions go one after the other, since they share one interpreter: only one request's spans are in
+    memory at a time. Sending goes side by side.
+    """
+
+    def __init__(
+        self,
+        forwarder: Forwarder,
+        *,
+        window_seconds: float = 0.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Make the intake of a project; with a window, calls wait so long for the spans above them."""
+        self.forwarder = forwarder
+        features = forwarder.pipeline.features
+        self.also: frozenset[str] = frozenset() if features is None else features.names
+        """Attributes of any span that the rules for features ask for."""
+        self._window = TraceWindow(window_seconds, self.also) if window_seconds else None
+        self._clock = clock
+        self._converting = threading.Lock()
+        self._rests_until = float("-inf")
+
+    def take(self, spans: Iterable[SpanView | Other]) -> Answer:
+        """Have the events of the spans accepted or stored; what `spans` raises goes through.
+
+        The same spans again give the same events, by their uuid.
+        """
+        conversion = self.forwarder.conversion
+        with self._converting:
+            found, others = _parted(spans)
+        conversion.count("seen", len(found) + len(others))
+        conversion.count("not ours", len(others))
+        if self._window is not None:
+            others = self._window.above(found, others)
+        count = len(found)
+        with self._converting:
+            failed = self._failures()
+            events = conversion.finished(emptied(found), others=others)
+            items = [Item.of_event(event) for event in events]
+            failed = self._failures() - failed
+        reason = "spans could not be converted: please report this" if failed else None
+        converted = Answer(safe=True, spans=count - failed, rejected=failed, reason=reason)
+        return self._sent(items, converted) if items else converted
+
+    def close(self) -> None:
+        """Let no request wait for spans any more: the gateway ends."""
+        if self._window is not None:
+            self._window.close()
+
+    def _failures(self) -> int:
+        failures: int = self.forwarder.conversion.stats()["spans"]["failed to convert"]
+        return failures
+
+    def _sent(self, items: list[Item], converted: Answer) -> Answer:
+        outbox = self.forwarder.outbox
+        if self.rests_for() and outbox.keep(items):
+            return converted
+        if self.rests_for():
+            return self._not_now()
+        safe, report = outbox.attempt(items, self.forwarder.config.timeout)
+        if report.unsent:
+            pause = self.forwarder.delivery.halted_for() or RETRY_AFTER
+            self._rests_until = self._clock() + pause
+            if not safe:
+                return self._not_now()
+        return _with_refused(converted, report)
+
+    def rests_for(self) -> float:
+        """Seconds for which PostHog is not asked, since it did not take events a moment ago."""
+        return max(self._rests_until - self._clock(), self.forwarder.delivery.halted_for(), 0.0)
+
+    def _not_now(self) -> Answer:
+        return Answer(
+            safe=False,
+            retry_after=max(self.rests_for(), 1.0),
+            reason="PostHog does not take events now and there is no room on disk: send again later",
+        )
+
+
+def _parted(spans: Iterable[SpanView | Other]) -> tuple[list[SpanView], list[Other]]:
+    views: list[SpanView] = []
+    others: list[Other] = []
+    for span in spans:
+        if isinstance(span, SpanView):
+            views.append(span)
+        else:
+            others.append(span)
+    return views, others
+
+
+def _with_refused(answer: Answer, report: Report) -> Answer:
+    """The answer, where PostHog refused events for good: it is not asked again, and says so."""
+    if not report.refused:
+        return answer
+    spans = {*_span_ids(item for item, _ in report.refused)}
+    why = ", ".join(sorted({reason for _, reason in report.refused}))
+    return answer._replace(
+        rejected=answer.rejected + len(spans), reason=f"PostHog refused {len(report.refused)} events ({why})"
+    )
+
+
+def _span_ids(items: Iterable[Item]) -> Iterator[str]:
+    for item in items:
+        properties = orjson.loads(item.data).get("properties", {})
+        yield str(properties.get("$ai_span_id") or item.uuid)

@@ -1,0 +1,109 @@
+"""A request by any protocol to its answer: inflated, read, for its project, taken, and counted."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from otel_posthog.gateway.decode import Unread, plain_body, spans_of
+from otel_posthog.gateway.intake import Answer, Intake
+from otel_posthog.gateway.limits import Budget, Limits, RefusedError, Share
+
+__all__ = ["Reception", "Request"]
+
+_log = logging.getLogger("otel_posthog.gateway")
+
+
+@dataclass(slots=True)
+class Request:
+    """An OTLP request, whatever brought it."""
+
+    kind: str
+    """Content type, one of `decode.READERS`."""
+    body: bytes
+    encoding: str
+    """Content-Encoding; empty: none."""
+    headers: Mapping[str, str]
+    """By name in lower case; gRPC's metadata."""
+
+    def release(self) -> bytes:
+        """The body, which whoever asked has alone from now on: it goes before the events are sent."""
+        body, self.body = self.body, b""
+        return body
+
+
+class Reception:
+    """Takes requests. Safe to share by threads."""
+
+    def __init__(self, intake: Intake, limits: Limits = Limits()) -> None:  # noqa: B008  # immutable
+        self.intake = intake
+        self.limits = limits
+        self.budget = Budget(limits.in_flight)
+        self._lock = threading.Lock()
+        self._requests: Counter[tuple[str, str]] = Counter()
+        self._spans: Counter[str] = Counter()
+
+    def take(self, request: Request, share: Share) -> Answer:
+        """What became of the spans of the request; its bytes are taken from `share`, which has the body's.
+
+        Raises:
+            RefusedError: the request cannot be read, is too large, or there is no room for it now.
+        """
+        unread = Unread()
+        spans = spans_of(request.kind, self._plain(request, share), self.intake.also, unread)
+        try:
+            answer = self.intake.take(spans)
+        except RefusedError:
+            raise
+        except Exception as error:  # noqa: BLE001  # a fault of ours: a Collector drops on 500, so not that
+            _log.exception("a request could not be taken: please report this")
+            raise RefusedError(
+                503, f"a fault of the gateway ({type(error).__name__})", retry_after=30
+            ) from None
+        with self._lock:
+            self._spans["accepted" if answer.safe else "handed back"] += answer.spans
+            self._spans["rejected"] += answer.rejected + unread.count
+        if unread.count:
+            answer = answer._replace(rejected=answer.rejected + unread.count, reason=unread.reason)
+        if answer.rejected:
+            _log.warning("%d spans were rejected: %s", answer.rejected, answer.reason)
+        return answer
+
+    def _plain(self, request: Request, share: Share) -> bytes:
+        packed = request.release()
+        body = plain_body(packed, request.encoding, self.limits.body)
+        if body is not packed:
+            share.grow(len(body))
+        return body
+
+    def answered(self, protocol: str, status: str) -> None:
+        """Count an answer by its protocol, `http` or `grpc`, and its status there."""
+        with self._lock:
+            self._requests[protocol, status] += 1
+
+    def troubles(self) -> list[str]:
+        """Why no spans should be sent here now, one sentence each."""
+        forwarder = self.intake.forwarder
+        found = []
+        if forwarder.delivery.halted_for():
+            found.append("PostHog refuses the project key or the account: see the log")
+        if forwarder.backlog.is_full():
+            found.append("the spool is full: raise spool_max_bytes, or see why PostHog takes nothing")
+        return found
+
+    def stats(self) -> dict[str, dict[Any, int]]:
+        """What became of requests and spans.
+
+        `requests` by protocol and status; `spans` accepted, handed back (to be sent again) and rejected;
+        `bytes` of requests that are worked on.
+        """
+        with self._lock:
+            return {
+                "requests": dict(self._requests),
+                "spans": dict(self._spans),
+                "bytes": {"in_flight": self.budget.used, "limit": self.budget.limit},
+            }

@@ -1,0 +1,116 @@
+"""The process of a gateway: sockets, workers, signals."""
+
+from __future__ import annotations
+
+import errno
+import functools
+import importlib
+import os
+import signal
+import socket
+import ssl
+from collections.abc import Callable
+
+import uvicorn
+from uvicorn.config import STARTUP_FAILURE
+from uvicorn.supervisors import Multiprocess
+
+from otel_posthog import config as options
+from otel_posthog.gateway import logs
+from otel_posthog.gateway.connections import Connection
+from otel_posthog.gateway.limits import Limits
+from otel_posthog.gateway.settings import Settings, SettingsError
+from otel_posthog.gateway.worker import application
+
+__all__ = ["run"]
+
+HEALTH_SECONDS = 30
+"""So long a worker that does not answer its parent is taken for busy, not for dead."""
+
+
+def run(settings: Settings, said: Callable[[str], object]) -> None:
+    """Listen until SIGTERM or SIGINT; then finish what is under way.
+
+    `said` hears what is listened on.
+
+    Raises:
+        SettingsError: there is no project key, or an address cannot be listened on.
+    """
+    logs.set_up()
+    if options.resolve({}, os.environ, lambda *_: None).api_key is None:
+        raise SettingsError("there is no PostHog project key: set POSTHOG_API_KEY=phc_...")
+    listening = _listen(settings.host, settings.port, "--port")
+    rpc = None if settings.grpc_port is None else _reserve(settings.host, settings.grpc_port)
+    uvicorn_config = uvicorn.Config(
+        functools.partial(application, settings, None if rpc is None else _address(rpc)),
+        factory=True,
+        interface="asgi3",
+        lifespan="on",
+        http=Connection,
+        ws="none",
+        workers=settings.workers,
+        access_log=False,
+        log_config=None,
+        server_header=False,
+        proxy_headers=False,
+        ssl_context_factory=functools.partial(_tls, settings) if settings.tls_cert else None,
+        timeout_keep_alive=int(Limits().idle_seconds),
+        timeout_graceful_shutdown=int(settings.shutdown_seconds),
+        timeout_worker_healthcheck=HEALTH_SECONDS,
+    )
+    said("Listening for OTLP at {}, port {}.".format(*listening.getsockname()))
+    if rpc is not None:
+        said("Listening for OTLP/gRPC at {}, port {}.".format(*rpc.getsockname()))
+    # uvicorn gives a signal on when it has finished: for us it was the order to do so.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: None)
+    if settings.workers == 1:
+        server = uvicorn.Server(uvicorn_config)
+        server.run([listening])
+        started = server.started
+    else:
+        parent = Multiprocess(uvicorn_config, [listening])
+        parent.run()
+        started = all(each.exitcode != STARTUP_FAILURE for each in parent.processes)
+    if not started:
+        raise SettingsError("the gateway could not start: the log says why")
+
+
+def _listen(host: str, port: int, option: str) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=2048)
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            raise SettingsError(f"port {port} is in use: choose another with {option}") from None
+        raise SettingsError(f"cannot listen on {host}, port {port}: {error.strerror or error}") from None
+
+
+def _reserve(host: str, port: int) -> socket.socket:
+    """A port that is ours for as long as this socket is; the workers, each by itself, listen on it.
+
+    Sockets cannot be given to gRPC.
+    """
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # its lines would stand between those of our log
+    if importlib.util.find_spec("grpc") is None:
+        raise SettingsError(
+            "--grpc-port needs grpcio, which is not installed: pip install 'otel-posthog[grpc]'"
+        )
+    with _listen(host, port, "--grpc-port") as alone:
+        family, address = alone.family, alone.getsockname()
+    found = socket.socket(family, socket.SOCK_STREAM)
+    found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    found.bind(address)
+    return found
+
+
+def _address(bound: socket.socket) -> str:
+    host, port = bound.getsockname()[:2]
+    return f"[{host}]:{port}" if bound.family == socket.AF_INET6 else f"{host}:{port}"
+
+
+def _tls(settings: Settings, _: uvicorn.Config, __: Callable[[], ssl.SSLContext]) -> ssl.SSLContext:
+    context = settings.tls()
+    if context is None:
+        raise SettingsError("there is no certificate")
+    return context
