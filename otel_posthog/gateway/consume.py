@@ -17,6 +17,7 @@ from otel_posthog.gateway.kafka_dead_letters import DeadLetters
 from otel_posthog.gateway.kafka_deliver import Deliverer, UnreadableError
 from otel_posthog.gateway.kafka_group import Group
 from otel_posthog.gateway.kafka_lag import LagWatch
+from otel_posthog.gateway.kafka_log import OncePerMinute
 from otel_posthog.gateway.kafka_settings import ENCODINGS, ConsumeSettings, for_consumer, for_producer
 from otel_posthog.gateway.limits import RefusedError
 from otel_posthog.spans.view import Other, SpanView
@@ -41,7 +42,7 @@ def run(settings: ConsumeSettings) -> None:
     if not ours.enabled:
         raise ConsumeError("there is no PostHog project key: set POSTHOG_API_KEY=phc_...")
     intake = Intake(ours)
-    client_log = {"logger": logging.getLogger("otel_posthog.consume.librdkafka")}
+    client_log = {"logger": _client_logger()}
     try:
         letters = DeadLetters(for_producer(settings) | client_log, settings.dead_letter_topic, settings.group)
         deliverer = Deliverer(reader(ENCODINGS[settings.encoding], intake.also), intake.take, letters.bury)
@@ -85,6 +86,14 @@ def reader(kind: str, also: frozenset[str]) -> Callable[[bytes], tuple[list[Span
             raise UnreadableError(f"a fault of ours, please report it: {type(error).__name__}") from error
 
     return read
+
+
+def _client_logger() -> logging.Logger:
+    """The logger of librdkafka; it, and we about it, say the same once a minute."""
+    _logger.addFilter(OncePerMinute(by_first_word=False))
+    found = _logger.getChild("librdkafka")
+    found.addFilter(OncePerMinute(by_first_word=True))
+    return found
 
 
 def _metrics(

@@ -26,7 +26,6 @@ PATIENCE_SECONDS = 0.5
 COMMIT_SECONDS = 1.0
 REVOKE_SECONDS = 10.0
 """So long a rebalance waits for batches under way; what takes longer is read again by the next owner."""
-SAY_AGAIN_SECONDS = 60.0
 SHUTDOWN_SECONDS = 20.0
 """So long the end waits for batches under way: Kubernetes kills after 30 s."""
 
@@ -67,7 +66,6 @@ class Group:
         self._paused: set[Part] = set()
         self._is_committing = False
         self._commit_due = 0.0
-        self._said: dict[str, float] = {}
         self.counts: dict[str, int] = dict.fromkeys(
             ("messages", "bytes", "batches", "pauses", "rebalances", "lost_partitions", "failed_commits"), 0
         )
@@ -280,10 +278,7 @@ class Group:
         self._commit([*self._progress], wait=True)
 
     def _broken(self, error: KafkaError) -> None:
-        now = self._clock()
-        if now >= self._said.get(error.name(), now):
-            self._said[error.name()] = now + SAY_AGAIN_SECONDS
-            _logger.warning("Kafka: %s (%s)", error.str(), error.name())
+        _logger.warning("Kafka: %s (%s)", error.str(), error.name(), extra={"problem": error.name()})
 
 
 def _names(partitions: Iterable[TopicPartition]) -> str:

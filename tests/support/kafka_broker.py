@@ -43,6 +43,12 @@ _SETTINGS = {
     "transaction.state.log.min.isr": "1",
     # A consumer that was killed is missed after seconds, not after 45.
     "group.min.session.timeout.ms": "1000",
+    "group.consumer.min.session.timeout.ms": "6000",
+    "group.consumer.session.timeout.ms": "6000",
+    "group.consumer.min.heartbeat.interval.ms": "500",
+    "group.consumer.heartbeat.interval.ms": "500",
+    "broker.session.timeout.ms": "3000",
+    "broker.heartbeat.interval.ms": "500",
     "group.initial.rebalance.delay.ms": "0",
     "log.cleaner.enable": "false",
     "num.network.threads": "1",
@@ -146,11 +152,11 @@ class Broker:
         self.kill()
         self.start()
 
-    def topic(self, partitions: int, name: str | None = None) -> str:
-        """Make a topic, with a name that no other test has."""
+    def topic(self, partitions: int, name: str | None = None, settings: dict[str, str] | None = None) -> str:
+        """Make a topic, with a name that no other test has unless one is given."""
         name = name or f"otlp_spans_{uuid.uuid4().hex[:8]}"
         admin = self._admin()  # its end would end what it does
-        admin.create_topics([NewTopic(name, partitions, 1)])[name].result(30)
+        admin.create_topics([NewTopic(name, partitions, 1, config=settings or {})])[name].result(30)
         return name
 
     def _admin(self) -> AdminClient:
