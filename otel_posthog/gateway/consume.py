@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import signal
 from collections.abc import Callable
@@ -62,6 +63,7 @@ def run(settings: ConsumeSettings) -> None:
     told = _told_by_signals()
     _logger.info("reading %s from %s as %s", settings.topic, settings.brokers, settings.group)
     lag.start()
+    _look_for_cycles_seldom()
     try:
         group.run(lambda: bool(told), before_leaving=lag.stop)
     except KafkaException as error:
@@ -86,6 +88,13 @@ def reader(kind: str, also: frozenset[str]) -> Callable[[bytes], tuple[list[Span
             raise UnreadableError(f"a fault of ours, please report it: {type(error).__name__}") from error
 
     return read
+
+
+def _look_for_cycles_seldom() -> None:
+    """Spans are many and form no cycles: looking for some as often as usual takes a fifth of the time."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(100_000, 50, 100)
 
 
 def _client_logger() -> logging.Logger:

@@ -25,9 +25,8 @@ __all__ = [
     "size_of",
 ]
 
-BATCH_BYTES = 2 * 1024 * 1024
-"""Messages of so many bytes are converted together: about 900 spans of 2.2 KB, which is a full request to
-PostHog."""
+BATCH_BYTES = 1024 * 1024
+"""Messages of so many bytes are converted together: some 450 spans of 2.2 KB, one request to PostHog."""
 LINGER_SECONDS = 0.2
 """So long a message waits for company while nothing else is under way."""
 MESSAGE_BYTES = 200

@@ -18,9 +18,9 @@ from otel_posthog.gateway.kafka_batch import Batch, Part, Progress, is_due, must
 
 __all__ = ["Group"]
 
-WORKERS = 3
-"""Batches under way at once. One is converted while the others wait for PostHog's answer; a processor core of
-Python has no more to give, a further process has."""
+WORKERS = 8
+"""Batches under way at once. One is converted while the others wait for PostHog's answer: with 40 ms to
+convert one, eight keep a core busy as long as answers come within 280 ms."""
 PATIENCE_SECONDS = 0.5
 """So long the next batch may wait for room before fetching is paused, which throws away what was fetched."""
 COMMIT_SECONDS = 1.0
@@ -222,7 +222,9 @@ class Group:
         if error is not None:
             self.counts["failed_commits"] += 1
             _logger.warning(
-                "offsets were not committed and will be again, with those to come: %s", error.str()
+                "offsets were not committed, and will be with those to come: %s",
+                error.str(),
+                extra={"problem": "commit"},
             )
 
     # --- rebalances: called from within `poll` and `close` ---

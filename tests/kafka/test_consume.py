@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,7 +24,7 @@ from tests.kafka.topics import (
     write,
     write_calls,
 )
-from tests.support.kafka_broker import Broker
+from tests.support.kafka_broker import Broker, free_ports
 
 
 @pytest.fixture
@@ -199,6 +201,50 @@ def test_sigterm_while_posthog_is_away_ends_in_time_and_commits_nothing(
         consumer.says('"paused:')
         assert consumer.stop(25) == 0
     assert committed(kafka, topic, 1) == [0]
+
+
+def test_sigterm_while_the_broker_is_away_ends_in_time(
+    kafka: Broker, posthog: CaptureServer, tmp_path: Path
+) -> None:
+    topic = kafka.topic(1)
+    with consuming(kafka, topic, posthog, tmp_path / "log") as consumer:
+        consumer.says("assigned: otlp")
+        posthog.delay = 1.0
+        sent = write_calls(kafka, topic, 20)
+        until(lambda: bool(posthog.requests))
+        kafka.kill()
+        try:
+            assert consumer.stop(29) == 0  # Kubernetes kills after 30
+        finally:
+            kafka.start()
+    with consuming(kafka, topic, posthog, tmp_path / "next"):
+        until(lambda: committed(kafka, topic, 1) == [20])
+    assert arrived(posthog) == sent
+
+
+def test_lag_and_counts_are_served_for_prometheus(
+    kafka: Broker, posthog: CaptureServer, tmp_path: Path
+) -> None:
+    topic = kafka.topic(2)
+    posthog.faults.extend([Answer(503)] * 10_000)
+    write_calls(kafka, topic, 20)
+    port = free_ports(1)[0]
+    metrics = ("--metrics-port", str(port))
+
+    def served() -> str:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics") as answer:
+                return str(answer.read().decode())
+        except OSError:
+            return ""
+
+    def lags() -> list[str]:
+        return re.findall(r"^otel_posthog_consume_lag{.*} (\S+)$", served(), re.MULTILINE)
+
+    with consuming(kafka, topic, posthog, tmp_path / "log", *metrics, timeout="2") as consumer:
+        until(lambda: lags() == ["10.0", "10.0"])
+        assert re.search(r"^otel_posthog_consume_messages_total{.*} 20.0$", served(), re.MULTILINE)
+        consumer.says("lag 20 messages; messages 20,")
 
 
 def test_with_a_spool_what_is_on_disk_is_committed(

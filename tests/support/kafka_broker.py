@@ -22,7 +22,7 @@ from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
-__all__ = ["Broker", "MissingBrokerError", "broker"]
+__all__ = ["Broker", "MissingBrokerError", "broker", "free_ports"]
 
 _CHECKSUMS = Path(__file__).parents[2] / ".ci" / "kafka" / "checksums"
 _START_SECONDS = 90.0
@@ -71,7 +71,8 @@ def _jars() -> Path:
     return found
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
+    """Ports that nobody listens on."""
     sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
     try:
         return [each.getsockname()[1] for each in sockets]
@@ -91,7 +92,7 @@ class Broker:
         """
         self._jars = _jars()
         self._place = place
-        client, controller = _free_ports(2)
+        client, controller = free_ports(2)
         self.address = f"127.0.0.1:{client}"
         self._settings = place / "server.properties"
         settings = _SETTINGS | {
