@@ -67,8 +67,10 @@ def spans_of(kind: str, body: bytes, also: frozenset[str], unread: Unread) -> It
     Raises:
         RefusedError: it is no OTLP request, or has too many parts; raised when the place is reached.
     """
+    spans = READERS[kind](body, also, unread)
+    del body  # it goes when its last span is read
     try:
-        yield from _checked(READERS[kind](body, also, unread), unread)
+        yield from _checked(spans, unread)
     except (DecodeError, RecursionError) as error:
         raise RefusedError(400, f"the body is no OTLP request in protobuf: {error}") from None
 
