@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, Protocol
 
 from confluent_kafka import Message
 
+from otel_posthog.conversion import emptied
 from otel_posthog.gateway.kafka_batch import Batch, backoff
 
 __all__ = ["Deliverer", "Letter", "UnreadableError"]
@@ -62,7 +63,7 @@ class Deliverer:
         spans, letters = self._sorted(batch.messages)
         if letters and not self._until(batch, lambda: self._buried(letters)):
             return False
-        return not spans or self._until(batch, lambda: self._taken(spans))
+        return not spans or self._until(batch, lambda: self._taken(batch, spans))
 
     def _sorted(self, messages: Sequence[Message]) -> tuple[list[Any], list[Letter]]:
         spans: list[Any] = []
@@ -105,11 +106,14 @@ class Deliverer:
             _logger.error("dead letter, from %s: %s", _place_of(letter.message), letter.reason)
         return None
 
-    def _taken(self, spans: Sequence[Any]) -> tuple[float, str] | None:
-        answer = self._take(spans)
+    def _taken(self, batch: Batch, spans: list[Any]) -> tuple[float, str] | None:
+        if not spans:  # the attempt before this one let go of them, as it made events
+            spans += self._sorted(batch.messages)[0]
+        count = len(spans)
+        answer = self._take(emptied(spans))
         if not answer.safe:
             return answer.retry_after, answer.reason or "PostHog does not take events now"
-        self._count("spans", len(spans))
+        self._count("spans", count)
         if answer.rejected:
             self._count("rejected_spans", answer.rejected)
             _logger.error("%d spans are not in PostHog: %s", answer.rejected, answer.reason)
