@@ -43,13 +43,6 @@ def run(settings: ConsumeSettings) -> None:
     if not ours.enabled:
         raise ConsumeError("there is no PostHog project key: set POSTHOG_API_KEY=phc_...")
     intake = Intake(ours)
-    client_log = {"logger": _client_logger()}
-    try:
-        letters = DeadLetters(for_producer(settings) | client_log, settings.dead_letter_topic, settings.group)
-        deliverer = Deliverer(reader(ENCODINGS[settings.encoding], intake.also), intake.take, letters.bury)
-        group = Group(for_consumer(settings) | client_log, settings.topic, deliverer.deliver)
-    except KafkaException as error:
-        raise ConsumeError(f"Kafka's client does not take the settings: {error.args[0].str()}") from None
 
     def stats() -> dict[str, int]:
         return {**group.stats(), **deliverer.counts}
@@ -58,17 +51,27 @@ def run(settings: ConsumeSettings) -> None:
         counts = ", ".join(f"{name} {number}" for name, number in stats().items() if number)
         _logger.info("lag %d messages; %s", lag, counts)
 
-    lag = LagWatch(group.consumer, group.parts, tell)
+    client_log = {"logger": _client_logger()}
+    try:
+        letters = DeadLetters(for_producer(settings) | client_log, settings.dead_letter_topic, settings.group)
+        deliverer = Deliverer(reader(ENCODINGS[settings.encoding], intake.also), intake.take, letters.bury)
+        config = for_consumer(settings) | client_log
+        group = Group(config, settings.topic, deliverer.deliver)
+        lag = LagWatch(config, group.parts, tell)
+    except KafkaException as error:
+        raise ConsumeError(f"Kafka's client does not take the settings: {error.args[0].str()}") from None
+
     end_metrics = _metrics(settings, stats, lag)
     told = _told_by_signals()
     _logger.info("reading %s from %s as %s", settings.topic, settings.brokers, settings.group)
     lag.start()
     _look_for_cycles_seldom()
     try:
-        group.run(lambda: bool(told), before_leaving=lag.stop)
+        group.run(lambda: bool(told))
     except KafkaException as error:
         raise ConsumeError(f"Kafka: {error.args[0].str()}") from None
     finally:
+        lag.stop()
         end_metrics()
         safe = ours.outbox.close(ours.config.timeout)
     _logger.info("ended; %s", "nothing is left here" if safe else "the rest will be read again")

@@ -18,16 +18,16 @@ from otel_posthog.gateway.kafka_batch import Batch, Part, Progress, is_due, must
 
 __all__ = ["Group"]
 
-WORKERS = 8
+WORKERS = 6
 """Batches under way at once. One is converted while the others wait for PostHog's answer: with 40 ms to
-convert one, eight keep a core busy as long as answers come within 280 ms."""
+convert one, six keep a core busy as long as answers come within 200 ms."""
 PATIENCE_SECONDS = 0.5
 """So long the next batch may wait for room before fetching is paused, which throws away what was fetched."""
 COMMIT_SECONDS = 1.0
 REVOKE_SECONDS = 10.0
 """So long a rebalance waits for batches under way; what takes longer is read again by the next owner."""
-SHUTDOWN_SECONDS = 20.0
-"""So long the end waits for batches under way: Kubernetes kills after 30 s."""
+SHUTDOWN_SECONDS, LEAVE_SECONDS = 15.0, 5.0
+"""So long the end waits for batches under way, and for the broker: Kubernetes kills after 30 s."""
 
 _logger = logging.getLogger("otel_posthog.consume")
 
@@ -51,7 +51,7 @@ class Group:
         Raises:
             KafkaException: a setting is wrong.
         """
-        self.consumer = Consumer({**config, "on_commit": self._committed, "error_cb": self._broken})
+        self._consumer = Consumer({**config, "on_commit": self._committed, "error_cb": self._broken})
         self._topic = topic
         self._deliver = deliver
         self._clock = clock
@@ -70,10 +70,8 @@ class Group:
             ("messages", "bytes", "batches", "pauses", "rebalances", "lost_partitions", "failed_commits"), 0
         )
 
-    def run(self, is_told: Callable[[], bool], before_leaving: Callable[[], object]) -> None:
+    def run(self, is_told: Callable[[], bool]) -> None:
         """Read until told to stop; then finish what is under way, commit, and leave the group.
-
-        `before_leaving`: whoever else uses the `consumer` stops.
 
         Raises:
             KafkaException: nothing can be read any more; the text says why.
@@ -82,15 +80,13 @@ class Group:
         for number in range(WORKERS):
             threading.Thread(target=self._worker, name=f"deliver-{number}", daemon=True).start()
         try:
-            self.consumer.subscribe(
+            self._consumer.subscribe(
                 [self._topic], on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._lost
             )
             while not is_told():
                 self._step()
         finally:
             self._finish()
-            before_leaving()
-            self.consumer.close()
 
     def stats(self) -> dict[str, int]:
         """Counts since the start, and what is here now: bytes, partitions, and whether it is paused."""
@@ -111,7 +107,7 @@ class Group:
     def _step(self) -> None:
         if self._fault is not None:
             raise self._fault
-        message = self.consumer.poll(0.05 if self._batch.messages or self._under_way else 0.5)
+        message = self._consumer.poll(0.05 if self._batch.messages or self._under_way else 0.5)
         if message is not None:
             self._gather(message)
         now = self._clock()
@@ -159,17 +155,17 @@ class Group:
         hold = must_hold(self._batch.size, has_room=self._has_room(), is_backing_off=self._is_backing_off())
         ours = self._progress.keys()
         if self._fresh and not hold:  # one that comes back is still paused by what it was before
-            self.consumer.resume([TopicPartition(*part) for part in self._fresh])
+            self._consumer.resume([TopicPartition(*part) for part in self._fresh])
         self._fresh.clear()
         if hold and not ours <= self._paused:
             fresh = ours - self._paused
-            self.consumer.pause([TopicPartition(*part) for part in fresh])
+            self._consumer.pause([TopicPartition(*part) for part in fresh])
             self._paused |= fresh
         if hold and not self._is_held:
             self.counts["pauses"] += 1
             _logger.info("paused: nothing more is fetched until what is here is delivered")
         if self._is_held and not hold:
-            self.consumer.resume([TopicPartition(*part) for part in self._paused & ours])
+            self._consumer.resume([TopicPartition(*part) for part in self._paused & ours])
             self._paused.clear()
             _logger.info("resumed")
         self._is_held = hold
@@ -205,9 +201,9 @@ class Group:
             return
         try:
             if wait:
-                self._committed(None, self.consumer.commit(offsets=offsets, asynchronous=False))
+                self._committed(None, self._consumer.commit(offsets=offsets, asynchronous=False))
             else:
-                self.consumer.commit(offsets=offsets, asynchronous=True)
+                self._consumer.commit(offsets=offsets, asynchronous=True)
                 self._is_committing = True
         except KafkaException as error:
             self._committed(error.args[0], [])
@@ -277,7 +273,16 @@ class Group:
         for _ in range(WORKERS):
             self._work.put(None)
         self._under_way = []  # nobody waits for them twice
+        leaving = threading.Thread(target=self._leave, name="leave", daemon=True)
+        leaving.start()
+        leaving.join(LEAVE_SECONDS)
+        if leaving.is_alive():
+            _logger.warning("the broker does not answer: what is not committed will be read again")
+
+    def _leave(self) -> None:
+        """Without a broker this takes as long as the session."""
         self._commit([*self._progress], wait=True)
+        self._consumer.close()
 
     def _broken(self, error: KafkaError) -> None:
         _logger.warning("Kafka: %s (%s)", error.str(), error.name(), extra={"problem": error.name()})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
@@ -27,28 +28,29 @@ def lag_of(committed: int, low: int, high: int) -> int:
 
 
 class LagWatch:
-    """Asks the broker on a thread of its own, so that a slow answer holds up nobody."""
+    """Asks the broker, on a thread and by a client of its own: while one thread polls others wait for it."""
 
     def __init__(
-        self, consumer: Consumer, parts: Callable[[], Sequence[Part]], tell: Callable[[int], None]
+        self, config: Mapping[str, Any], parts: Callable[[], Sequence[Part]], tell: Callable[[int], None]
     ) -> None:
-        """Make one; `tell` hears the sum, now and then, for the log."""
+        """Make one with a consumer's settings; it joins no group.
+
+        `tell` hears the sum of all lags, once a minute, for the log.
+        """
         self.lags: Mapping[Part, int] = {}
         """By partition, as of the last look."""
-        self._consumer = consumer
+        self._consumer = Consumer(dict(config))
         self._parts = parts
         self._tell = tell
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="lag", daemon=True)
 
     def start(self) -> None:
         """Begin to look."""
-        self._thread.start()
+        threading.Thread(target=self._run, name="lag", daemon=True).start()
 
     def stop(self) -> None:
-        """Look no more: after this the consumer may be closed."""
+        """Look no more; what is asked just now is not waited for."""
         self._stop.set()
-        self._thread.join()
 
     def look(self) -> None:
         """Ask the broker now."""
@@ -58,8 +60,6 @@ class LagWatch:
             for each in self._consumer.committed(parts, timeout=_ANSWER_SECONDS) if parts else ():
                 low, high = self._consumer.get_watermark_offsets(each, timeout=_ANSWER_SECONDS)
                 found[each.topic, each.partition] = lag_of(each.offset, low, high)
-                if self._stop.is_set():
-                    return
         except KafkaException:  # that the broker is away is said by the one who polls
             return
         self.lags = found

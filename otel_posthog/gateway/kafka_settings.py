@@ -13,7 +13,7 @@ __all__ = ["ENCODINGS", "ConsumeSettings", "add_arguments", "for_consumer", "for
 ENCODINGS = {"otlp_proto": "application/x-protobuf", "otlp_json": "application/json"}
 """What a Collector's kafka exporter calls an encoding, and the content type of the same over HTTP."""
 
-_FETCHED_KILOBYTES = 16 * 1024
+_FETCHED_KILOBYTES = 8 * 1024
 """Fetched messages that may wait in the client; its own default is 64 MiB."""
 
 _OURS: Mapping[str, str] = {

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import orjson
-from confluent_kafka import Consumer, Message, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaException, Message, Producer, TopicPartition
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from tests.delivery.capture_server import CaptureServer
@@ -104,7 +104,17 @@ def read_all(broker: Broker, topic: str, count: int) -> list[Message]:
 def committed(broker: Broker, topic: str, partitions: int, group: str = "otel-posthog") -> list[int]:
     """What a group has committed, by partition; 0 for nothing."""
     asked = Consumer({"bootstrap.servers": broker.address, "group.id": group, "log_level": 0})
-    found = asked.committed([TopicPartition(topic, number) for number in range(partitions)], timeout=30)
+    found: list[TopicPartition] = []
+
+    def is_told() -> bool:
+        nonlocal found
+        try:
+            found = asked.committed([TopicPartition(topic, each) for each in range(partitions)], timeout=30)
+        except KafkaException:  # it has just started, and reads what groups it knows
+            return False
+        return True
+
+    until(is_told)
     asked.close()
     return [max(each.offset, 0) for each in found]
 
