@@ -28,8 +28,8 @@ GZIP_MAGIC = b"\x1f\x8b\x08"
 AT_ONCE = 8 * 1024 * 1024
 """What inflates to more than so many bytes is measured before it is made: a bomb takes no more than this."""
 _PIECE = 256 * 1024
-_STEP = 1024
-"""Bytes given to `zstandard` at a time: it makes all that is in them, 32 MiB at most."""
+_STEP = 256
+"""Bytes given to `zstandard` at a time: it makes all that is in them, 11 MB at most."""
 _WINDOW_LOG = 27
 """zstd asks for no more than 128 MiB of window, its own default; its format allows terabytes."""
 
@@ -63,12 +63,12 @@ def inflate(codec: Codec, body: bytes, ceiling: int, *, every_part: bool = False
         start = b"".join(_up_to(codec.pieces(body, _PIECE, every_part), min(AT_ONCE, ceiling)))
         if len(start) <= min(AT_ONCE, ceiling):
             return start
+        del start
         size = 0
         for piece in codec.pieces(body, _PIECE, every_part):
             size += len(piece)
             if size > ceiling:
                 raise TooMuchError(f"the inflated body is larger than {ceiling:,} bytes")
-        del start
         return b"".join(codec.pieces(body, size, every_part))
     except codec.errors as error:
         raise BrokenBodyError(f"the compressed body is damaged: {error}") from None

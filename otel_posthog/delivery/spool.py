@@ -275,10 +275,10 @@ class Spool:
         self._notices = Notices(self._clock)
 
     def is_full(self) -> bool:
-        """Whether nothing more is written; never where the oldest make room."""
+        """Whether there is next to no room and no oldest entries make some."""
 
         def full(connection: sqlite3.Connection) -> bool:
-            return _used_bytes(connection) >= self._max_bytes
+            return _used_bytes(connection) + min(self._max_bytes // 16, _CHECK_EVERY_BYTES) > self._max_bytes
 
         with self._lock:
             return not self._drops_oldest and bool(self._try(full))

@@ -11,6 +11,7 @@ import orjson
 
 from otel_posthog.assembly import Forwarder
 from otel_posthog.delivery import Item, Report
+from otel_posthog.gateway.window import TraceWindow
 from otel_posthog.spans.view import Other, SpanView
 
 __all__ = ["Answer", "Intake"]
@@ -41,11 +42,19 @@ class Intake:
     memory at a time. Sending goes side by side.
     """
 
-    def __init__(self, forwarder: Forwarder, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        forwarder: Forwarder,
+        *,
+        window_seconds: float = 0.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Make the intake of a project; with a window, calls wait so long for the spans above them."""
         self.forwarder = forwarder
         features = forwarder.pipeline.features
         self.also: frozenset[str] = frozenset() if features is None else features.names
         """Attributes of any span that the rules for features ask for."""
+        self._window = TraceWindow(window_seconds, self.also) if window_seconds else None
         self._clock = clock
         self._converting = threading.Lock()
         self._rests_until = float("-inf")
@@ -55,17 +64,25 @@ class Intake:
 
         The same spans again give the same events, by their uuid.
         """
+        conversion = self.forwarder.conversion
         with self._converting:
-            conversion = self.forwarder.conversion
             found, others = _parted(spans)
-            conversion.count("seen", len(found) + len(others))
-            conversion.count("not ours", len(others))
+        conversion.count("seen", len(found) + len(others))
+        conversion.count("not ours", len(others))
+        if self._window is not None:
+            others = self._window.above(found, others)
+        with self._converting:
             failed = self._failures()
             items = [Item.of_event(event) for event in conversion.finished(found, others=others)]
             failed = self._failures() - failed
         reason = "spans could not be converted: please report this" if failed else None
         converted = Answer(safe=True, spans=len(found) - failed, rejected=failed, reason=reason)
         return self._sent(items, converted) if items else converted
+
+    def close(self) -> None:
+        """Let no request wait for spans any more: the gateway ends."""
+        if self._window is not None:
+            self._window.close()
 
     def _failures(self) -> int:
         failures: int = self.forwarder.conversion.stats()["spans"]["failed to convert"]

@@ -28,6 +28,8 @@ __all__ = ["run"]
 
 THREADS = 16
 """Requests that one worker sends to PostHog side by side."""
+THREADS_THAT_WAIT = 128
+"""The same where most of them wait for a trace to be complete."""
 HEALTH_SECONDS = 30
 """So long a worker that does not answer its parent is taken for busy, not for dead."""
 
@@ -105,10 +107,13 @@ def _application(settings: Settings) -> Gateway:
         in_flight=settings.max_in_flight_bytes,
         connections=settings.max_connections,
     )
-    reception = Reception(Intake(ours), limits)
-    executor = ThreadPoolExecutor(THREADS, thread_name_prefix="otel-posthog-gateway")
+    intake = Intake(ours, window_seconds=settings.trace_window)
+    reception = Reception(intake, limits)
+    threads = THREADS_THAT_WAIT if settings.trace_window else THREADS
+    executor = ThreadPoolExecutor(threads, thread_name_prefix="otel-posthog-gateway")
 
     def finish() -> None:
+        intake.close()
         executor.shutdown(wait=True, cancel_futures=True)
         safe = ours.outbox.close(ours.config.timeout)
         _log.info("ended: %s", "all is delivered or on disk" if safe else "something is not delivered")

@@ -16,6 +16,8 @@ __all__ = ["DEFAULT_PORT", "Settings", "SettingsError", "add_arguments", "settin
 DEFAULT_PORT = 4318
 """OTLP/HTTP's."""
 TOKEN_VARIABLE = "OTEL_POSTHOG_GATEWAY_TOKEN"  # noqa: S105  # the name of one
+MAX_WINDOW = 10.0
+"""Seconds: a Collector waits 30 for an answer, and delivering takes up to 10 of them."""
 MIN_TOKEN = 16
 """Characters: a token of less is guessed."""
 
@@ -37,6 +39,8 @@ class Settings:
     tls_key: Path | None = None
     client_ca: Path | None = None
     """Certificates of who may send (mTLS)."""
+    trace_window: float = 0.0
+    """Seconds that a call waits for the spans above it, which may come in other requests."""
     shutdown_seconds: float = 15.0
     """For what is under way when the process is told to end."""
     max_body_bytes: int = 64 * 1024 * 1024
@@ -79,6 +83,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--tls-key", type=Path, metavar="FILE", help="its key, PEM (in the file of --tls-cert)")
     add("--client-ca", type=Path, metavar="FILE", help="senders must have a certificate of this one (mTLS)")
     add("--insecure", action="store_true", help="listen beyond this machine with neither token nor mTLS")
+    add(
+        "--trace-window",
+        type=_window,
+        default=0.0,
+        metavar="SECONDS",
+        help=f"so long a request with calls waits for the spans above them (0, at most {MAX_WINDOW:g}):"
+        " user, feature and chat of a span reach calls that were sent in other requests",
+    )
     add("--shutdown-seconds", type=_seconds, default=15.0, metavar="N", help="for requests at SIGTERM (15)")
     add(
         "--max-body-bytes",
@@ -110,6 +122,11 @@ def settings_of(args: argparse.Namespace, environ: Mapping[str, str] = os.enviro
         )
     if args.workers > 1 and args.grpc_port == 0:
         raise SettingsError("--grpc-port 0 cannot be shared by several workers: name a port")
+    if args.workers > 1 and args.trace_window:
+        raise SettingsError(
+            "--trace-window needs --workers 1, since workers share no memory: run several gateways behind a"
+            " Collector's load-balancing exporter, which keeps traces together"
+        )
     if args.max_in_flight_bytes < args.max_body_bytes:
         raise SettingsError("--max-in-flight-bytes must be at least --max-body-bytes")
     found = Settings(
@@ -121,6 +138,7 @@ def settings_of(args: argparse.Namespace, environ: Mapping[str, str] = os.enviro
         tls_cert=args.tls_cert,
         tls_key=args.tls_key,
         client_ca=args.client_ca,
+        trace_window=args.trace_window,
         shutdown_seconds=args.shutdown_seconds,
         max_body_bytes=args.max_body_bytes,
         max_in_flight_bytes=args.max_in_flight_bytes,
@@ -162,6 +180,13 @@ def _count(text: str) -> int:
     if not text.isdecimal() or not 0 < int(text) < 1 << 40:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
     return int(text)
+
+
+def _window(text: str) -> float:
+    found = 0.0 if text.strip("0.") == "" else _seconds(text)
+    if found > MAX_WINDOW:
+        raise argparse.ArgumentTypeError(f"{text} seconds are too long: senders wait {MAX_WINDOW:g} at least")
+    return found
 
 
 def _seconds(text: str) -> float:

@@ -1,0 +1,184 @@
+"""Gateways as processes of their own, between senders of a test and a PostHog on loopback."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Protocol
+
+import pytest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+from tests.delivery.capture_server import CaptureServer, capture_server
+from tests.support.spans import CHAT, otlp_request, sdk_span
+
+KEY = "phc_the_key_nobody_may_read"
+PATIENCE = 30.0
+"""Seconds for what a process does at once, on a machine that is busy."""
+
+_LISTENS = re.compile(r"Listening for OTLP(/gRPC)? at (\S+), port (\d+)\.\n")
+_STARTED = "Application startup complete."
+
+
+def eventually(condition: Callable[[], Any], what: str, seconds: float = PATIENCE) -> Any:
+    """What `condition` answers as soon as that is true."""
+    deadline = time.monotonic() + seconds
+    while not (found := condition()):
+        assert time.monotonic() < deadline, f"not within {seconds:.0f} s: {what}"
+        time.sleep(0.02)
+    return found
+
+
+def some_spans(count: int, *, first: int = 1, **attributes: Any) -> ExportTraceServiceRequest:
+    """An OTLP request of so many chats, with span ids from `first` on."""
+    spans = (
+        sdk_span({**CHAT, **attributes}, span_id=number, parent=False)
+        for number in range(first, first + count)
+    )
+    return otlp_request(*spans)
+
+
+def span_ids(posthog: CaptureServer) -> list[int]:
+    """Of all generations that arrived, in order."""
+    events = [event for event in posthog.events if event["event"] == "$ai_generation"]
+    return sorted(int(event["properties"]["$ai_span_id"], 16) for event in events)
+
+
+class GatewayProcess:
+    """A gateway that runs, or did."""
+
+    def __init__(self, arguments: tuple[str, ...], environment: dict[str, str], log: Path) -> None:
+        self._log = log
+        with log.open("wb") as stderr:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "otel_posthog.cli", "gateway", *arguments],
+                env=environment,
+                stdout=subprocess.PIPE,
+                stderr=stderr,
+                text=True,
+            )
+        self.host = ""
+        self.port = 0
+        self.grpc_port = 0
+
+    @property
+    def url(self) -> str:
+        """Where it takes OTLP/HTTP."""
+        return f"http://{self.host}:{self.port}"
+
+    @property
+    def grpc_target(self) -> str:
+        """Where it takes OTLP/gRPC."""
+        return f"{self.host}:{self.grpc_port}"
+
+    def wait_until_it_listens(self, *, workers: int, grpc: bool) -> None:
+        """Read the lines that say where, and wait for all workers."""
+        assert self.process.stdout is not None
+        for _ in range(1 + grpc):
+            line = self.process.stdout.readline()
+            found = _LISTENS.fullmatch(line)
+            assert found is not None, line + self.text()
+            if found[1]:
+                self.grpc_port = int(found[3])
+            else:
+                self.host, self.port = found[2], int(found[3])
+        self.wait_for_line(_STARTED, times=workers)
+
+    def wait_for_line(self, message: str, *, times: int = 1) -> list[dict[str, Any]]:
+        """Those lines of the log whose message has this in it, once there are so many."""
+
+        def found() -> list[dict[str, Any]] | None:
+            assert self.process.poll() is None or len(matching()) >= times, self.text()
+            lines = matching()
+            return lines if len(lines) >= times else None
+
+        def matching() -> list[dict[str, Any]]:
+            return [line for line in self.lines() if message in line["message"]]
+
+        lines: list[dict[str, Any]] = eventually(found, f"{times} times {message!r} in the log")
+        return lines
+
+    def text(self) -> str:
+        """All of standard error."""
+        return self._log.read_text()
+
+    def lines(self) -> list[dict[str, Any]]:
+        """The log so far: each line is one JSON object; one that is being written is left out."""
+        whole, _, _ = self.text().rpartition("\n")
+        return [json.loads(line) for line in whole.splitlines()]
+
+    def tell(self, number: signal.Signals = signal.SIGTERM) -> None:
+        """Send it a signal."""
+        self.process.send_signal(number)
+
+    def end(self, seconds: float = PATIENCE) -> int:
+        """Tell it to end, if nobody did, and return its exit status."""
+        if self.process.poll() is None:
+            self.tell()
+        return self.process.wait(seconds)
+
+    def clean_up(self) -> None:
+        """Leave nothing behind."""
+        self.process.kill()
+        self.process.wait()
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+
+
+class StartGateway(Protocol):
+    """Starts a gateway with these arguments of the command line; options are those of delivery."""
+
+    def __call__(
+        self, *arguments: str, key: str = KEY, environ: dict[str, str] | None = None, **options: str
+    ) -> GatewayProcess:
+        """Return it once it takes spans."""
+        ...
+
+
+@pytest.fixture
+def posthog() -> Iterator[CaptureServer]:
+    """A PostHog on loopback that got nothing yet."""
+    with capture_server() as server:
+        yield server
+
+
+def environment(to: str, key: str = KEY, **options: str) -> dict[str, str]:
+    """What a gateway of a test is told: AI events only, and where they go."""
+    return {
+        "PATH": os.environ["PATH"],
+        "PYTHONPATH": str(Path(__file__).parent.parent.parent),
+        "POSTHOG_API_KEY": key,
+        "POSTHOG_HOST": to,
+        "OTEL_EXPORTER_POSTHOG_EVENTS": "ai",
+        **{f"OTEL_EXPORTER_POSTHOG_{name.upper()}": value for name, value in options.items()},
+    }
+
+
+@pytest.fixture
+def start_gateway(posthog: CaptureServer, tmp_path: Path) -> Iterator[StartGateway]:
+    """Starts gateways that send to `posthog`, at free ports; they are killed at the end of the test."""
+    started: list[GatewayProcess] = []
+
+    def start(
+        *arguments: str, key: str = KEY, environ: dict[str, str] | None = None, **options: str
+    ) -> GatewayProcess:
+        gateway = GatewayProcess(
+            ("--port", "0", *arguments),
+            {**environment(posthog.url, key, **options), **(environ or {})},
+            tmp_path / f"gateway-{len(started)}.log",
+        )
+        started.append(gateway)
+        workers = int(arguments[arguments.index("--workers") + 1]) if "--workers" in arguments else 1
+        gateway.wait_until_it_listens(workers=workers, grpc="--grpc-port" in arguments)
+        return gateway
+
+    yield start
+    for gateway in started:
+        gateway.clean_up()

@@ -1,0 +1,132 @@
+"""What tests of the gateway share: bodies, an application before a capture server, a client of it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from opentelemetry.sdk.trace import ReadableSpan
+
+from otel_posthog.assembly import forwarder
+from otel_posthog.gateway.app import Gateway
+from otel_posthog.gateway.decode import JSON, PROTOBUF
+from otel_posthog.gateway.intake import Intake
+from otel_posthog.gateway.limits import Limits
+from otel_posthog.gateway.reception import Reception
+from tests.delivery.capture_server import CaptureServer, capture_server
+from tests.support.otlp_json import otlp_json
+from tests.support.spans import otlp_request
+
+KEY = "phc_the_key_nobody_may_read"
+TRACES = "/v1/traces"
+
+
+def body_of(*spans: ReadableSpan, kind: str = PROTOBUF) -> bytes:
+    """The spans as the body of a request."""
+    request = otlp_request(*spans)
+    return json.dumps(otlp_json(request)).encode() if kind == JSON else request.SerializeToString()
+
+
+class Answer(NamedTuple):
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+
+class Client:
+    """Asks an application as a server would."""
+
+    def __init__(self, app: Gateway) -> None:
+        self.app = app
+
+    def post(self, *pieces: bytes, kind: str = PROTOBUF, path: str = TRACES, **headers: str) -> Answer:
+        """Send a body in pieces."""
+        return self.ask("POST", path, {"content-type": kind, **headers}, pieces)
+
+    def ask(
+        self,
+        method: str,
+        path: str = TRACES,
+        headers: Mapping[str, str] | None = None,
+        pieces: tuple[bytes, ...] = (),
+        then: dict[str, Any] | None = None,
+    ) -> Answer:
+        """Send a request; after the pieces nothing comes, unless something is to come `then`."""
+        messages = [
+            {"type": "http.request", "body": piece, "more_body": number < len(pieces)}
+            for number, piece in enumerate(pieces or (b"",), 1)
+        ]
+        if then is not None:
+            messages[-1]["more_body"] = True
+            messages += [then] if then else []
+        return asyncio.run(self._ask(method, path, headers or {}, messages))
+
+    async def _ask(
+        self, method: str, path: str, headers: Mapping[str, str], messages: list[dict[str, Any]]
+    ) -> Answer:
+        sent: list[dict[str, Any]] = []
+        left = iter(messages)
+
+        async def receive() -> dict[str, Any]:
+            message = next(left, None)
+            if message is None:
+                await asyncio.Event().wait()  # for ever
+            return message or {}
+
+        async def send(message: dict[str, Any]) -> None:
+            sent.append(message)
+
+        scope = {
+            "type": "http",
+            "method": method,
+            "path": path,
+            "headers": [(name.encode(), value.encode("latin-1")) for name, value in _real(headers).items()],
+        }
+        await self.app(scope, receive, send)
+        start, body = sent
+        found = {name.decode(): value.decode() for name, value in start["headers"]}
+        assert int(found["content-length"]) == len(body["body"]) or method == "HEAD"
+        return Answer(start["status"], found, body["body"])
+
+
+def _real(headers: Mapping[str, str]) -> dict[str, str]:
+    return {name.replace("_", "-"): value for name, value in headers.items()}
+
+
+class Gate(NamedTuple):
+    client: Client
+    reception: Reception
+    server: CaptureServer
+
+
+@contextmanager
+def gate(
+    *,
+    limits: Limits | None = None,
+    token: str | None = None,
+    window_seconds: float = 0.0,
+    spool: Path | None = None,
+    clock: Callable[[], float] | None = None,
+    **options: Any,
+) -> Iterator[Gate]:
+    """An application whose events go to a capture server."""
+    with capture_server() as server, ThreadPoolExecutor(4) as executor:
+        ours = forwarder(
+            {"api_key": KEY, "endpoint": server.url, "events": "ai", "spool_dir": spool, **options},
+            environ={},
+            spool_drops_oldest=False,
+        )
+        clocked: dict[str, Any] = {} if clock is None else {"clock": clock}
+        intake = Intake(ours, window_seconds=window_seconds, **clocked)
+        reception = Reception(intake, limits or Limits())
+        app = Gateway(reception, executor, finish=intake.close, token=token)
+        try:
+            yield Gate(Client(app), reception, server)
+        finally:
+            intake.close()
+            ours.outbox.close(1)

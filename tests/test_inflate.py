@@ -1,0 +1,104 @@
+"""Bodies are inflated whole, within a ceiling, and with little memory where they are bombs."""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import tracemalloc
+import zlib
+from collections.abc import Callable
+
+import pytest
+import zstandard
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from otel_posthog import inflate as module
+from otel_posthog.inflate import CODECS, BrokenBodyError, TooMuchError, inflate
+
+
+def _streamed(data: bytes) -> bytes:
+    """As a writer does it that does not know the size: a Collector's."""
+    stream = zstandard.ZstdCompressor(level=1).compressobj()
+    return stream.compress(data) + stream.flush()
+
+
+_COMPRESS: dict[str, Callable[[bytes], bytes]] = {
+    "gzip": lambda data: gzip.compress(data, 1),
+    "deflate": lambda data: zlib.compress(data, 1),
+    "zstd": lambda data: zstandard.ZstdCompressor(level=1).compress(data),
+    "zstd, streamed": _streamed,
+}
+_WAYS = [pytest.param(way.partition(",")[0], compress, id=way) for way, compress in _COMPRESS.items()]
+
+
+@pytest.mark.parametrize(("name", "compress"), _WAYS)
+@pytest.mark.parametrize("size", [0, 1, 1000, module.AT_ONCE, module.AT_ONCE + 1, 3 * module.AT_ONCE])
+def test_what_was_compressed_comes_back(name: str, compress: Callable[[bytes], bytes], size: int) -> None:
+    data = (b"prompt %d, " % size) * (size // 8 + 1)
+    data = data[:size]
+    assert inflate(CODECS[name], compress(data), max(size, 1)) == data
+
+
+@pytest.mark.parametrize(("name", "compress"), _WAYS)
+@pytest.mark.parametrize("ceiling", [0, 999, module.AT_ONCE, 2 * module.AT_ONCE])
+def test_one_byte_above_the_ceiling_is_too_much(
+    name: str, compress: Callable[[bytes], bytes], ceiling: int
+) -> None:
+    assert len(inflate(CODECS[name], compress(bytes(ceiling)), ceiling)) == ceiling
+    with pytest.raises(TooMuchError, match=f"larger than {ceiling:,} bytes"):
+        inflate(CODECS[name], compress(bytes(ceiling + 1)), ceiling)
+
+
+@pytest.mark.parametrize(("name", "compress"), _WAYS)
+def test_a_bomb_takes_little_memory(name: str, compress: Callable[[bytes], bytes]) -> None:
+    bomb = compress(bytes(300 * 1024 * 1024))
+    tracemalloc.start()
+    try:
+        with pytest.raises(TooMuchError):
+            inflate(CODECS[name], bomb, 256 * 1024 * 1024)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 64 * 1024 * 1024
+
+
+@pytest.mark.parametrize(("name", "compress"), _WAYS)
+@pytest.mark.parametrize("size", [100, 3 * module.AT_ONCE])
+def test_what_ends_early_is_broken(name: str, compress: Callable[[bytes], bytes], size: int) -> None:
+    body = compress(b"ab" * (size // 2))
+    for end in {0, 1, len(body) // 2, len(body) - 1}:
+        with pytest.raises(BrokenBodyError):
+            inflate(CODECS[name], body[:end], size)
+
+
+@pytest.mark.parametrize(("name", "compress"), [way for way in _WAYS if way.id != "deflate"])
+def test_further_parts_are_read_where_they_are_wanted(name: str, compress: Callable[[bytes], bytes]) -> None:
+    body = compress(b"one, ") + compress(b"two")
+    assert inflate(CODECS[name], body, 100, every_part=True) == b"one, two"
+    assert inflate(CODECS[name], body, 100) == b"one, "
+    with pytest.raises(BrokenBodyError):
+        inflate(CODECS[name], compress(b"one, ") + b"and no more", 100, every_part=True)
+
+
+@settings(deadline=None)
+@given(st.sampled_from(sorted(CODECS)), st.binary(max_size=300))
+def test_any_bytes_inflate_or_are_refused(name: str, body: bytes) -> None:
+    with contextlib.suppress(BrokenBodyError, TooMuchError):
+        inflate(CODECS[name], body, 1000, every_part=True)
+
+
+@settings(deadline=None)
+@given(st.sampled_from(sorted(_COMPRESS)), st.binary(min_size=1, max_size=300), st.data())
+def test_a_damaged_body_inflates_or_is_refused(way: str, data: bytes, draw: st.DataObject) -> None:
+    body = bytearray(_COMPRESS[way](data))
+    body[draw.draw(st.integers(0, len(body) - 1))] ^= draw.draw(st.integers(1, 255))
+    with contextlib.suppress(BrokenBodyError, TooMuchError):
+        inflate(CODECS[way.partition(",")[0]], bytes(body), 10_000, every_part=True)
+
+
+def test_a_zstd_window_beyond_reason_is_refused() -> None:
+    """A frame may ask its reader for terabytes before it holds a byte."""
+    header = b"\x28\xb5\x2f\xfd\x00" + bytes([(41 - 10) << 3])
+    with pytest.raises(BrokenBodyError):
+        inflate(CODECS["zstd"], header + b"\x01\x00\x00", 1000)
