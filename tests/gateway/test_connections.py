@@ -1,0 +1,169 @@
+"""Connections that are slow, many or strange do not keep the gateway from its work."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+
+import pytest
+import requests
+import uvicorn
+
+from otel_posthog.gateway.connections import Connection
+from otel_posthog.gateway.limits import Limits
+from tests.gateway.conftest import eventually
+from tests.gateway.support import body_of, gate
+from tests.support.spans import sdk_span
+
+SLOW = 500
+HEAD = b"POST /v1/traces HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-protobuf\r\n"
+
+
+@contextmanager
+def served(limits: Limits) -> Iterator[tuple[str, int]]:
+    """The gateway on a thread of this process, with limits of a test; where it listens."""
+    with (
+        gate(limits=limits) as (client, _, _),
+        socket.create_server(("127.0.0.1", 0), backlog=1024) as listening,
+    ):
+        config = uvicorn.Config(
+            client.app,
+            http=Connection,
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            proxy_headers=False,
+        )
+        server = uvicorn.Server(config)
+        thread = threading.Thread(target=server.run, args=([listening],))
+        thread.start()
+        try:
+            eventually(lambda: server.started, "the server listens")
+            yield listening.getsockname()[:2]
+        finally:
+            server.should_exit = server.force_exit = True
+            thread.join(30)
+
+
+def _is_closed(connection: socket.socket) -> bool:
+    """Whether the other side has closed; waits for that."""
+    connection.settimeout(30)
+    try:
+        return connection.recv(1) == b""
+    except ConnectionError:
+        return True
+
+
+def _post(address: tuple[str, int]) -> int:
+    url = f"http://{address[0]}:{address[1]}/v1/traces"
+    headers = {"Content-Type": "application/x-protobuf"}
+    return requests.post(url, body_of(sdk_span()), headers=headers, timeout=30).status_code
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        pytest.param(b"", id="nothing"),
+        pytest.param(b"POST /v1", id="part of a line"),
+        pytest.param(HEAD + b"X-A: 1\r\n", id="a head without its end"),
+    ],
+)
+def test_a_head_that_does_not_come_is_not_waited_for(sent: bytes) -> None:
+    limits = Limits(head_seconds=0.05)
+    with served(limits) as address, socket.create_connection(address) as connection:
+        connection.sendall(sent)
+        assert _is_closed(connection)
+        assert _post(address) == 200
+
+
+def test_a_second_request_is_waited_for_no_longer_than_the_first() -> None:
+    with served(Limits(head_seconds=1)) as address, socket.create_connection(address) as connection:
+        connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+        answer = b""
+        while not answer.endswith(b"ok\n"):
+            answer += connection.recv(4096)
+        connection.sendall(b"GET /heal")
+        assert _is_closed(connection)
+
+
+def test_a_body_that_does_not_come_is_answered_and_closed() -> None:
+    with served(Limits(chunk_seconds=0.05)) as address, socket.create_connection(address) as connection:
+        connection.sendall(HEAD + b"Content-Length: 100\r\n\r\nabc")
+        connection.settimeout(30)
+        answer = b""
+        with contextlib.suppress(ConnectionError):
+            while piece := connection.recv(4096):
+                answer += piece
+        assert answer.startswith(b"HTTP/1.1 408")
+        assert b"after 3 bytes" in answer
+
+
+def test_a_head_without_end_is_cut_off() -> None:
+    with served(Limits(head=4096)) as address, socket.create_connection(address) as connection:
+        with contextlib.suppress(ConnectionError):
+            connection.sendall(HEAD)
+            for number in range(10_000):
+                connection.sendall(b"X-%d: %b\r\n" % (number, b"y" * 100))
+        assert _is_closed(connection)
+        assert _post(address) == 200
+
+
+def test_connections_beyond_the_limit_are_closed_and_room_is_made_when_others_go() -> None:
+    with served(Limits(connections=3)) as address:
+        first = [socket.create_connection(address) for _ in range(3)]
+        for connection in first:
+            connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert connection.recv(4096).startswith(b"HTTP/1.1 200")
+        with socket.create_connection(address) as fourth:
+            assert _is_closed(fourth)
+        first[0].close()
+
+        def is_taken() -> bool:
+            with contextlib.suppress(requests.ConnectionError):
+                return _post(address) == 200
+            return False
+
+        eventually(is_taken, "a connection is free again")
+        for connection in first:
+            connection.close()
+
+
+def test_good_clients_are_answered_while_hundreds_are_slow() -> None:
+    with served(Limits(head_seconds=600, chunk_seconds=600)) as address:
+        slow = [socket.create_connection(address) for _ in range(SLOW)]
+        for number, connection in enumerate(slow):
+            connection.sendall(HEAD if number % 2 else HEAD + b"Content-Length: 9999\r\n\r\n\x0a")
+        with ThreadPoolExecutor(4) as pool:
+            assert set(pool.map(_post, [address] * 40)) == {200}
+        for connection in slow:
+            connection.close()
+
+
+@pytest.mark.parametrize(
+    "request_line",
+    [
+        b"\x00\x01\x02\r\n\r\n",
+        b"POST /v1/traces\xff HTTP/1.1\r\n\r\n",
+        b"POST /v1/traces HTTP/9.9\r\n\r\n",
+        HEAD + b"Content-Length: -1\r\n\r\n",
+        HEAD + b"Content-Length: 5\r\nContent-Length: 6\r\n\r\n",
+        HEAD + b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n",
+        HEAD + b"Transfer-Encoding: chunked\r\n\r\nxyz\r\n",
+        HEAD + b"No colon\r\n\r\n",
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",  # TLS to a server that has none
+    ],
+)
+def test_what_is_no_http_is_answered_with_400_or_closed(request_line: bytes) -> None:
+    with served(Limits(head_seconds=1, chunk_seconds=1)) as address:
+        with socket.create_connection(address) as connection:
+            connection.sendall(request_line)
+            connection.settimeout(30)
+            with contextlib.suppress(ConnectionError):
+                answer = connection.recv(4096)
+                assert answer == b"" or answer.startswith(b"HTTP/1.1 400 "), answer
+        assert _post(address) == 200
