@@ -135,7 +135,7 @@ def _gateway(args: argparse.Namespace) -> int:
     from otel_posthog.gateway.settings import SettingsError, settings_of
 
     try:
-        run(settings_of(args), lambda host, port: _say(f"Listening for OTLP at {host}, port {port}."))
+        run(settings_of(args), _say)
     except SettingsError as error:
         raise CommandError(str(error)) from None
     return _DONE

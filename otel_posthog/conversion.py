@@ -104,6 +104,13 @@ class Restored(NamedTuple):
         return 2048 + 128 * len(self.view.attributes) + texts
 
 
+def emptied(views: list[SpanView]) -> Iterator[SpanView]:
+    """The views in order, each of which goes when it is converted: all of a large request take much room."""
+    views.reverse()
+    while views:
+        yield views.pop()
+
+
 def _with_cut_fields(event: Event, limit: int) -> Event:
     """The event with no content longer than so many bytes."""
     properties = event["properties"]
@@ -310,11 +317,12 @@ class Conversion:
         """
         pipeline = self.pipeline if pipeline is None else pipeline
         parents: dict[str, str | None] | None = None
-        if others is not None:
-            views, others = [*views], [*others]
-            hand_down(views, others, pipeline.features)
-            parents = {other.span_id: other.parent_id for other in others if not other.is_of_concern}
         rest = iter(views)
+        if others is not None:
+            found, others = [*rest], [*others]
+            hand_down(found, others, pipeline.features)
+            parents = {other.span_id: other.parent_id for other in others if not other.is_of_concern}
+            rest = emptied(found)
         while some := [*islice(rest, LOOKED_AT)]:
             calls = self._each(pipeline.read, some)
             self.count("converted", len(calls))

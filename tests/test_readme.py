@@ -11,10 +11,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import requests
 
 from otel_posthog.demo.standin import StandIn
 from otel_posthog.local import Inbox
 from tests.support.readme import README, blocks, with_options_table
+from tests.support.spans import otlp_request, sdk_span
 
 PYTHON, BASH = blocks("python"), blocks("bash")
 ROOT = README.parent
@@ -63,6 +65,34 @@ def test_a_python_block_runs(number: int, stand_in: StandIn) -> None:
             assert generation["properties"]["feature"] == "translation"
         if "capture_metric(" in PYTHON[number]:
             assert {event["event"] for event in inbox.events()} == {"$ai_metric", "$ai_feedback"}
+
+
+def test_the_gateway_takes_spans_as_the_readme_starts_it(tmp_path: Path) -> None:
+    [line] = [block for block in BASH if "otel-posthog gateway" in block]
+    for written, here in (
+        ("/var/lib/otel-posthog", str(tmp_path)),
+        ("phc_...", "phc_test"),
+        (" --port 14318", " --port 0"),
+    ):
+        assert written in line
+        line = line.replace(written, here)
+    with Inbox() as inbox:
+        bin_first = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "POSTHOG_HOST": inbox.url}
+        with subprocess.Popen(
+            ["bash", "-euc", f"exec env {line}"], env=bin_first, stdout=subprocess.PIPE, text=True
+        ) as gateway:
+            assert gateway.stdout is not None
+            port = int(gateway.stdout.readline().rstrip(".\n").rpartition(" ")[2])
+            answer = requests.post(
+                f"http://127.0.0.1:{port}/v1/traces",
+                otlp_request(sdk_span()).SerializeToString(),
+                headers={"Content-Type": "application/x-protobuf"},
+                timeout=30,
+            )
+            gateway.terminate()
+            assert gateway.wait(30) == 0
+        assert answer.status_code == 200
+        assert len(inbox.events("$ai_generation")) == 1
 
 
 def test_the_one_line_runs_with_the_block_below_it(tmp_path: Path, stand_in: StandIn) -> None:

@@ -7,6 +7,8 @@ cannot parse sends everything again.
 from __future__ import annotations
 
 import orjson
+from google.protobuf.any_pb2 import Any
+from google.protobuf.duration_pb2 import Duration
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTracePartialSuccess,
     ExportTraceServiceResponse,
@@ -14,10 +16,10 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
 
 from otel_posthog.gateway.decode import JSON
 
-__all__ = ["accepted", "accepted_body", "refusal_body"]
+__all__ = ["CODES", "accepted", "accepted_body", "refusal_body", "retry_info"]
 
 # google.rpc.Code: what gRPC calls these HTTP statuses.
-_CODES = {400: 3, 401: 16, 403: 7, 404: 5, 413: 3, 415: 3, 429: 8, 503: 14}
+CODES = {400: 3, 401: 16, 403: 7, 404: 5, 408: 14, 413: 3, 415: 3, 429: 8, 503: 14}
 _UNKNOWN = 2
 
 
@@ -40,13 +42,30 @@ def accepted_body(kind: str, rejected: int, reason: str | None) -> bytes:
     return orjson.dumps({"partialSuccess": {"rejectedSpans": str(rejected), "errorMessage": reason or ""}})
 
 
-def refusal_body(kind: str, status: int, sentence: str) -> bytes:
-    """A `google.rpc.Status`: the Collector writes its message into its log."""
-    code = _CODES.get(status, _UNKNOWN)
+def refusal_body(kind: str, status: int, sentence: str, retry_after: float | None = None) -> bytes:
+    """A `google.rpc.Status`: the Collector writes its message into its log.
+
+    In protobuf it also says after how many seconds to send again; over HTTP a header does.
+    """
+    code = CODES.get(status, _UNKNOWN)
     if kind == JSON:
         return orjson.dumps({"code": code, "message": sentence})
-    text = sentence.encode()
-    return b"\x08%c\x12%b%b" % (code, _varint(len(text)), text)
+    found = b"\x08%c%b" % (code, _field(2, sentence.encode()))
+    if retry_after is None:
+        return found
+    pause = Any(type_url="type.googleapis.com/google.rpc.RetryInfo", value=retry_info(retry_after))
+    return found + _field(3, pause.SerializeToString())
+
+
+def retry_info(seconds: float) -> bytes:
+    """A `google.rpc.RetryInfo`."""
+    pause = Duration()
+    pause.FromMilliseconds(round(seconds * 1000))
+    return _field(1, pause.SerializeToString())
+
+
+def _field(number: int, content: bytes) -> bytes:
+    return b"%c%b%b" % (number << 3 | 2, _varint(len(content)), content)
 
 
 def _varint(number: int) -> bytes:

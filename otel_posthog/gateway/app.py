@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import hmac
+import contextlib
 import math
 from collections.abc import Awaitable, Callable, Iterable
 from concurrent.futures import Executor
+from contextlib import AbstractAsyncContextManager
 from typing import Any, NamedTuple
 
 from otel_posthog.gateway.answers import accepted_body, refusal_body
+from otel_posthog.gateway.bearer import check_token
 from otel_posthog.gateway.decode import JSON, PROTOBUF, READERS
 from otel_posthog.gateway.limits import Limits, RefusedError, Share
 from otel_posthog.gateway.reception import Reception, Request
+from otel_posthog.gateway.settings import SettingsError
 
 __all__ = ["Gateway"]
 
@@ -41,18 +44,19 @@ class Gateway:
         reception: Reception,
         executor: Executor,
         *,
-        finish: Callable[[], object] = lambda: None,
+        life: Callable[[], AbstractAsyncContextManager[None]] = contextlib.nullcontext,
         token: str | None = None,
         metrics: Callable[[], bytes] | None = None,
     ) -> None:
         """Make the application; with a `token` only those who bear it may send spans or read metrics.
 
-        `finish` is called when the server ends, after the last answer.
+        `life` is entered before the first request and left after the last answer; the server does not start
+        where that fails.
         """
         self.limits = reception.limits
         self._reception = reception
         self._executor = executor
-        self._finish = finish
+        self._life = life
         self._token = None if token is None else token.encode()
         self._metrics = metrics
 
@@ -65,7 +69,7 @@ class Gateway:
         path, method = scope["path"].rstrip("/") or "/", scope["method"]
         if path == TRACES:
             reply = await self._traces(method, headers, receive)
-            self._reception.answered(reply.status)
+            self._reception.answered("http", str(reply.status))
         else:
             reply = await self._other(path, method, headers)
         # What is left of a body that is not read would be taken for the next request.
@@ -87,9 +91,16 @@ class Gateway:
 
     async def _live(self, receive: Receive, send: Send) -> None:
         await receive()
-        await send({"type": "lifespan.startup.complete"})
-        await receive()
-        await asyncio.get_running_loop().run_in_executor(None, self._finish)
+        async with contextlib.AsyncExitStack() as stack:
+            try:
+                await stack.enter_async_context(self._life())
+            except SettingsError as error:
+                await send(
+                    {"type": "lifespan.startup.failed", "message": f"the gateway cannot start: {error}"}
+                )
+                return
+            await send({"type": "lifespan.startup.complete"})
+            await receive()
         await send({"type": "lifespan.shutdown.complete"})
 
     async def _traces(self, method: str, headers: Headers, receive: Receive) -> Reply:
@@ -98,7 +109,7 @@ class Gateway:
         try:
             if method != "POST":
                 return Reply(405, _TEXT, b"spans come by POST\n", (("allow", "POST"),))
-            self._check_token(headers)
+            check_token(self._token, headers.get("authorization", ""))
             if kind not in READERS:
                 raise RefusedError(415, f"Content-Type must be {PROTOBUF} or {JSON}")
             with self._reception.budget.share() as share:
@@ -115,13 +126,6 @@ class Gateway:
             return Reply(200, kind, accepted_body(kind, answer.rejected, answer.reason))
         body = refusal_body(kind, 503, answer.reason or "")
         return Reply(503, kind, body, (_retry_after(answer.retry_after),))
-
-    def _check_token(self, headers: Headers) -> None:
-        if self._token is None:
-            return
-        scheme, _, given = headers.get("authorization", "").partition(" ")
-        if scheme.lower() != "bearer" or not hmac.compare_digest(given.strip().encode(), self._token):
-            raise RefusedError(401, "the header Authorization must be Bearer and this gateway's token")
 
     async def _body(self, headers: Headers, receive: Receive, share: Share) -> bytes:
         """All of the body, as sent, within the limits of bytes and time."""
@@ -161,7 +165,7 @@ class Gateway:
             return Reply(503 if troubles else 200, _TEXT, ("; ".join(troubles) or "ready").encode() + b"\n")
         if path == "/metrics" and self._metrics is not None:
             try:
-                self._check_token(headers)
+                check_token(self._token, headers.get("authorization", ""))
             except RefusedError as refusal:
                 return Reply(401, _TEXT, f"{refusal}\n".encode())
             loop = asyncio.get_running_loop()

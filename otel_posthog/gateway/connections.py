@@ -11,6 +11,9 @@ from otel_posthog.gateway.limits import Limits
 
 __all__ = ["Connection"]
 
+PATIENCE = 1.0
+"""Seconds for the last bytes of a connection that is closed since the gateway ends."""
+
 
 class Connection(HttpToolsProtocol):
     """A connection that says what it wants in time and in few words, or is closed.
@@ -53,6 +56,12 @@ class Connection(HttpToolsProtocol):
         """Begin the request."""
         self._stop_waiting()
         super().on_headers_complete()
+
+    def shutdown(self) -> None:
+        """Close, if no request is under way: TLS would have us wait half a minute for the other side to."""
+        super().shutdown()
+        if self.transport.is_closing():
+            self.loop.call_later(PATIENCE, self.transport.abort)
 
     def _await_head(self) -> None:
         self._head = 0

@@ -23,7 +23,7 @@ MAX_PARTS = 1_000_000
 MAX_MARKS = 1_500_000
 """Members, objects and lists in a JSON body: 8,192 spans of 18 attributes have 700,000."""
 _TEXT = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
-_ID_DIGITS = (32, 16)
+_ZEROS = "0" * 32
 
 
 class Unread:
@@ -67,8 +67,10 @@ def spans_of(kind: str, body: bytes, also: frozenset[str], unread: Unread) -> It
     Raises:
         RefusedError: it is no OTLP request, or has too many parts; raised when the place is reached.
     """
+    spans = READERS[kind](body, also, unread)
+    del body  # it goes when its last span is read
     try:
-        yield from _checked(READERS[kind](body, also, unread), unread)
+        yield from _checked(spans, unread)
     except (DecodeError, RecursionError) as error:
         raise RefusedError(400, f"the body is no OTLP request in protobuf: {error}") from None
 
@@ -111,24 +113,27 @@ def _checked(spans: Iterable[SpanView | Other], unread: Unread) -> Iterator[Span
     left = MAX_PARTS
     for span in spans:
         if isinstance(span, SpanView):
-            left -= len(span.events) + len(span.links) + _parts(span.attributes)
-            left -= sum(_parts(event.attributes) for event in span.events)
+            left -= _parts(span.attributes)
+            if span.events or span.links:
+                left -= len(span.links) + sum(1 + _parts(event.attributes) for event in span.events)
             if left < 0:
                 raise RefusedError(
-                    413, f"the request has more than {MAX_PARTS:,} attributes: send fewer spans"
+                    413, f"the request has more than {MAX_PARTS:,} attributes: send fewer spans at once"
                 )
-            if not _has_ids(span):
+            if not (_is_id(span.trace_id, 32) and _is_id(span.span_id, 16)):
                 unread.add("a span has no trace id or span id")
                 continue
         yield span
 
 
-def _has_ids(span: SpanView) -> bool:
-    ids = (span.trace_id, span.span_id)
-    return all(len(each) == digits and each.strip("0") for each, digits in zip(ids, _ID_DIGITS, strict=True))
+def _is_id(text: str, digits: int) -> bool:
+    return len(text) == digits and text != _ZEROS[:digits]
 
 
 def _parts(value: Any) -> int:
     """How many values are in a dict or list and in those within it."""
-    inner = value.values() if isinstance(value, dict) else value
-    return len(value) + sum(_parts(each) for each in inner if type(each) is dict or type(each) is list)
+    count = len(value)
+    for inner in value.values() if type(value) is dict else value:
+        if type(inner) is dict or type(inner) is list:
+            count += _parts(inner)
+    return count

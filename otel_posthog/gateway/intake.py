@@ -10,6 +10,7 @@ from typing import NamedTuple
 import orjson
 
 from otel_posthog.assembly import Forwarder
+from otel_posthog.conversion import emptied
 from otel_posthog.delivery import Item, Report
 from otel_posthog.gateway.window import TraceWindow
 from otel_posthog.spans.view import Other, SpanView
@@ -71,12 +72,14 @@ class Intake:
         conversion.count("not ours", len(others))
         if self._window is not None:
             others = self._window.above(found, others)
+        count = len(found)
         with self._converting:
             failed = self._failures()
-            items = [Item.of_event(event) for event in conversion.finished(found, others=others)]
+            events = conversion.finished(emptied(found), others=others)
+            items = [Item.of_event(event) for event in events]
             failed = self._failures() - failed
         reason = "spans could not be converted: please report this" if failed else None
-        converted = Answer(safe=True, spans=len(found) - failed, rejected=failed, reason=reason)
+        converted = Answer(safe=True, spans=count - failed, rejected=failed, reason=reason)
         return self._sent(items, converted) if items else converted
 
     def close(self) -> None:

@@ -6,7 +6,8 @@ import logging
 import threading
 from collections import Counter
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 from otel_posthog.gateway.decode import Unread, plain_body, spans_of
 from otel_posthog.gateway.intake import Answer, Intake
@@ -17,7 +18,8 @@ __all__ = ["Reception", "Request"]
 _log = logging.getLogger("otel_posthog.gateway")
 
 
-class Request(NamedTuple):
+@dataclass(slots=True)
+class Request:
     """An OTLP request, whatever brought it."""
 
     kind: str
@@ -28,6 +30,11 @@ class Request(NamedTuple):
     headers: Mapping[str, str]
     """By name in lower case; gRPC's metadata."""
 
+    def release(self) -> bytes:
+        """The body, which whoever asked has alone from now on: it goes before the events are sent."""
+        body, self.body = self.body, b""
+        return body
+
 
 class Reception:
     """Takes requests. Safe to share by threads."""
@@ -37,7 +44,7 @@ class Reception:
         self.limits = limits
         self.budget = Budget(limits.in_flight)
         self._lock = threading.Lock()
-        self._requests: Counter[int] = Counter()
+        self._requests: Counter[tuple[str, str]] = Counter()
         self._spans: Counter[str] = Counter()
 
     def take(self, request: Request, share: Share) -> Answer:
@@ -46,12 +53,10 @@ class Reception:
         Raises:
             RefusedError: the request cannot be read, is too large, or there is no room for it now.
         """
-        body = plain_body(request.body, request.encoding, self.limits.body)
-        if body is not request.body:
-            share.grow(len(body))
         unread = Unread()
+        spans = spans_of(request.kind, self._plain(request, share), self.intake.also, unread)
         try:
-            answer = self.intake.take(spans_of(request.kind, body, self.intake.also, unread))
+            answer = self.intake.take(spans)
         except RefusedError:
             raise
         except Exception as error:  # noqa: BLE001  # a fault of ours: a Collector drops on 500, so not that
@@ -68,10 +73,17 @@ class Reception:
             _log.warning("%d spans were rejected: %s", answer.rejected, answer.reason)
         return answer
 
-    def answered(self, status: int) -> None:
-        """Count an answer by its HTTP status."""
+    def _plain(self, request: Request, share: Share) -> bytes:
+        packed = request.release()
+        body = plain_body(packed, request.encoding, self.limits.body)
+        if body is not packed:
+            share.grow(len(body))
+        return body
+
+    def answered(self, protocol: str, status: str) -> None:
+        """Count an answer by its protocol, `http` or `grpc`, and its status there."""
         with self._lock:
-            self._requests[status] += 1
+            self._requests[protocol, status] += 1
 
     def troubles(self) -> list[str]:
         """Why no spans should be sent here now, one sentence each."""
@@ -84,7 +96,11 @@ class Reception:
         return found
 
     def stats(self) -> dict[str, dict[Any, int]]:
-        """`requests` by HTTP status; `spans` accepted, handed back (answered 503) and rejected; `bytes`."""
+        """What became of requests and spans.
+
+        `requests` by protocol and status; `spans` accepted, handed back (to be sent again) and rejected;
+        `bytes` of requests that are worked on.
+        """
         with self._lock:
             return {
                 "requests": dict(self._requests),

@@ -1,55 +1,48 @@
-"""The process of a gateway: sockets, workers, signals, and an end that loses nothing."""
+"""The process of a gateway: sockets, workers, signals."""
 
 from __future__ import annotations
 
 import errno
 import functools
-import logging
+import importlib
+import os
 import signal
 import socket
 import ssl
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 
 import uvicorn
 from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors import Multiprocess
 
-from otel_posthog.assembly import forwarder
+from otel_posthog import config as options
 from otel_posthog.gateway import logs
-from otel_posthog.gateway.app import Gateway
 from otel_posthog.gateway.connections import Connection
-from otel_posthog.gateway.intake import Intake
 from otel_posthog.gateway.limits import Limits
-from otel_posthog.gateway.reception import Reception
 from otel_posthog.gateway.settings import Settings, SettingsError
+from otel_posthog.gateway.worker import application
 
 __all__ = ["run"]
 
-THREADS = 16
-"""Requests that one worker sends to PostHog side by side."""
-THREADS_THAT_WAIT = 128
-"""The same where most of them wait for a trace to be complete."""
 HEALTH_SECONDS = 30
 """So long a worker that does not answer its parent is taken for busy, not for dead."""
 
-_log = logging.getLogger("otel_posthog.gateway")
 
-
-def run(settings: Settings, said: Callable[[str, int], object]) -> None:
+def run(settings: Settings, said: Callable[[str], object]) -> None:
     """Listen until SIGTERM or SIGINT; then finish what is under way.
 
-    `said` hears the host and port that are listened on.
+    `said` hears what is listened on.
 
     Raises:
         SettingsError: there is no project key, or an address cannot be listened on.
     """
     logs.set_up()
-    if not forwarder({}).enabled:
+    if options.resolve({}, os.environ, lambda *_: None).api_key is None:
         raise SettingsError("there is no PostHog project key: set POSTHOG_API_KEY=phc_...")
-    listening = _listen(settings.host, settings.port)
-    config = uvicorn.Config(
-        functools.partial(_application, settings),
+    listening = _listen(settings.host, settings.port, "--port")
+    rpc = None if settings.grpc_port is None else _reserve(settings.host, settings.grpc_port)
+    uvicorn_config = uvicorn.Config(
+        functools.partial(application, settings, None if rpc is None else _address(rpc)),
         factory=True,
         interface="asgi3",
         lifespan="on",
@@ -65,30 +58,55 @@ def run(settings: Settings, said: Callable[[str, int], object]) -> None:
         timeout_graceful_shutdown=int(settings.shutdown_seconds),
         timeout_worker_healthcheck=HEALTH_SECONDS,
     )
-    said(*listening.getsockname()[:2])
+    said("Listening for OTLP at {}, port {}.".format(*listening.getsockname()))
+    if rpc is not None:
+        said("Listening for OTLP/gRPC at {}, port {}.".format(*rpc.getsockname()))
     # uvicorn gives a signal on when it has finished: for us it was the order to do so.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: None)
     if settings.workers == 1:
-        server = uvicorn.Server(config)
+        server = uvicorn.Server(uvicorn_config)
         server.run([listening])
         started = server.started
     else:
-        parent = Multiprocess(config, [listening])
+        parent = Multiprocess(uvicorn_config, [listening])
         parent.run()
         started = all(each.exitcode != STARTUP_FAILURE for each in parent.processes)
     if not started:
         raise SettingsError("the gateway could not start: the log says why")
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def _listen(host: str, port: int, option: str) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         return socket.create_server((host, port), family=family, backlog=2048)
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
-            raise SettingsError(f"port {port} is in use: choose another with --port") from None
+            raise SettingsError(f"port {port} is in use: choose another with {option}") from None
         raise SettingsError(f"cannot listen on {host}, port {port}: {error.strerror or error}") from None
+
+
+def _reserve(host: str, port: int) -> socket.socket:
+    """A port that is ours for as long as this socket is; the workers, each by itself, listen on it.
+
+    Sockets cannot be given to gRPC.
+    """
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # its lines would stand between those of our log
+    if importlib.util.find_spec("grpc") is None:
+        raise SettingsError(
+            "--grpc-port needs grpcio, which is not installed: pip install 'otel-posthog[grpc]'"
+        )
+    with _listen(host, port, "--grpc-port") as alone:
+        family, address = alone.family, alone.getsockname()
+    found = socket.socket(family, socket.SOCK_STREAM)
+    found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    found.bind(address)
+    return found
+
+
+def _address(bound: socket.socket) -> str:
+    host, port = bound.getsockname()[:2]
+    return f"[{host}]:{port}" if bound.family == socket.AF_INET6 else f"{host}:{port}"
 
 
 def _tls(settings: Settings, _: uvicorn.Config, __: Callable[[], ssl.SSLContext]) -> ssl.SSLContext:
@@ -96,26 +114,3 @@ def _tls(settings: Settings, _: uvicorn.Config, __: Callable[[], ssl.SSLContext]
     if context is None:
         raise SettingsError("there is no certificate")
     return context
-
-
-def _application(settings: Settings) -> Gateway:
-    """The application of one worker."""
-    logs.set_up()
-    ours = forwarder({}, spool_drops_oldest=False)
-    limits = Limits(
-        body=settings.max_body_bytes,
-        in_flight=settings.max_in_flight_bytes,
-        connections=settings.max_connections,
-    )
-    intake = Intake(ours, window_seconds=settings.trace_window)
-    reception = Reception(intake, limits)
-    threads = THREADS_THAT_WAIT if settings.trace_window else THREADS
-    executor = ThreadPoolExecutor(threads, thread_name_prefix="otel-posthog-gateway")
-
-    def finish() -> None:
-        intake.close()
-        executor.shutdown(wait=True, cancel_futures=True)
-        safe = ours.outbox.close(ours.config.timeout)
-        _log.info("ended: %s", "all is delivered or on disk" if safe else "something is not delivered")
-
-    return Gateway(reception, executor, finish=finish, token=settings.token)

@@ -120,8 +120,6 @@ def settings_of(args: argparse.Namespace, environ: Mapping[str, str] = os.enviro
             f" {TOKEN_VARIABLE}) or for certificates (--client-ca), or say --insecure if a network of yours"
             " protects it"
         )
-    if args.workers > 1 and args.grpc_port == 0:
-        raise SettingsError("--grpc-port 0 cannot be shared by several workers: name a port")
     if args.workers > 1 and args.trace_window:
         raise SettingsError(
             "--trace-window needs --workers 1, since workers share no memory: run several gateways behind a"

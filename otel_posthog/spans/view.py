@@ -341,9 +341,7 @@ def of_otlp_spans(
     """The spans of one scope of one resource, as `of_request` gives them."""
     about = _attributes(resource.attributes)
     for span in spans:
-        if any(pair.key in MARKERS for pair in span.attributes) or any(
-            event.name == EVALUATION_EVENT for event in span.events
-        ):
+        if _is_marked(span):
             yield _of_otlp_span(span, scope, about)
         else:
             yield Other(
@@ -356,6 +354,13 @@ def of_otlp_spans(
                     if pair.key in also or is_handed_down(pair.key)
                 },
             )
+
+
+def _is_marked(span: trace_pb2.Span) -> bool:
+    for pair in span.attributes:
+        if pair.key in MARKERS:
+            return True
+    return any(event.name == EVALUATION_EVENT for event in span.events) if span.events else False
 
 
 def _of_otlp_span(span: trace_pb2.Span, scope: Any, resource: Attributes) -> SpanView:
@@ -373,8 +378,10 @@ def _of_otlp_span(span: trace_pb2.Span, scope: Any, resource: Attributes) -> Spa
         events=[
             SpanEvent(event.name, event.time_unix_nano, _attributes(event.attributes))
             for event in span.events
-        ],
-        links=[[link.trace_id.hex(), link.span_id.hex()] for link in span.links],
+        ]
+        if span.events
+        else [],
+        links=[[link.trace_id.hex(), link.span_id.hex()] for link in span.links] if span.links else [],
         scope=scope.name or None,
         scope_version=scope.version or None,
         resource=resource,
@@ -386,7 +393,8 @@ def _named(names: tuple[str, ...], number: int) -> str:
 
 
 def _attributes(pairs: Any) -> Attributes:
-    return {pair.key: _any_value(pair.value) for pair in pairs}
+    # Nearly all values are texts: what is one need not be asked what it is.
+    return {pair.key: (value := pair.value).string_value or _any_value(value) for pair in pairs}
 
 
 def _any_value(value: AnyValue) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import os
 import re
@@ -10,10 +11,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from tests.delivery.capture_server import CaptureServer, capture_server
@@ -159,6 +164,60 @@ def environment(to: str, key: str = KEY, **options: str) -> dict[str, str]:
         "OTEL_EXPORTER_POSTHOG_EVENTS": "ai",
         **{f"OTEL_EXPORTER_POSTHOG_{name.upper()}": value for name, value in options.items()},
     }
+
+
+def run_gateway(
+    *arguments: str, missing: str | None = None, **environ: str
+) -> subprocess.CompletedProcess[str]:
+    """Run a gateway that cannot start, for want of a module or what it is told."""
+    code = "import sys; from otel_posthog.cli import main; sys.exit(main(sys.argv[1:]))"
+    if missing is not None:
+        code = f"import sys; sys.modules[{missing!r}] = None; {code}"
+    return subprocess.run(
+        [sys.executable, "-c", code, "gateway", *arguments],
+        env={**environment("http://127.0.0.1:9"), **environ},
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+
+
+class CertificateFiles(NamedTuple):
+    """PEM files of one who is trusted by those who trust `ca`, as server and as client."""
+
+    chain: Path
+    key: Path
+    ca: Path
+
+
+@pytest.fixture(scope="session")
+def files(tmp_path_factory: pytest.TempPathFactory) -> CertificateFiles:
+    """A certificate for 127.0.0.1, which vouches for itself."""
+    directory = tmp_path_factory.mktemp("certificates")
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "a gateway of a test")])
+    now = datetime.now(timezone.utc)
+    address = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
+    made = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([address]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    chain = directory / "chain.pem"
+    chain.write_bytes(made.public_bytes(serialization.Encoding.PEM))
+    (directory / "key.pem").write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+    )
+    return CertificateFiles(chain, directory / "key.pem", chain)
 
 
 @pytest.fixture

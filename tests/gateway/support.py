@@ -124,7 +124,7 @@ def gate(
         clocked: dict[str, Any] = {} if clock is None else {"clock": clock}
         intake = Intake(ours, window_seconds=window_seconds, **clocked)
         reception = Reception(intake, limits or Limits())
-        app = Gateway(reception, executor, finish=intake.close, token=token)
+        app = Gateway(reception, executor, token=token)
         try:
             yield Gate(Client(app), reception, server)
         finally:

@@ -1,0 +1,249 @@
+"""What a gateway carries: GenAI spans of a Collector's batches, decoded, converted and sent on compressed.
+
+    python -m benchmarks.gateway [COLLECTOR]
+
+Three tables. First the CPU time of one span in this process, by stage, beside what a pass-through cannot do
+without (inflate, parse, write, compress); stages take turns, figures are medians of the rounds. Then gateways
+as processes of 1 and 2 workers, and, where its binary is given, a Collector that sends on by otlphttp, all
+before the same sink: spans a second by the clock, and by the CPU time of the process that is measured, since
+sender and sink share its cores. Last, the peak memory of one worker, by the size of the requests.
+
+The spans are those of `benchmarks.export`; only AI events are made of them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import gzip
+import logging
+import os
+import re
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import requests
+from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+from benchmarks.material import chat_spans, sink
+from otel_posthog.assembly import forwarder
+from otel_posthog.delivery import Item, Response
+from otel_posthog.gateway.decode import PROTOBUF, Unread, plain_body, spans_of
+from otel_posthog.gateway.intake import Intake
+from otel_posthog.spans.view import Other, SpanView
+
+BATCH, ROUNDS = 2048, 11
+SECONDS = 12.0
+SENDERS = 4
+CEILING = 1 << 30
+
+Stage = Callable[[], object]
+
+
+class _Accepts:
+    """A PostHog that takes everything at once, without a socket."""
+
+    def post(self, *_: object) -> Response:
+        return Response(200, {}, b'{"status":"Ok"}')
+
+    def close(self) -> None: ...
+
+    def reset_after_fork(self) -> None: ...
+
+
+def stages(body: bytes, packed: bytes) -> dict[str, Stage]:
+    """What is measured in this process."""
+    ours = forwarder({"api_key": "phc_x", "events": "ai"}, environ={}, transport=_Accepts())
+    intake = Intake(ours)
+    nothing: frozenset[str] = frozenset()
+
+    def spans() -> Iterator[SpanView | Other]:
+        return spans_of(PROTOBUF, body, nothing, Unread())
+
+    views = [span for span in spans() if isinstance(span, SpanView)]
+    items = [Item.of_event(event) for event in ours.conversion.finished([*views], others=[])]
+
+    def converted() -> None:
+        for event in ours.conversion.finished([*views], others=[]):
+            Item.of_event(event)
+
+    def passed_through() -> bytes:
+        message = ExportTraceServiceRequest.FromString(plain_body(packed, "gzip", CEILING))
+        return gzip.compress(message.SerializeToString(), 1)
+
+    return {
+        "inflate": lambda: plain_body(packed, "gzip", CEILING),
+        "read the spans": lambda: [*spans()],
+        "convert and encode": converted,
+        "compress and send": lambda: ours.outbox.attempt([*items], 10),
+        "all of it": lambda: intake.take(
+            spans_of(PROTOBUF, plain_body(packed, "gzip", CEILING), nothing, Unread())
+        ),
+        "a pass-through in Python": passed_through,
+    }
+
+
+def cpu_of_stages(rows: dict[str, Stage]) -> None:
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(100_000, 50, 100)  # as a worker has it
+    spent: dict[str, list[float]] = {name: [] for name in rows}
+    for turn in range(ROUNDS + 1):
+        for name, run in rows.items():
+            before = time.process_time()
+            run()
+            if turn:  # the first round warms up
+                spent[name].append((time.process_time() - before) / BATCH * 1e6)
+        print(f"\rround {turn} of {ROUNDS}", end="", file=sys.stderr)
+    print(file=sys.stderr)
+    whole = spent["all of it"]
+    print(f"{'us of CPU a span':<28}{'median':>8}{'best':>8}{'of all':>8}")
+    for name, figures in spent.items():
+        ratio = statistics.median(mine / its for mine, its in zip(figures, whole, strict=True))
+        print(f"{name:<28}{statistics.median(figures):>8.1f}{min(figures):>8.1f}{ratio:>8.2f}")
+    print(f"one core carries {1e6 / statistics.median(whole):,.0f} spans a second\n")
+
+
+# --- processes ---------------------------------------------------------------------------------------
+
+
+def cpu_seconds(pids: list[int]) -> float:
+    total = 0
+    for pid in pids:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        total += int(fields[11]) + int(fields[12])
+    return total / os.sysconf("SC_CLK_TCK")
+
+
+def family(pid: int) -> list[int]:
+    """A process and its children."""
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [pid, *(each for child in children for each in family(int(child)))]
+
+
+def peak_mib(pids: list[int]) -> float:
+    """Of the largest of the processes."""
+    texts = (Path(f"/proc/{pid}/status").read_text() for pid in pids)
+    return max(int(found[1]) / 1024 for text in texts if (found := re.search(r"VmHWM:\s+(\d+)", text)))
+
+
+@contextlib.contextmanager
+def gateway(posthog: str, workers: int) -> Iterator[tuple[str, int]]:
+    environment = {
+        **os.environ,
+        "POSTHOG_API_KEY": "phc_x",
+        "POSTHOG_HOST": posthog,
+        "OTEL_EXPORTER_POSTHOG_EVENTS": "ai",
+    }
+    command = [sys.executable, "-m", "otel_posthog.cli", "gateway", "--port", "0", "--workers", str(workers)]
+    with subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ) as process:
+        assert process.stdout is not None
+        port = re.findall(r"\d+", process.stdout.readline())[-1]
+        try:
+            yield f"http://127.0.0.1:{port}", process.pid
+        finally:
+            process.send_signal(signal.SIGTERM)
+
+
+@contextlib.contextmanager
+def collector(binary: str, to: str) -> Iterator[tuple[str, int]]:
+    with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
+        file.write(
+            "receivers: {otlp: {protocols: {http: {endpoint: 127.0.0.1:14318}}}}\n"
+            f"exporters: {{otlphttp: {{endpoint: '{to}', sending_queue: {{enabled: false}}}}}}\n"
+            "service: {telemetry: {metrics: {level: none}},"
+            " pipelines: {traces: {receivers: [otlp], exporters: [otlphttp]}}}\n"
+        )
+        file.flush()
+        with subprocess.Popen([binary, "--config", file.name], stderr=subprocess.DEVNULL) as process:
+            try:
+                yield "http://127.0.0.1:14318", process.pid
+            finally:
+                process.send_signal(signal.SIGTERM)
+
+
+def wait_for(url: str) -> None:
+    host, _, port = url.removeprefix("http://").partition(":")
+    for _ in range(300):
+        with socket.socket() as probe:
+            if probe.connect_ex((host, int(port))) == 0:
+                return
+        time.sleep(0.1)
+    raise SystemExit(f"nothing listens at {url}")
+
+
+def load(url: str, packed: bytes, seconds: float) -> int:
+    """Send the same batch from several connections; how many were accepted."""
+    accepted: list[int] = []
+    until = time.monotonic() + seconds
+    headers = {"content-type": PROTOBUF, "content-encoding": "gzip"}
+
+    def send() -> None:
+        with requests.Session() as session:
+            while time.monotonic() < until:
+                answer = session.post(f"{url}/v1/traces", packed, headers=headers, timeout=60)
+                accepted.append(answer.status_code == 200)
+
+    threads = [threading.Thread(target=send) for _ in range(SENDERS)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return sum(accepted)
+
+
+def through_processes(packed: bytes, binary: str | None) -> None:
+    print(f"{'spans a second':<28}{'by clock':>10}{'by CPU':>10}{'peak MiB':>10}")
+    with sink() as posthog:
+        rows: dict[str, Callable[[], contextlib.AbstractContextManager[tuple[str, int]]]] = {
+            "gateway, 1 worker": lambda: gateway(posthog, 1),
+            "gateway, 2 workers": lambda: gateway(posthog, 2),
+        }
+        if binary:
+            rows["Collector, otlphttp"] = lambda: collector(binary, posthog)
+        for name, start in rows.items():
+            with start() as (url, pid):
+                wait_for(url)
+                load(url, packed, 3.0)  # warm
+                before, began = cpu_seconds(family(pid)), time.monotonic()
+                spans = load(url, packed, SECONDS) * BATCH
+                took, spent = time.monotonic() - began, cpu_seconds(family(pid)) - before
+                peak = peak_mib(family(pid))
+            print(f"{name:<28}{spans / took:>10,.0f}{spans / spent:>10,.0f}{peak:>10.0f}")
+    print()
+
+
+def memory() -> None:
+    print(f"{'spans in a request':<28}{'peak MiB, 1 worker':>20}")
+    with sink() as posthog:
+        for count in (512, 2048, 8192):
+            packed = gzip.compress(encode_spans(chat_spans(count)).SerializeToString(), 1)
+            with gateway(posthog, 1) as (url, pid):
+                wait_for(url)
+                load(url, packed, SECONDS)
+                print(f"{count:<28,}{peak_mib(family(pid)):>20.0f}")
+
+
+def main() -> None:
+    logging.disable()
+    body = encode_spans(chat_spans(BATCH)).SerializeToString()
+    packed = gzip.compress(body, 1)
+    print(f"{BATCH:,} spans of {len(body) / BATCH:,.0f} bytes, {len(packed) / BATCH:,.0f} compressed\n")
+    cpu_of_stages(stages(body, packed))
+    through_processes(packed, sys.argv[1] if len(sys.argv) > 1 else None)
+    memory()
+
+
+if __name__ == "__main__":
+    main()
