@@ -31,6 +31,7 @@ from typing_extensions import Self
 
 __all__ = [
     "CONFIGS",
+    "ROOT",
     "Backend",
     "Got",
     "GrpcBackend",
@@ -146,9 +147,10 @@ class Program:
         """End it without a word."""
         self.end(signal.SIGKILL)
 
-    @property
-    def runs(self) -> bool:
-        return self._process is not None and self._process.poll() is None
+    def clean_up(self) -> None:
+        """Leave nothing behind."""
+        if self._process is not None and self._process.poll() is None:
+            self.kill()
 
 
 @contextmanager
@@ -157,8 +159,7 @@ def _run(program: Program) -> Iterator[Program]:
     try:
         yield program
     finally:
-        if program.runs:
-            program.end()
+        program.clean_up()
 
 
 @contextmanager
@@ -186,7 +187,7 @@ def collector(place: Path, config: str, **environ: str) -> Iterator[Program]:
 
 
 @contextmanager
-def rotel(place: Path, to: str) -> Iterator[Program]:
+def rotel(place: Path, to: str, token: str = "") -> Iterator[Program]:
     """The other Collector, which sends to the base address `to`."""
     http, grpc_port = free_ports(2)
     program = Program(
@@ -200,6 +201,7 @@ def rotel(place: Path, to: str) -> Iterator[Program]:
             "--otlp-exporter-endpoint", to,
             "--otlp-exporter-retry-initial-backoff", "200ms",
             "--otlp-exporter-retry-max-backoff", "1s",
+            "--otlp-exporter-custom-headers", f"authorization=Bearer {token}",
         ],
         {},
         http,
