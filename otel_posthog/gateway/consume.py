@@ -12,7 +12,7 @@ from confluent_kafka import KafkaException
 
 from otel_posthog.assembly import forwarder
 from otel_posthog.gateway import kafka_metrics, logs
-from otel_posthog.gateway.decode import Unread, spans_of
+from otel_posthog.gateway.decode import JSON, Unread, spans_of
 from otel_posthog.gateway.intake import Intake
 from otel_posthog.gateway.kafka_dead_letters import DeadLetters
 from otel_posthog.gateway.kafka_deliver import Deliverer, UnreadableError
@@ -82,6 +82,8 @@ def reader(kind: str, also: frozenset[str]) -> Callable[[bytes], tuple[list[Span
 
     def read(value: bytes) -> tuple[list[SpanView | Other], str | None]:
         unread = Unread()
+        if kind == JSON and value.startswith(b"["):  # rotel writes what should be in `resourceSpans` alone
+            value = b'{"resourceSpans":%b}' % value
         try:
             return [*spans_of(kind, value, also, unread)], unread.reason
         except RefusedError as error:
