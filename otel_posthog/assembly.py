@@ -12,7 +12,7 @@ from typing import Any
 
 from otel_posthog import config as options
 from otel_posthog.calls import ModelCall
-from otel_posthog.conversion import Conversion, Ended, Event, Started, say_once
+from otel_posthog.conversion import Conversion, Ended, Event, Started
 from otel_posthog.delivery import (
     Backlog,
     Delivery,
@@ -24,12 +24,13 @@ from otel_posthog.delivery import (
     ingestion_host,
 )
 from otel_posthog.events import PriceBook, Sampling
-from otel_posthog.events.cost import Rates
 from otel_posthog.events.media import Replace, placeholder, storing
 from otel_posthog.events.price_file import read_prices
+from otel_posthog.events.rates import Rates
 from otel_posthog.events.redact import Mask, redactor
 from otel_posthog.masking import Masking
 from otel_posthog.pipeline import Pipeline
+from otel_posthog.said import say_once
 from otel_posthog.spans.features import FeatureRules
 from otel_posthog.spans.view import PackedSpan, Place, pack
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 __all__ = [
+    "ARGUMENTS",
     "CONTEXT",
     "FEATURE",
     "FLAG",
@@ -49,6 +50,16 @@ CONTEXT: dict[str, tuple[str, ...]] = {
 """Each field of `calls.CallContext`, and the attributes it is read from; the first is the one we write."""
 
 FEATURE = CONTEXT["feature"][0]
+
+_FIELDS = {"user_id": "distinct_id", "trace_id": "trace_name"}
+ARGUMENTS: dict[str, str] = {
+    argument: CONTEXT[_FIELDS.get(argument, argument)][0]
+    for argument in (
+        *("feature", "chat_id", "user_id", "username", "ai_friend_id", "session_id", "conversation_id"),
+        *("trace_id", "privacy_mode"),
+    )
+}
+"""The arguments of `ai_context` that are one value, and the attribute that carries each."""
 
 _HANDED_DOWN = frozenset(name for names in CONTEXT.values() for name in names)
 _PREFIXES = (GROUP, PROPERTY, FLAG)

@@ -221,7 +221,7 @@ COMMANDS: tuple[Command, ...] = (
         extra="kafka",
     ),
     Command("replay", "send what waits on disk, was refused, or is in files", _replay_arguments, _replay),
-    Command("doctor", "check this set-up: prices and their age", _doctor_arguments, _doctor),
+    Command("doctor", "check this set-up: options, key, spool, prices", _doctor_arguments, _doctor),
 )
 
 

@@ -107,7 +107,8 @@ OPTIONS: tuple[Option, ...] = (
         "max_content_bytes",
         values.field_bytes,
         None,
-        "The most bytes that one property with content may have as JSON; what is more is cut, with a marker.",
+        "The most bytes, 256 or more, that one property with content may have as JSON; what is more is cut, "
+        "with a marker.",
         shown_default="none but PostHog's limits of an event",
     ),
     Option(
@@ -125,7 +126,8 @@ OPTIONS: tuple[Option, ...] = (
         (),
         "Which feature a call is of, where nothing says it, by attributes of the spans above: "
         '`{"http.route": {"/memes/*": "meme"}, "messaging.destination.name": {"*": "{}"}}`; patterns as in a '
-        "shell, the first that fits counts, `{}` is the attribute's value. As JSON in the environment.",
+        "shell, `{}` is the attribute's value. They are tried in the order in which they stand, the first "
+        "that fits counts, on the outermost span where one does. As JSON in the environment.",
         shown_default="none",
     ),
     Option(

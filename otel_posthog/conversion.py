@@ -6,7 +6,6 @@ as an entry, and becomes events when its turn comes, on a thread of ours.
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 import weakref
@@ -20,11 +19,10 @@ import orjson
 from otel_posthog import traces
 from otel_posthog.calls import ModelCall
 from otel_posthog.delivery import Entry, Item
-from otel_posthog.delivery.entries import EVENT
-from otel_posthog.delivery.fit import cut_value
-from otel_posthog.events.privacy import CONTENT
-from otel_posthog.events.redact import may_hold_credentials, redactor, walked
+from otel_posthog.events.redact import may_hold_credentials
+from otel_posthog.finishing import Event, Finishing, Hook
 from otel_posthog.pipeline import Pipeline
+from otel_posthog.said import say_once
 from otel_posthog.spans.heritage import hand_down
 from otel_posthog.spans.view import (
     Other,
@@ -40,11 +38,6 @@ from otel_posthog.spans.view import (
 
 __all__ = ["Conversion", "Ended", "Event", "Hook", "Load", "Started", "say_once"]
 
-_log = logging.getLogger("otel_posthog")
-
-Event = dict[str, Any]
-Hook = Callable[[Event], "Event | None"]
-
 TOGETHER = 32
 """Calls of which events are made together: enough for the caches (see `Pipeline.events`), little memory."""
 LOOKED_AT = 1024
@@ -56,15 +49,6 @@ SPAN = "span"
 """The kind of an entry that holds a finished span."""
 _PRIVATE = b'privacy_mode"'
 """How the names of attributes end that ask for privacy, in any dialect."""
-
-_said: set[str] = set()
-
-
-def say_once(key: str, sentence: str, *values: object) -> None:
-    """Warn, the first time in this process that `key` comes up."""
-    if key not in _said:
-        _said.add(key)
-        _log.warning(sentence, *values)
 
 
 class Started(NamedTuple):
@@ -111,16 +95,6 @@ def emptied(views: list[SpanView]) -> Iterator[SpanView]:
         yield views.pop()
 
 
-def _with_cut_fields(event: Event, limit: int) -> Event:
-    """The event with no content longer than so many bytes."""
-    properties = event["properties"]
-    if not isinstance(properties, dict):
-        return event
-    found = [(name, properties[name]) for name in CONTENT if name in properties]
-    cut = {name: made for name, value in found if (made := cut_value(value, limit)) is not value}
-    return {**event, "properties": {**properties, **cut}} if cut else event
-
-
 def _each_alone(loads: Iterable[Load | Restored]) -> Iterator[Load | Restored]:
     """The loads, spans that waited for each other one by one: on disk each is an entry."""
     for load in loads:
@@ -145,20 +119,23 @@ class Conversion:
         now: Callable[[], float] = time.time,
     ) -> None:
         self.pipeline = pipeline
-        self._super_properties: dict[str, Any] = walked(super_properties or {}, pipeline.redact or redactor())
-        self._hooks = [*hooks]
-        self._mask = mask
-        self._max_field_bytes = max_field_bytes
+        self._finish = Finishing(
+            pipeline,
+            super_properties=super_properties or {},
+            hooks=hooks,
+            mask=mask,
+            max_field_bytes=max_field_bytes,
+            drop=self._drop,
+        )
+        self.event_kind = self._finish.kind
         self._now = now
         self._recipe = pipeline.recipe()
         # What may not leave as it is does not go to disk as it is either.
         self.discreet = (
             pipeline.hides_some
-            or mask is not None
             or pipeline.pseudonym_key is not None
             or pipeline.redact is not None
-            or bool(self._hooks)
-            or bool(self._super_properties)
+            or self._finish.is_discreet
         )
         self.reset_after_fork()
 
@@ -215,7 +192,7 @@ class Conversion:
         for load in others:  # one entry each: a transaction of one is the cheapest
             events = [Item.of_event(event).data for event in self.events([load])]
             if events:
-                kept.append(Entry(EVENT, b"\n".join(events), now))
+                kept.append(Entry(self.event_kind, b"\n".join(events), now))
         return kept
 
     def load(self, entry: Entry) -> Restored | None:
@@ -227,6 +204,13 @@ class Conversion:
             return Restored(of_entry(document["span"]), bool(document["announced"]), recipe)
         except (ValueError, TypeError, LookupError, AttributeError):
             return None
+
+    def stored(self, items: list[Item], kind: str) -> list[Item]:
+        """Events that were kept as an entry of that kind, as they may leave now."""
+        if self._finish.is_done(kind):
+            return items
+        made = [self._finish.again(orjson.loads(item.data), kind) for item in items]
+        return [Item.of_event(event) for event in made if event is not None]
 
     def restored(self, span: Any, place: Place | None = None) -> Restored | None:
         """A span that ended, to be made events at once; None where it is no concern of ours."""
@@ -307,13 +291,12 @@ class Conversion:
         pipeline: Pipeline | None = None,
         announced: Container[str] = (),
         others: Iterable[Other] | None = None,
-        whole: bool = False,
     ) -> Iterator[Event]:
         """The events of finished spans, ready to be sent.
 
         A span that cannot be converted is counted and said, and takes nothing else with it. `others` are
         those that came with them and are no concern of ours; where they are given, no processor of ours saw
-        the spans begin, and what is above hands its context down here. `whole`: see `traces.resolve`.
+        the spans begin, and what is above hands its context down here.
         """
         pipeline = self.pipeline if pipeline is None else pipeline
         parents: dict[str, str | None] | None = None
@@ -326,7 +309,7 @@ class Conversion:
         while some := [*islice(rest, LOOKED_AT)]:
             calls = self._each(pipeline.read, some)
             self.count("converted", len(calls))
-            calls, told = self._looked_at(calls, parents, announced, whole=whole)
+            calls, told = self._looked_at(calls, parents, announced)
             for start in range(0, len(calls), TOGETHER):
                 yield from self._ready(self._events(pipeline, calls[start : start + TOGETHER], told))
 
@@ -335,13 +318,11 @@ class Conversion:
         calls: list[ModelCall],
         parents: Mapping[str, str | None] | None,
         announced: Container[str],
-        *,
-        whole: bool,
     ) -> tuple[list[ModelCall], Container[str]]:
         """The calls, each once, and which of them are announced, by whatever span showed them."""
         try:
             with self._looking:
-                found = traces.resolve(calls, self._seen, others=parents, whole=whole)
+                found = traces.resolve(calls, self._seen, others=parents)
                 if len(found) == len(calls) or not announced:
                     return found, announced
                 told = [call.span_id for call in calls if call.span_id in announced]
@@ -384,50 +365,11 @@ class Conversion:
         """The events as the application's properties and hooks leave them."""
         with self._lock:
             self._made.update([event["event"] for event in events])
-        changes = self._hooks or self._super_properties or self._mask or self._max_field_bytes
-        finish = self._finish if changes else None
+        finish = self._finish if self._finish.changes else None
         for event in events:
             finished = event if finish is None else finish(event)
             if finished is not None:
                 yield finished
-
-    def _finish(self, event: Event) -> Event | None:
-        """The client's own properties, then what the application's hooks and its mask make of the event.
-
-        A hook that fails may have been meant to take something out: its event is not sent. The mask is last:
-        nothing leaves which it did not see.
-        """
-        name = event["event"]
-        if self._super_properties:
-            event = {**event, "properties": {**event["properties"], **self._super_properties}}
-        for hook in self._hooks:
-            try:
-                answer = hook(event)
-            except BaseException as error:  # noqa: BLE001  # the application's code
-                say_once(
-                    f"hook {name}",
-                    "before_send raised %s: %s events it fails on are not sent.",
-                    type(error).__name__,
-                    name,
-                )
-                self._drop("before_send failed")
-                return None
-            if not isinstance(answer, dict):
-                self._drop("before_send")
-                return None
-            # What the hook left out of the envelope is restored: an event without it would stop its batch.
-            event = {**event, "properties": {}, **answer}
-            if not (isinstance(event["event"], str) and event["event"]):
-                self._drop("before_send failed")
-                return None
-        if self._mask is not None:
-            try:
-                event = self._mask(event)
-            except Exception as error:  # noqa: BLE001  # values of the application's, which compare as they like
-                say_once("mask", "An event could not be masked (%s) and is not sent.", type(error).__name__)
-                self._drop("mask failed")
-                return None
-        return event if self._max_field_bytes is None else _with_cut_fields(event, self._max_field_bytes)
 
     # --- counts ---
 

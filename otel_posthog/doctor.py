@@ -1,20 +1,26 @@
 """`otel-posthog doctor`: what is checked of a set-up, and what was found.
 
-A check is a row in `CHECKS`: a function that looks at the set-up and says what it found.
+A check is a row in `CHECKS`: a function that looks at the set-up and says what it found, all of it.
 """
 
 from __future__ import annotations
 
+import difflib
 import json
+import os
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import urlsplit
 
 from otel_posthog import config as options
 from otel_posthog import price_data
-from otel_posthog.events.price_file import read_prices
+from otel_posthog.delivery import ingestion_host
+from otel_posthog.events import PriceBook
+from otel_posthog.events.price_file import with_mistakes
 
 __all__ = ["CHECKS", "Finding", "Setup", "as_json", "as_table", "is_well", "look", "set_up"]
 
@@ -40,28 +46,33 @@ class Setup:
 
     config: options.Config
     today: date
+    environ: Mapping[str, str] = field(default_factory=dict)
     wrong: Mapping[str, str] = field(default_factory=dict)
     """Sentences about environment variables that are not usable."""
 
 
-Check = Callable[[Setup], Finding]
+Check = Callable[[Setup], Iterator[Finding]]
 
 
 def set_up(environ: Mapping[str, str], today: date, prices: Path | None = None) -> Setup:
     """The set-up of an environment, with another price file if one is given."""
     wrong: dict[str, str] = {}
     given = {} if prices is None else {"prices": prices}
-    return Setup(config=options.resolve(given, environ, wrong.__setitem__), today=today, wrong=wrong)
+    config = options.resolve(given, environ, wrong.__setitem__)
+    return Setup(config=config, today=today, environ=environ, wrong=wrong)
 
 
 def look(setup: Setup) -> Iterator[tuple[str, Finding]]:
     """Do all checks, in their order; one that fails for a fault of ours is told, and hides no other."""
     for name, check in CHECKS:
-        try:
-            found = check(setup)
-        except Exception as error:  # noqa: BLE001  # the next one is still worth looking at
-            found = Finding(FAILED, f"could not be looked at ({type(error).__name__}: {error})")
-        yield name, found
+        yield from ((name, found) for found in _looked(check, setup))
+
+
+def _looked(check: Check, setup: Setup) -> Iterator[Finding]:
+    try:
+        yield from check(setup)
+    except Exception as error:  # noqa: BLE001  # the next one is still worth looking at
+        yield Finding(FAILED, f"could not be looked at ({type(error).__name__}: {error})")
 
 
 def as_table(name: str, found: Finding) -> str:
@@ -80,27 +91,103 @@ def is_well(findings: list[tuple[str, Finding]]) -> bool:
     return all(found.state != FAILED for _, found in findings)
 
 
+# --- options ---
+
+_OWN_ROWS = frozenset(options.PREFIX + name for name in ("PRICES", "PRICE_UPDATES"))
+
+
+def _variables(setup: Setup) -> Iterator[Finding]:
+    """Those that are not usable, and those that nobody reads."""
+    bad = [says for variable, says in setup.wrong.items() if variable not in _OWN_ROWS]
+    known = {variable: option for option in options.OPTIONS for variable in option.variables}
+    arguments = {options.PREFIX + option.name.upper() for option in options.OPTIONS if option.argument_only}
+    ours = sorted(name for name in setup.environ if name.startswith(options.PREFIX))
+    for name in ours:
+        if name in arguments:
+            bad.append(f"{name} is read by nobody: that option is an argument only")
+        elif name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            bad.append(
+                f"{name} is no option" + (f"; is {near[0]} meant?" if near else ", and read by nobody")
+            )
+    yield from (Finding(FAILED, says) for says in bad)
+    if not bad:
+        count = sum(bool(setup.environ[name].strip()) for name in setup.environ if name in known)
+        yield Finding(OK, f"{_counted(count, 'option')} set in the environment", {"set": count})
+
+
+_PERSONAL = ("phx_", "phs_", "pha_", "phr_")
+"""How PostHog's keys begin that are a person's or an application's (posthog/models/utils.py)."""
+
+
+def _key(setup: Setup) -> Iterator[Finding]:
+    key = setup.config.api_key
+    if key is None:
+        says = (
+            "none in the environment: unless the application gives one, nothing is sent; set POSTHOG_API_KEY"
+        )
+        yield Finding(WARNING, says)
+    elif key.startswith(_PERSONAL):
+        says = f"{key[:4]}... is no project key: take the one of the project's settings, phc_..."
+        yield Finding(FAILED, says)
+    elif not key.startswith("phc_"):
+        yield Finding(WARNING, "does not look like a project key of PostHog's, phc_...")
+    else:
+        yield Finding(OK, "a project key")
+
+
+def _endpoint(setup: Setup) -> Iterator[Finding]:
+    host = ingestion_host(setup.config.endpoint)
+    address, facts = urlsplit(host), {"endpoint": host}
+    is_here = address.hostname in ("localhost", "127.0.0.1", "::1")
+    if address.scheme == "http" and not is_here:
+        says = f"{host}: whoever is in between can read prompts and the key; take https://"
+        yield Finding(WARNING, says, facts)
+    elif address.query or address.fragment:
+        yield Finding(FAILED, f"{host}: an address ends before ? and #", facts)
+    else:
+        yield Finding(OK, host, facts)
+
+
+def _spool(setup: Setup) -> Iterator[Finding]:
+    directory = setup.config.spool_dir
+    if directory is None:
+        yield Finding(OK, "none: what waits is in memory only", {"directory": None})
+        return
+    facts = {"directory": str(directory)}
+    there = next(each for each in (directory, *directory.parents) if each.exists())
+    try:
+        with tempfile.TemporaryFile(dir=there):
+            pass
+    except OSError as error:
+        says = f"{there} cannot be written to ({os.strerror(error.errno or 0)}): choose another spool_dir"
+        yield Finding(FAILED, says, facts)
+        return
+    yield Finding(OK, f"{directory}" + ("" if there == directory else ", to be made"), facts)
+
+
 # --- prices ---
 
 
-def _price_updates(setup: Setup) -> Finding:
+def _price_updates(setup: Setup) -> Iterator[Finding]:
     """Where updates are on, new prices are fetched, as by the application, and looked at after this."""
     variable = options.PREFIX + "PRICE_UPDATES"
-    if variable in setup.wrong:
-        return Finding(FAILED, setup.wrong[variable])
     wanted = setup.config.price_updates
-    if not wanted:
-        return Finding(OK, f"off; {variable}=true fetches new prices once a day", {"on": False})
-    url = wanted if isinstance(wanted, str) else None
-    try:
-        price_data.fetch(url)
-    except Exception as error:  # noqa: BLE001  # of an HTTP client, or of what reads the answer
-        says = f"on, but new prices could not be fetched ({type(error).__name__}: {error})"
-        return Finding(FAILED, says, {"on": True})
-    return Finding(OK, "on, and new prices could be fetched", {"on": True})
+    if variable in setup.wrong:
+        yield Finding(FAILED, setup.wrong[variable])
+    elif not wanted:
+        yield Finding(OK, f"off; {variable}=true fetches new prices once a day", {"on": False})
+    else:
+        try:
+            price_data.fetch(wanted if isinstance(wanted, str) else None)
+        except Exception as error:  # noqa: BLE001  # of an HTTP client, or of what reads the answer
+            says = f"on, but new prices could not be fetched ({type(error).__name__}: {error})"
+            yield Finding(FAILED, says, {"on": True})
+        else:
+            yield Finding(OK, "on, and new prices could be fetched", {"on": True})
 
 
-def _price_data(setup: Setup) -> Finding:
+def _price_data(setup: Setup) -> Iterator[Finding]:
     found = price_data.in_use(setup.today)
     age = None if found.date is None else (setup.today - found.date).days
     facts = {
@@ -110,33 +197,58 @@ def _price_data(setup: Setup) -> Finding:
         "age_days": age,
         "fetched": found.is_fetched,
     }
-    table = f"genai-prices {found.version}, {found.models:,} models"
+    table = f"genai-prices {found.version}, {_counted(found.models, 'model')}"
     if age is None:
-        return Finding(WARNING, f"{table}, of an unknown date", facts)
-    table += f", of {found.date} ({age} days old)"
+        yield Finding(WARNING, f"{table}, of an unknown date", facts)
+        return
+    table += f", of {found.date} ({_counted(age, 'day')} old)"
     if age > OLD_DAYS:
-        return Finding(WARNING, f"{table}: pip install -U genai-prices brings newer ones", facts)
-    return Finding(OK, table, facts)
+        yield Finding(WARNING, f"{table}: pip install -U genai-prices brings newer ones", facts)
+    else:
+        yield Finding(OK, table, facts)
 
 
-def _own_prices(setup: Setup) -> Finding:
+def _own_prices(setup: Setup) -> Iterator[Finding]:
     variable = options.PREFIX + "PRICES"
-    if variable in setup.wrong:
-        return Finding(FAILED, setup.wrong[variable])
     file = setup.config.prices
+    if variable in setup.wrong:
+        yield Finding(FAILED, setup.wrong[variable])
+        return
     if file is None:
-        return Finding(OK, "none", {"file": None})
-    facts = {"file": str(file)}
+        yield Finding(OK, "none", {"file": None})
+        return
+    facts: dict[str, Any] = {"file": str(file)}
     try:
-        found = read_prices(file.read_text(encoding="utf-8"), toml=file.suffix.lower() == ".toml")
+        text = file.read_text(encoding="utf-8")
     except (OSError, ValueError) as error:
-        return Finding(FAILED, f"{file.name}: {error}", facts)
+        yield Finding(FAILED, f"{file.name}: {error}", facts)
+        return
+    found, mistakes = with_mistakes(text, toml=file.suffix.lower() == ".toml")
+    yield from (Finding(FAILED, f"{file.name}: {says}", facts) for says in mistakes)
+    if mistakes:
+        return
+    facts["models"] = len(found)
     if setup.config.cost == "server":
-        return Finding(WARNING, f"{file.name} is not used: by cost=server PostHog works out the costs", facts)
-    return Finding(OK, f"{file.name}, for {len(found)} models", {**facts, "models": len(found)})
+        yield Finding(WARNING, f"{file.name} is not used: by cost=server PostHog works out the costs", facts)
+        return
+    yield Finding(OK, f"{file.name}, for {_counted(len(found), 'model')}", facts)
+    book = PriceBook()
+    for name, rates in found.items():
+        if rates.lacks and not book.lists(name):
+            sides = " and no ".join(rates.lacks)
+            says = f"model {name!r} has no {sides} price, nor has the built-in table: its calls have no cost"
+            yield Finding(WARNING, f"{file.name}: {says}", facts)
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number:,} {what}" + ("" if number == 1 else "s")
 
 
 CHECKS: tuple[tuple[str, Check], ...] = (
+    ("options", _variables),
+    ("key", _key),
+    ("endpoint", _endpoint),
+    ("spool", _spool),
     ("price updates", _price_updates),
     ("price data", _price_data),
     ("own prices", _own_prices),

@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from otel_posthog.attributes import ARGUMENTS
+
 REDACTABLE = ("email", "phone", "card", "iban", "ssn", "ip", "secret")
 EVENT_FAMILIES = frozenset({"ai", "llm_completion", "llm_generation"})
 
@@ -50,16 +52,23 @@ def url(value: object) -> str:
     raise ValueError("a URL such as https://us.i.posthog.com is expected")
 
 
+def _listed(value: object) -> frozenset[str] | None:
+    """The texts of a list, or with commas between them; None where that is neither."""
+    if isinstance(value, str):
+        value = value.split(",")
+    if isinstance(value, _LISTS) and all(isinstance(each, str) for each in value):
+        return frozenset(each.strip() for each in value if each.strip())
+    return None
+
+
+_LISTS = (list, tuple, set, frozenset)
+
+
 def families(value: object) -> frozenset[str]:
     """Names of event families, in a list or with commas."""
-    if isinstance(value, str):
-        names = [part.strip() for part in value.split(",") if part.strip()]
-    elif isinstance(value, (list, tuple, set, frozenset)):
-        names = list(value)
-    else:
-        names = []
-    if names and all(isinstance(name, str) for name in names) and EVENT_FAMILIES.issuperset(names):
-        return frozenset(names)
+    found = _listed(value)
+    if found and found <= EVENT_FAMILIES:
+        return found
     raise ValueError("expected a comma-separated list of: " + ", ".join(sorted(EVENT_FAMILIES)))
 
 
@@ -86,9 +95,6 @@ def redaction(value: object) -> dict[str, str | None]:
     if named:
         return named
     raise ValueError("expected one or more of: " + ", ".join(REDACTABLE) + ", or patterns by name")
-
-
-_LISTS = (list, tuple, set, frozenset)
 
 
 def _own_name(name: object) -> str:
@@ -119,10 +125,7 @@ def boolean(value: object) -> bool:
 
 def seconds(value: object) -> float:
     """A number of seconds, a year at most."""
-    try:
-        number = float(value) if isinstance(value, str | int | float) and value is not True else math.nan
-    except ValueError:
-        number = math.nan
+    number = _number(value)
     if 0 < number <= _YEAR:
         return number
     raise ValueError("a number of seconds above zero, a year at most, is expected")
@@ -202,10 +205,7 @@ def field_bytes(value: object) -> int:
 
 def share(value: object) -> float:
     """A part of the whole."""
-    try:
-        number = float(value) if isinstance(value, str | int | float) and value is not True else math.nan
-    except ValueError:
-        number = math.nan
+    number = _number(value)
     if 0 <= number <= 1:
         return number
     raise ValueError("a number from 0 to 1 is expected")
@@ -213,10 +213,9 @@ def share(value: object) -> float:
 
 def names(value: object) -> frozenset[str]:
     """Names, in a list or with commas."""
-    if isinstance(value, str):
-        value = value.split(",")
-    if isinstance(value, list | tuple | set | frozenset) and all(isinstance(name, str) for name in value):
-        return frozenset(name.strip() for name in value if name.strip())
+    found = _listed(value)
+    if found is not None:
+        return found
     raise ValueError("names, in a list or with commas between them, are expected")
 
 
@@ -281,37 +280,21 @@ def a_callable(value: object) -> Callable[..., Any]:
     raise ValueError("something that can be called is expected")
 
 
-CONTEXT_NAMES = (
-    "feature",
-    "chat_id",
-    "user_id",
-    "username",
-    "ai_friend_id",
-    "session_id",
-    "conversation_id",
-    "trace_id",
-    "privacy_mode",
-)
-"""The arguments of `ai_context` that are one value."""
 _CONTEXT_PREFIXES = ("group.", "property.", "flag.")
 
 
 def context_names(value: object) -> frozenset[str]:
     """Names of pieces of context, in a list or with commas."""
-    if isinstance(value, str):
-        names: list[Any] = [part.strip() for part in value.split(",") if part.strip()]
-    else:
-        names = list(value) if isinstance(value, (list, tuple, set, frozenset)) else [None]
-    for name in names:
-        known = name in CONTEXT_NAMES or (
-            isinstance(name, str) and name.startswith(_CONTEXT_PREFIXES) and not name.endswith(".")
-        )
-        if not known:
+    found = _listed(value)
+    for name in (None,) if found is None else found:
+        if name is None or not (
+            name in ARGUMENTS or (name.startswith(_CONTEXT_PREFIXES) and not name.endswith("."))
+        ):
             raise ValueError(
-                f"expected a comma-separated list of: {', '.join(CONTEXT_NAMES)}, group.<type>, "
+                f"expected a comma-separated list of: {', '.join(ARGUMENTS)}, group.<type>, "
                 "property.<name>, flag.<key>"
             )
-    return frozenset(names)
+    return found or frozenset()
 
 
 def feature_rules(value: object) -> tuple[tuple[str, str, str], ...]:

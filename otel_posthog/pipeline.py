@@ -123,14 +123,13 @@ class Pipeline:
         announced: Container[str] = (),
         seen: traces.Seen | None = None,
         others: Mapping[str, str | None] | None = None,
-        whole: bool = False,
     ) -> list[Event]:
         """The events of finished spans; those that are `announced` (span ids) were told as `requested`.
 
-        `seen`, `others` and `whole`: see `traces.resolve`.
+        `seen` and `others`: see `traces.resolve`.
         """
         calls = [self.read(view) for view in views]
-        return self.events(traces.resolve(calls, seen, others=others, whole=whole), announced=announced)
+        return self.events(traces.resolve(calls, seen, others=others), announced=announced)
 
     def events(
         self,
@@ -261,8 +260,18 @@ class Pipeline:
         return (
             self.content
             and not context.privacy_mode
-            and (not self.private_features or self.private_features.isdisjoint(_features(context)))
-            and (self.content_sample_rate >= 1 or _share(events.trace_id(call)) < self.content_sample_rate)
+            and (not self.hides_some or self.shows(_features(context), events.trace_id(call)))
+        )
+
+    def shows(self, features: Sequence[str | None], trace_id: str | None) -> bool:
+        """Whether what anybody said may leave, where it is of one of the features and of that trace."""
+        return (
+            self.content
+            and self.private_features.isdisjoint(features)
+            and (
+                self.content_sample_rate >= 1
+                or (trace_id is not None and _share(trace_id) < self.content_sample_rate)
+            )
         )
 
     def _cost(self, call: ModelCall) -> Cost | None:

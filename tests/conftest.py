@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from otel_posthog import conversion
+from otel_posthog import said
 
 # Whoever runs us in the background may have these ignored, and what we start would inherit that.
 for _each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -37,9 +37,9 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     for name in list(os.environ):
         if name.startswith(("OTEL_", "POSTHOG_", "OPENAI_", "GEMINI_", "GOOGLE_")):
             monkeypatch.delenv(name)
-    conversion._said.clear()
+    said.forget()
     yield
-    conversion._said.clear()
+    said.forget()
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

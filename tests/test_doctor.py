@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from otel_posthog import cli, doctor, price_data
+from otel_posthog import config as options
 from otel_posthog.price_data import PriceData
 from tests.support.price_server import price_server
 
@@ -21,7 +22,8 @@ GOOD = '[models."my-*"]\ninput = 1\noutput = 2\n'
 
 @pytest.fixture
 def fresh(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Prices of yesterday, whatever package is installed."""
+    """A key, and prices of yesterday, whatever package is installed."""
+    monkeypatch.setenv("POSTHOG_API_KEY", "phc_x")
     _prices_are_of(monkeypatch, date.today() - timedelta(days=1))  # noqa: DTZ011  # as the command does
 
 
@@ -56,7 +58,7 @@ def test_the_age_of_the_prices_is_told_and_old_ones_are_a_warning(
 @pytest.mark.parametrize(
     ("text", "more", "state", "says"),
     [
-        (GOOD, {}, "ok", "own.toml, for 1 models"),
+        (GOOD, {}, "ok", "own.toml, for 1 model"),
         (GOOD + "imput = 3\n", {}, "failed", "own.toml: line 4: model 'my-*': 'imput' is no price"),
         ("[models", {}, "failed", "own.toml: "),
         (GOOD, {"COST": "server"}, "warning", "own.toml is not used: by cost=server"),
@@ -126,7 +128,7 @@ def test_json_is_for_programs(capsys: pytest.CaptureFixture[str]) -> None:
     told = json.loads(capsys.readouterr().out)
     assert told["ok"] is True
     assert [check["check"] for check in told["checks"]] == [name for name, _ in doctor.CHECKS]
-    assert told["checks"][1]["facts"]["age_days"] == 1
+    assert told["checks"][5]["facts"]["age_days"] == 1
 
 
 @pytest.mark.parametrize("flags", [[], ["--json"]])
@@ -154,4 +156,128 @@ def test_a_file_named_by_the_flag_that_is_not_there_is_one_sentence(
     assert cli.main(["doctor", "--prices", "/no/such/file"]) == 1
     assert capsys.readouterr().err == (
         "otel-posthog doctor: prices: the path of an existing file is expected\n"
+    )
+
+
+# --- options ---
+
+
+def told(check: str, environ: dict[str, str], prices: Path | None = None) -> list[tuple[str, str]]:
+    looked = doctor.look(doctor.set_up(environ, TODAY, prices))
+    return [(finding.state, finding.says) for name, finding in looked if name == check]
+
+
+@pytest.mark.parametrize(
+    ("environ", "state", "says"),
+    [
+        ({}, "ok", "0 options set in the environment"),
+        ({PREFIX + "EVENTS": "ai"}, "ok", "1 option set in the environment"),
+        (
+            {PREFIX + "SPOOLDIR": "/x"},
+            "failed",
+            f"{PREFIX}SPOOLDIR is no option; is {PREFIX}SPOOL_DIR meant?",
+        ),
+        ({PREFIX + "BEFORE_SEND": "x"}, "failed", f"{PREFIX}BEFORE_SEND is read by nobody: that option is"),
+        ({PREFIX + "Q" * 40: "x"}, "failed", f"{PREFIX}{'Q' * 40} is no option, and read by nobody"),
+        ({PREFIX + "TIMEOUT": "soon"}, "failed", f"{PREFIX}TIMEOUT is not usable: a number of seconds"),
+        ({"POSTHOG_HOST": "posthog"}, "failed", "POSTHOG_HOST is not usable: a URL such as"),
+    ],
+)
+def test_variables_that_are_not_usable_or_not_known_are_told(
+    environ: dict[str, str], state: str, says: str
+) -> None:
+    [(found_state, found_says)] = told("options", environ)
+    assert found_state == state
+    assert found_says.startswith(says)
+
+
+def test_all_that_is_wrong_is_told_and_not_the_first_of_it() -> None:
+    environ = {PREFIX + "TIMEOUT": "soon", PREFIX + "COST": "ours", PREFIX + "SPOOLDIR": "/x"}
+    assert [state for state, _ in told("options", environ)] == ["failed"] * 3
+
+
+@pytest.mark.parametrize("option", [option for option in options.OPTIONS if not option.argument_only])
+def test_every_variable_that_is_read_is_known(option: options.Option) -> None:
+    found = told("options", dict.fromkeys(option.variables, ""))
+    assert [state for state, _ in found] == ["ok"]
+
+
+@pytest.mark.parametrize(
+    ("key", "state", "says"),
+    [
+        ("", "warning", "none in the environment"),
+        ("phc_abc", "ok", "a project key"),
+        ("phx_abc", "failed", "phx_... is no project key"),
+        ("abc", "warning", "does not look like"),
+    ],
+)
+def test_a_key_that_is_missing_or_of_another_kind_is_told_and_never_shown(
+    key: str, state: str, says: str
+) -> None:
+    [(found_state, found_says)] = told("key", {"POSTHOG_API_KEY": key})
+    assert found_state == state
+    assert found_says.startswith(says)
+    assert "abc" not in found_says
+
+
+@pytest.mark.parametrize(
+    ("host", "state", "says"),
+    [
+        ("", "ok", "https://us.i.posthog.com"),
+        ("https://eu.posthog.com/", "ok", "https://eu.i.posthog.com"),
+        ("http://127.0.0.1:8765", "ok", "http://127.0.0.1:8765"),
+        ("http://posthog.example", "warning", "http://posthog.example: whoever is in between"),
+        ("https://posthog.example/?a=b", "failed", "https://posthog.example/?a=b: an address ends before"),
+    ],
+)
+def test_where_events_go_is_told(host: str, state: str, says: str) -> None:
+    [(found_state, found_says)] = told("endpoint", {"POSTHOG_HOST": host})
+    assert found_state == state
+    assert found_says.startswith(says)
+
+
+def test_a_spool_that_can_be_written_to_is_well_and_nothing_is_left_in_it(tmp_path: Path) -> None:
+    assert told("spool", {PREFIX + "SPOOL_DIR": str(tmp_path)}) == [("ok", str(tmp_path))]
+    below = tmp_path / "a" / "b"
+    assert told("spool", {PREFIX + "SPOOL_DIR": str(below)}) == [("ok", f"{below}, to be made")]
+    assert [*tmp_path.iterdir()] == []
+
+
+def test_a_spool_that_cannot_be_written_to_is_told(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_text("")
+    [(state, says)] = told("spool", {PREFIX + "SPOOL_DIR": str(file / "below")})
+    assert state == "failed"
+    assert says == f"{file} cannot be written to (Not a directory): choose another spool_dir"
+
+
+# --- a file of own prices ---
+
+
+def test_every_mistake_of_a_file_is_told(tmp_path: Path) -> None:
+    file = tmp_path / "own.toml"
+    file.write_text(GOOD + "imput = 3\n[models.gpt-5.1]\ninput = 1\n[models.b]\ninput = 'free'\n[more]\n")
+    found = told("own prices", {}, file)
+    assert [state for state, _ in found] == ["failed"] * 4
+    assert [re.match(r"own\.toml: line (\d)", says) is not None for _, says in found] == [True] * 4
+
+
+@pytest.mark.parametrize(
+    ("text", "warning"),
+    [
+        ('[models."gpt-5.1"]\ninput = 1', None),
+        ('[models."gpt-5*"]\noutput = 1', None),
+        ("[models.mine]\nimage = 1", None),
+        ("[models.mine]\ninput = 1", "model 'mine' has no output price, nor has the built-in table"),
+        ('[models."mine-*"]\noutput = 1', "model 'mine-*' has no input price"),
+        ("[models.mine]\ncache_read = 1", "model 'mine' has no input and no output price"),
+    ],
+)
+def test_a_price_that_nobody_has_is_a_warning(tmp_path: Path, text: str, warning: str | None) -> None:
+    file = tmp_path / "own.toml"
+    file.write_text(text)
+    first, *more = told("own prices", {}, file)
+    assert first == ("ok", "own.toml, for 1 model")
+    assert [(state, says.startswith(f"own.toml: {warning}")) for state, says in more] == (
+        [] if warning is None else [("warning", True)]
     )

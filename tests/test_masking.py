@@ -259,7 +259,7 @@ def test_a_mask_sees_what_leaves_on_every_way(way: str, tmp_path: Path) -> None:
             assert made.send(made.conversion.finished([_view(span)], others=[]), 60)
         elif way == "otlp":
             read = [view for view in of_request(otlp_request(span)) if isinstance(view, SpanView)]
-            assert made.send(made.conversion.finished(read, others=[], whole=True), 60)
+            assert made.send(made.conversion.finished(read, others=[]), 60)
         else:
             if way == "processor":
                 made.ended(span)
@@ -339,3 +339,15 @@ def test_a_mask_may_be_named_by_its_module(monkeypatch: pytest.MonkeyPatch) -> N
         made.ended(sdk_span(TOLD))
         assert made.outbox.flush(60)
     assert b"hidden $ai_input" in b"".join(wire.bytes)
+
+
+def test_a_mask_sees_what_before_send_put_beside_the_properties() -> None:
+    def add(found: Event) -> Event:
+        return {**found, "$set": {"name": SAID}, "note": SAID}
+
+    wire = Wire()
+    with running(wire, mask=hide, before_send=add) as made:
+        made.ended(sdk_span())
+        assert made.outbox.flush(60)
+    assert b'"$set":"hidden $set"' in b"".join(wire.bytes)
+    assert SAID.encode() not in b"".join(wire.bytes)

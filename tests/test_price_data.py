@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from datetime import date
 from typing import Any
 
@@ -121,35 +118,3 @@ def test_nothing_is_fetched_unless_it_is_asked_for(
     for _ in range(2):  # one thread serves all of the process
         forwarder({"api_key": "phc_x", **options}, environ={}).outbox.close(0.0)
     assert len(started) == starts
-
-
-CHILD = """
-import os, sys, time
-from otel_posthog.assembly import forwarder
-from otel_posthog import price_data
-found = forwarder({"api_key": "phc_x", "price_updates": sys.argv[1]})
-from genai_prices.data_snapshot import get_snapshot
-end = time.monotonic() + 20
-while not get_snapshot().from_auto_update and time.monotonic() < end:
-    time.sleep(0.01)
-parent = price_data._follower
-if os.fork() == 0:
-    same = get_snapshot().from_auto_update and price_data._follower == os.getpid() != parent
-    os._exit(0 if same else 3)
-_, status = os.wait()
-sys.exit(os.waitstatus_to_exitcode(status))
-"""
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no forks here")
-def test_a_process_has_fetched_prices_and_so_has_its_child_with_a_thread_of_its_own() -> None:
-    with price_server() as (url, asked):
-        done = subprocess.run(
-            [sys.executable, "-W", "ignore", "-c", CHILD, url],
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
-        assert (done.returncode, done.stderr) == (0, "")
-        assert len(asked) == 1

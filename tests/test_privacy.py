@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
@@ -21,9 +22,11 @@ from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode,
 
 from otel_posthog.assembly import Forwarder, forwarder
 from otel_posthog.attributes import is_handed_down
-from otel_posthog.delivery import Response, TransportError
+from otel_posthog.delivery import Response, TransportError, destination_of
+from otel_posthog.delivery.browse import revive
 from otel_posthog.delivery.encode import encode
 from otel_posthog.events import PriceBook
+from otel_posthog.events.identity import pseudonym
 from otel_posthog.pipeline import Pipeline
 from otel_posthog.spans.dialects import DIALECTS
 from otel_posthog.spans.markers import EVALUATION_EVENT, MARKERS
@@ -243,13 +246,14 @@ class Wire:
 
     def __init__(self, *, up: bool = True) -> None:
         self.up = up
+        self.answers = Response(200, {}, b'{"status":"Ok"}')
         self.bytes: list[bytes] = []
 
     def post(self, url: str, body: bytes, headers: Mapping[str, str], _timeout: float) -> Response:
         self.bytes += [url.encode(), repr(sorted(headers.items())).encode(), body]
         if not self.up:
             raise TransportError("refused")
-        return Response(200, {}, b'{"status":"Ok"}')
+        return self.answers
 
     def close(self) -> None: ...
 
@@ -359,7 +363,7 @@ def test_nothing_planted_is_sent_or_logged(
         else:
             request = ExportTraceServiceRequest.FromString(otlp_request(*spans).SerializeToString())
             read = [view for view in of_request(request) if isinstance(view, SpanView)]
-            assert made.send(made.conversion.finished(read, others=[], whole=True), 60)
+            assert made.send(made.conversion.finished(read, others=[]), 60)
         assert made.stats()["spans"]["converted"] == len(spans)
     sent = b"".join(wire.bytes)
     assert sent.count(b'"$ai_trace_id"') > len(spans)
@@ -396,3 +400,144 @@ def test_spans_that_another_process_kept_whole_are_hidden_by_the_one_that_sends_
         assert made.outbox.flush(60)
     assert b'"$ai_model":"gpt-5.1"' in b"".join(wire.bytes)
     assert SENTENCE.encode() not in b"".join(wire.bytes)
+
+
+def outage(directory: Path, *spans: ReadableSpan, **options: Any) -> bytes:
+    """Finished events of the spans, left on disk by a process that could not send them."""
+    with running(Wire(up=False), spool_dir=directory, timeout=0.1, max_retry_seconds=0.1, **options) as made:
+        views = [view for span in spans if (view := of_sdk_span(span)) is not None]
+        made.send(made.conversion.finished(views, others=[]), 0.0)
+    return on_disk(directory)
+
+
+def sent_by(directory: Path, **options: Any) -> bytes:
+    """What a process sends of what is there."""
+    wire = Wire()
+    with running(wire, spool_dir=directory, **options) as made:
+        assert made.outbox.flush(60)
+        assert made.stats()["spool"]["entries"] == 0
+        assert not made.stats()["spool"]["buried"]
+    return b"".join(wire.bytes)
+
+
+@pytest.mark.parametrize("how", [name for name in HOW if name != "feature"])
+def test_events_that_another_process_finished_are_hidden_by_the_one_that_sends_them(
+    how: str, tmp_path: Path
+) -> None:
+    spans = whole_spans(SENTENCE)
+    assert SENTENCE.encode() in outage(tmp_path, *spans)
+    sent = sent_by(tmp_path, **HOW[how])
+    assert sent.count(b'"$ai_trace_id"') > len(spans)
+    assert SENTENCE.encode() not in sent
+
+
+LEAKY = {
+    **CHAT,
+    "gen_ai.input.messages": json.dumps([{"role": "user", "content": f"{SENTENCE} jane@example.com"}]),
+    "posthog.distinct_id": "jane",
+    "posthog.username": "Jane Doe",
+    "posthog.property.plan": "free for all",
+    "posthog.feature": "diary",
+}
+
+
+@pytest.mark.parametrize(
+    ("now", "gone", "there"),
+    [
+        ({"capture_content": False}, SENTENCE, '"feature":"diary"'),
+        ({"private_features": "diary"}, SENTENCE, '"feature":"diary"'),
+        ({"private_features": "others"}, "nothing of it", SENTENCE),
+        ({"redact": "email"}, "jane@example.com", f"{SENTENCE} [EMAIL]"),
+        ({"mask": lambda *_: None}, SENTENCE, '"feature":"diary"'),
+        ({"hash_user_ids": "0123456789abcdef"}, '"jane"', SENTENCE),
+        ({"hash_user_ids": "0123456789abcdef"}, "Jane Doe", SENTENCE),
+        ({"max_content_bytes": 256}, "x" * 300, "[cut:"),
+        ({}, "nothing of it", '"plan":"free for all"'),
+    ],
+)
+@pytest.mark.parametrize("before", [{}, {"before_send": lambda event: event}], ids=["open", "hook"])
+def test_what_a_process_hides_it_hides_of_events_that_another_one_finished(
+    now: dict[str, Any], gone: str, there: str, before: dict[str, Any], tmp_path: Path
+) -> None:
+    said = [
+        {"role": "user", "content": f"{SENTENCE} jane@example.com"},
+        {"role": "user", "content": "x" * 400},
+    ]
+    outage(tmp_path, sdk_span({**LEAKY, "gen_ai.input.messages": json.dumps(said)}), **before)
+    sent = sent_by(tmp_path, **now).decode()
+    assert there in sent
+    assert gone not in sent
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"capture_content": False},
+        {"private_features": "diary"},
+        {"content_sample_rate": 0.0},
+        {"capture_content": False, "hash_user_ids": "0123456789abcdef"},
+        {"capture_content": False, "redact": "email"},
+        {"private_features": "diary", "redact": "email", "max_content_bytes": 256},
+        {"redact": "email", "hash_user_ids": "0123456789abcdef"},
+    ],
+)
+def test_events_that_were_finished_as_they_are_here_are_sent_as_they_were_kept(
+    options: dict[str, Any], tmp_path: Path
+) -> None:
+    span = sdk_span(LEAKY)
+    wire = Wire()
+    with running(wire, spool_dir=tmp_path / "other", **options) as made:
+        view = of_sdk_span(span)
+        assert view is not None
+        assert made.send(made.conversion.finished([view], others=[]), 60)
+    outage(tmp_path, span, **options)
+    kept = sent_by(tmp_path, **options)
+    assert b'"plan":"free for all"' in kept
+    assert _events_in(kept) == _events_in(b"".join(wire.bytes))
+
+
+def _events_in(sent: bytes) -> list[bytes]:
+    return sorted(re.findall(rb'\{"event":.*?\}(?=,\{"event"|\]\})', sent))
+
+
+def test_before_send_and_properties_of_the_client_are_not_applied_a_second_time(tmp_path: Path) -> None:
+    def count(event: dict[str, Any]) -> dict[str, Any]:
+        times = event["properties"].get("times", 0) + 1
+        return {**event, "properties": {**event["properties"], "times": times}}
+
+    outage(tmp_path, sdk_span(LEAKY), before_send=count)
+    sent = sent_by(tmp_path, before_send=count, redact="email")
+    assert b'"times":1' in sent
+    assert b'"times":2' not in sent
+
+
+def test_a_pseudonym_stays_by_whatever_key_it_was_made(tmp_path: Path) -> None:
+    outage(tmp_path, sdk_span(LEAKY), hash_user_ids="0123456789abcdef")
+    sent = sent_by(tmp_path, hash_user_ids="fedcba9876543210")
+    assert pseudonym("jane", b"0123456789abcdef").encode() in sent
+
+
+def test_refused_events_keep_word_of_how_they_were_finished(tmp_path: Path) -> None:
+    wire = Wire()
+    wire.answers = Response(400, {}, b"{}")
+    with running(wire, spool_dir=tmp_path, capture_content=False) as made:
+        made.ended(sdk_span(LEAKY))
+        made.outbox.flush(60)
+    assert revive(tmp_path, destination_of("phc_x"), None) > 0
+    assert b'"plan":"free for all"' in sent_by(tmp_path, capture_content=False)
+
+
+def test_an_event_that_a_mask_cannot_be_asked_for_is_not_sent_and_not_kept(tmp_path: Path) -> None:
+    outage(tmp_path, sdk_span(LEAKY))
+    wire = Wire()
+    with running(wire, spool_dir=tmp_path, mask=lambda *_: None) as made:
+        made.conversion._finish._mask = _failing
+        assert made.outbox.flush(60)
+        stats = made.stats()
+    assert stats["events"]["dropped"]["mask failed"] > 0
+    assert (stats["spool"]["entries"], stats["spool"]["dead_letters"]) == (0, 0)
+    assert SENTENCE.encode() not in b"".join(wire.bytes)
+
+
+def _failing(_event: dict[str, Any]) -> dict[str, Any]:
+    raise ValueError

@@ -554,11 +554,6 @@ OTHERS: Mapping[str, str | None] = {
         pytest.param("get", {"others": OTHERS}, TRACE, id="nothing of ours above"),
         pytest.param("get", {}, "get", id="not seen: it may come"),
         pytest.param("remote", {"others": OTHERS}, "remote", id="unknown"),
-        pytest.param(
-            "remote", {"others": OTHERS, "whole": True}, TRACE, id="unknown, and nothing is to come"
-        ),
-        pytest.param("remote", {"whole": True}, TRACE, id="nothing is to come"),
-        pytest.param("loop", {"others": OTHERS, "whole": True}, TRACE, id="a loop"),
         pytest.param("x", {}, TRACE, id="itself"),
         pytest.param(None, {}, None, id="a root"),
     ],
@@ -818,21 +813,21 @@ def _trees(draw: st.DrawFn, *, distinct: bool = False) -> list[ModelCall]:
 SOME_OTHERS = st.sampled_from([None, {"select": "a", "loop": "loop"}, {"select": None}])
 
 
-@given(calls=_trees(), others=SOME_OTHERS, whole=st.booleans())
+@given(calls=_trees(), others=SOME_OTHERS)
 def test_every_span_of_any_tree_is_in_exactly_one_call(
-    calls: list[ModelCall], others: Mapping[str, str | None] | None, whole: bool
+    calls: list[ModelCall], others: Mapping[str, str | None] | None
 ) -> None:
-    found = resolve(calls, others=others, whole=whole)
+    found = resolve(calls, others=others)
     shown = [span_id for each in found for span_id in each.parameters]
     assert sorted(shown) == [each.span_id for each in calls]
     assert all(each.span_id in each.parameters for each in found)
 
 
-@given(calls=_trees(), cut=st.integers(0, len(IDS)), others=SOME_OTHERS, whole=st.booleans())
+@given(calls=_trees(), cut=st.integers(0, len(IDS)), others=SOME_OTHERS)
 def test_no_tree_has_more_calls_than_spans_or_ids_of_nobody(
-    calls: list[ModelCall], cut: int, others: Mapping[str, str | None] | None, whole: bool
+    calls: list[ModelCall], cut: int, others: Mapping[str, str | None] | None
 ) -> None:
-    found = in_batches([calls[:cut], calls[cut:]], others=others, whole=whole)
+    found = in_batches([calls[:cut], calls[cut:]], others=others)
     ids = [each.span_id for each in found]
     assert len(set(ids)) == len(ids)
     assert set(counted(found)) <= set(counted(calls))
@@ -841,9 +836,9 @@ def test_no_tree_has_more_calls_than_spans_or_ids_of_nobody(
     assert {each.context.parent_id for each in found} <= known | set(others or {})
 
 
-@given(calls=_trees(), whole=st.booleans())
-def test_no_call_is_below_itself_or_a_span_that_was_united(calls: list[ModelCall], whole: bool) -> None:
-    found = resolve(calls, whole=whole)
+@given(calls=_trees())
+def test_no_call_is_below_itself_or_a_span_that_was_united(calls: list[ModelCall]) -> None:
+    found = resolve(calls)
     own = {each.span_id for each in calls}
     remaining = {each.span_id for each in found}
     for each in found:

@@ -9,7 +9,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any, Protocol
 
 from otel_posthog.delivery.batch import Item
-from otel_posthog.delivery.entries import EVENT, DeadLetter, Entry, Held
+from otel_posthog.delivery.entries import DeadLetter, Entry, Held, is_event
 from otel_posthog.delivery.retry import back_off
 
 if TYPE_CHECKING:
@@ -30,6 +30,13 @@ MAX_TAKEN = 500
 
 class Converter(Protocol):
     """Makes events of loads, and loads of what was kept of them; what it cannot make it counts."""
+
+    event_kind: str
+    """The kind of entries of events that are as this converter leaves them: `EVENT`, or it and a mark."""
+
+    def stored(self, items: list[Item], kind: str) -> list[Item]:
+        """Return what may leave of events that were kept as an entry of that kind."""
+        ...
 
     def events(self, loads: Iterable[Load]) -> Iterator[dict[str, Any]]:
         """Return the events of the loads."""
@@ -102,7 +109,7 @@ class Backlog:
         if self._spool is None:
             return None
         now = self._now()
-        entries = [Entry(EVENT, load.uncut, now) for load in loads if isinstance(load, Item)]
+        entries = [self._entry(load, now) for load in loads if isinstance(load, Item)]
         entries += self._converter.entries([load for load in loads if not isinstance(load, Item)])
         return self._spool.put(entries, held=held)
 
@@ -126,8 +133,9 @@ class Backlog:
         if self._spool is None:
             return not report.unsent and not report.refused
         now = self._now()
-        back = [Entry(EVENT, item.uncut, now) for item in report.unsent]
-        refused = [DeadLetter(item.uncut, now, reason) for item, reason in report.refused]
+        back = [self._entry(item, now) for item in report.unsent]
+        kind = self._converter.event_kind
+        refused = [DeadLetter(item.uncut, now, reason, kind) for item, reason in report.refused]
         dead = [*refused, *letters]
         if not ids and not back and not dead:
             return True
@@ -190,23 +198,27 @@ class Backlog:
         oldest = self._now() - self._max_age
         for _, entry in held:
             found = self._load(entry)
-            if found and entry.created >= oldest:
+            if found is not None and entry.created >= oldest:
                 loads += found
                 continue
-            reason = "too_old" if found else "unreadable"
+            reason = "unreadable" if found is None else "too_old"
             letters.append(DeadLetter(entry.body, entry.created, reason, entry.kind))
             self._buried[reason] += 1
         return loads, letters
 
-    def _load(self, entry: Entry) -> list[Load]:
-        """The loads of an entry, or events; none where it cannot be read."""
-        if entry.kind != EVENT:
+    def _load(self, entry: Entry) -> list[Load] | None:
+        """The loads of an entry, or events; None where it cannot be read."""
+        if not is_event(entry.kind):
             load = self._converter.load(entry)
-            return [] if load is None else [load]
+            return None if load is None else [load]
         try:
-            return [Item.of_bytes(line) for line in entry.body.splitlines()]
-        except ValueError:
-            return []
+            items = [Item.of_bytes(line) for line in entry.body.splitlines()]
+            return self._converter.stored(items, entry.kind) if items else None
+        except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
+            return None
+
+    def _entry(self, item: Item, now: float) -> Entry:
+        return Entry(self._converter.event_kind, item.uncut, now)
 
     # --- the house ---
 

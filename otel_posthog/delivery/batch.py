@@ -67,13 +67,11 @@ class Item:
         """The event's uuid. Made of its bytes: hardly any event is asked for it."""
         return str(orjson.loads(self.data).get("uuid"))
 
-    def fit_lane(self, lane: Lane, max_bytes: int | None) -> None:
-        """Cut the content as far as `lane` and `max_bytes` ask."""
-        if max_bytes is not None and max_bytes < len(self.data):
-            self._cut_to(max_bytes, None)
+    def fit_lane(self, lane: Lane) -> None:
+        """Cut the content as far as `lane` asks."""
         # No measure is more than twice the length.
         if len(self.data) * 2 > lane.max_event_bytes and lane.size(self.data) > lane.max_event_bytes:
-            self._cut_to(min(lane.max_event_bytes, max_bytes or lane.max_event_bytes), lane)
+            self._cut_to(lane.max_event_bytes, lane)
 
     def halve(self) -> bool:
         """Cut the event to half of its bytes; False if it is too small for that."""

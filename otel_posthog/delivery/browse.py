@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import orjson
 
-from otel_posthog.delivery.entries import EVENT
+from otel_posthog.delivery.entries import is_event
 from otel_posthog.delivery.spool_file import FILE_NAME, open_spool_file
 
 if TYPE_CHECKING:
@@ -125,7 +125,7 @@ def _which(letter: str, names: Iterable[str] | None) -> tuple[str, list[int]]:
 
 
 def _what(kind: str, body: Any) -> str:
-    if kind != EVENT:
+    if not is_event(kind):
         return kind
     try:
         events = [orjson.loads(line) for line in bytes(body).splitlines()]

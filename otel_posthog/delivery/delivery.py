@@ -139,12 +139,11 @@ class Delivery:
 
     def _by_lane(self, events: Iterable[dict[str, Any] | Item]) -> list[tuple[Lane, list[Item]]]:
         lanes: dict[str, tuple[Lane, list[Item]]] = {}
-        max_bytes = self._options.max_event_bytes
         for event in events:
             item = Item.of_event(event) if isinstance(event, dict) else event
             lane = self._lanes.for_event(item.name)
             whole = not item.cut
-            item.fit_lane(lane, max_bytes)
+            item.fit_lane(lane)
             lanes.setdefault(lane.path, (lane, []))[1].append(item)
             if whole and item.cut:
                 self._counters.events("cut", [item.name])

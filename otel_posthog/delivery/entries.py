@@ -6,7 +6,15 @@ import hashlib
 from typing import NamedTuple
 
 EVENT = "event"
-"""The kind of an entry whose body is encoded events, one a line; other kinds are their owner's."""
+"""The kind of an entry whose body is encoded events, one a line; other kinds are their owner's.
+
+A blank and a mark may follow: how its owner left the events, who may have to do more before they are sent.
+"""
+
+
+def is_event(kind: str) -> bool:
+    """Whether entries of that kind hold events."""
+    return kind.partition(" ")[0] == EVENT
 
 
 class Entry(NamedTuple):

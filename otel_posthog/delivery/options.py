@@ -39,8 +39,6 @@ class DeliveryOptions:
     """Uncompressed bytes of a request body to aim at; one larger event still goes, alone."""
     max_batch_events: int = 500
     """Events in one request at most."""
-    max_event_bytes: int | None = None
-    """A bound per event below PostHog's own, in bytes of JSON; None: PostHog's limits alone."""
     max_retry_seconds: float = 300.0
     """Seconds a `send` without a deadline goes on trying."""
     historical_migration: bool = False
@@ -53,8 +51,6 @@ class DeliveryOptions:
             raise ValueError(f"compression must be one of {known}, not {self.compression!r}{hint}")
         if self.capture_mode not in ("v0", "v1"):
             raise ValueError(f"capture_mode must be 'v0' or 'v1', not {self.capture_mode!r}")
-        if self.max_event_bytes is not None and self.max_event_bytes < MIN_EVENT_BYTES:
-            raise ValueError(f"max_event_bytes must be {MIN_EVENT_BYTES} or more, not {self.max_event_bytes}")
         for name in ("timeout", "max_batch_events", "max_retry_seconds"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be more than 0, not {getattr(self, name)!r}")

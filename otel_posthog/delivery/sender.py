@@ -201,7 +201,7 @@ class Sender:
 
     def _recut(self, item: Item, lane: Lane) -> None:
         whole = not item.cut
-        item.fit_lane(lane, self._options.max_event_bytes)
+        item.fit_lane(lane)
         if whole and item.cut:
             self._counters.events("cut", [item.name])
 

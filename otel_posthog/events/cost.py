@@ -14,24 +14,18 @@ from __future__ import annotations
 import fnmatch
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
 from datetime import datetime, timezone
-from decimal import Decimal
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from otel_posthog.calls import ModelCall, Usage
+from otel_posthog.events.rates import DOLLAR, Rates, Tiers, filled, tiers_of
 
 if TYPE_CHECKING:
     from genai_prices.types import ModelPrice
 
-__all__ = ["MILLION", "UNITS", "Cost", "PriceBook", "Rates", "in_units"]
+__all__ = ["Cost", "PriceBook"]
 
-_DOLLAR = 10**15
-"""Units in a US dollar. No price in the data has more than twelve decimals for one token; up to nine dollars,
-such a sum is divided as fast as floats are."""
-MILLION = 1_000_000
-_THOUSAND = 1000
 _HALF_HOUR_NS = 1_800 * 10**9
 _LATEST = 4_000_000
 """Half hours from 1970 to 2198; clocks may say anything."""
@@ -44,45 +38,6 @@ class Cost(NamedTuple):
     output: float | None
     total: float
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rates:
-    """For one token (request, search, image), 10**15 to the US dollar; None: not priced apart."""
-
-    input: int | None = None
-    output: int | None = None
-    cache_read: int | None = None
-    cache_write: int | None = None
-    cache_read_audio: int | None = None
-    input_image: int | None = None
-    input_audio: int | None = None
-    output_image: int | None = None
-    output_audio: int | None = None
-    reasoning: int | None = None
-    request: int | None = None
-    search: int | None = None
-    image: int | None = None
-    """For each image that was made, beside its tokens."""
-
-
-Tiers = tuple[tuple[int, Rates], ...]
-"""`(more input tokens than this, rates)`, the highest first; crossing a step prices all tokens anew."""
-
-UNITS: dict[str, tuple[str, int]] = {
-    "input": ("input_mtok", MILLION),
-    "output": ("output_mtok", MILLION),
-    "cache_read": ("cache_read_mtok", MILLION),
-    "cache_write": ("cache_write_mtok", MILLION),
-    "cache_read_audio": ("cache_audio_read_mtok", MILLION),
-    "input_image": ("input_image_mtok", MILLION),
-    "input_audio": ("input_audio_mtok", MILLION),
-    "output_image": ("output_image_mtok", MILLION),
-    "output_audio": ("output_audio_mtok", MILLION),
-    "reasoning": ("output_reasoning_mtok", MILLION),
-    "request": ("requests_kcount", _THOUSAND),
-    "search": ("web_searches_kcount", _THOUSAND),
-}
-"""Our rate, and the price key of `genai-prices` it comes from with the number of units that price is for."""
 
 _PROVIDERS = {
     "azure": "azure",
@@ -148,7 +103,7 @@ def cost_of(usage: Usage, tiers: Tiers, images: int = 0) -> Cost | None:
     extra = rates.request or 0
     if rates.search is not None and usage.searches:
         extra += usage.searches * rates.search
-    return _new(Cost, (paid_in / _DOLLAR, paid_out / _DOLLAR, (paid_in + paid_out + extra) / _DOLLAR))
+    return _new(Cost, (paid_in / DOLLAR, paid_out / DOLLAR, (paid_in + paid_out + extra) / DOLLAR))
 
 
 _new = tuple.__new__  # `Cost(...)` takes twice as long
@@ -175,8 +130,8 @@ class PriceBook:
         self._snapshot = genai_prices.data_snapshot.get_snapshot
         self._snapshot()
         own = own or {}
-        self._exact = {name.lower(): rates for name, rates in own.items() if not _is_pattern(name)}
-        self._patterns = [(name.lower(), rates) for name, rates in own.items() if _is_pattern(name)]
+        self._exact = {name.lower(): rates for name, rates in own.items() if not is_pattern(name)}
+        self._patterns = [(name.lower(), rates) for name, rates in own.items() if is_pattern(name)]
         self._tiers = lru_cache(maxsize=2048)(self._look_up)
 
     def cost(self, call: ModelCall) -> Cost | None:
@@ -192,13 +147,28 @@ class PriceBook:
         return None
 
     def _look_up(self, provider: str | None, model: str, tier: str | None, half_hour: int) -> Tiers:
-        if (rates := self._own([*_names(model)])) is not None:
-            return ((-1, rates),)
+        own = self._own([*_names(model)])
+        if own is not None and not own.lacks:
+            return ((-1, own),)
+        listed = self._listed_tiers(provider, model, tier, half_hour)
+        if own is None:
+            return listed
+        return tuple((start, filled(own, rates)) for start, rates in listed) or ((-1, own),)
+
+    def _listed_tiers(self, provider: str | None, model: str, tier: str | None, half_hour: int) -> Tiers:
         moment = datetime.fromtimestamp(min(max(half_hour, 0), _LATEST) * 1800, timezone.utc)
         for name in _names(model):
             if (price := self._listed(provider, name, tier, moment)) is not None:
-                return _tiers_of(price)
+                return tiers_of(price)
         return ()
+
+    def lists(self, name: str) -> bool:
+        """Whether the built-in table has prices for the model, or for one that fits the pattern."""
+        if not is_pattern(name):
+            return bool(self._listed_tiers(None, name, None, _LATEST))
+        pattern = name.lower()
+        models = (model for provider in self._snapshot().providers for model in provider.models)
+        return any(fnmatch.fnmatchcase(model.id.lower(), pattern) for model in models)
 
     def _listed(
         self, provider: str | None, model: str, tier: str | None, moment: datetime
@@ -233,7 +203,8 @@ def _context(tier: str | None) -> dict[str, str] | None:
     return {"processing": "batch"} if word == "batch" else {"service_tier": word}
 
 
-def _is_pattern(name: str) -> bool:
+def is_pattern(name: str) -> bool:
+    """Whether that names more than one model."""
     return any(sign in name for sign in "*?[")
 
 
@@ -246,35 +217,3 @@ def _names(model: str) -> Iterator[str]:
         yield tail
     if (undated := _DATED.sub("", tail)) != tail:
         yield undated
-
-
-def _tiers_of(price: ModelPrice) -> Tiers:
-    values = {field: (getattr(price, key, None), per) for field, (key, per) in UNITS.items()}
-    starts = {-1}
-    for value, _ in values.values():
-        starts.update(tier.start for tier in getattr(value, "tiers", ()))
-    made = []
-    for start in sorted(starts, reverse=True):
-        rates = {
-            field: in_units(at, per)
-            for field, (value, per) in values.items()
-            if (at := _at(value, start)) is not None
-        }
-        made.append((start, Rates(**rates)))
-    return tuple(made) if any(getattr(made[-1][1], f.name) is not None for f in fields(Rates)) else ()
-
-
-def _at(value: Any, start: int) -> Any:
-    """The price for more than `start` input tokens."""
-    if not hasattr(value, "tiers"):
-        return value
-    price = value.base
-    for tier in value.tiers:
-        if start >= tier.start:
-            price = tier.price
-    return price
-
-
-def in_units(price: Any, per: int) -> int:
-    """Our units for one token of a price in US dollars for so many."""
-    return round(Decimal(str(price)) * _DOLLAR / per)

@@ -20,7 +20,9 @@ __all__ = [
     "event_uuid",
     "make_event",
     "person_properties",
+    "pseudonym",
     "reported",
+    "short_id",
     "timestamp",
     "trace_id",
     "with_pseudonym",
@@ -112,10 +114,22 @@ def person_properties(call: ModelCall) -> tuple[str, dict[str, Any]]:
         properties["$groups"] = dict(context.groups)
     if context.session_id is not None:
         properties["$session_id"] = context.session_id
-    if len(distinct_id) > MAX_DISTINCT_ID:  # a hash, so that two long ids stay two
-        digest = hashlib.sha256(distinct_id.encode(errors="replace")).hexdigest()
-        distinct_id = f"{distinct_id[: MAX_DISTINCT_ID - 65]}-{digest}"
-    return distinct_id, properties
+    return short_id(distinct_id), properties
+
+
+def short_id(distinct_id: str) -> str:
+    """The id as PostHog takes it; a long one ends in a hash, so that two long ids stay two."""
+    if len(distinct_id) <= MAX_DISTINCT_ID:
+        return distinct_id
+    digest = hashlib.sha256(distinct_id.encode(errors="replace")).hexdigest()
+    return f"{distinct_id[: MAX_DISTINCT_ID - 65]}-{digest}"
+
+
+def pseudonym(distinct_id: str, key: bytes) -> str:
+    """What stands for the id of a user: HMAC-SHA-256 of it; for that of nobody the same id."""
+    if _is_nobody(distinct_id):
+        return distinct_id
+    return hmac.new(key, distinct_id.encode(errors="replace"), hashlib.sha256).hexdigest()
 
 
 def with_pseudonym(call: ModelCall, key: bytes) -> ModelCall:
@@ -123,9 +137,7 @@ def with_pseudonym(call: ModelCall, key: bytes) -> ModelCall:
     context = call.context
     if context.distinct_id is None and context.username is None:
         return call
-    distinct_id = context.distinct_id
-    if distinct_id is not None and not _is_nobody(distinct_id):
-        distinct_id = hmac.new(key, distinct_id.encode(errors="replace"), hashlib.sha256).hexdigest()
+    distinct_id = None if context.distinct_id is None else pseudonym(context.distinct_id, key)
     own = context.own
     if own is not None:  # of what the application said the same
         own = own._replace(distinct_id=distinct_id if own.distinct_id is not None else None, username=None)

@@ -9,17 +9,20 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from otel_posthog.events.cost import MILLION, UNITS, Rates, in_units
+from otel_posthog.events.rates import MILLION, UNITS, Rates, in_units
 
 if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
 
-__all__ = ["WrongPriceError", "own_prices", "read_prices"]
+__all__ = ["MOST_TOLD", "WrongPriceError", "own_prices", "read_prices", "with_mistakes"]
+
+MOST_TOLD = 20
+"""Mistakes of a file that are told."""
 
 
 def read_prices(text: str, *, toml: bool) -> dict[str, Rates]:
@@ -28,15 +31,27 @@ def read_prices(text: str, *, toml: bool) -> dict[str, Rates]:
     Raises:
         ValueError: it is no TOML or JSON, or a key or a price is wrong; the text says which, and its line.
     """
+    found, wrong = with_mistakes(text, toml=toml)
+    if wrong:
+        raise ValueError(wrong[0])
+    return found
+
+
+def with_mistakes(text: str, *, toml: bool) -> tuple[dict[str, Rates], list[str]]:
+    """The prices of the file that are right, and a sentence about each mistake, `MOST_TOLD` at most."""
     text = text.removeprefix("\ufeff")
     parse, line_of = (_parse_toml, _line_in_toml) if toml else (_parse_json, _line_in_json)
+    told = []
     try:
-        return own_prices(parse(text))
-    except WrongPriceError as error:
-        line = line_of(text, error.path)
-        raise ValueError(f"{error}" if line is None else f"line {line}: {error}") from None
+        found, wrong = _read(parse(text))
+        for error in wrong[:MOST_TOLD]:
+            line = line_of(text, error.path)
+            told.append(f"{error}" if line is None else f"line {line}: {error}")
     except RecursionError:
-        raise ValueError("it is nested too deeply to be a price file") from None
+        return {}, ["it is nested too deeply to be a price file"]
+    except ValueError as error:
+        return {}, [str(error)]
+    return found, told
 
 
 # --- what is in it ---
@@ -59,34 +74,62 @@ def own_prices(content: Any) -> dict[str, Rates]:
     Token prices are US dollars per million tokens; `request`, `search` and `image` are US dollars each. Names
     may hold `*`, `?` and `[abc]`; an exact name wins over a pattern, an earlier pattern over a later one.
 
+    Where only one side of a call has a price, the other's is the one of the built-in table, if that has one.
+
     Raises:
         WrongPriceError: a key or a price is wrong; the text says which.
     """
+    found, wrong = _read(content)
+    if wrong:
+        raise wrong[0]
+    return found
+
+
+def _read(content: Any) -> tuple[dict[str, Rates], list[WrongPriceError]]:
+    """The prices that are right, and all that is wrong."""
     models = content.get("models") if isinstance(content, dict) else None
     if not isinstance(models, dict) or not models:
-        raise WrongPriceError('a table "models" with at least one model is expected')
-    if strange := [str(name) for name in content if name != "models"]:
-        raise WrongPriceError(f'{strange[0]!r} is not known; all there is is the table "models"', strange[0])
-    return {str(name): _own_rates(str(name), prices) for name, prices in models.items()}
+        return {}, [WrongPriceError('a table "models" with at least one model is expected')]
+    wrong = [
+        WrongPriceError(f'{name!r} is not known; all there is is the table "models"', str(name))
+        for name in content
+        if name != "models"
+    ]
+    found = {str(name): _own_rates(str(name), prices, wrong.append) for name, prices in models.items()}
+    return found, wrong
 
 
-def _own_rates(name: str, prices: Any) -> Rates:
+def _own_rates(name: str, prices: Any, tell: Callable[[WrongPriceError], None]) -> Rates:
     where = ("models", name)
     if not isinstance(prices, dict) or not prices:
-        raise WrongPriceError(f"model {name!r}: prices such as input = 1.25 are expected", *where)
+        tell(WrongPriceError(f"model {name!r}: prices such as input = 1.25 are expected", *where))
+        return Rates()
     rates = {}
     for key, price in prices.items():
-        if key not in _OWN_KEYS:
+        at, per = (*where, str(key)), _OWN_KEYS.get(key)
+        if per is None:
             known = ", ".join(sorted(_OWN_KEYS))
-            raise WrongPriceError(
-                f"model {name!r}: {key!r} is no price; known are: {known}", *where, str(key)
-            )
-        if isinstance(price, bool) or not isinstance(price, int | float) or not 0 <= price < _MOST:
-            raise WrongPriceError(
-                f"model {name!r}: the price {key!r} must be a number, zero or more", *where, str(key)
-            )
-        rates[key] = in_units(price, _OWN_KEYS[key])
+            says = _in_quotes(name, key, price) or f"{key!r} is no price; known are: {known}"
+            tell(WrongPriceError(f"model {name!r}: {says}", *at))
+        elif isinstance(price, bool) or not isinstance(price, int | float) or not 0 <= price < _MOST:
+            tell(WrongPriceError(f"model {name!r}: the price {key!r} must be a number, zero or more", *at))
+        elif price and not in_units(price, per):
+            least = "1e-9 US dollars per million tokens" if per == MILLION else "1e-15 US dollars"
+            tell(WrongPriceError(f"model {name!r}: the price {key!r} is below the least one, {least}", *at))
+        else:
+            rates[key] = in_units(price, per)
     return Rates(**rates)
+
+
+def _in_quotes(name: str, key: str, value: Any) -> str | None:
+    """What to say where TOML took a dot in a name for a level."""
+    while isinstance(value, dict):
+        name = f"{name}.{key}"
+        inner = next(iter(value.items()), ("", None))
+        if not isinstance(inner[1], dict):
+            return f'in TOML a name with dots stands in quotes: [models."{name}"]'
+        key, value = inner
+    return None
 
 
 _MOST = 1e9
@@ -97,7 +140,30 @@ _MOST = 1e9
 
 
 def _parse_toml(text: str) -> Any:
-    return tomllib.loads(text + "\n")  # a fault at the very end is told without a line
+    try:
+        return tomllib.loads(text + "\n")  # a fault at the very end is told without a line
+    except ValueError as error:
+        raise ValueError(_helpful(text, str(error))) from None
+
+
+_AT = re.compile(r"\(at line (\d+), column \d+\)")
+_TWICE = re.compile("overwrite|twice|duplicate|redefine|mutate", re.IGNORECASE)
+_NAMES_MODEL = re.compile(r"\s*(?:\[\s*)?models\s*\.\s*(?![\"'])([^\]=]+)")
+
+
+def _helpful(text: str, says: str) -> str:
+    """What the parser says, and what to do about the two slips that happen most."""
+    found = _AT.search(says)
+    if found is None:
+        return says
+    number = int(found[1])
+    line = "".join(text.split("\n")[number - 1 : number]).strip()
+    if _TWICE.search(says):
+        return f"line {number}: {line.partition('=')[0].strip()} is there already, further up"
+    name = _NAMES_MODEL.match(line)
+    if name is not None and re.search(r"[^\w.\s-]", name[1]):
+        return f'line {number}: a name such as this stands in quotes: [models."{name[1].strip()}"]'
+    return says
 
 
 def _line_in_toml(text: str, path: Sequence[str]) -> int | None:

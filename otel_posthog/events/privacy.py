@@ -28,7 +28,16 @@ from otel_posthog.calls import CallContext, ModelCall
 from otel_posthog.events import safe
 from otel_posthog.events.safe import OPERATIONS, Check
 
-__all__ = ["CONTENT", "OPERATIONS", "allowed", "discreet", "unsafe_fields"]
+__all__ = [
+    "CONTENT",
+    "FEATURE_FLAG",
+    "NESTED",
+    "OPERATIONS",
+    "allowed",
+    "discreet",
+    "table_of",
+    "unsafe_fields",
+]
 
 Table = Mapping[str, Check]
 
@@ -141,16 +150,24 @@ _TABLES: Mapping[str, Table] = {
     "llm_generation": _FLAT,
     **dict.fromkeys(("$ai_metric", "$ai_feedback"), _SCORE),
 }
-_NESTED: Mapping[str, Table] = {"metadata": _METADATA, "$ai_model_parameters": _PARAMETERS}
-_FEATURE_FLAG = "$feature/"
+NESTED: Mapping[str, Table] = {"metadata": _METADATA, "$ai_model_parameters": _PARAMETERS}
+"""What stands one level down."""
+FEATURE_FLAG = "$feature/"
+"""How the properties are called that hold a flag's variant."""
+
+
+def table_of(event: object) -> Table:
+    """The properties that events of a name have, and what of each may leave."""
+    return _TABLES.get(event, _COMMON) if isinstance(event, str) else _COMMON
+
 
 _NOTHING: Mapping[str, Any] = {}
 
 
 def allowed(event: str, properties: Mapping[str, Any], context: CallContext) -> dict[str, Any]:
     """What may leave of the properties of an event of a `discreet` call."""
-    table = _TABLES.get(event, _COMMON)
-    own = {**context.properties, **{_FEATURE_FLAG + key: value for key, value in context.flags.items()}}
+    table = table_of(event)
+    own = {**context.properties, **{FEATURE_FLAG + key: value for key, value in context.flags.items()}}
     made = _checked(properties, table, own)
     if own and "metadata" in table:
         made["metadata"] = _checked(properties["metadata"], _METADATA, own)
@@ -175,9 +192,9 @@ def unsafe_fields(event: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
     That is content and custom properties, and whatever else may be text of somebody's.
     """
     name, properties = event.get("event"), event.get("properties")
-    table = _TABLES.get(name, _COMMON) if isinstance(name, str) else _COMMON
+    table = table_of(name)
     for key, value in properties.items() if isinstance(properties, dict) else ():
-        inner = _NESTED.get(key) if key in table else None
+        inner = NESTED.get(key) if key in table else None
         if inner is not None and isinstance(value, dict):
             yield from ((key, each) for each in value if not _is_safe(each, value[each], inner))
         elif not _is_safe(key, value, table):
@@ -187,7 +204,7 @@ def unsafe_fields(event: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
 def _is_safe(name: str, value: Any, table: Table) -> bool:
     check = table.get(name)
     if name in CONTENT or check is None:
-        return isinstance(name, str) and name.startswith(_FEATURE_FLAG)
+        return isinstance(name, str) and name.startswith(FEATURE_FLAG)
     return check is safe.said or bool(check(value) == value)
 
 

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING
 
 from opentelemetry import baggage
 
-from otel_posthog.attributes import FLAG, GROUP, PROPERTY
-from otel_posthog.sdk.context import ATTRIBUTES
+from otel_posthog.attributes import ARGUMENTS, FLAG, GROUP, PROPERTY
 
 if TYPE_CHECKING:
     from opentelemetry.context import Context
@@ -25,7 +24,7 @@ _PREFIXES = {"group.": GROUP, "property.": PROPERTY, "flag.": FLAG}
 
 def attribute_names(words: Iterable[str]) -> frozenset[str]:
     """The span attributes for words such as `feature`, `user_id` and `group.company`."""
-    return frozenset(ATTRIBUTES.get(word) or _prefixed(word) for word in words)
+    return frozenset(ARGUMENTS.get(word) or _prefixed(word) for word in words)
 
 
 def _prefixed(word: str) -> str:

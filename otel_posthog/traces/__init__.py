@@ -48,12 +48,11 @@ def resolve(
     seen: Seen | None = None,
     *,
     others: Mapping[str, str | None] | None = None,
-    whole: bool = False,
 ) -> list[ModelCall]:
     """The calls, each once, with their places in the trace.
 
     `others` are spans that were none of ours: the parent of each. A span above that was not seen is taken for
-    one that will come; where what was seen is the `whole` of it, the trace stands for it.
+    one that will come.
     """
     seen = Seen() if seen is None else seen
     result: list[ModelCall] = []
@@ -65,17 +64,17 @@ def resolve(
                 rest.append(call)  # one id in two traces: zeros, or what a test made up
             else:
                 by_id[call.span_id] = call
-        result += _resolved(by_id, seen, others, whole=whole)
+        result += _resolved(by_id, seen, others)
         calls = rest
     return result
 
 
 def _resolved(
-    by_id: Mapping[str, ModelCall], seen: Seen, others: Mapping[str, str | None] | None, *, whole: bool
+    by_id: Mapping[str, ModelCall], seen: Seen, others: Mapping[str, str | None] | None
 ) -> list[ModelCall]:
     calls = by_id.values()
     others = _with_told(calls, others)
-    above = {call.span_id: _above(call, by_id, others, seen, whole=whole) for call in calls}
+    above = {call.span_id: _above(call, by_id, others, seen) for call in calls}
     if may_meet(calls, by_id, above, seen):
         made, stands_for, counted_by = each_once(by_id, above, seen)
     else:
@@ -101,8 +100,6 @@ def _above(
     by_id: Mapping[str, ModelCall],
     others: Mapping[str, str | None] | None,
     seen: Seen,
-    *,
-    whole: bool,
 ) -> str | None:
     """The id of the nearest span above that is of concern; None where that is the trace."""
     context = call.context
@@ -122,7 +119,7 @@ def _above(
         if others is None or step not in others:
             break
         step = others[step]
-    return None if whole else step
+    return step
 
 
 def _with_told(

@@ -26,15 +26,17 @@ def with_conversation(calls: list[ModelCall], seen: Seen) -> list[ModelCall]:
     """The head of each trace is its root; one that tells nothing itself gets what the calls below say."""
     has_roots = False
     may_lead: list[ModelCall] = []
+    above = {call.span_id: call.context.parent_id for call in calls}
     for call in calls:
-        if call.parent_id is None:
+        if call.kind is _GENERATION:
+            if not call.context.privacy_mode:
+                _note(call, above, seen)
+        elif call.parent_id is None:
             has_roots = has_roots or not call.kind.is_model_call
-        elif call.kind is _GENERATION and not call.context.privacy_mode:
-            _note(seen, _trace(call), call)
         elif call.kind in _MAY_LEAD and call.context.parent_id == _trace(call):
             may_lead.append(call)
     heads = {id(call) for call in sorted(may_lead, key=_earliest_first) if _is_head(call, seen)}
-    _note_below(calls, seen)
+    _hand_up(calls, above, seen)
     if heads:
         calls = [_as_root(call) if id(call) in heads else call for call in calls]
     elif not has_roots:
@@ -70,17 +72,21 @@ def _with_states(root: ModelCall, seen: Seen) -> ModelCall:
     for side, notes in (("input", seen.first), ("output", seen.last)):
         if getattr(root, side + "_state") is None and not getattr(root, side):
             # A root is above all of its trace; of a head only what is below it is known to be its own.
-            said = notes.get(_trace(root) if root.span_id not in seen.heads.values() else root.span_id)
+            trace = _trace(root)
+            said = notes.get(root.span_id if seen.heads.get(trace) == root.span_id else trace)
             if said is not None and said[1] is not None:
                 changes[side + "_state"] = said[1]
     return root._replace(**changes) if changes else root
 
 
-def _note(seen: Seen, where: str, call: ModelCall) -> None:
-    """Remember what a call says of a trace, or of the span that it is below."""
+def _note(call: ModelCall, above: Mapping[str, str | None], seen: Seen) -> None:
+    """Remember what a call says, of its trace and of the spans above it that are known."""
     first = (call.start_ns, _first_said(call.input)) if call.input else None
     last = (call.end_ns or call.start_ns, _last_said(call.output)) if call.output else None
-    _note_said(seen, where, first, last)
+    if call.parent_id is not None:
+        _note_said(seen, _trace(call), first, last)
+    for place in _places(call, above, seen):
+        _note_said(seen, place, first, last)
 
 
 def _note_said(seen: Seen, where: str, first: Said | None, last: Said | None) -> None:
@@ -92,13 +98,8 @@ def _note_said(seen: Seen, where: str, first: Said | None, last: Said | None) ->
         keep_latest(seen.last, MAX_NOTES)
 
 
-def _note_below(calls: Sequence[ModelCall], seen: Seen) -> None:
-    """Hand what calls say up to the spans above, as far as these are known: the rest comes with them."""
-    above = {call.span_id: call.context.parent_id for call in calls}
-    for call in calls:
-        if call.kind is _GENERATION and not call.context.privacy_mode:
-            for place in _places(call, above, seen):
-                _note(seen, place, call)
+def _hand_up(calls: Sequence[ModelCall], above: Mapping[str, str | None], seen: Seen) -> None:
+    """Hand what was said below a span up to those above it, which came later."""
     for call in calls:
         if not call.kind.is_model_call:
             first, last = seen.first.get(call.span_id), seen.last.get(call.span_id)

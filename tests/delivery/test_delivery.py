@@ -330,7 +330,6 @@ def test_the_key_is_not_in_the_repr_of_the_options() -> None:
         ("max_batch_bytes", 20_000_000),
         ("max_batch_events", 0),
         ("max_retry_seconds", -1),
-        ("max_event_bytes", 8191),
     ],
 )
 def test_an_option_that_cannot_work_raises_naming_it(name: str, value: object) -> None:

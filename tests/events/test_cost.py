@@ -128,7 +128,8 @@ def test_the_arithmetic_is_that_of_genai_prices(
     reasoning: int,
     context: dict[str, str] | None,
 ) -> None:
-    from otel_posthog.events.cost import _tiers_of, cost_of
+    from otel_posthog.events.cost import cost_of
+    from otel_posthog.events.rates import tiers_of
 
     _, model = MODELS[place]
     price = model.get_prices(datetime.fromtimestamp(START / 1e9, timezone.utc), context)
@@ -143,9 +144,9 @@ def test_the_arithmetic_is_that_of_genai_prices(
                 output_image=image,
                 reasoning=reasoning,
             ),
-            _tiers_of(price),
+            tiers_of(price),
         )
-        if _tiers_of(price)
+        if tiers_of(price)
         else None
     )
     try:
@@ -217,6 +218,43 @@ def test_an_exact_name_wins_over_a_pattern_also_without_its_path() -> None:
     found = PriceBook(own_prices({"models": models})).cost(call)
     assert found is not None
     assert found.total == 7.0
+
+
+@pytest.mark.parametrize(
+    ("own", "model", "expected"),
+    [
+        # gpt-5.1: 1.25 and 10 dollars a million, 0.125 for what is cached
+        ({"input": 2}, "gpt-5.1", (2.0, 10.0, 12.0)),
+        ({"output": 4}, "gpt-5.1", (1.25, 4.0, 5.25)),
+        ({"output": 4}, "openai/gpt-5.1-2025-11-13", (1.25, 4.0, 5.25)),
+        ({"cache_read": 3}, "gpt-5.1", (1.25, 10.0, 11.25)),
+        ({"input": 2, "output": 4}, "gpt-5.1", (2.0, 4.0, 6.0)),
+        ({"request": 3}, "gpt-5.1", (0.0, 0.0, 3.0)),
+        ({"input": 2}, "mine", None),
+    ],
+)
+def test_a_side_without_an_own_price_has_the_one_of_the_table(
+    own: dict[str, float], model: str, expected: tuple[float, float, float] | None
+) -> None:
+    book = PriceBook(own_prices({"models": {"gpt-5.1": own, "mine": own}}))
+    usage = {"gen_ai.usage.input_tokens": 1_000_000, "gen_ai.usage.output_tokens": 1_000_000}
+    view = make_view({"gen_ai.request.model": model, "gen_ai.response.model": model, **usage})
+    assert book.cost(read(view)) == expected
+
+
+def test_a_side_of_the_table_has_all_its_prices_and_own_ones_first() -> None:
+    book = PriceBook(own_prices({"models": {"gpt-5.1": {"output": 4}, "gpt-5-mini": {"cache_read": 3}}}))
+    usage = {"gen_ai.usage.input_tokens": 2_000_000, "gen_ai.usage.cache_read.input_tokens": 1_000_000}
+    for model, paid in (("gpt-5.1", 1.25 + 0.125), ("gpt-5-mini", 0.25 + 3.0)):
+        found = book.cost(read(make_view({"gen_ai.request.model": model, **usage})))
+        assert found is not None
+        assert found.input == paid
+
+
+def test_a_table_lists_models_by_name_and_by_pattern() -> None:
+    book = PriceBook()
+    names = ("gpt-5.1", "GPT-5*", "mine", "mine*")
+    assert [book.lists(name) for name in names] == [True, True, False, False]
 
 
 def test_costs_are_exact_where_sums_of_floats_are_not() -> None:

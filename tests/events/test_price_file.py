@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from otel_posthog.events.price_file import own_prices, read_prices
+from otel_posthog.events.price_file import MOST_TOLD, own_prices, read_prices, with_mistakes
 
 TOML = """
 # what our contract says
@@ -68,7 +68,19 @@ WRONG_TOML: list[tuple[str, str]] = [
     ("[models]\n# m\nm = 5", "line 3: model 'm': prices such as input = 1.25 are expected"),
     ("[models.input]\ninput = 1\n[models.x]\ninput = 'free'", "line 4: model 'x': the price 'input'"),
     ("[models.m]\ninput = 1\n[model.n]\ninput = 1", "line 3: 'model' is not known"),
-    ("[models.m]\ninput = 1\ninput = 2", "line 3"),
+    ("[models.m]\ninput = 1\ninput = 2", "line 3: input is there already, further up"),
+    ("[models.m]\ninput = 1\n[models.m]\noutput = 2", "line 3: [models.m] is there already, further up"),
+    ("[models.gpt-5.1]\ninput = 1", "line 1: model 'gpt-5': in TOML a name with dots stands in quotes: [mod"),
+    (
+        "[models]\na.b.c.input = 1",
+        "line 2: model 'a': in TOML a name with dots stands in quotes: [models.\"a.b.c\"]",
+    ),
+    ("\n[models.my-*]\ninput = 1", 'line 2: a name such as this stands in quotes: [models."my-*"]'),
+    (
+        "[models.m]\ninput = 1e-10",
+        "line 2: model 'm': the price 'input' is below the least one, 1e-9 US dollars",
+    ),
+    ("[models.m]\nimage = 1e-16", "line 2: model 'm': the price 'image' is below the least one, 1e-15 US"),
     ("[models.m]\ninput = ", "line 2"),
     ("[models]", 'a table "models" with at least one model is expected'),
     ("", 'a table "models" with at least one model is expected'),
@@ -101,6 +113,18 @@ def test_what_is_wrong_in_json_is_told_with_its_line(text: str, sentence: str) -
     with pytest.raises(ValueError) as caught:  # noqa: PT011  # the text is compared
         read_prices(text, toml=False)
     assert sentence in str(caught.value)
+
+
+def test_all_that_is_wrong_is_told_and_what_is_right_is_there() -> None:
+    text = "[models.a]\ninput = 1\noutput = 'x'\nimput = 2\n[models.b]\ninput = 3\n[other]\n"
+    found, wrong = with_mistakes(text, toml=True)
+    assert found["b"] == read_prices("[models.b]\ninput = 3", toml=True)["b"]
+    assert [says[:6] for says in wrong] == ["line 7", "line 3", "line 4"]
+
+
+def test_of_very_many_mistakes_the_first_are_told() -> None:
+    text = "[models.a]\n" + "".join(f"x{number} = 1\n" for number in range(50))
+    assert len(with_mistakes(text, toml=True)[1]) == MOST_TOLD
 
 
 NAMES = st.text(max_size=8) | st.sampled_from(["models", "m", "input", "output", "image"])

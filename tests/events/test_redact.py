@@ -416,7 +416,9 @@ def test_a_span_with_a_credential_does_not_wait_on_disk_as_it_is(held: dict[str,
 
 def test_a_span_without_any_waits_as_it_is_unless_something_is_redacted() -> None:
     assert entries(Conversion(Pipeline(families=EVERYTHING)), PLAIN)[0].kind == "span"
-    assert entries(Conversion(Pipeline(families=EVERYTHING, redact=EVERY)), PLAIN)[0].kind == "event"
+    assert entries(Conversion(Pipeline(families=EVERYTHING, redact=EVERY)), PLAIN)[0].kind.startswith(
+        "event "
+    )
 
 
 def test_a_span_from_disk_is_redacted_by_whoever_sends_it() -> None:

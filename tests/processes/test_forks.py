@@ -13,6 +13,7 @@ import pytest
 
 from otel_posthog.local import Inbox
 from tests.processes.conftest import PRELUDE, Run, arrived, environment
+from tests.support.price_server import price_server
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="nothing forks here")
 
@@ -325,3 +326,28 @@ os.waitpid(pid, 0)
     )
     subprocess.run([sys.executable, "-c", code], env=environment(inbox), check=True, timeout=50)
     assert arrived(inbox) == {**{f"greenlet {at}": 20 for at in range(5)}, "child": 20}
+
+
+def test_a_process_has_fetched_prices_and_so_has_its_child_with_a_thread_of_its_own(run: Run) -> None:
+    code = """
+from genai_prices.data_snapshot import get_snapshot
+from otel_posthog import price_data
+fetched = threading.Event()
+fetch = price_data.fetch
+def fetch_and_say(url):
+    fetch(url)
+    fetched.set()
+price_data.fetch = fetch_and_say
+configure()
+assert fetched.wait(20)
+parent = price_data._follower
+pid = os.fork()
+if not pid:
+    same = get_snapshot().from_auto_update and price_data._follower == os.getpid() != parent
+    os._exit(0 if same else 3)
+_, status = os.waitpid(pid, 0)
+assert os.waitstatus_to_exitcode(status) == 0
+"""
+    with price_server() as (url, asked):
+        run(QUIET + code, price_updates=url)
+        assert len(asked) == 1

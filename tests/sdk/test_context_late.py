@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import inspect
 import json
 import logging
 import random
@@ -30,10 +31,10 @@ from otel_posthog import (
     ai_context,
     update_ai_context,
 )
+from otel_posthog.attributes import ARGUMENTS
 from otel_posthog.local import Inbox
-from otel_posthog.option_values import CONTEXT_NAMES
 from otel_posthog.sdk import context as sdk_context
-from otel_posthog.sdk.context import ATTRIBUTES, current_attributes, send_as_baggage
+from otel_posthog.sdk.context import Words, current_attributes, send_as_baggage
 from tests.support.spans import CHAT
 
 
@@ -203,8 +204,18 @@ def test_late_words_in_a_decorated_function_and_generator_end_with_them() -> Non
     assert user() is None
 
 
-def test_the_arguments_of_both_and_the_names_of_options_are_the_same() -> None:
-    assert tuple(ATTRIBUTES) == CONTEXT_NAMES
+@pytest.mark.parametrize("said", [ai_context, update_ai_context])
+def test_the_arguments_are_shown_to_who_asks_for_help(said: Callable[..., Any]) -> None:
+    shown = inspect.signature(said).parameters
+    assert [*shown] == [*Words.__annotations__]
+    assert {*ARGUMENTS} == {*shown} - {"groups", "properties", "flags"}
+    assert {each.kind for each in shown.values()} == {inspect.Parameter.KEYWORD_ONLY}
+
+
+@pytest.mark.parametrize("said", [ai_context, update_ai_context])
+def test_an_argument_that_there_is_none_of_is_refused(said: Callable[..., Any]) -> None:
+    with pytest.raises(TypeError, match=r"_context\(\) got an unexpected keyword argument 'featur'"):
+        said(featur="x")
 
 
 # --- threads and tasks ---

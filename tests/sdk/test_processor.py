@@ -6,11 +6,10 @@ import logging
 import os
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
-from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, set_span_in_context
 
@@ -19,24 +18,6 @@ from otel_posthog.local import Inbox
 from tests.support.spans import CHAT
 
 Make = Callable[..., tuple[Any, PostHogSpanProcessor]]
-
-
-@pytest.fixture
-def attach(inbox: Inbox) -> Iterator[Make]:
-    """Makes a tracer with our processor that sends to the inbox."""
-    providers: list[TracerProvider] = []
-
-    def make(sampler: Any = None, **options: Any) -> tuple[Any, PostHogSpanProcessor]:
-        given = {"api_key": "phc_test", "endpoint": inbox.url, "flush_interval": 60.0, **options}
-        processor = PostHogSpanProcessor(**given)
-        provider = TracerProvider(sampler=sampler, shutdown_on_exit=False)
-        provider.add_span_processor(processor)
-        providers.append(provider)
-        return provider.get_tracer("tests"), processor
-
-    yield make
-    for provider in providers:
-        provider.shutdown()
 
 
 def names(inbox: Inbox) -> dict[str, int]:

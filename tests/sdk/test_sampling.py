@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.trace import StatusCode
 
 from otel_posthog import (
@@ -29,21 +28,9 @@ Make = Callable[..., tuple[Any, PostHogSpanProcessor]]
 
 
 @pytest.fixture
-def attach(inbox: Inbox) -> Iterator[Make]:
+def attach(attach: Make) -> Make:
     """Makes a tracer with our processor that keeps a tenth."""
-    providers: list[TracerProvider] = []
-
-    def make(**options: Any) -> tuple[Any, PostHogSpanProcessor]:
-        given = {"api_key": "phc_test", "endpoint": inbox.url, "flush_interval": 60.0, "sample_rate": 0.1}
-        processor = PostHogSpanProcessor(**{**given, **options})
-        provider = TracerProvider(shutdown_on_exit=False)
-        provider.add_span_processor(processor)
-        providers.append(provider)
-        return provider.get_tracer("tests"), processor
-
-    yield make
-    for provider in providers:
-        provider.shutdown()
+    return lambda **options: attach(**{"sample_rate": 0.1, **options})
 
 
 def rates(inbox: Inbox) -> dict[str, Any]:

@@ -201,6 +201,8 @@ def rotel(place: Path, to: str, token: str = "") -> Iterator[Program]:
             "--otlp-exporter-endpoint", to,
             "--otlp-exporter-retry-initial-backoff", "200ms",
             "--otlp-exporter-retry-max-backoff", "1s",
+            # Longer than a gateway takes to find out that PostHog is away.
+            "--otlp-exporter-request-timeout", "30s",
             "--otlp-exporter-custom-headers", f"authorization=Bearer {token}",
         ],
         {},

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
@@ -10,24 +9,17 @@ import pytest
 from tests.collector.test_configs import spans
 from tests.delivery.capture_server import capture_server
 from tests.kafka.topics import committed, consuming, until
-from tests.support.collector import MissingCollectorError, Program, free_ports, rotel_agent, send
+from tests.support.collector import Program, free_ports, rotel_agent, send
 from tests.support.kafka_broker import Broker
 
-_ALL_IS_ASKED_FOR = bool(os.environ.get("CI") or os.environ.get("OTEL_POSTHOG_REQUIRE_REAL"))
 
-
+@pytest.mark.usefixtures("_rotel")
 @pytest.mark.parametrize(("theirs", "ours"), [("protobuf", "otlp_proto"), ("json", "otlp_json")])
 def test_what_rotel_writes_is_read(kafka: Broker, tmp_path: Path, theirs: str, ours: str) -> None:
-    try:
-        agent = rotel_agent()
-    except MissingCollectorError as error:
-        if _ALL_IS_ASKED_FOR:
-            raise
-        pytest.skip(f"left out: {error}")
     topic = kafka.topic(2)
     http, grpc = free_ports(2)
     words = [
-        agent, "start",
+        rotel_agent(), "start",
         "--pid-file", tmp_path / "rotel.pid", "--log-file", tmp_path / "rotel-agent.log",
         "--otlp-http-endpoint", f"127.0.0.1:{http}",
         "--otlp-grpc-endpoint", f"127.0.0.1:{grpc}",

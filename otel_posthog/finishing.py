@@ -1,0 +1,201 @@
+"""The last steps of an event: the client's own properties, `before_send`, the mask, the limit of a field.
+
+An event that waited on disk was finished by whoever wrote it there. Before it leaves it passes what this
+process hides beyond that (`Finishing.again`); the entry says how it was finished (`Finishing.kind`).
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import orjson
+
+from otel_posthog.delivery.entries import EVENT
+from otel_posthog.delivery.fit import cut_value
+from otel_posthog.events.privacy import CONTENT
+from otel_posthog.events.redact import redactor, walked
+from otel_posthog.events.stored import hidden, pseudonymous, redacted_event
+from otel_posthog.pipeline import Pipeline
+from otel_posthog.said import say_once
+
+__all__ = ["Event", "Finishing", "Hook"]
+
+Event = dict[str, Any]
+Hook = Callable[[Event], "Event | None"]
+
+_ENVELOPE = ("event", "uuid", "distinct_id", "timestamp", "properties")
+_OF_PERSON = ("$set", "$set_once")
+"""What PostHog reads beside the properties as well as in them."""
+
+
+class Finishing:
+    """What the application's own properties, its hooks and its mask make of events."""
+
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        *,
+        super_properties: dict[str, Any],
+        hooks: Iterable[Hook],
+        mask: Callable[[Event], Event] | None,
+        max_field_bytes: int | None,
+        drop: Callable[[str], None],
+    ) -> None:
+        """Make it; `drop` is called with the reason for which an event is not sent."""
+        self._pipeline = pipeline
+        self._super_properties: dict[str, Any] = walked(super_properties, pipeline.redact or redactor())
+        self._hooks = [*hooks]
+        self._mask = mask
+        self._max_field_bytes = max_field_bytes
+        self._drop = drop
+        self.changes = bool(self._hooks or self._super_properties or mask or max_field_bytes)
+        """Whether an event may be another one afterwards."""
+        hides = _hides(pipeline)
+        if max_field_bytes is not None:
+            hides["max_content_bytes"] = max_field_bytes
+        if mask is not None or pipeline.redact is not None:
+            # Nothing tells whether another process's are the same.
+            hides["by"] = secrets.token_hex(8)
+        self.kind = f"{EVENT} {_text(hides)}" if hides else EVENT
+        """The kind of entries of events that were finished here: what was hidden, nothing secret."""
+
+    @property
+    def is_discreet(self) -> bool:
+        """Whether an event differs in more than its length from what the span says."""
+        return bool(self._hooks or self._super_properties) or self._mask is not None
+
+    def __call__(self, event: Event) -> Event | None:
+        """The event as it leaves; None where it does not.
+
+        A hook that fails may have been meant to take something out: its event is not sent. The mask is last:
+        nothing leaves which it did not see.
+        """
+        if self._super_properties:
+            event = {**event, "properties": {**event["properties"], **self._super_properties}}
+        for hook in self._hooks:
+            answer = self._hooked(hook, event)
+            if answer is None:
+                return None
+            event = answer
+        return self._masked_and_cut(event)
+
+    def is_done(self, kind: str) -> bool:
+        """Whether events of an entry of that kind may leave as they are."""
+        return self.kind in (kind, EVENT)
+
+    def again(self, event: Event, kind: str) -> Event | None:
+        """An event of an entry of that kind as it may leave here; None where it may not.
+
+        Neither properties of the client's nor `before_send` a second time. A pseudonym stays as it is, by
+        whatever key it was made: it names nobody. The mask may see again what it saw in another process.
+        """
+        then, now = _of_kind(kind), _hides(self._pipeline)
+        properties = event.get("properties")
+        if not isinstance(properties, dict):
+            properties = {}
+        event = {name: event[name] for name in _ENVELOPE if name in event} | {"properties": properties}
+        if not _hid_as_much(then, now) and not self._shows(properties):
+            event = hidden(event)
+        key = self._pipeline.pseudonym_key
+        if key is not None and not then.get("pseudonyms"):
+            event = pseudonymous(event, key)
+        if self._pipeline.redact is not None:
+            event = redacted_event(event, self._pipeline.redact)
+        return self._masked_and_cut(event)
+
+    def _shows(self, properties: dict[str, Any]) -> bool:
+        feature, trace_id = properties.get("feature"), properties.get("$ai_trace_id")
+        feature = feature if isinstance(feature, str) else None
+        return self._pipeline.shows((feature,), trace_id if isinstance(trace_id, str) else None)
+
+    def _hooked(self, hook: Hook, event: Event) -> Event | None:
+        name = event["event"]
+        try:
+            answer = hook(event)
+        except BaseException as error:  # noqa: BLE001  # the application's code
+            say_once(
+                f"hook {name}",
+                "before_send raised %s: %s events it fails on are not sent.",
+                type(error).__name__,
+                name,
+            )
+            self._drop("before_send failed")
+            return None
+        if not isinstance(answer, dict):
+            self._drop("before_send")
+            return None
+        # What the hook left out of the envelope is restored: an event without it would stop its batch.
+        made = {**event, "properties": {}, **answer}
+        if not (isinstance(made["event"], str) and made["event"]):
+            self._drop("before_send failed")
+            return None
+        return _in_envelope(made)
+
+    def _masked_and_cut(self, event: Event) -> Event | None:
+        if self._mask is not None:
+            try:
+                event = self._mask(event)
+            except Exception as error:  # noqa: BLE001  # values of the application's, which compare as they like
+                say_once("mask", "An event could not be masked (%s) and is not sent.", type(error).__name__)
+                self._drop("mask failed")
+                return None
+        return event if self._max_field_bytes is None else _with_cut_fields(event, self._max_field_bytes)
+
+
+def _in_envelope(event: Event) -> Event:
+    """The event with nothing beside its properties but what PostHog reads there: a mask sees no more."""
+    if len(event) == len(_ENVELOPE):
+        return event
+    properties = event["properties"]
+    if isinstance(properties, dict):
+        more = {name: event[name] for name in _OF_PERSON if name in event}
+        event = {**event, "properties": {**properties, **more}}
+    return {name: event[name] for name in _ENVELOPE if name in event}
+
+
+def _with_cut_fields(event: Event, limit: int) -> Event:
+    """The event with no content longer than so many bytes."""
+    properties = event["properties"]
+    if not isinstance(properties, dict):
+        return event
+    found = [(name, properties[name]) for name in CONTENT if name in properties]
+    cut = {name: made for name, value in found if (made := cut_value(value, limit)) is not value}
+    return {**event, "properties": {**properties, **cut}} if cut else event
+
+
+# --- what was hidden -----------------------------------------------------------------------------------
+
+_OF_CONTENT = ("content", "private_features", "content_sample_rate")
+
+
+def _hides(pipeline: Pipeline) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    if not pipeline.content:
+        found["content"] = False
+    if pipeline.private_features:
+        found["private_features"] = sorted(pipeline.private_features)
+    if pipeline.content_sample_rate < 1:
+        found["content_sample_rate"] = pipeline.content_sample_rate
+    if pipeline.pseudonym_key is not None:
+        found["pseudonyms"] = True
+    return found
+
+
+def _hid_as_much(then: dict[str, Any], now: dict[str, Any]) -> bool:
+    """Whether what this process hides of content was hidden by the one that made the event."""
+    return then.get("content") is False or all(then.get(name) == now.get(name) for name in _OF_CONTENT)
+
+
+def _text(hides: dict[str, Any]) -> str:
+    return orjson.dumps(hides, option=orjson.OPT_SORT_KEYS).decode()
+
+
+def _of_kind(kind: str) -> dict[str, Any]:
+    """What was hidden, by the kind of the entry; of a kind that says nothing of it, nothing."""
+    try:
+        found = orjson.loads(kind.removeprefix(EVENT))
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}

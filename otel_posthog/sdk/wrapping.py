@@ -1,0 +1,117 @@
+"""Functions, coroutines and generators that run within a scope each time they are called."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any, ParamSpec, TypeVar, cast
+
+from otel_posthog.sdk.scopes import Scope, attached
+
+__all__ = ["within"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+Begin = Callable[[], Scope]
+
+
+def within(begin: Begin, function: Callable[P, R]) -> Callable[P, R]:
+    """The function, each call of which runs in a scope that begins with it.
+
+    Raises:
+        TypeError: that is no function.
+    """
+    for is_kind, wrapper in _WRAPPERS:
+        if is_kind(function):
+            return cast("Callable[P, R]", functools.wraps(function)(wrapper(begin, function)))
+    raise TypeError("ai_context decorates functions")
+
+
+def _coroutine(begin: Begin, function: Callable[..., Any]) -> Callable[..., Any]:
+    async def run(*args: Any, **kwargs: Any) -> Any:
+        with attached(begin()):
+            return await function(*args, **kwargs)
+
+    return run
+
+
+# A generator's body must see the context and whoever drives the generator must not, so the context
+# is there for the length of each step only. It also means that one left early leaves nothing behind.
+
+
+def _generator(begin: Begin, function: Callable[..., Any]) -> Callable[..., Any]:
+    def run(*args: Any, **kwargs: Any) -> Any:
+        scope, generator = begin(), function(*args, **kwargs)
+        step: Callable[[], Any] = functools.partial(next, generator)
+        try:
+            while True:
+                try:
+                    with attached(scope, steps=True):
+                        item = step()
+                except StopIteration as end:
+                    return end.value
+                try:
+                    sent = yield item
+                    step = functools.partial(generator.send, sent)
+                except GeneratorExit:
+                    raise
+                except BaseException as error:  # noqa: BLE001  # thrown in by the driver, for the body to see
+                    step = functools.partial(generator.throw, error)
+        finally:
+            with attached(scope, steps=True):
+                generator.close()
+
+    return run
+
+
+def _async_generator(begin: Begin, function: Callable[..., Any]) -> Callable[..., Any]:
+    async def run(*args: Any, **kwargs: Any) -> Any:
+        scope, generator = begin(), function(*args, **kwargs)
+        step: Callable[[], Any] = generator.__anext__
+        try:
+            while True:
+                try:
+                    with attached(scope, steps=True):
+                        item = await step()
+                except StopAsyncIteration:
+                    return
+                try:
+                    sent = yield item
+                    step = functools.partial(generator.asend, sent)
+                except GeneratorExit:
+                    raise
+                except BaseException as error:  # noqa: BLE001  # as above
+                    step = functools.partial(generator.athrow, error)
+        finally:
+            with attached(scope, steps=True):
+                await generator.aclose()
+
+    return run
+
+
+def _function(begin: Begin, function: Callable[..., Any]) -> Callable[..., Any]:
+    """Any other callable; one that hands out a coroutine or a generator is seen by what it hands out."""
+
+    def run(*args: Any, **kwargs: Any) -> Any:
+        with attached(begin()):
+            result = function(*args, **kwargs)
+        for is_kind, wrapper in _RESULTS:
+            if is_kind(result):
+                return wrapper(begin, lambda: result)()
+        return result
+
+    return run
+
+
+_WRAPPERS: tuple[tuple[Callable[[Any], bool], Callable[..., Callable[..., Any]]], ...] = (
+    (inspect.iscoroutinefunction, _coroutine),
+    (inspect.isasyncgenfunction, _async_generator),
+    (inspect.isgeneratorfunction, _generator),
+    (callable, _function),
+)
+_RESULTS = (
+    (inspect.iscoroutine, _coroutine),
+    (inspect.isasyncgen, _async_generator),
+    (inspect.isgenerator, _generator),
+)
