@@ -34,7 +34,7 @@ from otel_posthog.gateway.kafka_batch import BATCH_BYTES
 from otel_posthog.gateway.kafka_settings import ENCODINGS
 from tests.support.kafka_broker import Broker, broker
 
-SPANS, ROUNDS, PARTITIONS = 40_000, 3, 4
+SPANS, ROUNDS, PARTITIONS = 20_000, 3, 4
 LARGE, SMALL = 400, 2
 """Spans of a message: 1 MB, which is what a Collector's producer takes at most; and those of one trace, of
 which it makes a message with `partition_traces_by_id`."""
@@ -168,7 +168,11 @@ def main() -> None:
         gc.collect()
         gc.freeze()
         gc.set_threshold(100_000, 50, 100)  # as the consumer has it
-        found = [{name: run(turn) for name, run in rows.items()} for turn in range(ROUNDS)]
+        found: list[dict[str, Measured]] = []
+        for turn in range(ROUNDS):
+            found.append({name: run(turn) for name, run in rows.items()})
+            print(f"\rround {turn + 1} of {ROUNDS}", end="", file=sys.stderr)
+        print(file=sys.stderr)
     for name in rows:
         mine = [each[name] for each in found]
         cpu = statistics.median(each.cpu for each in mine)
