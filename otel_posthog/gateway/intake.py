@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -29,11 +30,13 @@ class Answer(NamedTuple):
     retry_after: float = 0.0
     """Seconds, where it is not safe."""
     spans: int = 0
-    """Spans of concern that were made events."""
+    """Spans of concern that were made events, or are to be sent again."""
     rejected: int = 0
     """Spans that could not be converted, or of which PostHog refused an event for good."""
     reason: str | None = None
     """One sentence, where it is not safe or spans were rejected."""
+    ignored: int = 0
+    """Spans that are no concern of ours."""
 
 
 class Intake:
@@ -48,14 +51,19 @@ class Intake:
         forwarder: Forwarder,
         *,
         window_seconds: float = 0.0,
+        took: Callable[[str, float], object] = lambda *_: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Make the intake of a project; with a window, calls wait so long for the spans above them."""
+        """Make the intake of a project; with a window, calls wait so long for the spans above them.
+
+        `took` hears how many seconds a request took to `decode`, `convert` and `deliver`.
+        """
         self.forwarder = forwarder
         features = forwarder.pipeline.features
         self.also: frozenset[str] = frozenset() if features is None else features.names
         """Attributes of any span that the rules for features ask for."""
         self._window = TraceWindow(window_seconds, self.also) if window_seconds else None
+        self._took = took
         self._clock = clock
         self._converting = threading.Lock()
         self._rests_until = float("-inf")
@@ -66,21 +74,36 @@ class Intake:
         The same spans again give the same events, by their uuid.
         """
         conversion = self.forwarder.conversion
-        with self._converting:
+        with self._converting, self._timed("decode"):
             found, others = _parted(spans)
-        conversion.count("seen", len(found) + len(others))
-        conversion.count("not ours", len(others))
+        ignored = len(others)
+        conversion.count("seen", len(found) + ignored)
+        conversion.count("not ours", ignored)
         if self._window is not None:
             others = self._window.above(found, others)
         count = len(found)
-        with self._converting:
+        with self._converting, self._timed("convert"):
             failed = self._failures()
             events = conversion.finished(emptied(found), others=others)
             items = [Item.of_event(event) for event in events]
             failed = self._failures() - failed
         reason = "spans could not be converted: please report this" if failed else None
-        converted = Answer(safe=True, spans=count - failed, rejected=failed, reason=reason)
-        return self._sent(items, converted) if items else converted
+        converted = Answer(True, 0.0, count - failed, failed, reason, ignored)
+        if not items:
+            return converted
+        with self._timed("deliver"):
+            return self._sent(items, converted)
+
+    @contextlib.contextmanager
+    def _timed(self, what: str) -> Iterator[None]:
+        began = self._clock()
+        yield
+        self._took(what, self._clock() - began)
+
+    @property
+    def remembers(self) -> bool:
+        """Whether what one request brings is of use to another."""
+        return self._window is not None
 
     def close(self) -> None:
         """Let no request wait for spans any more: the gateway ends."""
@@ -96,24 +119,26 @@ class Intake:
         if self.rests_for() and outbox.keep(items):
             return converted
         if self.rests_for():
-            return self._not_now()
+            return self._not_now(converted)
         safe, report = outbox.attempt(items, self.forwarder.config.timeout)
         if report.unsent:
             pause = self.forwarder.delivery.halted_for() or RETRY_AFTER
             self._rests_until = self._clock() + pause
             if not safe:
-                return self._not_now()
+                return self._not_now(converted)
         return _with_refused(converted, report)
 
     def rests_for(self) -> float:
         """Seconds for which PostHog is not asked, since it did not take events a moment ago."""
         return max(self._rests_until - self._clock(), self.forwarder.delivery.halted_for(), 0.0)
 
-    def _not_now(self) -> Answer:
+    def _not_now(self, converted: Answer) -> Answer:
         return Answer(
             safe=False,
             retry_after=max(self.rests_for(), 1.0),
+            spans=converted.spans + converted.rejected,
             reason="PostHog does not take events now and there is no room on disk: send again later",
+            ignored=converted.ignored,
         )
 
 
