@@ -7,6 +7,7 @@ import http.server
 import json
 import multiprocessing
 import random
+import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -81,11 +82,13 @@ def chat_spans(count: int) -> list[ReadableSpan]:
 
 class _Sink(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    delay = 0.0
     disable_nagle_algorithm = True  # else every answer waits 40 ms for an acknowledgement
     wbufsize = -1
 
     def do_POST(self) -> None:
         self.rfile.read(int(self.headers["content-length"]))
+        time.sleep(self.delay)
         body = b'{"status":"Ok"}'
         self.send_response(200)
         self.send_header("content-type", "application/json")
@@ -96,17 +99,18 @@ class _Sink(http.server.BaseHTTPRequestHandler):
     def log_message(self, *_: Any) -> None: ...
 
 
-def _serve(ports: Any) -> None:
+def _serve(ports: Any, delay: float) -> None:
+    _Sink.delay = delay
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Sink)
     ports.send(server.server_address[1])
     server.serve_forever()
 
 
 @contextlib.contextmanager
-def sink() -> Iterator[str]:
-    """The address of a server in a process of its own that takes everything."""
+def sink(delay: float = 0.0) -> Iterator[str]:
+    """The address of a server in a process of its own that takes everything, after so many seconds."""
     ours, theirs = multiprocessing.Pipe()
-    process = multiprocessing.get_context("spawn").Process(target=_serve, args=(theirs,), daemon=True)
+    process = multiprocessing.get_context("spawn").Process(target=_serve, args=(theirs, delay), daemon=True)
     process.start()
     yield f"http://127.0.0.1:{ours.recv()}"
     process.kill()

@@ -1,4 +1,4 @@
-"""The command line: `otel-posthog demo | local | gateway | replay | doctor`.
+"""The command line: `otel-posthog demo | local | gateway | consume | replay | doctor`.
 
 A subcommand is a row in `COMMANDS`; what it needs is imported when it is called, not before. The exit status
 is 0 only when the thing was done.
@@ -141,6 +141,23 @@ def _gateway(args: argparse.Namespace) -> int:
     return _DONE
 
 
+def _consume_arguments(parser: argparse.ArgumentParser) -> None:
+    from otel_posthog.gateway.kafka_settings import add_arguments
+
+    add_arguments(parser)
+
+
+def _consume(args: argparse.Namespace) -> int:
+    from otel_posthog.gateway.consume import ConsumeError, run
+    from otel_posthog.gateway.kafka_settings import settings_of
+
+    try:
+        run(settings_of(args))
+    except (ConsumeError, ValueError) as error:
+        raise CommandError(str(error)) from None
+    return _DONE
+
+
 def _replay_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "words",
@@ -195,6 +212,13 @@ COMMANDS: tuple[Command, ...] = (
         _gateway_arguments,
         _gateway,
         extra="gateway",
+    ),
+    Command(
+        "consume",
+        "read the spans that a Collector writes to Kafka and send them on",
+        _consume_arguments,
+        _consume,
+        extra="kafka",
     ),
     Command("replay", "send what waits on disk, was refused, or is in files", _replay_arguments, _replay),
     Command("doctor", "check this set-up: options, key, spool, prices", _doctor_arguments, _doctor),

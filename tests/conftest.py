@@ -6,6 +6,7 @@ import gc
 import itertools
 import os
 import signal
+from collections import Counter
 from collections.abc import Iterator
 
 import pytest
@@ -39,3 +40,14 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     said.forget()
     yield
     said.forget()
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say in one line for each part that this machine lacks what was not tested for want of it."""
+    left_out = Counter(
+        report.longrepr[2].removeprefix("Skipped: ")
+        for report in terminalreporter.stats.get("skipped", ())
+        if isinstance(report.longrepr, tuple) and "left out: " in report.longrepr[2]
+    )
+    for why, count in sorted(left_out.items()):
+        terminalreporter.write_line(f"{count} tests {why}", yellow=True)

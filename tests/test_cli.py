@@ -74,7 +74,7 @@ def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
         cli.main(["--help"])
     assert caught.value.code == 0
     shown = capsys.readouterr().out
-    assert [one.name for one in cli.COMMANDS] == ["demo", "local", "gateway", "replay", "doctor"]
+    assert [one.name for one in cli.COMMANDS] == ["demo", "local", "gateway", "consume", "replay", "doctor"]
     for one in cli.COMMANDS:
         assert one.name in shown
         assert one.help in shown

@@ -107,13 +107,14 @@ def sdk_span(
     span_id: int = SPAN_ID,
     parent_id: int = PARENT_ID,
     sampled: bool = True,
+    trace_id: int = TRACE_ID,
 ) -> ReadableSpan:
     """An ended SDK span, made by hand."""
     flags = TraceFlags(TraceFlags.SAMPLED if sampled else 0)
     return ReadableSpan(
         name=name,
-        context=SpanContext(TRACE_ID, span_id, is_remote=False, trace_flags=flags),
-        parent=SpanContext(TRACE_ID, parent_id, is_remote=False, trace_flags=flags) if parent else None,
+        context=SpanContext(trace_id, span_id, is_remote=False, trace_flags=flags),
+        parent=SpanContext(trace_id, parent_id, is_remote=False, trace_flags=flags) if parent else None,
         resource=Resource(dict(resource or {"service.name": "chat-api"})),
         attributes=dict(attributes if attributes is not None else CHAT),
         events=[Event(event, dict(values), at) for event, at, values in events],

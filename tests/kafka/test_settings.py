@@ -1,0 +1,116 @@
+"""What a person may say to the Kafka client, and how what cannot work is answered."""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from otel_posthog.gateway.kafka_settings import (
+    ConsumeSettings,
+    add_arguments,
+    for_consumer,
+    for_producer,
+    settings_of,
+)
+
+
+def settings(*words: str) -> ConsumeSettings:
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    return settings_of(parser.parse_args(words))
+
+
+def test_without_options_it_is_the_collectors_topic_here() -> None:
+    found = settings()
+    assert (found.brokers, found.topic, found.group) == ("localhost:9092", "otlp_spans", "otel-posthog")
+    assert (found.encoding, found.dead_letter_topic) == ("otlp_proto", "otlp_spans.dead-letter")
+    assert found.metrics_port is None
+
+
+def test_a_file_and_words_set_what_is_librdkafkas(tmp_path: Path) -> None:
+    file = tmp_path / "client.properties"
+    file.write_text("# ours\n\nsasl.password = a=b\nsecurity.protocol=SSL\n")
+    found = settings("--config-file", str(file), "--config", "security.protocol=SASL_SSL")
+    assert found.client == {"sasl.password": "a=b", "security.protocol": "SASL_SSL"}
+    assert "a=b" not in repr(found)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--config", "sasl.password=x"], "sasl.password would be seen by all who list processes"),
+        (["--config", "ssl.key.password=x"], "put it in a file, --config-file"),
+        (["--config", "sasl.oauthbearer.client.secret=x"], "put it in a file, --config-file"),
+        (["--config", "ssl.key.pem=x"], "put it in a file, --config-file"),
+        (["--config", "hello"], "--config: NAME=VALUE is expected"),
+        (["--config", "group.id=x"], "group.id cannot be set: use --group"),
+        (["--config", "enable.auto.commit=true"], "an offset is committed when its events are delivered"),
+        (["--config-file", "/no/such/file"], "--config-file cannot be read"),
+        (["--topic", "a", "--dead-letter-topic", "a"], "unreadable messages would come back"),
+    ],
+)
+def test_what_cannot_work_is_one_sentence(words: list[str], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        settings(*words)
+
+
+def test_a_line_of_the_file_that_is_wrong_is_named_and_not_shown(tmp_path: Path) -> None:
+    file = tmp_path / "client.properties"
+    file.write_text("\nthe-secret\n")
+    with pytest.raises(ValueError, match=r"client\.properties, line 2: NAME=VALUE is expected") as caught:
+        settings("--config-file", str(file))
+    assert "the-secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("words", "strategy"),
+    [
+        ([], "cooperative-sticky"),
+        (["--config", "group.protocol=consumer"], None),
+        (["--config", "partition.assignment.strategy=range"], "range"),
+    ],
+)
+def test_partitions_move_one_by_one_unless_told_otherwise(words: list[str], strategy: str | None) -> None:
+    assert for_consumer(settings(*words)).get("partition.assignment.strategy") == strategy
+
+
+def test_dead_letters_go_by_the_same_security_and_without_what_is_a_consumers(tmp_path: Path) -> None:
+    file = tmp_path / "client.properties"
+    file.write_text("sasl.password=x\nsession.timeout.ms=6000\nssl.ca.location=/ca\n")
+    found = for_producer(settings("--config-file", str(file), "--brokers", "b:1"))
+    assert found == {
+        "bootstrap.servers": "b:1",
+        "client.id": "otel-posthog",
+        "sasl.password": "x",
+        "ssl.ca.location": "/ca",
+    }
+
+
+@pytest.mark.parametrize(
+    ("key", "words", "said"),
+    [
+        ("", [], "there is no PostHog project key: set POSTHOG_API_KEY=phc_..."),
+        ("phc_x", ["--config", "no.such=1"], 'No such configuration property: "no.such"'),
+        (
+            "phc_x",
+            ["--metrics-host", "203.0.113.1", "--metrics-port", "9"],
+            "choose another with --metrics-port",
+        ),
+    ],
+)
+def test_a_start_that_cannot_be_is_one_sentence(key: str, words: list[str], said: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "otel_posthog.cli", "consume", "--brokers", "127.0.0.1:9", *words],
+        env={"PYTHONPATH": str(Path(__file__).parents[2]), "POSTHOG_API_KEY": key},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    last = done.stderr.splitlines()[-1]
+    assert (done.returncode, last.partition(": ")[0]) == (1, "otel-posthog consume")
+    assert said in last
