@@ -55,6 +55,10 @@ class Transport(Protocol):
         ...
 
 
+KEPT = 128
+"""Idle connections to a host: as many as a gateway may use at once. Beyond it each request opens its own."""
+
+
 class _Route(NamedTuple):
     """The connections to a host, and what to ask there: a path, or a whole address by a proxy."""
 
@@ -131,8 +135,12 @@ class RequestsTransport:
 
 def _session() -> requests.Session:
     import requests
+    from requests.adapters import HTTPAdapter
 
-    return requests.Session()
+    session = requests.Session()
+    for scheme in ("https://", "http://"):
+        session.mount(scheme, HTTPAdapter(pool_maxsize=KEPT))
+    return session
 
 
 def _read(answer: Any, deadline: float) -> bytes:

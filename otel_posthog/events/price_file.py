@@ -8,16 +8,11 @@ from __future__ import annotations
 
 import json
 import re
-import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from otel_posthog.events.rates import MILLION, UNITS, Rates, in_units
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+from otel_posthog.toml_lines import line_in_toml, parse_toml
 
 __all__ = ["MOST_TOLD", "WrongPriceError", "own_prices", "read_prices", "with_mistakes"]
 
@@ -40,7 +35,7 @@ def read_prices(text: str, *, toml: bool) -> dict[str, Rates]:
 def with_mistakes(text: str, *, toml: bool) -> tuple[dict[str, Rates], list[str]]:
     """The prices of the file that are right, and a sentence about each mistake, `MOST_TOLD` at most."""
     text = text.removeprefix("\ufeff")
-    parse, line_of = (_parse_toml, _line_in_toml) if toml else (_parse_json, _line_in_json)
+    parse, line_of = (_parse_toml, line_in_toml) if toml else (_parse_json, _line_in_json)
     told = []
     try:
         found, wrong = _read(parse(text))
@@ -141,7 +136,7 @@ _MOST = 1e9
 
 def _parse_toml(text: str) -> Any:
     try:
-        return tomllib.loads(text + "\n")  # a fault at the very end is told without a line
+        return parse_toml(text)
     except ValueError as error:
         raise ValueError(_helpful(text, str(error))) from None
 
@@ -164,26 +159,6 @@ def _helpful(text: str, says: str) -> str:
     if name is not None and re.search(r"[^\w.\s-]", name[1]):
         return f'line {number}: a name such as this stands in quotes: [models."{name[1].strip()}"]'
     return says
-
-
-def _line_in_toml(text: str, path: Sequence[str]) -> int | None:
-    lines = text.splitlines()
-    for number, line in enumerate(lines, start=1):
-        if path and path[-1] in line and _has("\n".join(lines[:number]), path):
-            return number
-    return None
-
-
-def _has(text: str, path: Sequence[str]) -> bool:
-    try:
-        found: Any = tomllib.loads(text)
-    except ValueError:  # in the middle of something
-        return False
-    for key in path:
-        if not isinstance(found, Mapping) or key not in found:
-            return False
-        found = found[key]
-    return True
 
 
 # --- JSON ---

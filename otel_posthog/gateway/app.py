@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable
 from concurrent.futures import Executor
 from contextlib import AbstractAsyncContextManager
 from typing import Any, NamedTuple
@@ -46,7 +46,7 @@ class Gateway:
         *,
         life: Callable[[], AbstractAsyncContextManager[None]] = contextlib.nullcontext,
         token: str | None = None,
-        metrics: Callable[[], bytes] | None = None,
+        metrics: Callable[[], str] | None = None,
     ) -> None:
         """Make the application; with a `token` only those who bear it may send spans or read metrics.
 
@@ -59,6 +59,8 @@ class Gateway:
         self._life = life
         self._token = None if token is None else token.encode()
         self._metrics = metrics
+        self.connections: Collection[object] = ()
+        """Those that are open, as the server says."""
 
     async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
         """Answer one request, or live through the life of the server."""
@@ -161,15 +163,17 @@ class Gateway:
             return Reply(200, _TEXT, b"ok\n")
         if path == "/readyz":
             loop = asyncio.get_running_loop()
-            troubles = await loop.run_in_executor(self._executor, self._reception.troubles)
-            return Reply(503 if troubles else 200, _TEXT, ("; ".join(troubles) or "ready").encode() + b"\n")
+            found = await loop.run_in_executor(None, self._reception.projects.readiness)
+            text = "; ".join(["ready"] * found.ready + found.troubles)
+            return Reply(200 if found.ready else 503, _TEXT, f"{text}\n".encode())
         if path == "/metrics" and self._metrics is not None:
             try:
                 check_token(self._token, headers.get("authorization", ""))
             except RefusedError as refusal:
                 return Reply(401, _TEXT, f"{refusal}\n".encode())
             loop = asyncio.get_running_loop()
-            return Reply(200, METRICS_KIND, await loop.run_in_executor(None, self._metrics))
+            text = await loop.run_in_executor(None, self._metrics)
+            return Reply(200, METRICS_KIND, text.encode())
         return Reply(404, _TEXT, b"spans go to POST /v1/traces\n")
 
 

@@ -32,6 +32,7 @@ class Connection(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take the connection, if it is not one too many."""
         super().connection_made(transport)  # type: ignore[arg-type]  # uvicorn says Transport
+        self.config.loaded_app.connections = self.connections
         if len(self.connections) > self._limits.connections:
             self.transport.abort()
         else:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import logging
 import threading
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from otel_posthog.gateway.decode import Unread, plain_body, spans_of
-from otel_posthog.gateway.intake import Answer, Intake
+from otel_posthog.gateway.intake import Answer
 from otel_posthog.gateway.limits import Budget, Limits, RefusedError, Share
+from otel_posthog.gateway.projects import Projects
+from otel_posthog.spans.view import Other, SpanView
 
 __all__ = ["Reception", "Request"]
 
@@ -39,8 +41,8 @@ class Request:
 class Reception:
     """Takes requests. Safe to share by threads."""
 
-    def __init__(self, intake: Intake, limits: Limits = Limits()) -> None:  # noqa: B008  # immutable
-        self.intake = intake
+    def __init__(self, projects: Projects, limits: Limits = Limits()) -> None:  # noqa: B008  # immutable
+        self.projects = projects
         self.limits = limits
         self.budget = Budget(limits.in_flight)
         self._lock = threading.Lock()
@@ -54,9 +56,9 @@ class Reception:
             RefusedError: the request cannot be read, is too large, or there is no room for it now.
         """
         unread = Unread()
-        spans = spans_of(request.kind, self._plain(request, share), self.intake.also, unread)
+        spans = self._read(request, share, unread)
         try:
-            answer = self.intake.take(spans)
+            answer = self.projects.take(request.headers, spans, unread)
         except RefusedError:
             raise
         except Exception as error:  # noqa: BLE001  # a fault of ours: a Collector drops on 500, so not that
@@ -66,12 +68,17 @@ class Reception:
             ) from None
         with self._lock:
             self._spans["accepted" if answer.safe else "handed back"] += answer.spans
+            self._spans["ignored"] += answer.ignored
             self._spans["rejected"] += answer.rejected + unread.count
         if unread.count:
             answer = answer._replace(rejected=answer.rejected + unread.count, reason=unread.reason)
         if answer.rejected:
             _log.warning("%d spans were rejected: %s", answer.rejected, answer.reason)
         return answer
+
+    def _read(self, request: Request, share: Share, unread: Unread) -> Iterator[SpanView | Other]:
+        """The spans of the request, which is inflated when the first is asked for: its turn has come."""
+        yield from spans_of(request.kind, self._plain(request, share), self.projects.also, unread)
 
     def _plain(self, request: Request, share: Share) -> bytes:
         packed = request.release()
@@ -85,21 +92,11 @@ class Reception:
         with self._lock:
             self._requests[protocol, status] += 1
 
-    def troubles(self) -> list[str]:
-        """Why no spans should be sent here now, one sentence each."""
-        forwarder = self.intake.forwarder
-        found = []
-        if forwarder.delivery.halted_for():
-            found.append("PostHog refuses the project key or the account: see the log")
-        if forwarder.backlog.is_full():
-            found.append("the spool is full: raise spool_max_bytes, or see why PostHog takes nothing")
-        return found
-
     def stats(self) -> dict[str, dict[Any, int]]:
         """What became of requests and spans.
 
-        `requests` by protocol and status; `spans` accepted, handed back (to be sent again) and rejected;
-        `bytes` of requests that are worked on.
+        `requests` by protocol and status; `spans` accepted, handed back (to be sent again),
+        rejected, and ignored since they are no concern of ours; `bytes` of requests that are worked on.
         """
         with self._lock:
             return {

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import functools
 import importlib
+import logging
 import os
+import shutil
 import signal
 import socket
 import ssl
+import tempfile
 from collections.abc import Callable
+from pathlib import Path
 
 import uvicorn
 from uvicorn.config import STARTUP_FAILURE
@@ -27,6 +32,8 @@ __all__ = ["run"]
 HEALTH_SECONDS = 30
 """So long a worker that does not answer its parent is taken for busy, not for dead."""
 
+_log = logging.getLogger("otel_posthog.gateway")
+
 
 def run(settings: Settings, said: Callable[[str], object]) -> None:
     """Listen until SIGTERM or SIGINT; then finish what is under way.
@@ -37,12 +44,14 @@ def run(settings: Settings, said: Callable[[str], object]) -> None:
         SettingsError: there is no project key, or an address cannot be listened on.
     """
     logs.set_up()
-    if options.resolve({}, os.environ, lambda *_: None).api_key is None:
+    told = options.resolve({}, os.environ, lambda *_: None)
+    if told.api_key is None and settings.projects is None:
         raise SettingsError("there is no PostHog project key: set POSTHOG_API_KEY=phc_...")
     listening = _listen(settings.host, settings.port, "--port")
     rpc = None if settings.grpc_port is None else _reserve(settings.host, settings.grpc_port)
+    meeting = _meeting(told.spool_dir) if settings.workers > 1 else None
     uvicorn_config = uvicorn.Config(
-        functools.partial(application, settings, None if rpc is None else _address(rpc)),
+        functools.partial(application, settings, None if rpc is None else _address(rpc), meeting),
         factory=True,
         interface="asgi3",
         lifespan="on",
@@ -66,14 +75,30 @@ def run(settings: Settings, said: Callable[[str], object]) -> None:
         signal.signal(number, lambda *_: None)
     if settings.workers == 1:
         server = uvicorn.Server(uvicorn_config)
-        server.run([listening])
+        with contextlib.suppress(SystemExit):  # so it ends where it cannot start
+            server.run([listening])
         started = server.started
     else:
         parent = Multiprocess(uvicorn_config, [listening])
-        parent.run()
+        try:
+            parent.run()
+        finally:
+            if meeting is not None:
+                shutil.rmtree(meeting, ignore_errors=True)
         started = all(each.exitcode != STARTUP_FAILURE for each in parent.processes)
     if not started:
         raise SettingsError("the gateway could not start: the log says why")
+
+
+def _meeting(spool: Path | None) -> Path | None:
+    """A directory of our own where workers find each other; None where nothing can be written."""
+    for directory in (None, "/dev/shm", spool):  # noqa: S108  # a directory of our own in it
+        try:
+            return Path(tempfile.mkdtemp(prefix="otel-posthog-", dir=directory))
+        except OSError:  # noqa: PERF203  # a handful
+            continue
+    _log.warning("/metrics shows one worker at a time: no directory can be written to, not even /tmp")
+    return None
 
 
 def _listen(host: str, port: int, option: str) -> socket.socket:

@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from otel_posthog.gateway.project_file import ProjectTable, read_projects
+
 __all__ = ["DEFAULT_PORT", "Settings", "SettingsError", "add_arguments", "settings_of"]
 
 DEFAULT_PORT = 4318
@@ -41,6 +43,8 @@ class Settings:
     """Certificates of who may send (mTLS)."""
     trace_window: float = 0.0
     """Seconds that a call waits for the spans above it, which may come in other requests."""
+    projects: ProjectTable | None = None
+    """None: one project, as the environment says."""
     shutdown_seconds: float = 15.0
     """For what is under way when the process is told to end."""
     max_body_bytes: int = 64 * 1024 * 1024
@@ -91,6 +95,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"so long a request with calls waits for the spans above them (0, at most {MAX_WINDOW:g}):"
         " user, feature and chat of a span reach calls that were sent in other requests",
     )
+    add(
+        "--projects",
+        type=Path,
+        metavar="FILE",
+        help="several PostHog projects: a TOML file of keys, and of where a request names its project",
+    )
     add("--shutdown-seconds", type=_seconds, default=15.0, metavar="N", help="for requests at SIGTERM (15)")
     add(
         "--max-body-bytes",
@@ -137,6 +147,7 @@ def settings_of(args: argparse.Namespace, environ: Mapping[str, str] = os.enviro
         tls_key=args.tls_key,
         client_ca=args.client_ca,
         trace_window=args.trace_window,
+        projects=_projects(args.projects),
         shutdown_seconds=args.shutdown_seconds,
         max_body_bytes=args.max_body_bytes,
         max_in_flight_bytes=args.max_in_flight_bytes,
@@ -157,6 +168,19 @@ def _token(file: Path | None, environ: Mapping[str, str]) -> str | None:
     if len(token) < MIN_TOKEN or not token.isascii() or not token.isprintable() or " " in token:
         raise SettingsError(f"the token must have {MIN_TOKEN} characters or more, ASCII without spaces")
     return token
+
+
+def _projects(file: Path | None) -> ProjectTable | None:
+    if file is None:
+        return None
+    try:
+        return read_projects(file.read_text(encoding="utf-8"))
+    except UnicodeDecodeError:
+        raise SettingsError(f"--projects: {file.name}: it is no text in UTF-8") from None
+    except OSError as error:
+        raise SettingsError(f"--projects: {file.name}: {error.strerror or error}") from None
+    except ValueError as error:
+        raise SettingsError(f"--projects: {file.name}: {error}") from None
 
 
 def _is_loopback(host: str) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import gc
 import logging
 import multiprocessing
@@ -11,19 +12,27 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from uvicorn.config import STARTUP_FAILURE
 
-from otel_posthog.assembly import forwarder
+from otel_posthog.assembly import Forwarder, forwarder
 from otel_posthog.gateway import logs
 from otel_posthog.gateway.app import Gateway
 from otel_posthog.gateway.intake import Intake
 from otel_posthog.gateway.limits import Limits
+from otel_posthog.gateway.metrics import SPOOL_FAMILIES, Metrics
+from otel_posthog.gateway.project_file import ProjectTable
+from otel_posthog.gateway.projects import Projects
 from otel_posthog.gateway.reception import Reception
 from otel_posthog.gateway.settings import Settings, SettingsError
+from otel_posthog.gateway.siblings import Siblings, merged
+
+if TYPE_CHECKING:  # an extra of its own
+    import grpc
 
 __all__ = ["application"]
 
@@ -35,12 +44,15 @@ THREADS_THAT_WAIT = 128
 _log = logging.getLogger("otel_posthog.gateway")
 
 
-def application(settings: Settings, rpc_address: str | None) -> Gateway:
-    """The application of this worker; where there is none, the process ends and the gateway with it."""
+def application(settings: Settings, rpc_address: str | None, meeting: Path | None) -> Gateway:
+    """The application of this worker; `meeting` is a directory where several find each other.
+
+    Where there is no application, the process ends and the gateway with it.
+    """
     logs.set_up()
     _end_with_parent()
     try:
-        made = _application(settings, rpc_address)
+        made = _application(settings, rpc_address, meeting)
     except Exception as error:  # noqa: BLE001  # any other exit status would have the parent try for ever
         what = f": {error}" if isinstance(error, SettingsError) else f" ({type(error).__name__})"
         _log.error("the gateway cannot start%s", what)
@@ -59,43 +71,103 @@ def _spare_the_collector() -> None:
     gc.set_threshold(100_000, 50, 100)
 
 
-def _application(settings: Settings, rpc_address: str | None) -> Gateway:
-    ours = forwarder({}, spool_drops_oldest=False)
+def _application(settings: Settings, rpc_address: str | None, meeting: Path | None) -> Gateway:
     limits = Limits(
         body=settings.max_body_bytes,
         in_flight=settings.max_in_flight_bytes,
         connections=settings.max_connections,
     )
-    intake = Intake(ours, window_seconds=settings.trace_window)
-    reception = Reception(intake, limits)
+    metrics = Metrics()
+    forwarders = _forwarders(settings.projects)
+    intakes = {
+        name: Intake(ours, window_seconds=settings.trace_window, took=metrics.took)
+        for name, ours in forwarders.items()
+    }
+    reception = Reception(_projects(intakes, settings.projects), limits)
     threads = THREADS_THAT_WAIT if settings.trace_window else THREADS
     executor = ThreadPoolExecutor(threads, thread_name_prefix="otel-posthog-gateway")
 
     def finish() -> None:
-        intake.close()
+        reception.projects.close()
         executor.shutdown(wait=True, cancel_futures=True)
-        safe = ours.outbox.close(ours.config.timeout)
+        safe = _closed(forwarders.values())
         _log.info("ended: %s", "all is delivered or on disk" if safe else "something is not delivered")
 
     @contextlib.asynccontextmanager
     async def life() -> AsyncIterator[None]:
+        loop = asyncio.get_running_loop()
+        told = asyncio.Event()
+        rpc = await _rpc(settings, rpc_address, reception, executor)
+
+        async def end() -> None:
+            await told.wait()
+            reception.projects.close()
+            if rpc is not None:
+                await rpc.stop(settings.shutdown_seconds)
+
+        ending = asyncio.ensure_future(end())
+        _when_told(lambda: loop.call_soon_threadsafe(told.set))
         try:
-            async with _rpc(settings, rpc_address, reception, executor):
-                yield
+            yield
         finally:
-            await asyncio.get_running_loop().run_in_executor(None, finish)
+            told.set()
+            await ending
+            await loop.run_in_executor(None, finish)
 
-    return Gateway(reception, executor, life=life, token=settings.token)
+    gateway = Gateway(
+        reception, executor, life=life, token=settings.token, metrics=_metrics_text(metrics, meeting)
+    )
+    metrics.watch(reception, lambda: gateway.connections)
+    return gateway
 
 
-@contextlib.asynccontextmanager
+def _forwarders(table: ProjectTable | None) -> dict[str, Forwarder]:
+    """A forwarder for each project; all have the same spool, where each has its own entries."""
+    if table is None:
+        return {"": forwarder({}, spool_drops_oldest=False)}
+    return {name: forwarder({"api_key": key}, spool_drops_oldest=False) for name, key in table.keys.items()}
+
+
+def _projects(intakes: dict[str, Intake], table: ProjectTable | None) -> Projects:
+    if table is None:
+        return Projects.only(intakes[""])
+    return Projects(
+        intakes,
+        header=table.header,
+        resource_attribute=table.resource_attribute,
+        default=table.default,
+    )
+
+
+def _closed(forwarders: Collection[Forwarder]) -> bool:
+    """Close all, side by side; whether everything is safe."""
+    with ThreadPoolExecutor(len(forwarders)) as closing:
+        return all([*closing.map(lambda each: each.outbox.close(each.config.timeout), forwarders)])
+
+
+def _metrics_text(metrics: Metrics, meeting: Path | None) -> Callable[[], str]:
+    """What says all numbers, those of other workers as well."""
+    if meeting is None:
+        return metrics.text
+    try:
+        siblings = Siblings(meeting, functools.partial(metrics.text, spool=False))
+    except OSError as error:
+        _log.warning("/metrics shows one worker at a time: %s", error.strerror or error)
+        return metrics.text
+
+    def text() -> str:
+        texts = {str(siblings.number): metrics.text(), **siblings.others()}
+        return merged(dict(sorted(texts.items())), SPOOL_FAMILIES)
+
+    return text
+
+
 async def _rpc(
     settings: Settings, address: str | None, reception: Reception, executor: ThreadPoolExecutor
-) -> AsyncIterator[None]:
-    """Serve gRPC, if that is wanted, until the worker is told to end and what is under way is done."""
+) -> grpc.aio.Server | None:
+    """The server of gRPC, if that is wanted."""
     if address is None:
-        yield
-        return
+        return None
     from otel_posthog.gateway.rpc import Certificates, start_rpc
 
     chain = settings.tls_cert
@@ -103,25 +175,9 @@ async def _rpc(
     if chain is not None:
         certificates = Certificates(chain, settings.tls_key or chain, settings.client_ca)
     try:
-        server = await start_rpc(
-            address, reception, executor, token=settings.token, certificates=certificates
-        )
+        return await start_rpc(address, reception, executor, token=settings.token, certificates=certificates)
     except (OSError, RuntimeError) as error:
         raise SettingsError(f"cannot serve gRPC at {address}: {error}") from None
-    loop = asyncio.get_running_loop()
-    told = asyncio.Event()
-    _when_told(lambda: loop.call_soon_threadsafe(told.set))
-
-    async def stop() -> None:
-        await told.wait()
-        await server.stop(settings.shutdown_seconds)
-
-    stopping = asyncio.ensure_future(stop())
-    try:
-        yield
-    finally:
-        told.set()
-        await stopping
 
 
 def _when_told(do: Callable[[], object]) -> None:

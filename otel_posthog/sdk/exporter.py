@@ -15,7 +15,7 @@ from otel_posthog.delivery import follow_forks
 from otel_posthog.said import say_once
 from otel_posthog.sdk.context import in_use
 from otel_posthog.sdk.endings import finish_at_the_end
-from otel_posthog.sdk.metrics import measure
+from otel_posthog.self_metrics import measure
 from otel_posthog.spans.view import of_sdk_span, other_of_sdk_span
 
 if TYPE_CHECKING:

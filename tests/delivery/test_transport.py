@@ -6,6 +6,7 @@ import contextlib
 import logging
 import socket
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -188,6 +189,16 @@ def test_many_threads_send_at_once(server: CaptureServer) -> None:
     assert results == [True] * 8
     assert {each["uuid"] for each in server.events} == {each["uuid"] for part in events for each in part}
     assert sent.stats()["delivered"] == {"$ai_generation": 160}
+
+
+def test_connections_of_many_threads_are_kept(server: CaptureServer) -> None:
+    sent, _ = sending(server)
+    server.delay = 0.3
+    for _ in range(2):
+        with ThreadPoolExecutor(16) as pool:
+            assert all(pool.map(lambda part: send(sent, part), [[event()] for _ in range(16)]))
+    sent.close()
+    assert server.connections == 16
 
 
 def test_a_forked_child_opens_its_own_connection(server: CaptureServer) -> None:

@@ -193,9 +193,13 @@ class CertificateFiles(NamedTuple):
 
 @pytest.fixture(scope="session")
 def files(tmp_path_factory: pytest.TempPathFactory) -> CertificateFiles:
+    """Those of a server and a client at 127.0.0.1."""
+    return make_certificate(tmp_path_factory.mktemp("certificates"), ec.SECP256R1())
+
+
+def make_certificate(directory: Path, curve: ec.EllipticCurve) -> CertificateFiles:
     """A certificate for 127.0.0.1, which vouches for itself."""
-    directory = tmp_path_factory.mktemp("certificates")
-    key = ec.generate_private_key(ec.SECP256R1())
+    key = ec.generate_private_key(curve)
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "a gateway of a test")])
     now = datetime.now(timezone.utc)
     address = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))

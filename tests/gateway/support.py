@@ -17,6 +17,7 @@ from otel_posthog.gateway.app import Gateway
 from otel_posthog.gateway.decode import JSON, PROTOBUF
 from otel_posthog.gateway.intake import Intake
 from otel_posthog.gateway.limits import Limits
+from otel_posthog.gateway.projects import Projects
 from otel_posthog.gateway.reception import Reception
 from tests.delivery.capture_server import CaptureServer, capture_server
 from tests.support.otlp_json import otlp_json
@@ -123,7 +124,7 @@ def gate(
         )
         clocked: dict[str, Any] = {} if clock is None else {"clock": clock}
         intake = Intake(ours, window_seconds=window_seconds, **clocked)
-        reception = Reception(intake, limits or Limits())
+        reception = Reception(Projects.only(intake), limits or Limits())
         app = Gateway(reception, executor, token=token)
         try:
             yield Gate(Client(app), reception, server)

@@ -63,7 +63,7 @@ def test_spans_that_are_not_genai_are_accepted_and_ignored() -> None:
     with gate() as (client, reception, server):
         answer = client.post(body_of(sdk_span({"http.route": "/chat"})))
         assert (answer.status, answer.body) == (200, b"")
-        assert reception.intake.forwarder.stats()["spans"]["not ours"] == 1
+        assert reception.projects.intakes[""].forwarder.stats()["spans"]["not ours"] == 1
     assert server.requests == []
 
 
@@ -204,7 +204,7 @@ def test_spans_without_ids_are_rejected_and_the_others_taken(kind: str) -> None:
     good, bad = sdk_span(), sdk_span(span_id=0)
     with gate() as (client, reception, server):
         answer = client.post(body_of(good, bad, kind=kind), kind=kind)
-        assert reception.stats()["spans"] == {"accepted": 1, "rejected": 1}
+        assert reception.stats()["spans"] == {"accepted": 1, "rejected": 1, "ignored": 0}
     assert answer.status == 200
     if kind == JSON:
         partial = json.loads(answer.body)["partialSuccess"]
@@ -240,7 +240,7 @@ def test_without_a_spool_what_posthog_does_not_take_is_handed_back() -> None:
         asked = len(server.requests)
         again = client.post(body_of(sdk_span()))  # at once: PostHog is not asked
         assert (again.status, len(server.requests)) == (503, asked)
-        assert reception.intake.forwarder.stats()["queue"]["waiting"] == 0
+        assert reception.projects.intakes[""].forwarder.stats()["queue"]["waiting"] == 0
     assert server.events == []
 
 
@@ -263,7 +263,7 @@ def test_with_a_spool_what_posthog_does_not_take_is_accepted_and_sent_later(tmp_
         for number in (1, 2, 3):  # the first is tried, the others go to disk at once
             assert client.post(body_of(sdk_span(span_id=number))).status == 200
         server.faults.clear()
-        assert reception.intake.forwarder.outbox.flush(20)
+        assert reception.projects.intakes[""].forwarder.outbox.flush(20)
     assert len({event["uuid"] for event in server.events}) == 3
 
 
@@ -271,7 +271,7 @@ def test_a_full_spool_hands_back_and_loses_nothing_that_was_accepted(tmp_path: P
     accepted: list[int] = []
     with gate(timeout=0.2, spool=tmp_path, spool_max_bytes=1024 * 1024) as (client, reception, server):
         server.faults.extend([Fault(503)] * 500)
-        assert reception.troubles() == []
+        assert reception.projects.readiness().troubles == []
         for number in range(1, 40):
             answer = client.post(
                 body_of(sdk_span({**CHAT, "posthog.property.x": "x" * 60_000}, span_id=number))
@@ -281,9 +281,9 @@ def test_a_full_spool_hands_back_and_loses_nothing_that_was_accepted(tmp_path: P
             else:
                 assert answer.status == 503
         assert 5 < len(accepted) < 39
-        assert reception.intake.forwarder.stats()["spool"]["dropped"] == {}
+        assert reception.projects.intakes[""].forwarder.stats()["spool"]["dropped"] == {}
         server.faults.clear()
-        assert reception.intake.forwarder.outbox.flush(20)
+        assert reception.projects.intakes[""].forwarder.outbox.flush(20)
     sent = {int(event["properties"]["$ai_span_id"], 16) for event in server.events}
     assert sent >= {*accepted}
 
@@ -449,7 +449,7 @@ def test_a_fault_of_ours_is_a_503_and_says_no_value(
         def fail(*_: object) -> None:
             raise KeyError("a prompt")
 
-        monkeypatch.setattr(reception.intake, "take", fail)
+        monkeypatch.setattr(reception.projects.intakes[""], "take", fail)
         answer = client.post(otlp_request(sdk_span()).SerializeToString())
     assert (answer.status, answer.headers["retry-after"]) == (503, "30")
     assert b"a prompt" not in answer.body

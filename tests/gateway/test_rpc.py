@@ -1,4 +1,4 @@
-"""OTLP over gRPC, with grpcio's own client and OpenTelemetry's exporter."""
+"""OTLP over gRPC, with grpcio's own client."""
 
 from __future__ import annotations
 
@@ -21,9 +21,8 @@ import requests
 import zstandard
 from google.rpc.error_details_pb2 import RetryInfo
 from google.rpc.status_pb2 import Status
-from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
-from opentelemetry.sdk.trace.export import SpanExportResult
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2_grpc import TraceServiceStub
 
 from otel_posthog.gateway.limits import Limits
 from otel_posthog.gateway.rpc import EXPORT, READING, Certificates, start_rpc
@@ -31,7 +30,6 @@ from otel_posthog.gateway.serve import _address, _reserve
 from tests.delivery.capture_server import Answer, CaptureServer
 from tests.gateway.conftest import CertificateFiles, StartGateway, run_gateway, some_spans, span_ids
 from tests.gateway.support import Gate, gate
-from tests.support.spans import sdk_span
 
 TOKEN = "a token of twenty-four b"
 MIB = 1024 * 1024
@@ -129,16 +127,16 @@ def _seconds(info: RetryInfo) -> float:
     return float(info.retry_delay.ToMilliseconds() / 1000)
 
 
-def test_opentelemetrys_exporter_passes_spans_through() -> None:
-    with rpc_gate(token=TOKEN) as served:
-        exporter = OTLPSpanExporter(
-            endpoint=f"http://{served.target}",
-            headers=(("authorization", f"Bearer {TOKEN}"),),
+def test_opentelemetrys_own_stub_passes_spans_through() -> None:
+    with rpc_gate(token=TOKEN) as served, grpc.insecure_channel(served.target) as channel:
+        stub = TraceServiceStub(channel)  # type: ignore[no-untyped-call]  # generated
+        found = stub.Export(
+            some_spans(3),
+            metadata=(("authorization", f"Bearer {TOKEN}"),),
             compression=grpc.Compression.Gzip,
+            timeout=30,
         )
-        done = exporter.export([sdk_span(span_id=number, parent=False) for number in (1, 2, 3)])
-        exporter.shutdown()
-        assert done is SpanExportResult.SUCCESS
+        assert found == ExportTraceServiceResponse()
         assert span_ids(served.posthog) == [1, 2, 3]
 
 

@@ -1,0 +1,123 @@
+"""Which PostHog project a span is for: that of its request's header, or of its resource."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import chain
+from typing import NamedTuple
+
+from otel_posthog.conversion import emptied
+from otel_posthog.gateway.decode import Unread
+from otel_posthog.gateway.intake import Answer, Intake
+from otel_posthog.gateway.limits import RefusedError
+from otel_posthog.spans.view import Other, SpanView
+
+__all__ = ["Projects", "Readiness"]
+
+
+class Readiness(NamedTuple):
+    """Whether spans should be sent here now."""
+
+    ready: bool
+    troubles: list[str]
+    """Why not, or what is wrong with some of the projects; one sentence each."""
+
+
+class Projects:
+    """The projects of a gateway. Safe to share by threads."""
+
+    def __init__(
+        self,
+        intakes: Mapping[str, Intake],
+        *,
+        header: str | None = None,
+        resource_attribute: str | None = None,
+        default: str | None = None,
+    ) -> None:
+        """Make the projects of their intakes, by name; see `ProjectTable`."""
+        self.intakes = intakes
+        self.also = frozenset[str]().union(*(intake.also for intake in intakes.values()))
+        """Attributes of any span that the rules for features ask for."""
+        self._header = header
+        self._attribute = resource_attribute
+        self._default = default
+        self._parting = threading.Lock()
+
+    @classmethod
+    def only(cls, intake: Intake) -> Projects:
+        """One project without a name, which all is for."""
+        return cls({"": intake}, default="")
+
+    def take(self, headers: Mapping[str, str], spans: Iterable[SpanView | Other], unread: Unread) -> Answer:
+        """What became of the spans of a request; those that are for no project are told `unread`.
+
+        Raises:
+            RefusedError: the request is for no project.
+        """
+        named = None if self._header is None else headers.get(self._header)
+        if named is None and self._attribute is not None:
+            return self._taken_by_each(spans, self._attribute, unread)
+        name = named if named in self.intakes else self._default
+        if name is None:
+            raise RefusedError(400, f"the header {self._header} must name a project of this gateway")
+        return self.intakes[name].take(spans)
+
+    def _taken_by_each(self, spans: Iterable[SpanView | Other], attribute: str, unread: Unread) -> Answer:
+        """The answer for spans whose resources name their projects: all projects hear what is handed down.
+
+        One that does not take its spans now has all sent again, so the others are spared theirs.
+        """
+        found: dict[str, list[SpanView]] = {}
+        others: list[Other] = []
+        with self._parting:  # one request's spans at a time
+            for span in spans:
+                if isinstance(span, Other):
+                    others.append(span)
+                    continue
+                named = span.resource.get(attribute)
+                name = named if isinstance(named, str) and named in self.intakes else self._default
+                if name is None:
+                    unread.add(f"the resource attribute {attribute} must name a project of this gateway")
+                else:
+                    found.setdefault(name, []).append(span)
+        count = sum(map(len, found.values()))
+        answer = Answer(safe=True, ignored=len(others))
+        for intake, views in self._in_order(found):
+            taken = intake.take(chain(emptied(views), others))
+            if not taken.safe:
+                return taken._replace(spans=count, ignored=len(others))
+            answer = answer._replace(
+                spans=answer.spans + taken.spans,
+                rejected=answer.rejected + taken.rejected,
+                reason=answer.reason or taken.reason,
+            )
+        return answer
+
+    def _in_order(self, found: Mapping[str, list[SpanView]]) -> Iterator[tuple[Intake, list[SpanView]]]:
+        """Whoever has something to take: those that take nothing now first."""
+        resting = sorted(self.intakes, key=lambda name: -self.intakes[name].rests_for())
+        for name in resting:
+            intake = self.intakes[name]
+            if name in found or intake.remembers:
+                yield intake, found.get(name, [])
+
+    def readiness(self) -> Readiness:
+        """Whether any project takes spans; a spool is one for all."""
+        halted = [name for name, intake in self.intakes.items() if intake.forwarder.delivery.halted_for()]
+        troubles = [
+            _of(name) + "PostHog refuses the project key or the account: see the log" for name in halted
+        ]
+        full = any(intake.forwarder.backlog.is_full() for intake in self.intakes.values())
+        if full:
+            troubles.append("the spool is full: raise spool_max_bytes, or see why PostHog takes nothing")
+        return Readiness(not full and len(halted) < len(self.intakes), troubles)
+
+    def close(self) -> None:
+        """Let no request wait any more: the gateway ends."""
+        for intake in self.intakes.values():
+            intake.close()
+
+
+def _of(name: str) -> str:
+    return f"project {name}: " if name else ""

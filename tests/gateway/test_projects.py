@@ -1,0 +1,275 @@
+"""Several PostHog projects behind one gateway: the file, the choice, and one for all answers."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import grpc
+import pytest
+import requests
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
+    ExportTraceServiceRequest,
+    ExportTraceServiceResponse,
+)
+
+from otel_posthog.assembly import Forwarder, forwarder
+from otel_posthog.gateway.app import Gateway
+from otel_posthog.gateway.intake import Intake
+from otel_posthog.gateway.project_file import ProjectTable, read_projects
+from otel_posthog.gateway.projects import Projects
+from otel_posthog.gateway.reception import Reception
+from otel_posthog.gateway.rpc import EXPORT
+from tests.delivery.capture_server import Answer, CaptureServer, capture_server
+from tests.gateway.conftest import StartGateway, run_gateway
+from tests.gateway.support import Client
+from tests.support.spans import CHAT, PARENT_ID, otlp_request, sdk_span
+
+ACME, BETA = "phc_key_of_acme_nobody_may_read", "phc_key_of_beta_nobody_may_read"
+HEADER, ATTRIBUTE = "x-posthog-project", "posthog.project"
+FILE = f"""
+header = "X-PostHog-Project"
+resource_attribute = "{ATTRIBUTE}"
+
+[keys]
+acme = "{ACME}"
+beta = "{BETA}"
+"""
+
+
+def test_the_file_says_which_projects_there_are() -> None:
+    found = read_projects(FILE)
+    assert found == ProjectTable(
+        keys={"acme": ACME, "beta": BETA}, header=HEADER, resource_attribute=ATTRIBUTE, default=None
+    )
+    assert "phc_" not in repr(found)
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("header = 'x'\n[keys\n", "line 2"),
+        ("head = 'x'\n", "line 1: 'head' is not known; known are: header, resource_attribute, default, keys"),
+        ("\nheader = 5\n", "line 2: header must be a text"),
+        ("header = ''\n", "line 1: header must be a text"),
+        ("header = 'x y'\n", "line 1: header must be the name of one: letters, digits and hyphens"),
+        ("header = 'grpc-x'\n", "line 1: header must be the name of one"),
+        ("header = 'x-bin'\n", "line 1: header must be the name of one"),
+        ("[keys]\na = 'phc_1'\n", "header, resource_attribute or both must say where a request names"),
+        ("header = 'x'\n", "a table [keys] with at least one project is expected"),
+        ("header = 'x'\n[keys]\n", "line 2: a table [keys] with at least one project is expected"),
+        ("header = 'x'\nkeys = 'phc_1'\n", "line 2: a table [keys] with at least one project"),
+        ("header = 'x'\n[keys]\n\na = 'phc_1'\nb = 'phc 2'\n", "line 5: project 'b': a project key such as"),
+        ("header = 'x'\n[keys]\na = 7\n", "line 3: project 'a': a project key such as"),
+        ("header = 'x'\n[keys]\nphc_1 = 'a'\n", "line 3: a project is a name and then its key"),
+        ("header = 'x'\ndefault = 'phc_1'\n[keys]\na = 'phc_1'\n", "line 2: default must be the name of a"),
+    ],
+)
+def test_what_is_wrong_in_the_file_is_told_with_its_line_and_without_a_key(text: str, sentence: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(sentence)) as error:
+        read_projects(text)
+    assert "phc_1" not in str(error.value)
+    assert "phc 2" not in str(error.value)
+
+
+class Gate(NamedTuple):
+    client: Client
+    posthog: CaptureServer
+    forwarders: Mapping[str, Forwarder]
+
+
+@contextmanager
+def gate(
+    *,
+    header: str | None = HEADER,
+    attribute: str | None = ATTRIBUTE,
+    default: str | None = None,
+    **options: Any,
+) -> Iterator[Gate]:
+    """An application for two projects."""
+    with capture_server() as posthog, ThreadPoolExecutor(4) as executor:
+        forwarders = {
+            name: forwarder(
+                {
+                    "api_key": key,
+                    "endpoint": posthog.url,
+                    "events": "ai",
+                    "max_retry_seconds": 0.5,
+                    **options,
+                },
+                environ={},
+                spool_drops_oldest=False,
+            )
+            for name, key in (("acme", ACME), ("beta", BETA))
+        }
+        intakes = {name: Intake(each) for name, each in forwarders.items()}
+        projects = Projects(intakes, header=header, resource_attribute=attribute, default=default)
+        try:
+            yield Gate(Client(Gateway(Reception(projects), executor)), posthog, forwarders)
+        finally:
+            for each in forwarders.values():
+                each.outbox.close(1)
+
+
+def request_for(*names: str | None) -> ExportTraceServiceRequest:
+    """A chat, with span ids from 1 on, for each of the projects."""
+    return otlp_request(
+        *(
+            sdk_span(CHAT, span_id=number, resource={} if name is None else {ATTRIBUTE: name})
+            for number, name in enumerate(names, 1)
+        )
+    )
+
+
+def arrived(posthog: CaptureServer) -> dict[str, list[int]]:
+    """Span ids by the name of the project whose key they came with."""
+    names = {ACME: "acme", BETA: "beta"}
+    found: dict[str, list[int]] = {}
+    for request in posthog.requests:
+        ids = [int(event["properties"]["$ai_span_id"], 16) for event in request.body["batch"]]
+        found.setdefault(names[request.body["api_key"]], []).extend(ids)
+    return {name: sorted(ids) for name, ids in found.items()}
+
+
+@pytest.mark.parametrize(
+    ("told", "headers", "names", "status", "expected"),
+    [
+        ({}, {HEADER: "beta"}, ("acme", None), 200, {"beta": [1, 2]}),
+        ({}, {HEADER: "gamma"}, ("acme",), 400, {}),
+        ({}, {}, ("acme", "beta", "acme"), 200, {"acme": [1, 3], "beta": [2]}),
+        ({"default": "acme"}, {}, ("gamma", "beta", None), 200, {"acme": [1, 3], "beta": [2]}),
+        ({"default": "acme"}, {HEADER: "gamma"}, ("beta",), 200, {"acme": [1]}),
+        ({"attribute": None}, {}, ("beta",), 400, {}),
+        ({"attribute": None, "default": "acme"}, {}, ("beta",), 200, {"acme": [1]}),
+        ({"header": None}, {HEADER: "beta"}, ("acme",), 200, {"acme": [1]}),
+    ],
+)
+def test_a_header_or_else_the_resource_chooses_the_project(
+    told: dict[str, Any],
+    headers: dict[str, str],
+    names: tuple[str | None, ...],
+    status: int,
+    expected: dict[str, list[int]],
+) -> None:
+    with gate(**told) as (client, posthog, _):
+        answer = client.post(request_for(*names).SerializeToString(), **headers)
+        assert answer.status == status
+        assert arrived(posthog) == expected
+        if status == 400:
+            assert b"the header x-posthog-project must name a project of this gateway" in answer.body
+
+
+def test_spans_of_no_project_are_rejected_and_the_others_taken() -> None:
+    with gate() as (client, posthog, _):
+        answer = client.post(request_for("acme", "gamma", None).SerializeToString())
+        partial = ExportTraceServiceResponse.FromString(answer.body).partial_success
+        assert (answer.status, partial.rejected_spans) == (200, 2)
+        assert (
+            partial.error_message == f"the resource attribute {ATTRIBUTE} must name a project of this gateway"
+        )
+        assert arrived(posthog) == {"acme": [1]}
+
+
+def test_a_span_that_is_none_of_ours_hands_its_user_down_in_all_projects() -> None:
+    route = sdk_span({"user.id": "user_42"}, name="GET /", parent=False, span_id=PARENT_ID)
+    request = request_for("acme", "beta")
+    request.MergeFrom(otlp_request(route))
+    with gate() as (client, posthog, _):
+        assert client.post(request.SerializeToString()).status == 200
+        assert {event["distinct_id"] for event in posthog.events} == {"user_42"}
+        assert arrived(posthog) == {"acme": [1], "beta": [2]}
+
+
+def test_the_answer_is_safe_only_if_all_projects_took_theirs() -> None:
+    with gate() as (client, posthog, _):
+        posthog.faults.extend([Answer(503)] * 99)
+        both = request_for("acme", "beta").SerializeToString()
+        assert client.post(both).status == 503
+        assert arrived(posthog).keys() == {"acme"}  # beta's are not sent, to be sent once more with acme's
+        posthog.faults.clear()
+        assert client.post(request_for("beta").SerializeToString()).status == 200
+        # acme rests: nothing is sent that has to be sent again
+        sent = len(posthog.requests)
+        assert client.post(request_for("beta", "acme").SerializeToString()).status == 503
+        assert len(posthog.requests) == sent
+
+
+def test_with_a_spool_a_project_that_takes_nothing_holds_no_other_up(tmp_path: Path) -> None:
+    with gate(spool_dir=tmp_path) as (client, posthog, forwarders):
+        posthog.faults.append(Answer(401))
+        assert client.post(request_for("acme", "beta").SerializeToString()).status == 200
+        assert arrived(posthog)["beta"] == [2]
+        waiting = {name: each.stats()["spool"]["entries"] for name, each in forwarders.items()}
+        assert waiting == {"acme": 1, "beta": 0}
+
+
+def test_the_gateway_is_ready_while_one_project_takes_spans() -> None:
+    with gate() as (client, posthog, _):
+        posthog.faults.append(Answer(401))
+        assert client.post(request_for("acme").SerializeToString()).status == 503
+        trouble = b"project acme: PostHog refuses the project key or the account: see the log"
+        answer = client.ask("GET", "/readyz")
+        assert (answer.status, answer.body) == (200, b"ready; " + trouble + b"\n")
+        posthog.faults.append(Answer(401))
+        assert client.post(request_for("beta").SerializeToString()).status == 503
+        answer = client.ask("GET", "/readyz")
+        assert (answer.status, answer.body) == (
+            503,
+            trouble + b"; " + trouble.replace(b"acme", b"beta") + b"\n",
+        )
+
+
+# --- processes ---
+
+
+def test_both_protocols_serve_several_projects(
+    start_gateway: StartGateway, posthog: CaptureServer, tmp_path: Path
+) -> None:
+    file = tmp_path / "projects.toml"
+    file.write_text(FILE)
+    gateway = start_gateway("--grpc-port", "0", "--projects", str(file), key="")
+    body = request_for("acme", "beta").SerializeToString()
+    answer = requests.post(
+        f"{gateway.url}/v1/traces",
+        body,
+        headers={"Content-Type": "application/x-protobuf", "X-PostHog-Project": "beta"},
+        timeout=30,
+    )
+    assert answer.status_code == 200
+    assert arrived(posthog) == {"beta": [1, 2]}
+    with grpc.insecure_channel(gateway.grpc_target) as channel:
+        call = channel.unary_unary(EXPORT)
+        assert call(body, metadata=((HEADER, "acme"),), timeout=30) == b""
+        assert call(body, timeout=30) == b""
+        refused = call.future(body, metadata=((HEADER, "gamma"),)).exception(timeout=30)
+        assert refused.code() is grpc.StatusCode.INVALID_ARGUMENT
+        assert refused.details() == f"the header {HEADER} must name a project of this gateway"
+    assert arrived(posthog) == {"acme": [1, 1, 2], "beta": [1, 2, 2]}
+    assert gateway.end() == 0
+    assert "phc_" not in gateway.text()
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (None, "No such file or directory"),
+        (b"\xff", "it is no text in UTF-8"),
+        (
+            b"header = 'x'\n[keys]\nacme = ''\n",
+            "line 3: project 'acme': a project key such as phc_... is expected",
+        ),
+    ],
+)
+def test_a_wrong_file_is_said_in_a_sentence(tmp_path: Path, content: bytes | None, sentence: str) -> None:
+    file = tmp_path / "projects.toml"
+    if content is not None:
+        file.write_bytes(content)
+    done = run_gateway("--port", "0", "--projects", str(file))
+    assert (done.returncode, done.stderr) == (
+        1,
+        f"otel-posthog gateway: --projects: projects.toml: {sentence}\n",
+    )

@@ -1,0 +1,199 @@
+"""Gateways of several processes: how they end, and what happens when some of them are killed."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import grpc
+import pytest
+import requests
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from otel_posthog.gateway.rpc import EXPORT
+from tests.delivery.capture_server import Answer, CaptureServer
+from tests.gateway.conftest import (
+    KEY,
+    CertificateFiles,
+    GatewayProcess,
+    StartGateway,
+    environment,
+    eventually,
+    make_certificate,
+    run_gateway,
+    some_spans,
+    span_ids,
+)
+
+PROTOBUF = {"Content-Type": "application/x-protobuf"}
+_STARTED = re.compile(r"Started server process \[(\d+)\]")
+
+
+def workers_of(gateway: GatewayProcess) -> list[int]:
+    """Process ids of all that were ever started."""
+    found = (_STARTED.fullmatch(line["message"]) for line in gateway.lines())
+    return [int(match[1]) for match in found if match]
+
+
+def runs(process: int) -> bool:
+    """Whether a process is there and no zombie."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def send(gateway: GatewayProcess, first: int, count: int = 1) -> int:
+    """The status that a request on a connection of its own gets; 0: none."""
+    body = some_spans(count, first=first).SerializeToString()
+    try:
+        return requests.post(f"{gateway.url}/v1/traces", body, headers=PROTOBUF, timeout=30).status_code
+    except requests.ConnectionError:
+        return 0
+
+
+def send_rpc(gateway: GatewayProcess, first: int) -> grpc.StatusCode:
+    """The same over gRPC."""
+    with grpc.insecure_channel(gateway.grpc_target, [("grpc.use_local_subchannel_pool", 1)]) as channel:
+        body = some_spans(1, first=first).SerializeToString()
+        call = channel.unary_unary(EXPORT).future(body, timeout=30, wait_for_ready=True)
+        code: grpc.StatusCode = call.code()
+        return code
+
+
+def test_at_sigterm_all_workers_answer_what_is_under_way(
+    start_gateway: StartGateway, posthog: CaptureServer
+) -> None:
+    gateway = start_gateway("--workers", "2", "--grpc-port", "0")
+    posthog.delay = 1.0
+    with ThreadPoolExecutor(16) as pool:
+        http = [pool.submit(send, gateway, number) for number in range(1, 9)]
+        rpc = [pool.submit(send_rpc, gateway, number) for number in range(9, 17)]
+        eventually(lambda: len(posthog.requests) == 16, "all requests are under way")
+        gateway.tell()
+        assert {each.result() for each in http} == {200}
+        assert {each.result() for each in rpc} == {grpc.StatusCode.OK}
+    assert gateway.end() == 0
+    assert span_ids(posthog) == [*range(1, 17)]
+    workers = workers_of(gateway)
+    assert len(workers) == 2
+    assert not any(runs(worker) for worker in workers)
+    assert len(gateway.wait_for_line("ended: all is delivered or on disk", times=2)) == 2
+    assert [line for line in gateway.lines() if line["level"] != "info"] == []
+
+
+def test_a_worker_that_is_killed_is_replaced_and_nothing_acknowledged_is_lost(
+    start_gateway: StartGateway, posthog: CaptureServer, tmp_path: Path
+) -> None:
+    spool = str(tmp_path / "spool")
+    gateway = start_gateway("--workers", "2", "--grpc-port", "0", spool_dir=spool, timeout="1")
+    posthog.faults.extend([Answer(503)] * 10_000)
+    acknowledged: list[int] = []
+    for first in range(1, 41):
+        if first == 20:
+            os.kill(workers_of(gateway)[0], signal.SIGKILL)
+        if send(gateway, first) == 200 if first % 2 else send_rpc(gateway, first) is grpc.StatusCode.OK:
+            acknowledged.append(first)
+    assert len(acknowledged) >= 38  # at most those that the killed one had
+    gateway.wait_for_line("Application startup complete.", times=3)
+    assert gateway.end() == 0
+    posthog.faults.clear()
+    start_gateway(spool_dir=spool)
+    eventually(lambda: {*acknowledged} <= {*span_ids(posthog)}, "what was acknowledged arrives")
+
+
+def test_workers_end_when_their_parent_is_killed(start_gateway: StartGateway, posthog: CaptureServer) -> None:
+    gateway = start_gateway("--workers", "2", "--grpc-port", "0")
+    workers = workers_of(gateway)
+    assert all(runs(worker) for worker in workers)
+    posthog.delay = 1.0
+    with ThreadPoolExecutor(1) as pool:
+        under_way = pool.submit(send, gateway, 1)
+        eventually(lambda: posthog.requests, "a request is under way")
+        gateway.tell(signal.SIGKILL)
+        assert under_way.result() == 200
+    eventually(lambda: not any(runs(worker) for worker in workers), "the workers end")
+    assert len(gateway.wait_for_line("ended: all is delivered or on disk", times=2)) == 2
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_worker_that_cannot_start_ends_the_gateway_with_a_sentence(tmp_path: Path, workers: str) -> None:
+    # OpenSSL knows this curve, gRPC does not
+    files: CertificateFiles = make_certificate(tmp_path, ec.SECP256K1())
+    done = run_gateway(
+        *("--port", "0", "--grpc-port", "0", "--workers", workers),
+        *("--tls-cert", str(files.chain), "--tls-key", str(files.key)),
+    )
+    assert done.returncode == 1
+    *log, last = done.stderr.splitlines()
+    assert last == "otel-posthog gateway: the gateway could not start: the log says why"
+    assert any("the gateway cannot start: cannot serve gRPC at 127.0.0.1:" in line for line in log)
+    assert "Traceback" not in done.stderr
+
+
+def test_the_log_is_json_and_holds_no_key_no_token_and_no_prompt(
+    start_gateway: StartGateway, posthog: CaptureServer
+) -> None:
+    token, prompt = "a-token-nobody-may-read", "a prompt that nobody may read"
+    gateway = start_gateway(
+        "--workers", "2", "--grpc-port", "0", environ={"OTEL_POSTHOG_GATEWAY_TOKEN": token}
+    )
+    posthog.is_poison = lambda event: event["properties"]["$ai_span_id"].endswith("2")
+    url, bearer = f"{gateway.url}/v1/traces", {"Authorization": f"Bearer {token}"}
+
+    def post(body: bytes, kind: str, **headers: str) -> int:
+        asked = {"Content-Type": kind, **bearer, **headers}
+        return requests.post(url, body, headers=asked, timeout=30).status_code
+
+    spans = some_spans(3, text=prompt)
+    spans.resource_spans[2].scope_spans[0].spans[0].span_id = b""
+    assert post(spans.SerializeToString(), "application/x-protobuf") == 200
+    assert post(prompt.encode(), "application/x-protobuf") == 400
+    assert post(prompt.encode(), "application/json") == 400
+    assert post(f'{{"resourceSpans": "{prompt}"}}'.encode(), "application/json") in (200, 400)
+    assert post(prompt.encode(), "text/plain") == 415
+    assert post(prompt.encode(), "application/json", **{"Content-Encoding": "gzip"}) == 400
+    wrong = {"Authorization": f"Bearer {token}x"}
+    assert requests.post(url, prompt, headers=wrong, timeout=30).status_code == 401
+    posthog.faults.extend([Answer(401)])
+    assert post(some_spans(1, text=prompt).SerializeToString(), "application/x-protobuf") == 503
+    assert gateway.end() == 0
+    lines = gateway.lines()
+    assert {"info", "warning"} <= {line["level"] for line in lines}
+    for line in lines:
+        assert {"time", "level", "logger", "message"} <= line.keys()
+    for secret in (KEY, token, prompt):
+        assert secret not in gateway.text()
+
+
+@pytest.mark.parametrize("how", ["terminal", "supervisor"])
+def test_signals_to_all_processes_at_once_end_a_gateway_well(how: str, posthog: CaptureServer) -> None:
+    told: Callable[[int], None] = {
+        "terminal": lambda group: os.killpg(group, signal.SIGINT),
+        "supervisor": lambda group: os.killpg(group, signal.SIGTERM),
+    }[how]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "otel_posthog.cli", "gateway", "--port", "0", "--workers", "2"],
+        env=environment(posthog.url),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert process.stderr is not None
+    started = 0
+    while started < 2:
+        line = process.stderr.readline()
+        assert line
+        started += "Application startup complete." in line
+    told(process.pid)
+    _, log = process.communicate(timeout=30)
+    assert process.returncode == 0
+    assert log.count("ended: all is delivered or on disk") == 2
+    assert "Traceback" not in log
