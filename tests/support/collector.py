@@ -50,7 +50,7 @@ __all__ = [
 ROOT = Path(__file__).parents[2]
 CONFIGS = ROOT / "collector-config"
 _GIVEN = os.environ.get("OTEL_POSTHOG_COLLECTOR")  # read now: tests run with no such variables
-PATIENCE = 60.0
+PATIENCE = 120.0
 """Seconds that anything may take on a busy machine."""
 
 
