@@ -22,6 +22,10 @@ RETRY_AFTER = 5.0
 """Seconds, where PostHog does not take events and nobody knows for how long."""
 
 
+MOST_UNDELIVERED = 24 * 1024 * 1024
+"""Bytes of events that wait for PostHog while further requests are read."""
+
+
 class Answer(NamedTuple):
     """What became of the spans of a request."""
 
@@ -66,6 +70,8 @@ class Intake:
         self._took = took
         self._clock = clock
         self._converting = threading.Lock()
+        self._delivered = threading.Condition()
+        self._undelivered = 0
         self._rests_until = float("-inf")
 
     def take(self, spans: Iterable[SpanView | Other]) -> Answer:
@@ -73,26 +79,46 @@ class Intake:
 
         The same spans again give the same events, by their uuid.
         """
-        conversion = self.forwarder.conversion
-        with self._converting, self._timed("decode"):
-            found, others = _parted(spans)
-        ignored = len(others)
-        conversion.count("seen", len(found) + ignored)
-        conversion.count("not ours", ignored)
+        with self._converting:
+            with self._delivered:  # else a slow PostHog would have us fill the memory with events
+                self._delivered.wait_for(lambda: self._undelivered < MOST_UNDELIVERED)
+            with self._timed("decode"):
+                views, others = _parted(spans)
+            ignored = len(others)
+            self.forwarder.conversion.count("seen", len(views) + ignored)
+            self.forwarder.conversion.count("not ours", ignored)
+            if self._window is None:
+                items, answer = self._converted(views, others)
         if self._window is not None:
-            others = self._window.above(found, others)
-        count = len(found)
-        with self._converting, self._timed("convert"):
+            others = self._window.above(views, others)
+            with self._converting:
+                items, answer = self._converted(views, others)
+        answer = answer._replace(ignored=ignored)
+        if not items:
+            return answer
+        size = sum(item.size for item in items)
+        self._wait_for_delivery(size)
+        try:
+            with self._timed("deliver"):
+                return self._sent(items, answer)
+        finally:
+            self._wait_for_delivery(-size)
+
+    def _converted(self, views: list[SpanView], others: list[Other]) -> tuple[list[Item], Answer]:
+        """The events of the views, and the answer if they can be delivered."""
+        conversion = self.forwarder.conversion
+        count = len(views)
+        with self._timed("convert"):
             failed = self._failures()
-            events = conversion.finished(emptied(found), others=others)
-            items = [Item.of_event(event) for event in events]
+            items = [Item.of_event(event) for event in conversion.finished(emptied(views), others=others)]
             failed = self._failures() - failed
         reason = "spans could not be converted: please report this" if failed else None
-        converted = Answer(True, 0.0, count - failed, failed, reason, ignored)
-        if not items:
-            return converted
-        with self._timed("deliver"):
-            return self._sent(items, converted)
+        return items, Answer(safe=True, spans=count - failed, rejected=failed, reason=reason)
+
+    def _wait_for_delivery(self, size: int) -> None:
+        with self._delivered:
+            self._undelivered += size
+            self._delivered.notify_all()
 
     @contextlib.contextmanager
     def _timed(self, what: str) -> Iterator[None]:

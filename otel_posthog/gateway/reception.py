@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,7 @@ from otel_posthog.gateway.decode import Unread, plain_body, spans_of
 from otel_posthog.gateway.intake import Answer
 from otel_posthog.gateway.limits import Budget, Limits, RefusedError, Share
 from otel_posthog.gateway.projects import Projects
+from otel_posthog.spans.view import Other, SpanView
 
 __all__ = ["Reception", "Request"]
 
@@ -55,7 +56,7 @@ class Reception:
             RefusedError: the request cannot be read, is too large, or there is no room for it now.
         """
         unread = Unread()
-        spans = spans_of(request.kind, self._plain(request, share), self.projects.also, unread)
+        spans = self._read(request, share, unread)
         try:
             answer = self.projects.take(request.headers, spans, unread)
         except RefusedError:
@@ -74,6 +75,10 @@ class Reception:
         if answer.rejected:
             _log.warning("%d spans were rejected: %s", answer.rejected, answer.reason)
         return answer
+
+    def _read(self, request: Request, share: Share, unread: Unread) -> Iterator[SpanView | Other]:
+        """The spans of the request, which is inflated when the first is asked for: its turn has come."""
+        yield from spans_of(request.kind, self._plain(request, share), self.projects.also, unread)
 
     def _plain(self, request: Request, share: Share) -> bytes:
         packed = request.release()
