@@ -79,7 +79,7 @@ def run(settings: Settings, said: Callable[[str], object]) -> None:
             server.run([listening])
         started = server.started
     else:
-        parent = Multiprocess(uvicorn_config, [listening])
+        parent = _Parent(uvicorn_config, [listening])
         try:
             parent.run()
         finally:
@@ -88,6 +88,16 @@ def run(settings: Settings, said: Callable[[str], object]) -> None:
         started = all(each.exitcode != STARTUP_FAILURE for each in parent.processes)
     if not started:
         raise SettingsError("the gateway could not start: the log says why")
+
+
+class _Parent(Multiprocess):
+    """As uvicorn's, but a worker that dies while it is asked whether it lives is noticed at once."""
+
+    def keep_subprocess_alive(self) -> None:
+        """Replace workers that are no more."""
+        for process in self.processes:
+            process.child_conn.close()  # while we hold it as well, its other end never ends
+        super().keep_subprocess_alive()
 
 
 def _meeting(spool: Path | None) -> Path | None:

@@ -178,7 +178,7 @@ def run_gateway(
         env={**environment("http://127.0.0.1:9"), **environ},
         capture_output=True,
         text=True,
-        timeout=PATIENCE,
+        timeout=2 * PATIENCE,
         check=False,
     )
 

@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -17,6 +18,7 @@ import requests
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from otel_posthog.gateway.rpc import EXPORT
+from otel_posthog.gateway.serve import HEALTH_SECONDS
 from tests.delivery.capture_server import Answer, CaptureServer
 from tests.gateway.conftest import (
     KEY,
@@ -106,6 +108,20 @@ def test_a_worker_that_is_killed_is_replaced_and_nothing_acknowledged_is_lost(
     posthog.faults.clear()
     start_gateway(spool_dir=spool)
     eventually(lambda: {*acknowledged} <= {*span_ids(posthog)}, "what was acknowledged arrives")
+
+
+def test_a_worker_that_dies_while_it_is_asked_whether_it_lives_is_replaced_at_once(
+    start_gateway: StartGateway,
+) -> None:
+    gateway = start_gateway("--workers", "2")
+    worker = workers_of(gateway)[0]
+    os.kill(worker, signal.SIGSTOP)
+    time.sleep(1.2)  # twice as long as the parent sleeps: it waits for the answer now
+    os.kill(worker, signal.SIGKILL)
+    began = time.monotonic()
+    gateway.wait_for_line("Application startup complete.", times=3)
+    assert time.monotonic() - began < HEALTH_SECONDS / 2
+    assert gateway.end() == 0
 
 
 def test_workers_end_when_their_parent_is_killed(start_gateway: StartGateway, posthog: CaptureServer) -> None:
