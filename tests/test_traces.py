@@ -257,6 +257,19 @@ APART = {
     "begun later": [call("a"), call("b", scope="httpx", at=51, until=999)],
     "ended later": [call("a"), call("b", scope="httpx", at=1, until=1006)],
     "below other spans": [call("a", "app"), call("b", "other", scope="httpx", at=1, until=999)],
+    "one answer of a cache to two services": [
+        call("a", None, response_id="r1", resource={"service.name": "web"}),
+        call(
+            "b",
+            None,
+            scope="httpx",
+            at=1,
+            until=999,
+            response_id="r1",
+            trace_id="f" * 32,
+            resource={"service.name": "worker"},
+        ),
+    ],
     "in two traces": [
         call("a", None),
         call("b", None, scope="httpx", at=1, until=999, trace_id="f" * 32),
@@ -283,7 +296,20 @@ ROOTS = {
     "roots": [
         call("a", None, response_id="r1"),
         call("b", None, scope="httpx", at=1, until=999, response_id="r1", trace_id="f" * 32),
-    ]
+    ],
+    "roots, of which one does not know its service": [
+        call("a", None, response_id="r1", resource={"service.name": "web"}),
+        call(
+            "b",
+            None,
+            scope="httpx",
+            at=1,
+            until=999,
+            response_id="r1",
+            trace_id="f" * 32,
+            resource={"service.name": "unknown_service:python"},
+        ),
+    ],
 }
 
 

@@ -19,7 +19,7 @@ from otel_posthog.gateway.decode import JSON
 __all__ = ["CODES", "accepted", "accepted_body", "refusal_body", "retry_info"]
 
 # google.rpc.Code: what gRPC calls these HTTP statuses.
-CODES = {400: 3, 401: 16, 403: 7, 404: 5, 408: 14, 413: 3, 415: 3, 429: 8, 503: 14}
+CODES = {400: 3, 401: 16, 403: 7, 404: 5, 413: 3, 415: 3, 429: 8, 503: 14}
 _UNKNOWN = 2
 
 

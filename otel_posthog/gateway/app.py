@@ -144,7 +144,9 @@ class Gateway:
             try:
                 message = await asyncio.wait_for(receive(), max(patience, 0.0))
             except asyncio.TimeoutError:
-                raise RefusedError(408, f"the body stopped after {size:,} bytes") from None
+                raise RefusedError(
+                    503, f"the body stopped after {size:,} bytes: send it again", retry_after=1
+                ) from None
             if message["type"] == "http.disconnect":
                 raise RefusedError(400, f"the sender hung up after {size:,} bytes of the body")
             piece: bytes = message.get("body", b"")
@@ -177,7 +179,7 @@ class Gateway:
         return Reply(404, _TEXT, b"spans go to POST /v1/traces\n")
 
 
-_BEFORE_THE_END = (401, 405, 408, 413, 415, 503)
+_BEFORE_THE_END = (401, 405, 413, 415, 503)
 _PAGES = ("/healthz", "/readyz", "/metrics")
 METRICS_KIND = "text/plain; version=0.0.4; charset=utf-8"
 

@@ -6,7 +6,7 @@ Bounded, and without a clock.
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from otel_posthog.calls import Kind, ModelCall, Usage
@@ -47,6 +47,7 @@ class Known(NamedTuple):
     """The id of the span under which PostHog knows it."""
     counted_by: str | None
     """The id of the generation that counts the call which the span shows; None for structure."""
+    resource: Mapping[str, str]
 
 
 Shown = ModelCall | Known
@@ -120,6 +121,7 @@ def known(call: ModelCall, above: str | None, stands_for: str, counted_by: str |
             above,
             stands_for,
             counted_by,
+            call.resource,
         ),
     )
 

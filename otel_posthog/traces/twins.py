@@ -37,11 +37,25 @@ def are_twins(one: Shown, other: Shown) -> bool:
     """Whether two spans of different scopes, neither within the other, show one call."""
     if one.scope == other.scope or not overlap(one, other):
         return False
+    if one.trace_id != other.trace_id and _are_of_two_services(one, other):
+        return False
     if one.response_id is None or one.response_id != other.response_id:
         outer, inner = (one, other) if _outer_first(one) <= _outer_first(other) else (other, one)
         if inner.start_ns - outer.start_ns > NEAR_NS or (inner.end_ns or 0) > (outer.end_ns or 0) + SLACK_NS:
             return False
     return agree(one, other)  # last, for it is what takes time
+
+
+def _are_of_two_services(one: Shown, other: Shown) -> bool:
+    """Whether both say which service they are of, and not the same: a cache gives both one answer."""
+    mine, theirs = _service(one), _service(other)
+    return mine is not None and theirs is not None and mine != theirs
+
+
+def _service(span: Shown) -> str | None:
+    name = span.resource.get("service.name")
+    # What SDKs call a service that was given no name; other instrumentations of it may know better.
+    return None if name is None or name.startswith("unknown_service") else name
 
 
 def _outer_first(span: Shown) -> tuple[int, int]:

@@ -99,7 +99,7 @@ def test_a_body_that_does_not_come_is_answered_and_closed() -> None:
         with contextlib.suppress(ConnectionError):
             while piece := connection.recv(4096):
                 answer += piece
-        assert answer.startswith(b"HTTP/1.1 408")
+        assert answer.startswith(b"HTTP/1.1 503")
         assert b"after 3 bytes" in answer
 
 
