@@ -16,6 +16,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import gzip
+import itertools
 import logging
 import os
 import re
@@ -46,6 +47,9 @@ SECONDS = 12.0
 SENDERS = 4
 CEILING = 1 << 30
 
+BODIES = 12
+"""Different requests that are sent in turn: a span that is known already takes longer to convert."""
+
 Stage = Callable[[], object]
 
 
@@ -60,34 +64,55 @@ class _Accepts:
     def reset_after_fork(self) -> None: ...
 
 
-def stages(body: bytes, packed: bytes) -> dict[str, Stage]:
-    """What is measured in this process."""
+def bodies(count: int, number: int) -> list[bytes]:
+    """Requests of so many spans each, which differ in their ids."""
+    spans = encode_spans(chat_spans(count))
+    made = []
+    for _ in range(number):
+        for scope in spans.resource_spans[0].scope_spans:
+            for span in scope.spans:
+                span.trace_id, span.span_id = os.urandom(16), os.urandom(8)
+                for pair in span.attributes:
+                    if pair.key == "gen_ai.response.id":
+                        pair.value.string_value = f"chatcmpl-{os.urandom(16).hex()}"
+        made.append(spans.SerializeToString())
+    return made
+
+
+def stages(several: list[bytes]) -> dict[str, Stage]:
+    """What is measured in this process, a request a turn."""
     ours = forwarder({"api_key": "phc_x", "events": "ai"}, environ={}, transport=_Accepts())
     intake = Intake(ours)
     nothing: frozenset[str] = frozenset()
+    packed = {body: gzip.compress(body, 1) for body in several}
+    turns = {name: itertools.cycle(several) for name in ("inflate", "read", "convert", "send", "all", "pass")}
 
-    def spans() -> Iterator[SpanView | Other]:
+    def spans(body: bytes) -> Iterator[SpanView | Other]:
         return spans_of(PROTOBUF, body, nothing, Unread())
 
-    views = [span for span in spans() if isinstance(span, SpanView)]
-    items = [Item.of_event(event) for event in ours.conversion.finished([*views], others=[])]
+    read = {body: [span for span in spans(body) if isinstance(span, SpanView)] for body in several}
+    items = {
+        body: [Item.of_event(event) for event in ours.conversion.finished(views, others=[])]
+        for body, views in read.items()
+    }
+
+    def inflated(turn: str) -> bytes:
+        return plain_body(packed[next(turns[turn])], "gzip", CEILING)
 
     def converted() -> None:
-        for event in ours.conversion.finished([*views], others=[]):
+        for event in ours.conversion.finished(read[next(turns["convert"])], others=[]):
             Item.of_event(event)
 
     def passed_through() -> bytes:
-        message = ExportTraceServiceRequest.FromString(plain_body(packed, "gzip", CEILING))
+        message = ExportTraceServiceRequest.FromString(inflated("pass"))
         return gzip.compress(message.SerializeToString(), 1)
 
     return {
-        "inflate": lambda: plain_body(packed, "gzip", CEILING),
-        "read the spans": lambda: [*spans()],
+        "inflate": lambda: inflated("inflate"),
+        "read the spans": lambda: [*spans(next(turns["read"]))],
         "convert and encode": converted,
-        "compress and send": lambda: ours.outbox.attempt([*items], 10),
-        "all of it": lambda: intake.take(
-            spans_of(PROTOBUF, plain_body(packed, "gzip", CEILING), nothing, Unread())
-        ),
+        "compress and send": lambda: ours.outbox.attempt(items[next(turns["send"])], 10),
+        "all of it": lambda: intake.take(spans(inflated("all"))),
         "a pass-through in Python": passed_through,
     }
 
@@ -183,16 +208,17 @@ def wait_for(url: str) -> None:
     raise SystemExit(f"nothing listens at {url}")
 
 
-def load(url: str, packed: bytes, seconds: float) -> int:
-    """Send the same batch from several connections; how many were accepted."""
+def load(url: str, packed: list[bytes], seconds: float) -> int:
+    """Send requests in turn from several connections; how many were accepted."""
     accepted: list[int] = []
     until = time.monotonic() + seconds
     headers = {"content-type": PROTOBUF, "content-encoding": "gzip"}
+    turns = itertools.cycle(packed)
 
     def send() -> None:
         with requests.Session() as session:
             while time.monotonic() < until:
-                answer = session.post(f"{url}/v1/traces", packed, headers=headers, timeout=60)
+                answer = session.post(f"{url}/v1/traces", next(turns), headers=headers, timeout=60)
                 accepted.append(answer.status_code == 200)
 
     threads = [threading.Thread(target=send) for _ in range(SENDERS)]
@@ -203,7 +229,7 @@ def load(url: str, packed: bytes, seconds: float) -> int:
     return sum(accepted)
 
 
-def through_processes(packed: bytes, binary: str | None) -> None:
+def through_processes(packed: list[bytes], binary: str | None) -> None:
     print(f"{'spans a second':<28}{'by clock':>10}{'by CPU':>10}{'peak MiB':>10}")
     with sink() as posthog:
         rows: dict[str, Callable[[], contextlib.AbstractContextManager[tuple[str, int]]]] = {
@@ -228,7 +254,7 @@ def memory() -> None:
     print(f"{'spans in a request':<28}{'peak MiB, 1 worker':>20}")
     with sink() as posthog:
         for count in (512, 2048, 8192):
-            packed = gzip.compress(encode_spans(chat_spans(count)).SerializeToString(), 1)
+            packed = [gzip.compress(body, 1) for body in bodies(count, BODIES)]
             with gateway(posthog, 1) as (url, pid):
                 wait_for(url)
                 load(url, packed, SECONDS)
@@ -237,10 +263,11 @@ def memory() -> None:
 
 def main() -> None:
     logging.disable()
-    body = encode_spans(chat_spans(BATCH)).SerializeToString()
-    packed = gzip.compress(body, 1)
-    print(f"{BATCH:,} spans of {len(body) / BATCH:,.0f} bytes, {len(packed) / BATCH:,.0f} compressed\n")
-    cpu_of_stages(stages(body, packed))
+    several = bodies(BATCH, BODIES)
+    packed = [gzip.compress(body, 1) for body in several]
+    sizes = len(several[0]) / BATCH, len(packed[0]) / BATCH
+    print(f"{BATCH:,} spans of {sizes[0]:,.0f} bytes, {sizes[1]:,.0f} compressed\n")
+    cpu_of_stages(stages(several))
     through_processes(packed, sys.argv[1] if len(sys.argv) > 1 else None)
     memory()
 
