@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import logging
 import signal
 from collections.abc import Callable
@@ -11,7 +10,7 @@ from types import FrameType
 from confluent_kafka import KafkaException
 
 from otel_posthog.assembly import forwarder
-from otel_posthog.gateway import kafka_metrics, logs
+from otel_posthog.gateway import kafka_metrics, logs, memory
 from otel_posthog.gateway.decode import JSON, Unread, spans_of
 from otel_posthog.gateway.intake import Intake
 from otel_posthog.gateway.kafka_dead_letters import DeadLetters
@@ -38,6 +37,7 @@ def run(settings: ConsumeSettings) -> None:
     Raises:
         ConsumeError: there is no project key, a setting is wrong, or Kafka lets nothing be read.
     """
+    memory.keep_one_heap()
     logs.set_up()
     ours = forwarder({}, spool_drops_oldest=False)
     if not ours.enabled:
@@ -65,7 +65,7 @@ def run(settings: ConsumeSettings) -> None:
     told = _told_by_signals()
     _logger.info("reading %s from %s as %s", settings.topic, settings.brokers, settings.group)
     lag.start()
-    _look_for_cycles_seldom()
+    memory.look_for_cycles_seldom()
     try:
         group.run(lambda: bool(told))
     except KafkaException as error:
@@ -93,13 +93,6 @@ def reader(kind: str, also: frozenset[str]) -> Callable[[bytes], tuple[list[Span
             raise UnreadableError(f"a fault of ours, please report it: {type(error).__name__}") from error
 
     return read
-
-
-def _look_for_cycles_seldom() -> None:
-    """Spans are many and form no cycles: looking for some as often as usual takes a fifth of the time."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(100_000, 50, 100)
 
 
 def _client_logger() -> logging.Logger:

@@ -21,7 +21,7 @@ from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors import Multiprocess
 
 from otel_posthog import config as options
-from otel_posthog.gateway import logs
+from otel_posthog.gateway import logs, memory
 from otel_posthog.gateway.connections import Connection
 from otel_posthog.gateway.limits import Limits
 from otel_posthog.gateway.settings import Settings, SettingsError
@@ -43,6 +43,7 @@ def run(settings: Settings, said: Callable[[str], object]) -> None:
     Raises:
         SettingsError: there is no project key, or an address cannot be listened on.
     """
+    memory.keep_one_heap()
     logs.set_up()
     told = options.resolve({}, os.environ, lambda *_: None)
     if told.api_key is None and settings.projects is None:

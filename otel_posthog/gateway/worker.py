@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-import gc
 import logging
 import multiprocessing
 import os
@@ -20,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from uvicorn.config import STARTUP_FAILURE
 
 from otel_posthog.assembly import Forwarder, forwarder
-from otel_posthog.gateway import logs
+from otel_posthog.gateway import logs, memory
 from otel_posthog.gateway.app import Gateway
 from otel_posthog.gateway.intake import Intake
 from otel_posthog.gateway.limits import Limits
@@ -49,6 +48,7 @@ def application(settings: Settings, rpc_address: str | None, meeting: Path | Non
 
     Where there is no application, the process ends and the gateway with it.
     """
+    memory.keep_one_heap()
     logs.set_up()
     _end_with_parent()
     try:
@@ -57,18 +57,8 @@ def application(settings: Settings, rpc_address: str | None, meeting: Path | Non
         what = f": {error}" if isinstance(error, SettingsError) else f" ({type(error).__name__})"
         _log.error("the gateway cannot start%s", what)
         sys.exit(STARTUP_FAILURE)
-    _spare_the_collector()
+    memory.look_for_cycles_seldom()
     return made
-
-
-def _spare_the_collector() -> None:
-    """Have Python's collector run seldom: a request's spans are many objects and none of them in a cycle.
-
-    With its defaults it walks over them again and again, a third of the time of a large request.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(100_000, 50, 100)
 
 
 def _application(settings: Settings, rpc_address: str | None, meeting: Path | None) -> Gateway:
