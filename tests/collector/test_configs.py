@@ -14,17 +14,9 @@ from opentelemetry.trace import StatusCode
 
 from otel_posthog.attributes import CONTEXT
 from otel_posthog.spans.markers import EVALUATION_EVENT, MARKERS
-from tests.support.collector import (
-    CONFIGS,
-    Backend,
-    GrpcBackend,
-    attributes_of,
-    collector,
-    free_ports,
-    send,
-    until,
-)
+from tests.support.collector import CONFIGS, Backend, GrpcBackend, attributes_of, collector, send
 from tests.support.spans import CHAT, START, sdk_span
+from tests.support.waiting import free_ports, until
 
 pytestmark = pytest.mark.usefixtures("_real_collector")
 

@@ -27,7 +27,8 @@ from otel_posthog.events.identity import event_uuid
 from tests.collector.conftest import node_packages
 from tests.delivery.capture_server import Answer, CaptureServer, capture_server
 from tests.gateway.conftest import environment
-from tests.support.collector import ROOT, Program, collector, free_ports, rotel, until
+from tests.support.collector import ROOT, Program, collector, rotel
+from tests.support.waiting import free_ports, until
 
 APPLICATION = Path(__file__).parent / "application"
 TOKEN = "a-token-of-the-gateway"

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from tests.collector.test_configs import spans
-from tests.support.collector import Backend, rotel, send, until
+from tests.support.collector import Backend, rotel, send
+from tests.support.waiting import until
 
 
 @pytest.mark.usefixtures("_rotel")

@@ -8,9 +8,10 @@ import pytest
 
 from tests.collector.test_configs import spans
 from tests.delivery.capture_server import capture_server
-from tests.kafka.topics import committed, consuming, until
-from tests.support.collector import Program, free_ports, rotel_agent, send
+from tests.kafka.topics import committed, consuming
+from tests.support.collector import Program, rotel_agent, send
 from tests.support.kafka_broker import Broker
+from tests.support.waiting import free_ports, until
 
 
 @pytest.mark.usefixtures("_rotel")

@@ -9,8 +9,7 @@ import re
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -23,22 +22,12 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 from tests.delivery.capture_server import CaptureServer, capture_server
 from tests.support.spans import CHAT, otlp_request, sdk_span
+from tests.support.waiting import PATIENCE, until
 
 KEY = "phc_the_key_nobody_may_read"
-PATIENCE = 30.0
-"""Seconds for what a process does at once, on a machine that is busy."""
 
 _LISTENS = re.compile(r"Listening for OTLP(/gRPC)? at (\S+), port (\d+)\.\n")
 _STARTED = "Application startup complete."
-
-
-def eventually(condition: Callable[[], Any], what: str, seconds: float = PATIENCE) -> Any:
-    """What `condition` answers as soon as that is true."""
-    deadline = time.monotonic() + seconds
-    while not (found := condition()):
-        assert time.monotonic() < deadline, f"not within {seconds:.0f} s: {what}"
-        time.sleep(0.02)
-    return found
 
 
 def some_spans(count: int, *, first: int = 1, **attributes: Any) -> ExportTraceServiceRequest:
@@ -107,7 +96,7 @@ class GatewayProcess:
         def matching() -> list[dict[str, Any]]:
             return [line for line in self.lines() if message in line["message"]]
 
-        lines: list[dict[str, Any]] = eventually(found, f"{times} times {message!r} in the log")
+        lines: list[dict[str, Any]] = until(found, f"{times} times {message!r} in the log")
         return lines
 
     def text(self) -> str:

@@ -15,9 +15,9 @@ import uvicorn
 
 from otel_posthog.gateway.connections import Connection
 from otel_posthog.gateway.limits import Limits
-from tests.gateway.conftest import eventually
 from tests.gateway.support import body_of, gate
 from tests.support.spans import sdk_span
+from tests.support.waiting import until
 
 SLOW = 500
 HEAD = b"POST /v1/traces HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-protobuf\r\n"
@@ -43,7 +43,7 @@ def served(limits: Limits) -> Iterator[tuple[str, int]]:
         thread = threading.Thread(target=server.run, args=([listening],))
         thread.start()
         try:
-            eventually(lambda: server.started, "the server listens")
+            until(lambda: server.started, "the server listens")
             yield listening.getsockname()[:2]
         finally:
             server.should_exit = server.force_exit = True
@@ -128,7 +128,7 @@ def test_connections_beyond_the_limit_are_closed_and_room_is_made_when_others_go
                 return _post(address) == 200
             return False
 
-        eventually(is_taken, "a connection is free again")
+        until(is_taken, "a connection is free again")
         for connection in first:
             connection.close()
 

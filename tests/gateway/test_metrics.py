@@ -15,8 +15,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from otel_posthog.gateway.rpc import EXPORT
 from otel_posthog.gateway.siblings import Siblings, merged
 from tests.delivery.capture_server import Answer, CaptureServer
-from tests.gateway.conftest import KEY, GatewayProcess, StartGateway, eventually, some_spans
+from tests.gateway.conftest import KEY, GatewayProcess, StartGateway, some_spans
 from tests.support.spans import otlp_request, sdk_span
+from tests.support.waiting import until
 
 Samples = dict[str, dict[tuple[tuple[str, str], ...], float]]
 TOKEN = "a-token-of-a-test-0123456789"
@@ -105,7 +106,7 @@ def test_one_scrape_shows_all_workers(start_gateway: StartGateway) -> None:
             sent += 1
         return len(scrape(gateway)["otel_posthog_gateway_requests_total"]) == 3
 
-    eventually(every_worker_was_asked, "each worker got a request")
+    until(every_worker_was_asked, "each worker got a request")
     found = scrape(gateway)
     answered = (("protocol", "http"), ("status", "200"))
     by_worker = found["otel_posthog_gateway_requests_total"]

@@ -26,12 +26,12 @@ from tests.gateway.conftest import (
     GatewayProcess,
     StartGateway,
     environment,
-    eventually,
     make_certificate,
     run_gateway,
     some_spans,
     span_ids,
 )
+from tests.support.waiting import until
 
 PROTOBUF = {"Content-Type": "application/x-protobuf"}
 _STARTED = re.compile(r"Started server process \[(\d+)\]")
@@ -77,7 +77,7 @@ def test_at_sigterm_all_workers_answer_what_is_under_way(
     with ThreadPoolExecutor(16) as pool:
         http = [pool.submit(send, gateway, number) for number in range(1, 9)]
         rpc = [pool.submit(send_rpc, gateway, number) for number in range(9, 17)]
-        eventually(lambda: len(posthog.requests) == 16, "all requests are under way")
+        until(lambda: len(posthog.requests) == 16, "all requests are under way")
         gateway.tell()
         assert {each.result() for each in http} == {200}
         assert {each.result() for each in rpc} == {grpc.StatusCode.OK}
@@ -107,7 +107,7 @@ def test_a_worker_that_is_killed_is_replaced_and_nothing_acknowledged_is_lost(
     assert gateway.end() == 0
     posthog.faults.clear()
     start_gateway(spool_dir=spool)
-    eventually(lambda: {*acknowledged} <= {*span_ids(posthog)}, "what was acknowledged arrives")
+    until(lambda: {*acknowledged} <= {*span_ids(posthog)}, "what was acknowledged arrives")
 
 
 def test_a_worker_that_dies_while_it_is_asked_whether_it_lives_is_replaced_at_once(
@@ -131,10 +131,10 @@ def test_workers_end_when_their_parent_is_killed(start_gateway: StartGateway, po
     posthog.delay = 1.0
     with ThreadPoolExecutor(1) as pool:
         under_way = pool.submit(send, gateway, 1)
-        eventually(lambda: posthog.requests, "a request is under way")
+        until(lambda: posthog.requests, "a request is under way")
         gateway.tell(signal.SIGKILL)
         assert under_way.result() == 200
-    eventually(lambda: not any(runs(worker) for worker in workers), "the workers end")
+    until(lambda: not any(runs(worker) for worker in workers), "the workers end")
     assert len(gateway.wait_for_line("ended: all is delivered or on disk", times=2)) == 2
 
 

@@ -20,11 +20,11 @@ from tests.kafka.topics import (
     protobuf,
     read_all,
     request,
-    until,
     write,
     write_calls,
 )
-from tests.support.kafka_broker import Broker, free_ports
+from tests.support.kafka_broker import Broker
+from tests.support.waiting import free_ports, until
 
 
 @pytest.fixture

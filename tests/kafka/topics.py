@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from tests.delivery.capture_server import CaptureServer
 from tests.support.kafka_broker import Broker
 from tests.support.otlp_json import otlp_json
+from tests.support.waiting import until
 
 PER_MESSAGE = 5
 SECONDS = 60.0
@@ -126,14 +127,6 @@ def headers(message: Message) -> dict[str, str]:
     return {name: value.decode() if isinstance(value, bytes) else value or "" for name, value in pairs}
 
 
-def until(condition: Callable[[], bool], seconds: float = SECONDS) -> None:
-    """Wait for something that another process does."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.05)
-
-
 def arrived(server: CaptureServer) -> set[str]:
     """The numbers of the calls that are at PostHog; one that came twice came as the same event."""
     numbers = {event["uuid"]: event["properties"]["number"] for event in server.events}
@@ -158,7 +151,7 @@ class Process:
 
     def says(self, words: str, seconds: float = SECONDS) -> None:
         """Wait until the log has the words."""
-        until(lambda: words in self.log or self._process.poll() is not None, seconds)
+        until(lambda: words in self.log or self._process.poll() is not None, words, seconds)
         assert words in self.log, self.log
 
     def kill(self) -> None:

@@ -9,8 +9,7 @@ import signal
 import socket
 import subprocess
 import threading
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent import futures
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -28,6 +27,8 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExportResult
 from typing_extensions import Self
+
+from tests.support.waiting import PATIENCE, free_ports, until
 
 __all__ = [
     "CONFIGS",
@@ -50,8 +51,6 @@ __all__ = [
 ROOT = Path(__file__).parents[2]
 CONFIGS = ROOT / "collector-config"
 _GIVEN = os.environ.get("OTEL_POSTHOG_COLLECTOR")  # read now: tests run with no such variables
-PATIENCE = 120.0
-"""Seconds that anything may take on a busy machine."""
 
 
 class MissingCollectorError(Exception):
@@ -80,24 +79,6 @@ def rotel_agent() -> Path:
     if module is None or module.origin is None:
         raise MissingCollectorError("no rotel here: PyPI has it for Linux on x86-64 up to Python 3.13")
     return Path(module.origin).parent / "rotel-agent"
-
-
-def until(condition: Callable[[], object], what: str, seconds: float = PATIENCE) -> None:
-    """Wait until it holds; `what` says in a failure what was waited for."""
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, f"{what}: not within {seconds:g} s"
-        time.sleep(0.02)
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports of loopback that nobody has."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    try:
-        return [each.getsockname()[1] for each in sockets]
-    finally:
-        for each in sockets:
-            each.close()
 
 
 def answers(port: int) -> bool:

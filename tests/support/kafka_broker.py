@@ -10,7 +10,6 @@ import hashlib
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import time
 import uuid
@@ -21,6 +20,8 @@ from pathlib import Path
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
+
+from tests.support.waiting import free_ports
 
 __all__ = ["Broker", "MissingBrokerError", "broker", "free_ports"]
 
@@ -69,16 +70,6 @@ def _jars() -> Path:
             "no Apache Kafka here: .ci/kafka/fetch brings it (Java 17 and mvn are needed)"
         )
     return found
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports that nobody listens on."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    try:
-        return [each.getsockname()[1] for each in sockets]
-    finally:
-        for each in sockets:
-            each.close()
 
 
 class Broker:
