@@ -414,7 +414,7 @@ def _some_batches(draw: st.DrawFn) -> Batches:
     found: list[ModelCall] = []
     for number in range(draw(st.integers(2, 5))):
         parent = draw(st.sampled_from([None, "app", *(each.span_id for each in found)]))
-        changes = draw(
+        changes: dict[str, Any] = draw(
             st.sampled_from(
                 [
                     {},

@@ -23,7 +23,7 @@ MAX_SPANS = 200_000
 MAX_FIELDS = 500_000
 """Of a request, around its spans: seven a span where each comes with a resource of its own."""
 MAX_PARTS = 200_000
-"""Fields of one span and of all that is in it, four an attribute: OpenTelemetry's SDKs keep 128 attributes."""
+"""Fields of one span and of all in it, four an attribute: OpenTelemetry's SDKs keep 128 of those."""
 MAX_DEPTH = 100
 """Messages within each other: protobuf's own limit."""
 SMALL = 1024 * 1024
