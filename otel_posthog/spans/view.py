@@ -11,6 +11,7 @@ after one set operation.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import orjson
@@ -92,6 +93,8 @@ class Other(NamedTuple):
     """Those that it hands down."""
     is_of_concern: bool = False
     """It becomes an event at another time."""
+    resource: Mapping[str, Any] = MappingProxyType({})
+    """Of a span that OTLP brought."""
 
 
 # --- the SDK's spans -------------------------------------------------------------------------------
@@ -348,13 +351,19 @@ def of_otlp_spans(
             yield Other(
                 span.trace_id.hex(),
                 span.span_id.hex(),
-                span.parent_span_id.hex() or None,
+                _parent(span.parent_span_id),
                 {
                     pair.key: _any_value(pair.value)
                     for pair in span.attributes
                     if pair.key in also or is_handed_down(pair.key)
                 },
+                resource=resource,
             )
+
+
+def _parent(span_id: bytes) -> str | None:
+    """The id of the span above; zeros say, as in a traceparent, that there is none."""
+    return span_id.hex() if span_id.strip(b"\0") else None
 
 
 def _is_marked(span: trace_pb2.Span) -> bool:
@@ -370,7 +379,7 @@ def _of_otlp_span(span: trace_pb2.Span, scope: Any, resource: Attributes) -> Spa
         kind=_named(_OTLP_KINDS, span.kind),
         trace_id=span.trace_id.hex(),
         span_id=span.span_id.hex(),
-        parent_id=span.parent_span_id.hex() or None,
+        parent_id=_parent(span.parent_span_id),
         start_ns=span.start_time_unix_nano,
         end_ns=span.end_time_unix_nano or None,
         status=_named(_OTLP_STATUS, span.status.code),

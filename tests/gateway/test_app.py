@@ -19,6 +19,7 @@ from otel_posthog.gateway.decode import JSON, PROTOBUF, Unread, spans_of
 from otel_posthog.gateway.limits import Limits, RefusedError
 from tests.delivery.capture_server import Answer as Fault
 from tests.gateway.support import KEY, Client, body_of, gate
+from tests.support.otlp_json import otlp_json
 from tests.support.spans import CHAT, PARENT_ID, SPAN_ID, otlp_request, sdk_span
 
 TOKEN = "a-token-of-the-gateway"
@@ -215,6 +216,16 @@ def test_spans_without_ids_are_rejected_and_the_others_taken(kind: str) -> None:
         message = ExportTraceServiceResponse.FromString(answer.body).partial_success
         assert (message.rejected_spans, message.error_message) == (1, "a span has no trace id or span id")
     assert len(server.events) == 1
+
+
+@pytest.mark.parametrize("kind", [PROTOBUF, JSON])
+def test_zeros_for_the_span_above_say_that_there_is_none(kind: str) -> None:
+    request = otlp_request(sdk_span())
+    request.resource_spans[0].scope_spans[0].spans[0].parent_span_id = bytes(8)
+    body = json.dumps(otlp_json(request)).encode() if kind == JSON else request.SerializeToString()
+    with gate() as (client, _, server):
+        assert client.post(body, kind=kind).status == 200
+    assert "0" * 16 not in str(server.events)
 
 
 def test_spans_of_an_unreadable_resource_are_all_counted() -> None:
