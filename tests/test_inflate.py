@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import gzip
+import random
+import time
 import tracemalloc
 import zlib
 from collections.abc import Callable
@@ -79,6 +81,23 @@ def test_further_parts_are_read_where_they_are_wanted(name: str, compress: Calla
     assert inflate(CODECS[name], body, 100) == b"one, "
     with pytest.raises(BrokenBodyError):
         inflate(CODECS[name], compress(b"one, ") + b"and no more", 100, every_part=True)
+
+
+@pytest.mark.parametrize(("name", "compress"), [way for way in _WAYS if way.id != "deflate"])
+def test_parts_may_be_larger_than_what_is_inflated_at_once(
+    name: str, compress: Callable[[bytes], bytes]
+) -> None:
+    parts = [random.Random(number).randbytes(100_000 * number) for number in range(4)] * 2
+    body = b"".join(map(compress, parts))
+    assert inflate(CODECS[name], body, 10_000_000, every_part=True) == b"".join(parts)
+
+
+@pytest.mark.parametrize(("name", "compress"), _WAYS)
+def test_a_body_of_countless_parts_is_refused_soon(name: str, compress: Callable[[bytes], bytes]) -> None:
+    began = time.process_time()
+    with pytest.raises(BrokenBodyError, match="more than 10,000 parts"):
+        inflate(CODECS[name], compress(b"") * 1_000_000, 1000, every_part=True)
+    assert time.process_time() - began < 5  # it took an hour: each part copied all that follow it
 
 
 @settings(deadline=None)

@@ -395,6 +395,54 @@ def test_the_end_of_a_stream_belongs_to_its_request(way: str) -> None:
     assert (whole.stream, whole.end_ns, whole.usage.input) == (True, end.end_ns, 10)
 
 
+def test_the_end_of_a_stream_that_is_sent_again_is_not_counted_the_second_time() -> None:
+    request = call("a", None, scope="logfire", until=100, facts={"may_go_on": True})
+    end = call("b", None, scope="logfire", at=900, until=900, facts={"ended_after": 0.8})
+    assert counted(in_batches([[request], [end], [end]])) == ["a"]
+
+
+def test_a_request_that_is_sent_again_expects_one_end() -> None:
+    request = call("a", None, scope="logfire", until=100, facts={"may_go_on": True})
+    end = call("b", None, scope="logfire", at=900, until=900, facts={"ended_after": 0.8})
+    alone = call("c", None, scope="logfire", at=950, until=950, facts={"ended_after": 0.1})
+    assert counted(in_batches([[request], [request], [end], [alone]])) == ["a", "a", "c"]
+
+
+@st.composite
+def _some_batches(draw: st.DrawFn) -> Batches:
+    """Spans of a trace, of any kind, nested anyhow, in some batches."""
+    found: list[ModelCall] = []
+    for number in range(draw(st.integers(2, 5))):
+        parent = draw(st.sampled_from([None, "app", *(each.span_id for each in found)]))
+        changes: dict[str, Any] = draw(
+            st.sampled_from(
+                [
+                    {},
+                    {"facts": {"ended_after": 0.8}},
+                    {"facts": {"may_go_on": True}},
+                    {"kind": Kind.AGENT},
+                    {"input": said(f"{number}?"), "output": said(f"{number}!", role="assistant")},
+                ]
+            )
+        )
+        scope, until = draw(st.sampled_from("abc")), draw(st.sampled_from([500, 1000]))
+        answer = draw(st.sampled_from([None, "r1", "r2"]))
+        at = draw(st.sampled_from([0, 1, 40]))
+        found.append(
+            call(f"s{number}", parent, scope=scope, at=at, until=until, response_id=answer, **changes)
+        )
+    found = draw(st.permutations(found))
+    cut = draw(st.integers(1, len(found)))
+    return [found[:cut], found[cut:]]
+
+
+@given(_some_batches())
+def test_a_batch_that_is_sent_again_is_what_it_was(batches: Batches) -> None:
+    seen = Seen()
+    for batch in batches:
+        assert resolve(batch, seen) == resolve(batch, seen)
+
+
 def test_the_end_of_a_stream_without_its_request_is_a_call_that_began_before() -> None:
     end = call("a", None, scope="logfire", at=900, until=900, facts={"ended_after": 0.8})
     [found] = resolve([end])

@@ -64,27 +64,31 @@ class Projects:
         return self.intakes[name].take(spans)
 
     def _taken_by_each(self, spans: Iterable[SpanView | Other], attribute: str, unread: Unread) -> Answer:
-        """The answer for spans whose resources name their projects: all projects hear what is handed down.
+        """The answer for spans whose resources name their projects.
 
+        All projects hear what is handed down, but for what stands on a span of another project.
         One that does not take its spans now has all sent again, so the others are spared theirs.
         """
         found: dict[str, list[SpanView]] = {}
-        others: list[Other] = []
+        others: list[tuple[str | None, Other]] = []
+        """With the project that it is of; None: any."""
         with self._parting:  # one request's spans at a time
             for span in spans:
-                if isinstance(span, Other):
-                    others.append(span)
-                    continue
                 named = span.resource.get(attribute)
-                name = named if isinstance(named, str) and named in self.intakes else self._default
+                known = named if isinstance(named, str) and named in self.intakes else None
+                if isinstance(span, Other):
+                    others.append((known, span))
+                    continue
+                name = self._default if known is None else known
                 if name is None:
                     unread.add(f"the resource attribute {attribute} must name a project of this gateway")
                 else:
                     found.setdefault(name, []).append(span)
         count = sum(map(len, found.values()))
         answer = Answer(safe=True, ignored=len(others))
-        for intake, views in self._in_order(found):
-            taken = intake.take(chain(emptied(views), others))
+        for name, views in self._in_order(found):
+            theirs = (other for owner, other in others if owner in (None, name))
+            taken = self.intakes[name].take(chain(emptied(views), theirs))
             if not taken.safe:
                 return taken._replace(spans=count, ignored=len(others))
             answer = answer._replace(
@@ -94,13 +98,12 @@ class Projects:
             )
         return answer
 
-    def _in_order(self, found: Mapping[str, list[SpanView]]) -> Iterator[tuple[Intake, list[SpanView]]]:
+    def _in_order(self, found: Mapping[str, list[SpanView]]) -> Iterator[tuple[str, list[SpanView]]]:
         """Whoever has something to take: those that take nothing now first."""
         resting = sorted(self.intakes, key=lambda name: -self.intakes[name].rests_for())
         for name in resting:
-            intake = self.intakes[name]
-            if name in found or intake.remembers:
-                yield intake, found.get(name, [])
+            if name in found or self.intakes[name].remembers:
+                yield name, found.get(name, [])
 
     def readiness(self) -> Readiness:
         """Whether any project takes spans; a spool is one for all."""

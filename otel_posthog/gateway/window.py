@@ -10,6 +10,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple
 
 from otel_posthog.attributes import handed_down
 from otel_posthog.spans.view import Other, SpanView
@@ -18,11 +19,22 @@ __all__ = ["TraceWindow"]
 
 MAX_SPANS = 100_000
 """That are remembered: some 40 MB."""
+MAX_BYTES = 64 * 1024 * 1024
+"""Of those, about: what a span hands down may be as long as a request."""
 MAX_GIVEN_UP = 20_000
 """Traces that nobody waits for a second time."""
 
+_SPAN_BYTES = 400
+"""What a span takes beside the texts that it hands down."""
+
 _Key = tuple[str, str]
 """Trace and span."""
+
+
+class _Remembered(NamedTuple):
+    other: Other
+    since: float
+    size: int
 
 
 class TraceWindow:
@@ -34,14 +46,17 @@ class TraceWindow:
         also: frozenset[str] = frozenset(),
         *,
         max_spans: int = MAX_SPANS,
+        max_bytes: int = MAX_BYTES,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Make an empty window. `also`: attributes that are kept beside those that are handed down."""
         self._seconds = seconds
         self._also = also
         self._max_spans = max_spans
+        self._max_bytes = max_bytes
         self._clock = clock
-        self._spans: OrderedDict[_Key, tuple[Other, float]] = OrderedDict()
+        self._spans: OrderedDict[_Key, _Remembered] = OrderedDict()
+        self._bytes = 0
         self._given_up: OrderedDict[str, None] = OrderedDict()
         self._changed = threading.Condition()
         self._closed = False
@@ -55,7 +70,7 @@ class TraceWindow:
             now = self._clock()
             self._forget(now - self._seconds)
             for other in others:
-                self._remember(other, now)
+                self._remember(other._replace(resource={}), now)
             for view in views:
                 self._remember(self._other_of(view), now)
             self._changed.notify_all()
@@ -72,37 +87,48 @@ class TraceWindow:
         return len(self._spans)
 
     def _wait_for(self, views: Iterable[SpanView], deadline: float) -> None:
-        missing = {
-            top
-            for view in views
-            if (top := self._top((view.trace_id, view.parent_id))) and top[0] not in self._given_up
-        }
+        tops = self._missing((view.trace_id, view.parent_id) for view in views)
+        missing = {top for top in tops if top[0] not in self._given_up}
         while missing and not self._closed and (left := deadline - self._clock()) > 0:
             self._changed.wait(left)
-            missing = {top for key in missing if (top := self._top(key))}
+            missing = self._missing(missing)
         if not self._closed:
             self._given_up.update(dict.fromkeys(trace_id for trace_id, _ in missing))
         while len(self._given_up) > MAX_GIVEN_UP:
             self._given_up.popitem(last=False)
 
-    def _top(self, key: tuple[str, str | None]) -> _Key | None:
-        """The first span on the way up that is not here; None where the way ends at one without parent."""
-        trace_id, span_id = key
-        climbed = set()
-        while span_id is not None and span_id not in climbed:
-            found = self._spans.get((trace_id, span_id))
-            if found is None:
-                return trace_id, span_id
-            climbed.add(span_id)
-            span_id = found[0].parent_id
-        return None
+    def _missing(self, places: Iterable[tuple[str, str | None]]) -> set[_Key]:
+        """The first spans on the ways up that are not here; a way may end at one without parent, too.
+
+        Each span is passed once, however many are below it: else a long chain would hold up everybody.
+        """
+        tops: dict[_Key, _Key | None] = {}
+        found: set[_Key] = set()
+        for trace_id, span_id in places:
+            step, top, climbed = span_id, None, list[_Key]()
+            while step is not None:
+                key = (trace_id, step)
+                if key in tops:
+                    top = tops[key]
+                    break
+                here = self._spans.get(key)
+                if here is None:
+                    top = key
+                    break
+                tops[key] = None  # where it is its own ancestor
+                climbed.append(key)
+                step = here.other.parent_id
+            tops.update(dict.fromkeys(climbed, top))
+            if top is not None:
+                found.add(top)
+        return found
 
     def _found_above(self, views: Iterable[SpanView]) -> list[Other]:
         found: dict[_Key, Other] = {}
         for view in views:
             step = view.parent_id
             while step is not None and (key := (view.trace_id, step)) not in found and key in self._spans:
-                found[key] = self._spans[key][0]
+                found[key] = self._spans[key].other
                 step = found[key].parent_id
         return [*found.values()]
 
@@ -114,14 +140,24 @@ class TraceWindow:
 
     def _remember(self, other: Other, now: float) -> None:
         key = (other.trace_id, other.span_id)
-        self._spans[key] = (other, now)
-        self._spans.move_to_end(key)
-        if len(self._spans) > self._max_spans:
-            self._spans.popitem(last=False)
+        if key in self._spans:
+            self._remove(key)
+        size = _SPAN_BYTES + sum(len(name) + _size(value) for name, value in other.attributes.items())
+        self._spans[key] = _Remembered(other, now, size)
+        self._bytes += size
+        while len(self._spans) > self._max_spans or self._bytes > self._max_bytes:
+            self._remove(next(iter(self._spans)))
 
     def _forget(self, before: float) -> None:
         while self._spans:
-            key, (_, since) = next(iter(self._spans.items()))
-            if since >= before:
+            key, remembered = next(iter(self._spans.items()))
+            if remembered.since >= before:
                 return
-            del self._spans[key]
+            self._remove(key)
+
+    def _remove(self, key: _Key) -> None:
+        self._bytes -= self._spans.pop(key).size
+
+
+def _size(value: Any) -> int:
+    return len(value if isinstance(value, str | bytes) else repr(value))

@@ -96,14 +96,14 @@ def _view(span: Any, scope: Scope, resource: Attributes, also: frozenset[str]) -
     if not any(map(_marks, members(span, "attributes"))) and not any(
         isinstance(event, dict) and event.get("name") == EVALUATION_EVENT for event in members(span, "events")
     ):
-        return _other(span, also)
+        return _other(span, resource, also)
     status, message = one(span, "status", _status, ("UNSET", None))
     return SpanView(
         name=one(span, "name", text, ""),
         kind=one(span, "kind", member, "INTERNAL", "SPAN_KIND_", _KINDS),
         trace_id=one(span, "traceId", hex_id, ""),
         span_id=one(span, "spanId", hex_id, ""),
-        parent_id=one(span, "parentSpanId", hex_id, "") or None,
+        parent_id=_parent(span),
         start_ns=one(span, "startTimeUnixNano", fixed64, 0),
         end_ns=one(span, "endTimeUnixNano", fixed64, 0) or None,
         status=status,
@@ -117,7 +117,7 @@ def _view(span: Any, scope: Scope, resource: Attributes, also: frozenset[str]) -
     )
 
 
-def _other(span: Any, also: frozenset[str]) -> Other | None:
+def _other(span: Any, resource: Attributes, also: frozenset[str]) -> Other | None:
     """A span of no concern; nobody needs to hear of one that cannot be read."""
     shared = [
         pair
@@ -130,11 +130,18 @@ def _other(span: Any, also: frozenset[str]) -> Other | None:
         return Other(
             one(span, "traceId", hex_id, ""),
             one(span, "spanId", hex_id, ""),
-            one(span, "parentSpanId", hex_id, "") or None,
+            _parent(span),
             attributes({"attributes": shared}),
+            resource=resource,
         )
     except UnreadableError:
         return None
+
+
+def _parent(span: Any) -> str | None:
+    """The id of the span above; zeros say that there is none."""
+    found: str = one(span, "parentSpanId", hex_id, "")
+    return found if found.strip("0") else None
 
 
 def _marks(pair: Any) -> bool:

@@ -14,14 +14,18 @@ from opentelemetry.proto.common.v1.common_pb2 import InstrumentationScope
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
-from otel_posthog.spans.view import Other, SpanView, of_otlp_spans
+from otel_posthog.spans.view import Other, SpanView, of_otlp_spans, otlp_attributes
 
 __all__ = ["DecodeError", "of_request_bytes"]
 
 MAX_SPANS = 200_000
 """In one request: a Collector's default batch has 8,192."""
-MAX_PARTS = 100_000
-"""Of one span (attributes, events, links, members of lists): OpenTelemetry's SDKs keep 128 of each."""
+MAX_FIELDS = 500_000
+"""Of a request, around its spans: seven a span where each comes with a resource of its own."""
+MAX_PARTS = 200_000
+"""Fields of one span and of all in it, four an attribute: OpenTelemetry's SDKs keep 128 of those."""
+MAX_DEPTH = 100
+"""Messages within each other: protobuf's own limit."""
 SMALL = 1024 * 1024
 """A message of so many bytes cannot do harm; a larger one has its parts counted before it is read."""
 
@@ -29,6 +33,15 @@ SMALL = 1024 * 1024
 _RESOURCE_SPANS = 1
 _OWNER, _BELOW = 1, 2
 """Of a ResourceSpans its resource and its scopes, of a ScopeSpans its scope and its spans."""
+
+_Shape = dict[int, Any]
+"""Which fields of a message are messages: by their numbers, the shape of each."""
+_PAIR: _Shape = {}
+_VALUE: _Shape = {5: {}, 6: {1: _PAIR}}
+_VALUE[5][1] = _VALUE
+_PAIR[2] = _VALUE
+_SPAN: _Shape = {9: _PAIR, 11: {3: _PAIR}, 13: {4: _PAIR}}
+_OWNERS: dict[Any, _Shape] = {Resource: {1: _PAIR, 3: {}}, InstrumentationScope: {3: _PAIR}}
 
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 
@@ -42,63 +55,65 @@ def of_request_bytes(data: bytes, also: frozenset[str] = frozenset()) -> Iterato
         DecodeError: the bytes are no such request; raised when the place is reached.
     """
     left = MAX_SPANS
-    for number, start, end in _fields(data, 0, len(data)):
+    budget = iter(range(MAX_FIELDS))
+    for number, start, end in _fields(data, 0, len(data), budget):
         if number != _RESOURCE_SPANS:
             continue
-        resource, scopes = _owner_and_below(data, start, end, Resource)
+        resource, scopes = _owner_and_below(data, start, end, Resource, budget)
+        about = otlp_attributes(resource.attributes)  # once, however many scopes there are
         for scope_start, scope_end in scopes:
-            scope, places = _owner_and_below(data, scope_start, scope_end, InstrumentationScope)
+            scope, places = _owner_and_below(data, scope_start, scope_end, InstrumentationScope, budget)
             left -= len(places)
             if left < 0:
                 raise DecodeError(f"a request may have {MAX_SPANS:,} spans at most")
             spans = (_span(data, *place) for place in places)
-            yield from of_otlp_spans(spans, scope, resource, also)
+            yield from of_otlp_spans(spans, scope, about, also)
 
 
-def _owner_and_below(data: bytes, start: int, end: int, owner: Any) -> tuple[Any, list[tuple[int, int]]]:
+def _owner_and_below(
+    data: bytes, start: int, end: int, owner: Any, budget: Iterator[int]
+) -> tuple[Any, list[tuple[int, int]]]:
     """A message's own resource or scope, which may come last, and where what is below it stands."""
     found = owner()
     below: list[tuple[int, int]] = []
-    for number, inner_start, inner_end in _fields(data, start, end):
+    for number, inner_start, inner_end in _fields(data, start, end, budget):
         if number == _BELOW:
             below.append((inner_start, inner_end))
         elif number == _OWNER:  # a field that comes twice is one message: so protobuf wants it
-            found.MergeFromString(_checked(data, inner_start, inner_end))
+            found.MergeFromString(_checked(data, inner_start, inner_end, _OWNERS[owner]))
     return found, below
 
 
 def _span(data: bytes, start: int, end: int) -> Span:
-    return Span.FromString(_checked(data, start, end))
+    return Span.FromString(_checked(data, start, end, _SPAN))
 
 
-def _checked(data: bytes, start: int, end: int) -> bytes:
+def _checked(data: bytes, start: int, end: int, shape: _Shape) -> bytes:
     """The bytes of a message that does not have too many parts."""
-    if end - start > SMALL and _parts(data, start, end, MAX_PARTS) > MAX_PARTS:
-        raise DecodeError(f"a span may have {MAX_PARTS:,} parts at most")
+    if end - start > SMALL:
+        _count(data, start, end, shape, iter(range(MAX_PARTS)), MAX_DEPTH)
     return data[start:end]
 
 
-def _parts(data: bytes, start: int, end: int, most: int, depth: int = 8) -> int:
-    """How many fields are in a message and in those within it, about; counts on until `most` is passed.
+def _count(data: bytes, start: int, end: int, shape: _Shape, budget: Iterator[int], depth: int) -> None:
+    """Go through all fields of a message and of those within it, as far as the budget reaches."""
+    if not depth:
+        raise DecodeError(f"a span may have {MAX_DEPTH} messages within each other at most")
+    for number, inner_start, inner_end in _fields(data, start, end, budget):
+        if number in shape:
+            _count(data, inner_start, inner_end, shape[number], budget, depth - 1)
 
-    A text is taken for a message as long as it reads like one: that counts a few too many.
+
+def _fields(data: bytes, at: int, end: int, budget: Iterator[int]) -> Iterator[tuple[int, int, int]]:
+    """Number, start and end of the fields of a message that have a length.
+
+    Each field, of whatever kind, takes one of the budget.
     """
-    count = 0
-    try:
-        for _, inner_start, inner_end in _fields(data, start, end):
-            count += 1
-            if depth and inner_end > inner_start:
-                count += _parts(data, inner_start, inner_end, most - count, depth - 1)
-            if count > most:
-                return count
-    except DecodeError:
-        pass  # a text
-    return count
-
-
-def _fields(data: bytes, at: int, end: int) -> Iterator[tuple[int, int, int]]:
-    """Number, start and end of the fields of a message that have a length."""
     while at < end:
+        if next(budget, None) is None:
+            raise DecodeError(
+                "there are too many fields in a span or around the spans: send fewer spans at once"
+            )
         tag, at = _varint(data, at, end)
         kind = tag & 7
         if kind == _BYTES:

@@ -11,6 +11,7 @@ after one set operation.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import orjson
@@ -38,6 +39,7 @@ __all__ = [
     "of_request",
     "of_sdk_span",
     "other_of_sdk_span",
+    "otlp_attributes",
     "pack",
     "put_in_place",
     "unpack",
@@ -91,6 +93,8 @@ class Other(NamedTuple):
     """Those that it hands down."""
     is_of_concern: bool = False
     """It becomes an event at another time."""
+    resource: Mapping[str, Any] = MappingProxyType({})
+    """Of a span that OTLP brought."""
 
 
 # --- the SDK's spans -------------------------------------------------------------------------------
@@ -331,29 +335,35 @@ def of_request(
     Of the others the attributes that are handed down are kept, and these `also`.
     """
     for resource_spans in request.resource_spans:
+        about = otlp_attributes(resource_spans.resource.attributes)
         for scope_spans in resource_spans.scope_spans:
-            yield from of_otlp_spans(scope_spans.spans, scope_spans.scope, resource_spans.resource, also)
+            yield from of_otlp_spans(scope_spans.spans, scope_spans.scope, about, also)
 
 
 def of_otlp_spans(
-    spans: Iterable[trace_pb2.Span], scope: Any, resource: Any, also: frozenset[str] = frozenset()
+    spans: Iterable[trace_pb2.Span], scope: Any, resource: Attributes, also: frozenset[str] = frozenset()
 ) -> Iterator[SpanView | Other]:
-    """The spans of one scope of one resource, as `of_request` gives them."""
-    about = _attributes(resource.attributes)
+    """The spans of one scope of a resource with these attributes, as `of_request` gives them."""
     for span in spans:
         if _is_marked(span):
-            yield _of_otlp_span(span, scope, about)
+            yield _of_otlp_span(span, scope, resource)
         else:
             yield Other(
                 span.trace_id.hex(),
                 span.span_id.hex(),
-                span.parent_span_id.hex() or None,
+                _parent(span.parent_span_id),
                 {
                     pair.key: _any_value(pair.value)
                     for pair in span.attributes
                     if pair.key in also or is_handed_down(pair.key)
                 },
+                resource=resource,
             )
+
+
+def _parent(span_id: bytes) -> str | None:
+    """The id of the span above; zeros say, as in a traceparent, that there is none."""
+    return span_id.hex() if span_id.strip(b"\0") else None
 
 
 def _is_marked(span: trace_pb2.Span) -> bool:
@@ -369,14 +379,14 @@ def _of_otlp_span(span: trace_pb2.Span, scope: Any, resource: Attributes) -> Spa
         kind=_named(_OTLP_KINDS, span.kind),
         trace_id=span.trace_id.hex(),
         span_id=span.span_id.hex(),
-        parent_id=span.parent_span_id.hex() or None,
+        parent_id=_parent(span.parent_span_id),
         start_ns=span.start_time_unix_nano,
         end_ns=span.end_time_unix_nano or None,
         status=_named(_OTLP_STATUS, span.status.code),
         status_message=span.status.message or None,
-        attributes=_attributes(span.attributes),
+        attributes=otlp_attributes(span.attributes),
         events=[
-            SpanEvent(event.name, event.time_unix_nano, _attributes(event.attributes))
+            SpanEvent(event.name, event.time_unix_nano, otlp_attributes(event.attributes))
             for event in span.events
         ]
         if span.events
@@ -392,7 +402,8 @@ def _named(names: tuple[str, ...], number: int) -> str:
     return names[number] if 0 <= number < len(names) else names[0]
 
 
-def _attributes(pairs: Any) -> Attributes:
+def otlp_attributes(pairs: Any) -> Attributes:
+    """Attributes of OTLP as a dict; of two with one key the later."""
     # Nearly all values are texts: what is one need not be asked what it is.
     return {pair.key: (value := pair.value).string_value or _any_value(value) for pair in pairs}
 
@@ -404,5 +415,5 @@ def _any_value(value: AnyValue) -> Any:
     if which == "array_value":
         return [_any_value(inner) for inner in value.array_value.values]
     if which == "kvlist_value":
-        return _attributes(value.kvlist_value.values)
+        return otlp_attributes(value.kvlist_value.values)
     return getattr(value, which)

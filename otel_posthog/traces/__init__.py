@@ -88,7 +88,11 @@ def _resolved(
         if "ended_after" in call.facts and call.span_id in stands_for
     }
     for span_id, call in by_id.items():
-        if "may_go_on" in call.facts and ended.isdisjoint({span_id, stands_for.get(span_id)}):
+        if (
+            "may_go_on" in call.facts
+            and span_id not in seen.spans  # where it is sent again its end is expected already
+            and ended.isdisjoint({span_id, stands_for.get(span_id)})
+        ):
             seen.expect_end(stream_key(call, above))
         survivor = stands_for.get(span_id, span_id)
         seen.remember(known(call, above[span_id], survivor, counted_by.get(span_id)))

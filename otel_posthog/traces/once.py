@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from functools import partial
 from itertools import combinations
 from typing import Any, NamedTuple
@@ -57,8 +57,8 @@ def each_once(by_id: Mapping[str, ModelCall], above: Mapping[str, str | None], s
     late = _join_ends(made, above, stands_for, seen)
     calls = sorted((call for call in made.values() if call.kind.is_model_call), key=_outermost_first)
     groups = _Groups()
-    around = _join_nested(calls, above, seen, groups)
-    _join_beside([call for call in calls if call.span_id not in around], above, seen, groups)
+    around = _join_nested(calls, by_id, above, seen, groups)
+    _join_beside([call for call in calls if call.span_id not in around], by_id, above, seen, groups)
     counted_by: dict[str, str | None] = {}
     for members in groups.of(call.span_id for call in calls):
         mine = [made[span_id] for span_id in members if span_id in made]
@@ -120,14 +120,20 @@ class _Groups:
 
 
 def _join_nested(
-    calls: Sequence[ModelCall], above: Mapping[str, str | None], seen: Seen, groups: _Groups
+    calls: Sequence[ModelCall],
+    own: Container[str],
+    above: Mapping[str, str | None],
+    seen: Seen,
+    groups: _Groups,
 ) -> set[str]:
-    """Join outer spans with the one call in them; the ids of those that are around several."""
+    """Join outer spans with the one call in them; the ids of those that are around several.
+
+    `own` are the ids of the batch, of which something may be remembered as well, since it is sent again.
+    """
     inside: dict[Place, list[Shown]] = defaultdict(list)
     for call in calls:
         inside[call.trace_id, above[call.span_id]].append(call)
     around: set[str] = set()
-    own = {call.span_id for call in calls}
     for outer in calls:
         known = [each for each in seen.at((outer.trace_id, outer.span_id)) if each.span_id not in own]
         same = _same_as(outer, [*inside.get((outer.trace_id, outer.span_id), ()), *known])
@@ -168,10 +174,13 @@ def _are_one(inner: Sequence[Shown]) -> bool:
 
 
 def _join_beside(
-    calls: Sequence[ModelCall], above: Mapping[str, str | None], seen: Seen, groups: _Groups
+    calls: Sequence[ModelCall],
+    own: Container[str],
+    above: Mapping[str, str | None],
+    seen: Seen,
+    groups: _Groups,
 ) -> None:
     """Join calls of different scopes that stand in one place, or name one response."""
-    own = {call.span_id for call in calls}
     places: dict[Place, list[ModelCall]] = defaultdict(list)
     answers: dict[str, list[ModelCall]] = defaultdict(list)
     for call in calls:
@@ -258,7 +267,11 @@ def _join_ends(
         else:
             made[end.span_id] = end._replace(start_ns=began)
             key = stream_key(end, above)
-            if end.span_id not in seen.spans and seen.streams.get(key):
+            before = seen.spans.get(end.span_id)
+            if before is not None:  # it is sent again, and is what it was
+                if before.counted_by is None:
+                    late.add(end.span_id)
+            elif seen.streams.get(key):
                 seen.streams[key] -= 1
                 late.add(end.span_id)
     return late

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import json
+import time
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +15,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 
-from otel_posthog.gateway.decode import JSON, PROTOBUF
-from otel_posthog.gateway.limits import Limits
+from otel_posthog.gateway.decode import JSON, PROTOBUF, Unread, spans_of
+from otel_posthog.gateway.limits import Limits, RefusedError
 from tests.delivery.capture_server import Answer as Fault
 from tests.gateway.support import KEY, Client, body_of, gate
+from tests.support.otlp_json import otlp_json
 from tests.support.spans import CHAT, PARENT_ID, SPAN_ID, otlp_request, sdk_span
 
 TOKEN = "a-token-of-the-gateway"
@@ -215,6 +218,16 @@ def test_spans_without_ids_are_rejected_and_the_others_taken(kind: str) -> None:
     assert len(server.events) == 1
 
 
+@pytest.mark.parametrize("kind", [PROTOBUF, JSON])
+def test_zeros_for_the_span_above_say_that_there_is_none(kind: str) -> None:
+    request = otlp_request(sdk_span())
+    request.resource_spans[0].scope_spans[0].spans[0].parent_span_id = bytes(8)
+    body = json.dumps(otlp_json(request)).encode() if kind == JSON else request.SerializeToString()
+    with gate() as (client, _, server):
+        assert client.post(body, kind=kind).status == 200
+    assert "0" * 16 not in str(server.events)
+
+
 def test_spans_of_an_unreadable_resource_are_all_counted() -> None:
     document = json.loads(body_of(sdk_span(), sdk_span(span_id=2), kind=JSON))
     document["resourceSpans"][0]["resource"] = "no object"
@@ -364,6 +377,22 @@ def test_json_of_too_many_members_is_refused_before_it_is_read(monkeypatch: pyte
         assert client.post(b"[" + b"{}," * 200 + b"{}]", kind=JSON).status == 413
         assert client.post(commas, kind=JSON).status == 200  # those of a text are none
     assert len(server.events) == 1
+
+
+@pytest.mark.parametrize(
+    "text", [rb"\"" * 100_000, rb"\"" * 100_000 + b"\\", b'"' * 7_000_000, b'"' + rb"\n" * 3_000_000 + b'"']
+)
+def test_texts_in_json_take_neither_time_nor_memory(text: bytes) -> None:
+    began = time.process_time()
+    tracemalloc.start()
+    try:
+        with pytest.raises(RefusedError):
+            [*spans_of(JSON, b"," * 1_600_000 + text, frozenset(), Unread())]
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 64 * 1024 * 1024
+    assert time.process_time() - began < 5  # quotes alone took minutes
 
 
 @pytest.mark.parametrize("kind", [PROTOBUF, JSON])

@@ -15,6 +15,8 @@ import uvicorn
 
 from otel_posthog.gateway.connections import Connection
 from otel_posthog.gateway.limits import Limits
+from tests.delivery.capture_server import CaptureServer
+from tests.gateway.conftest import span_ids
 from tests.gateway.support import body_of, gate
 from tests.support.spans import sdk_span
 from tests.support.waiting import until
@@ -26,8 +28,15 @@ HEAD = b"POST /v1/traces HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-prot
 @contextmanager
 def served(limits: Limits) -> Iterator[tuple[str, int]]:
     """The gateway on a thread of this process, with limits of a test; where it listens."""
+    with served_before_posthog(limits) as (address, _):
+        yield address
+
+
+@contextmanager
+def served_before_posthog(limits: Limits) -> Iterator[tuple[tuple[str, int], CaptureServer]]:
+    """The same, and what gets its events."""
     with (
-        gate(limits=limits) as (client, _, _),
+        gate(limits=limits) as (client, _, posthog),
         socket.create_server(("127.0.0.1", 0), backlog=1024) as listening,
     ):
         config = uvicorn.Config(
@@ -44,7 +53,7 @@ def served(limits: Limits) -> Iterator[tuple[str, int]]:
         thread.start()
         try:
             until(lambda: server.started, "the server listens")
-            yield listening.getsockname()[:2]
+            yield listening.getsockname()[:2], posthog
         finally:
             server.should_exit = server.force_exit = True
             thread.join(30)
@@ -101,6 +110,35 @@ def test_a_body_that_does_not_come_is_answered_and_closed() -> None:
                 answer += piece
         assert answer.startswith(b"HTTP/1.1 503")
         assert b"after 3 bytes" in answer
+
+
+_H2C = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n"
+
+
+def _posted(number: int, *more: bytes) -> bytes:
+    body = body_of(sdk_span(span_id=number, parent=False))
+    return HEAD + b"".join(more) + b"Content-Length: %d\r\n\r\n%b" % (len(body), body)
+
+
+@pytest.mark.parametrize("upgrade", [_H2C, b"Connection: upgrade\r\nUpgrade: websocket\r\n"])
+@pytest.mark.parametrize("at_a_time", [1, 7, 200, 10_000])
+def test_a_request_that_asks_for_another_protocol_is_read_all_the_same(
+    upgrade: bytes, at_a_time: int
+) -> None:
+    sent = _posted(1, upgrade) + _posted(2) + _posted(3, upgrade) + _posted(4, b"Connection: close\r\n")
+    with (
+        served_before_posthog(Limits()) as (address, posthog),
+        socket.create_connection(address) as connection,
+    ):
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for start in range(0, len(sent), at_a_time):
+            connection.sendall(sent[start : start + at_a_time])
+        connection.settimeout(30)
+        answers = b""
+        while piece := connection.recv(4096):
+            answers += piece
+        assert answers.count(b"HTTP/1.1 200 OK") == 4
+        assert span_ids(posthog) == [1, 2, 3, 4]
 
 
 def test_a_head_without_end_is_cut_off() -> None:

@@ -184,6 +184,21 @@ def test_a_span_that_is_none_of_ours_hands_its_user_down_in_all_projects() -> No
         assert arrived(posthog) == {"acme": [1], "beta": [2]}
 
 
+def test_a_span_of_one_project_hands_nothing_down_in_another() -> None:
+    route = sdk_span(
+        {"user.id": "user_of_acme"}, parent=False, span_id=PARENT_ID, resource={ATTRIBUTE: "acme"}
+    )
+    request = request_for("acme", "beta")
+    request.MergeFrom(otlp_request(route))
+    with gate() as (client, posthog, _):
+        assert client.post(request.SerializeToString()).status == 200
+        [acme, beta] = [request.body for request in posthog.requests]
+    if acme["api_key"] == BETA:
+        acme, beta = beta, acme
+    assert acme["batch"][0]["distinct_id"] == "user_of_acme"
+    assert "user_of_acme" not in str(beta)
+
+
 def test_the_answer_is_safe_only_if_all_projects_took_theirs() -> None:
     with gate() as (client, posthog, _):
         posthog.faults.extend([Answer(503)] * 99)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -123,6 +125,24 @@ def test_no_more_spans_are_remembered_than_there_is_room_for() -> None:
     window = TraceWindow(LONG, max_spans=10)
     window.above([], [other(format(number, "016x")) for number in range(100)])
     assert len(window) == 10
+
+
+def test_no_more_bytes_are_remembered_than_there_is_room_for() -> None:
+    window = TraceWindow(LONG, max_bytes=10_000)
+    window.above([], [other(format(number, "016x"), user="u" * 4000) for number in range(100)])
+    window.above([], [other(format(99, "016x"), user="u" * 4000)] * 100)  # one that comes again counts once
+    assert len(window) == 2
+    window.above([], [other(ROOT, user=["u" * 20_000])])
+    assert len(window) == 0
+
+
+def test_a_long_chain_does_not_hold_up_everybody() -> None:
+    window = TraceWindow(0.01)
+    ids = [format(number, "016x") for number in range(1, 20_002)]
+    began = time.process_time()
+    chain = [call(parent, span) for span, parent in pairwise(ids)]
+    assert len(window.above(chain, [])) == 19_999
+    assert time.process_time() - began < 5  # it took a minute, and four for twice as many
 
 
 def test_at_the_end_nobody_waits(waiting: Any) -> None:

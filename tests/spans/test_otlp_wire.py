@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import time
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -112,7 +114,55 @@ def test_a_large_span_of_too_many_parts_is_not_even_read(monkeypatch: pytest.Mon
     monkeypatch.setattr(otlp_wire, "SMALL", 100)
     monkeypatch.setattr(otlp_wire, "MAX_PARTS", 1000)
     empty_attributes = _field(9, b"") * 2000
-    with pytest.raises(DecodeError, match="1,000 parts at most"):
+    with pytest.raises(DecodeError, match="too many fields"):
         [*of_request_bytes(_field(1, _field(2, _field(2, empty_attributes))))]
     long_text = otlp_request(sdk_span({**CHAT, "gen_ai.prompt": "a, b " * 5000})).SerializeToString()
     assert len([*of_request_bytes(long_text)]) == 1
+    numbers = otlp_request(sdk_span({**CHAT, "x": [1.0] * 400})).SerializeToString()
+    assert len([*of_request_bytes(numbers)]) == 1
+
+
+def test_messages_within_each_other_have_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(otlp_wire, "SMALL", 100)
+    value = b""
+    for _ in range(200):
+        value = _field(5, _field(1, value))
+    with pytest.raises(DecodeError, match="100 messages within each other"):
+        [*of_request_bytes(_field(1, _field(2, _field(2, _field(9, _field(2, value))))))]
+
+
+_RESOURCE = _field(1, b"".join(_field(1, _field(1, b"name %d" % number)) for number in range(10_000)))
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        pytest.param(b"\x0a\x00" * 4_000_000, id="resources"),
+        pytest.param(_field(1, b"\x12\x00" * 4_000_000), id="scopes"),
+        pytest.param(_field(1, _RESOURCE + b"\x12\x00" * 4_000_000), id="scopes of a large resource"),
+        pytest.param(_field(1, _field(2, b"\x12\x00" * 4_000_000)), id="spans"),
+        pytest.param(b"\x10\x00" * 4_000_000, id="unknown"),
+        pytest.param(
+            _field(1, _field(2, _field(2, _field(9, b"\x18\x00" * 4_000_000)))), id="unknown, within a span"
+        ),
+    ],
+)
+def test_countless_empty_messages_take_neither_time_nor_memory(body: bytes) -> None:
+    began = time.process_time()
+    tracemalloc.start()
+    try:
+        with pytest.raises(DecodeError, match="too many fields"):
+            [*of_request_bytes(body)]
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 100 * 1024 * 1024
+    assert time.process_time() - began < 15  # one with scopes of a large resource took hours
+
+
+def test_a_resource_is_read_once_for_all_its_scopes() -> None:
+    span = otlp_request(sdk_span()).resource_spans[0].scope_spans[0].spans[0].SerializeToString()
+    body = _field(1, _RESOURCE + _field(2, _field(2, span)) * 1000)
+    views = [each for each in of_request_bytes(body) if isinstance(each, SpanView)]
+    assert len(views) == 1000
+    assert len({id(view.resource) for view in views}) == 1
