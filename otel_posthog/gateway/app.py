@@ -122,6 +122,7 @@ class Gateway:
                 loop = asyncio.get_running_loop()
                 answer = await loop.run_in_executor(self._executor, self._reception.take, request, share)
         except RefusedError as refusal:
+            self._reception.refused(refusal)
             again = () if refusal.retry_after is None else (_retry_after(refusal.retry_after),)
             return Reply(refusal.status, said, refusal_body(said, refusal.status, str(refusal)), again)
         if answer.safe:

@@ -1,4 +1,4 @@
-"""Who may send: those who bear the gateway's token, where it has one."""
+"""Who may send: those who bear a token of the gateway's, where it has any."""
 
 from __future__ import annotations
 
@@ -9,14 +9,16 @@ from otel_posthog.gateway.limits import RefusedError
 __all__ = ["check_token"]
 
 
-def check_token(token: bytes | None, authorization: str) -> None:
-    """Compare what a sender bears, in a time that tells nothing of the token.
+def check_token(tokens: bytes | None, authorization: str) -> None:
+    """Compare what a sender bears, in a time that tells nothing of the tokens, which stand one a line.
 
     Raises:
-        RefusedError: it is not the token.
+        RefusedError: it is none of them.
     """
-    if token is None:
+    if tokens is None:
         return
     scheme, _, given = authorization.partition(" ")
-    if scheme.lower() != "bearer" or not hmac.compare_digest(given.strip().encode(), token):
-        raise RefusedError(401, "the header Authorization must be Bearer and this gateway's token")
+    held = given.strip().encode()
+    same = [hmac.compare_digest(held, token) for token in tokens.splitlines()]
+    if scheme.lower() != "bearer" or not any(same):
+        raise RefusedError(401, "the header Authorization must be Bearer and a token of this gateway")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
 from collections.abc import Callable
 from types import FrameType
@@ -12,6 +13,7 @@ from confluent_kafka import KafkaException
 from otel_posthog.assembly import forwarder
 from otel_posthog.gateway import kafka_metrics, logs, memory
 from otel_posthog.gateway.decode import JSON, Unread, spans_of
+from otel_posthog.gateway.delivery_options import delivery_options
 from otel_posthog.gateway.intake import Intake
 from otel_posthog.gateway.kafka_dead_letters import DeadLetters
 from otel_posthog.gateway.kafka_deliver import Deliverer, UnreadableError
@@ -35,13 +37,15 @@ def run(settings: ConsumeSettings) -> None:
     """Consume until SIGTERM or SIGINT; then finish what is under way and commit it.
 
     Raises:
-        ConsumeError: there is no project key, a setting is wrong, or Kafka lets nothing be read.
+        ConsumeError: there is no project key, an option is wrong, or Kafka lets nothing be read.
     """
     memory.keep_one_heap()
     logs.set_up()
+    try:
+        delivery_options(os.environ)
+    except ValueError as error:
+        raise ConsumeError(str(error)) from None
     ours = forwarder({}, spool_drops_oldest=False)
-    if not ours.enabled:
-        raise ConsumeError("there is no PostHog project key: set POSTHOG_API_KEY=phc_...")
     intake = Intake(ours)
 
     def stats() -> dict[str, int]:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from otel_posthog.delivery.notices import Notices
 from otel_posthog.gateway.decode import Unread, plain_body, spans_of
 from otel_posthog.gateway.intake import Answer
 from otel_posthog.gateway.limits import Budget, Limits, RefusedError, Share
@@ -46,6 +48,7 @@ class Reception:
         self.limits = limits
         self.budget = Budget(limits.in_flight)
         self._lock = threading.Lock()
+        self._notices = Notices(time.monotonic)
         self._requests: Counter[tuple[str, str]] = Counter()
         self._spans: Counter[str] = Counter()
 
@@ -86,6 +89,13 @@ class Reception:
         if body is not packed:
             share.grow(len(body))
         return body
+
+    def refused(self, refusal: RefusedError) -> None:
+        """Say once a minute that a request was refused for good: its sender may drop it without a word."""
+        if refusal.retry_after is None:
+            self._notices.warn(
+                str(refusal.status), "Spans were refused (%d), and may be lost: %s.", refusal.status, refusal
+            )
 
     def answered(self, protocol: str, status: str) -> None:
         """Count an answer by its protocol, `http` or `grpc`, and its status there."""

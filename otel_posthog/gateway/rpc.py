@@ -140,6 +140,7 @@ class _Traces(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpcio has no ty
         except Exception as error:  # noqa: BLE001  # what is answered UNKNOWN a Collector drops
             _log.exception("a request could not be answered: please report this")
             refusal = RefusedError(503, f"a fault of the gateway ({type(error).__name__})", retry_after=30)
+        self._reception.refused(refusal)
         code = _STATUS[CODES.get(refusal.status, _UNKNOWN)]
         self._reception.answered("grpc", code.name)
         await context.abort(code, str(refusal), _details(refusal))

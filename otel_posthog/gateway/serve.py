@@ -20,9 +20,9 @@ import uvicorn
 from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors import Multiprocess
 
-from otel_posthog import config as options
 from otel_posthog.gateway import logs, memory
 from otel_posthog.gateway.connections import Connection
+from otel_posthog.gateway.delivery_options import delivery_options
 from otel_posthog.gateway.limits import Limits
 from otel_posthog.gateway.settings import Settings, SettingsError
 from otel_posthog.gateway.worker import application
@@ -41,13 +41,14 @@ def run(settings: Settings, said: Callable[[str], object]) -> None:
     `said` hears what is listened on.
 
     Raises:
-        SettingsError: there is no project key, or an address cannot be listened on.
+        SettingsError: there is no project key, an option is wrong, or an address cannot be listened on.
     """
     memory.keep_one_heap()
     logs.set_up()
-    told = options.resolve({}, os.environ, lambda *_: None)
-    if told.api_key is None and settings.projects is None:
-        raise SettingsError("there is no PostHog project key: set POSTHOG_API_KEY=phc_...")
+    try:
+        told = delivery_options(os.environ, needs_key=settings.projects is None)
+    except ValueError as error:
+        raise SettingsError(str(error)) from None
     listening = _listen(settings.host, settings.port, "--port")
     rpc = None if settings.grpc_port is None else _reserve(settings.host, settings.grpc_port)
     meeting = _meeting(told.spool_dir) if settings.workers > 1 else None

@@ -37,6 +37,7 @@ class Settings:
     grpc_port: int | None = None
     workers: int = 1
     token: str | None = field(default=None, repr=False)
+    """One, or several, one a line: while senders go from one to the next."""
     tls_cert: Path | None = None
     tls_key: Path | None = None
     client_ca: Path | None = None
@@ -66,7 +67,9 @@ class Settings:
                 context.load_verify_locations(self.client_ca)
                 context.verify_mode = ssl.CERT_REQUIRED
         except (OSError, ssl.SSLError) as error:
-            raise SettingsError(f"the certificates cannot be used: {error}") from None
+            raise SettingsError(
+                f"the certificates of --tls-cert, --tls-key, --client-ca cannot be used: {error}"
+            ) from None
         return context
 
 
@@ -81,7 +84,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--token-file",
         type=Path,
         metavar="FILE",
-        help=f"a file with the bearer token that senders must have (or the variable {TOKEN_VARIABLE})",
+        help=f"a file of bearer tokens, one a line; senders must have one of them (or {TOKEN_VARIABLE})",
     )
     add("--tls-cert", type=Path, metavar="FILE", help="certificate chain, PEM: listen with TLS")
     add("--tls-key", type=Path, metavar="FILE", help="its key, PEM (in the file of --tls-cert)")
@@ -162,12 +165,18 @@ def _token(file: Path | None, environ: Mapping[str, str]) -> str | None:
         token = environ.get(TOKEN_VARIABLE, "") if file is None else file.read_text(encoding="utf-8")
     except (OSError, ValueError) as error:
         raise SettingsError(f"--token-file cannot be read: {error}") from None
-    token = token.strip()
-    if not token and file is None:
+    tokens = [line.strip() for line in token.splitlines() if line.strip()]
+    if not tokens and file is None:
         return None
-    if len(token) < MIN_TOKEN or not token.isascii() or not token.isprintable() or " " in token:
-        raise SettingsError(f"the token must have {MIN_TOKEN} characters or more, ASCII without spaces")
-    return token
+    if not tokens or not all(_is_token(each) for each in tokens):
+        raise SettingsError(
+            f"a token must have {MIN_TOKEN} characters or more, ASCII without spaces; one a line"
+        )
+    return "\n".join(tokens)
+
+
+def _is_token(text: str) -> bool:
+    return len(text) >= MIN_TOKEN and text.isascii() and text.isprintable() and " " not in text
 
 
 def _projects(file: Path | None) -> ProjectTable | None:
@@ -207,7 +216,7 @@ def _count(text: str) -> int:
 def _window(text: str) -> float:
     found = 0.0 if text.strip("0.") == "" else _seconds(text)
     if found > MAX_WINDOW:
-        raise argparse.ArgumentTypeError(f"{text} seconds are too long: senders wait {MAX_WINDOW:g} at least")
+        raise argparse.ArgumentTypeError(f"{text} seconds are too long: {MAX_WINDOW:g} at most")
     return found
 
 

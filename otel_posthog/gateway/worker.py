@@ -81,7 +81,7 @@ def _application(settings: Settings, rpc_address: str | None, meeting: Path | No
         reception.projects.close()
         executor.shutdown(wait=True, cancel_futures=True)
         safe = _closed(forwarders.values())
-        _log.info("ended: %s", "all is delivered or on disk" if safe else "something is not delivered")
+        _log.info("ended: %s", "nothing that was accepted is left" if safe else "something is not delivered")
 
     @contextlib.asynccontextmanager
     async def life() -> AsyncIterator[None]:

@@ -86,7 +86,7 @@ def test_at_sigterm_all_workers_answer_what_is_under_way(
     workers = workers_of(gateway)
     assert len(workers) == 2
     assert not any(runs(worker) for worker in workers)
-    assert len(gateway.wait_for_line("ended: all is delivered or on disk", times=2)) == 2
+    assert len(gateway.wait_for_line("ended: nothing that was accepted is left", times=2)) == 2
     assert [line for line in gateway.lines() if line["level"] != "info"] == []
 
 
@@ -135,7 +135,7 @@ def test_workers_end_when_their_parent_is_killed(start_gateway: StartGateway, po
         gateway.tell(signal.SIGKILL)
         assert under_way.result() == 200
     until(lambda: not any(runs(worker) for worker in workers), "the workers end")
-    assert len(gateway.wait_for_line("ended: all is delivered or on disk", times=2)) == 2
+    assert len(gateway.wait_for_line("ended: nothing that was accepted is left", times=2)) == 2
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
@@ -211,5 +211,5 @@ def test_signals_to_all_processes_at_once_end_a_gateway_well(how: str, posthog: 
     told(process.pid)
     _, log = process.communicate(timeout=30)
     assert process.returncode == 0
-    assert log.count("ended: all is delivered or on disk") == 2
+    assert log.count("ended: nothing that was accepted is left") == 2
     assert "Traceback" not in log

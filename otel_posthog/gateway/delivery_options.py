@@ -1,0 +1,48 @@
+"""The options of delivery, for a server: what an application would do without stops a server at its start."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+from otel_posthog import config
+
+__all__ = ["delivery_options"]
+
+_PERSONAL = "phx_"
+
+
+def delivery_options(environ: Mapping[str, str], *, needs_key: bool = True) -> config.Config:
+    """What the environment says of delivery.
+
+    Raises:
+        ValueError: something is wrong with it; the text says all that is, and what to do.
+    """
+    wrong: list[str] = []
+    # Each sentence ends with what an application would make of it.
+    found = config.resolve({}, environ, lambda _, sentence: wrong.append(sentence.rpartition("; ")[0]))
+    if wrong:
+        raise ValueError("; ".join(wrong))
+    if found.api_key is None and needs_key:
+        raise ValueError("there is no PostHog project key: set POSTHOG_API_KEY=phc_...")
+    if found.api_key is not None and found.api_key.startswith(_PERSONAL):
+        raise ValueError(
+            f"the key is a personal one ({_PERSONAL}...): set POSTHOG_API_KEY to the project's, phc_..."
+        )
+    if found.spool_dir is not None:
+        _check_spool(found.spool_dir)
+    return found
+
+
+def _check_spool(directory: Path) -> None:
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=directory):
+            pass
+    except OSError as error:
+        reason = os.strerror(error.errno or 0)
+        raise ValueError(
+            f"the spool in {directory} cannot be used ({reason}): choose another spool_dir"
+        ) from None
