@@ -30,7 +30,10 @@ __all__ = ["Certificates", "start_rpc"]
 EXPORT = "/opentelemetry.proto.collector.trace.v1.TraceService/Export"
 
 READING = 32
-"""Messages that may be on their way at a time: their bytes are not seen before all of them are there."""
+"""Messages that are read at a time, or wait for that."""
+UNSEEN = 4
+"""So many times the bytes that may be worked on may be on their way: a message is not seen before all of it
+is there, so the number of those that are read at a time bounds them."""
 IN_TIME = 1.0
 """Seconds after which a message that is still coming makes room for another one."""
 STREAMS = 100
@@ -116,7 +119,7 @@ class _Traces(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpcio has no ty
         self._reception = reception
         self._executor = executor
         self._token = None if token is None else token.encode()
-        self._readers = _Readers(reception.limits.body_seconds)
+        self._readers = _Readers(reception.limits)
         # On the wire a stream of one message is a message; but nothing of it is read before we ask for it.
         self._handler = grpc.stream_unary_rpc_method_handler(self._export)
 
@@ -136,7 +139,7 @@ class _Traces(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpcio has no ty
             self._reception.answered("grpc", "CANCELLED")
             raise
         except RefusedError as error:
-            refusal = error
+            refusal = _without_frames(error)
         except Exception as error:  # noqa: BLE001  # what is answered UNKNOWN a Collector drops
             _log.exception("a request could not be answered: please report this")
             refusal = RefusedError(503, f"a fault of the gateway ({type(error).__name__})", retry_after=30)
@@ -163,6 +166,12 @@ class _Traces(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpcio has no ty
         return await asyncio.shield(work)
 
 
+def _without_frames(refusal: RefusedError) -> RefusedError:
+    """The refusal without the frames that it came through: they hold the message, and each other."""
+    refusal.__traceback__ = refusal.__context__ = refusal.__cause__ = None
+    return refusal
+
+
 _STATUS = {code.value[0]: code for code in grpc.StatusCode}
 _UNKNOWN = 2
 
@@ -183,8 +192,10 @@ def _encoding(body: bytes) -> str:
 class _Readers:
     """Messages on their way, of which one that does not get on makes room for another."""
 
-    def __init__(self, seconds: float) -> None:
-        self._seconds = seconds
+    def __init__(self, limits: Limits) -> None:
+        self._seconds = limits.body_seconds
+        self._at_once = min(max(UNSEEN * limits.in_flight // limits.body, 1), READING)
+        self._waiting = 0
         self._since: dict[asyncio.Task[bytes], float] = {}
         """The oldest first."""
 
@@ -194,15 +205,9 @@ class _Readers:
         Raises:
             RefusedError: there are too many on their way, or it does not come in time.
         """
-        now = asyncio.get_running_loop().time()
-        if len(self._since) >= READING:
-            oldest, since = next(iter(self._since.items()))
-            if now - since < IN_TIME:
-                raise overloaded("too many messages are on their way; send again, or run more gateways")
-            oldest.cancel()
-            del self._since[oldest]
+        await self._room()
         task: asyncio.Task[Any] = asyncio.ensure_future(context.read())
-        self._since[task] = now
+        self._since[task] = asyncio.get_running_loop().time()
         try:
             await asyncio.wait((task,), timeout=self._seconds)
             if not task.done() or task.cancelled():
@@ -214,3 +219,20 @@ class _Readers:
         if not isinstance(message, bytes):  # the end of the stream
             raise RefusedError(400, "the request has no message")
         return message
+
+    async def _room(self) -> None:
+        """Wait until one more may be read, for which the oldest is given up after a while."""
+        if self._waiting + len(self._since) >= READING:
+            raise overloaded("too many messages are on their way; send again, or run more gateways")
+        self._waiting += 1
+        try:
+            while len(self._since) >= self._at_once:
+                oldest, since = next(iter(self._since.items()))
+                left = since + IN_TIME - asyncio.get_running_loop().time()
+                if left <= 0:
+                    oldest.cancel()
+                    del self._since[oldest]
+                else:
+                    await asyncio.wait(self._since, timeout=left, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            self._waiting -= 1

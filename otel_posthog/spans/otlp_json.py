@@ -18,7 +18,7 @@ from otel_posthog.spans.otlp_json_fields import (
     one,
     text,
 )
-from otel_posthog.spans.view import Attributes, Other, SpanEvent, SpanView
+from otel_posthog.spans.view import MAX_SCOPE, Attributes, Other, SpanEvent, SpanView
 
 __all__ = ["count_spans", "of_json_request"]
 
@@ -150,7 +150,7 @@ def _marks(pair: Any) -> bool:
 
 
 def _scope(scope: Any) -> Scope:
-    return one(scope, "name", text, None) or None, one(scope, "version", text, None) or None
+    return one(scope, "name", text, "")[:MAX_SCOPE] or None, one(scope, "version", text, None) or None
 
 
 def _status(status: Any) -> tuple[str, str | None]:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.trace import ReadableSpan
 
 __all__ = [
+    "MAX_SCOPE",
     "Other",
     "PackedSpan",
     "Place",
@@ -46,6 +47,9 @@ __all__ = [
 ]
 
 Attributes = dict[str, Any]
+
+MAX_SCOPE = 1000
+"""Characters of a scope's name that OTLP brings: what is known by its scope is remembered."""
 
 _new = tuple.__new__  # `_make` without its check of the number of fields
 _PLAIN = frozenset({str, int, float, bool, type(None), bytes})
@@ -392,7 +396,7 @@ def _of_otlp_span(span: trace_pb2.Span, scope: Any, resource: Attributes) -> Spa
         if span.events
         else [],
         links=[[link.trace_id.hex(), link.span_id.hex()] for link in span.links] if span.links else [],
-        scope=scope.name or None,
+        scope=scope.name[:MAX_SCOPE] or None,
         scope_version=scope.version or None,
         resource=resource,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -499,3 +500,15 @@ def test_cached_tokens_are_found_where_a_dialect_puts_them(
     call = read(make_view(only={"gen_ai.request.model": "m", "gen_ai.operation.name": "chat", **attributes}))
     assert call is not None
     assert {name: getattr(call.usage, name) for name in usage} == usage
+
+
+def test_nothing_long_is_kept_of_spans_that_were_read() -> None:
+    tracemalloc.start()
+    try:
+        for number in range(60):
+            long = f"{number}" + "x" * 500_000
+            read(make_view({"gen_ai.system": long, long: "x"}, resource={"service.name": long, "x": long}))
+        kept, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert kept < 8 * 1024 * 1024

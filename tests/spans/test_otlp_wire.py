@@ -14,8 +14,10 @@ from hypothesis import strategies as st
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from otel_posthog.spans import otlp_wire
+from otel_posthog.spans.otlp_json import of_json_request
 from otel_posthog.spans.otlp_wire import of_request_bytes
 from otel_posthog.spans.view import SpanView, of_request
+from tests.support.otlp_json import otlp_json
 from tests.support.spans import CHAT, otlp_request, sdk_span
 
 _VALUES: Any = st.recursive(
@@ -166,3 +168,14 @@ def test_a_resource_is_read_once_for_all_its_scopes() -> None:
     views = [each for each in of_request_bytes(body) if isinstance(each, SpanView)]
     assert len(views) == 1000
     assert len({id(view.resource) for view in views}) == 1
+
+
+def test_the_name_of_a_scope_is_cut() -> None:
+    request = otlp_request(sdk_span())
+    request.resource_spans[0].scope_spans[0].scope.name = "x" * 1_000_000
+    [view] = of_request_bytes(request.SerializeToString())
+    assert isinstance(view, SpanView)
+    assert view.scope == "x" * 1000
+    [same] = of_json_request(otlp_json(request))
+    assert isinstance(same, SpanView)
+    assert same.scope == view.scope

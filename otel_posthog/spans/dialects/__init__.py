@@ -90,6 +90,8 @@ _CONTEXT_NAMES = frozenset(name for names in CONTEXT.values() for name in names)
 _MAX_READINGS = 1024
 _MAX_NAMES = 128
 """Spans with more attributes than this hardly share their names with others."""
+_MAX_LETTERS = 16 * 1024
+"""Of all names of a span whose reading is remembered: names that OTLP brings may be as long as a request."""
 
 
 class _Reading(NamedTuple):
@@ -137,7 +139,7 @@ def _reading(scope: str | None, names: tuple[str, ...]) -> _Reading:
         tuple(dialect.kind_of for dialect in dialects),
         plan_of(_index(("genai",)), own) if _says_more(plan, present, own) else None,
     )
-    if len(names) <= _MAX_NAMES:
+    if len(names) <= _MAX_NAMES and sum(map(len, (scope or "", *names))) <= _MAX_LETTERS:
         if len(_readings) >= _MAX_READINGS:
             _readings.clear()
         _readings[scope, names] = made
@@ -294,11 +296,22 @@ def _described(resource: Mapping[str, Any]) -> Mapping[str, str]:
     """What of a resource goes onto events; kept by identity, for all spans of a provider share one."""
     found = _resources.get(id(resource))
     if found is None or found[0] is not resource:
+        made = {name: value for name in _RESOURCE if name in resource and (value := text(resource[name]))}
+        if not _is_small(resource):
+            return made
         if len(_resources) >= _MAX_RESOURCES:
             _resources.clear()
-        made = {name: value for name in _RESOURCE if name in resource and (value := text(resource[name]))}
         found = _resources[id(resource)] = (resource, made)
     return found[1]
+
+
+def _is_small(resource: Mapping[str, Any]) -> bool:
+    """Whether it may be kept: one that OTLP brought may be as large as a request."""
+    sizes = (
+        len(name) + (len(value) if isinstance(value, str | bytes | list | dict) else 0)
+        for name, value in resource.items()
+    )
+    return len(resource) < 1000 and sum(sizes) < 64 * 1024
 
 
 _MAX_RESOURCES = 64
