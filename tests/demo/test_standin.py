@@ -29,13 +29,16 @@ def standin() -> Iterator[StandIn]:
 
 
 @pytest.fixture
-def chatgpt(standin: StandIn) -> OpenAI:
-    return OpenAI(base_url=standin.openai_base_url, api_key="x")
+def chatgpt(standin: StandIn) -> Iterator[OpenAI]:
+    with OpenAI(base_url=standin.openai_base_url, api_key="x") as client:
+        yield client
 
 
 @pytest.fixture
-def gemini(standin: StandIn) -> genai.Client:
-    return genai.Client(api_key="x", http_options=types.HttpOptions(base_url=standin.gemini_base_url))
+def gemini(standin: StandIn) -> Iterator[genai.Client]:
+    client = genai.Client(api_key="x", http_options=types.HttpOptions(base_url=standin.gemini_base_url))
+    yield client
+    client.close()
 
 
 def test_answers_are_the_same_every_time(chatgpt: OpenAI, gemini: genai.Client) -> None:
@@ -129,7 +132,8 @@ def test_latency_lies_in_its_range_and_depends_on_the_request() -> None:
         waits = [server._server.wait_for(str(number).encode()) for number in range(50)]
         assert waits == [server._server.wait_for(str(number).encode()) for number in range(50)]
         begin = time.perf_counter()
-        OpenAI(base_url=server.openai_base_url, api_key="x").embeddings.create(model="m", input="a")
+        with OpenAI(base_url=server.openai_base_url, api_key="x") as client:
+            client.embeddings.create(model="m", input="a")
         assert time.perf_counter() - begin >= 0.01
     assert all(0.01 <= wait <= 0.02 for wait in waits)
     assert len(set(waits)) > 40
