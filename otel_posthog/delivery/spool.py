@@ -156,8 +156,10 @@ class Spool:
         def settled(connection: sqlite3.Connection) -> bool:
             connection.execute("BEGIN IMMEDIATE")
             connection.executemany(_TAKE_OUT, [(each, self._holder + _SENDING) for each in ids])
+            dropped = self._dropped.copy()
             if rows and not self._has_room(connection, rows):
                 connection.rollback()
+                self._dropped = dropped
                 return False
             connection.executemany(_INSERT_ENTRY, rows)
             connection.executemany(_INSERT_LETTER, letters)
@@ -275,10 +277,12 @@ class Spool:
         self._notices = Notices(self._clock)
 
     def is_full(self) -> bool:
-        """Whether there is next to no room and no oldest entries make some."""
+        """Whether there is next to no room, and nothing that makes some."""
 
         def full(connection: sqlite3.Connection) -> bool:
-            return _used_bytes(connection) + min(self._max_bytes // 16, _CHECK_EVERY_BYTES) > self._max_bytes
+            if self._excess(connection, min(self._max_bytes // 16, _CHECK_EVERY_BYTES)) <= 0:
+                return False
+            return connection.execute("SELECT 1 FROM dead_letters LIMIT 1").fetchone() is None
 
         with self._lock:
             return not self._drops_oldest and bool(self._try(full))
@@ -296,9 +300,14 @@ class Spool:
         return ids
 
     def _has_room(self, connection: sqlite3.Connection, rows: list[tuple[Any, ...]]) -> bool:
-        if self._drops_oldest or _used_bytes(connection) + _size(rows, 4) <= self._max_bytes:
+        """Whether the rows may be written now; where none of the oldest entries goes, dead letters do."""
+        if self._drops_oldest:
             return True
-        self._notices.warn("full", "The spool of %d bytes is full: raise spool_max_bytes.", self._max_bytes)
+        size = _size(rows, 4)
+        self._drop_oldest(connection, "dead_letters", "dead_letter", size)
+        if self._excess(connection, size) <= 0:
+            return True
+        self._warn_full()
         return False
 
     def _lease(self, held: bool) -> tuple[str, float]:
@@ -386,22 +395,32 @@ class Spool:
     def _make_room(self, connection: sqlite3.Connection) -> None:
         """Take out the oldest dead letters, then the oldest entries, until the rest fits."""
         connection.execute("BEGIN IMMEDIATE")
-        rooms = (("dead_letters", "dead_letter"), ("entries", "spool_full"))
-        for table, reason in rooms if self._drops_oldest else rooms[:1]:
-            while (excess := _used_bytes(connection) - self._max_bytes) > 0:
-                # Half of it by the rows' own bytes: on disk they take up to twice as much.
-                gone = _take_out_oldest(connection, table, excess // 2)
-                if not gone:
-                    break
-                self._dropped[reason] += gone
+        self._drop_oldest(connection, "dead_letters", "dead_letter")
+        if self._drops_oldest:
+            self._drop_oldest(connection, "entries", "spool_full")
         connection.execute("COMMIT")
         if self._dropped:
-            self._notices.warn(
-                "full",
-                "The spool of %d bytes is full (%d entries dropped): raise spool_max_bytes.",
-                self._max_bytes,
-                self._dropped.total(),
-            )
+            self._warn_full()
+
+    def _drop_oldest(self, connection: sqlite3.Connection, table: str, reason: str, room: int = 0) -> None:
+        """Take out the oldest rows of the table until there is so much room, or there are no more."""
+        while (excess := self._excess(connection, room)) > 0:
+            # Half of it by the rows' own bytes: on disk they take up to twice as much.
+            gone = _take_out_oldest(connection, table, excess // 2)
+            if not gone:
+                return
+            self._dropped[reason] += gone
+
+    def _excess(self, connection: sqlite3.Connection, size: int) -> int:
+        return _used_bytes(connection) + size - self._max_bytes
+
+    def _warn_full(self) -> None:
+        self._notices.warn(
+            "full",
+            "The spool of %d bytes is full (%d entries dropped): raise spool_max_bytes.",
+            self._max_bytes,
+            self._dropped.total(),
+        )
 
 
 def _take_out_oldest(connection: sqlite3.Connection, table: str, size: int) -> int:

@@ -75,6 +75,17 @@ def run(settings: Settings, said: Callable[[str], object]) -> None:
     # uvicorn gives a signal on when it has finished: for us it was the order to do so.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: None)
+    try:
+        _serve(settings, uvicorn_config, listening, meeting)
+    finally:
+        # One more, while the interpreter ends, would have it die of the signal and not exit with 0.
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, signal.SIG_IGN)
+
+
+def _serve(
+    settings: Settings, uvicorn_config: uvicorn.Config, listening: socket.socket, meeting: Path | None
+) -> None:
     if settings.workers == 1:
         server = uvicorn.Server(uvicorn_config)
         with contextlib.suppress(SystemExit):  # so it ends where it cannot start

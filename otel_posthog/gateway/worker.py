@@ -176,6 +176,7 @@ def _when_told(do: Callable[[], object]) -> None:
         before = signal.getsignal(number)
 
         def told(number: int, frame: Any, before: Any = before) -> None:
+            signal.signal(number, before)  # once is enough, however many follow
             do()
             if callable(before):
                 before(number, frame)

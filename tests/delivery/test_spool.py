@@ -55,6 +55,34 @@ def test_take_stops_at_entries_and_bytes_but_takes_one(tmp_path: Path) -> None:
     assert [took(spool, 1), took(spool, 9, 7), took(spool, 9, 1)] == ["aaa", "bbbccc", "ddd"]
 
 
+def test_a_spool_that_keeps_its_oldest_refuses_what_finds_no_room_and_takes_it_later(tmp_path: Path) -> None:
+    spool = make(tmp_path, max_bytes=1_000_000, drops_oldest=False)
+    kept = 0
+    while spool.put(entries("x" * 50_000)) is not None:
+        kept += 1
+    assert 10 < kept < 20
+    assert spool.is_full()
+    assert (spool.stats()["entries"], spool.stats()["dropped"]) == (kept, {})
+    held = spool.take(1, 1)
+    assert spool.settle([each.id for each in held], entries("y" * 40_000))  # in the place of what goes
+    assert not spool.settle((), entries("y" * 60_000))
+    spool.settle([each.id for each in spool.take(5, 250_000)])
+    assert not spool.is_full()
+    assert spool.put(entries("z" * 50_000))
+
+
+def test_dead_letters_make_room_in_a_spool_that_keeps_its_oldest(tmp_path: Path) -> None:
+    spool = make(tmp_path, max_bytes=1_000_000, drops_oldest=False)
+    for _ in range(40):
+        spool.settle((), dead=[DeadLetter(b"x" * 50_000, 1.0, "invalid")])
+    assert not spool.is_full()
+    for _ in range(8):
+        assert spool.put(entries("y" * 50_000))
+        assert spool.settle((), entries("y" * 1_000))
+    assert spool.stats()["entries"] == 16
+    assert spool.stats()["dropped"].keys() == {"dead_letter"}
+
+
 def test_it_is_there_for_the_next_process(tmp_path: Path) -> None:
     spool = make(tmp_path)
     spool.put(entries("a"))

@@ -30,6 +30,7 @@ from otel_posthog.gateway.serve import _address, _reserve
 from tests.delivery.capture_server import Answer, CaptureServer
 from tests.gateway.conftest import CertificateFiles, StartGateway, run_gateway, some_spans, span_ids
 from tests.gateway.support import Gate, gate
+from tests.support.waiting import until
 
 TOKEN = "a token of twenty-four b"
 MIB = 1024 * 1024
@@ -254,19 +255,12 @@ def test_the_bytes_of_a_sender_that_hangs_up_are_given_back_when_the_work_is_don
         served.posthog.delay = 0.5
         with grpc.insecure_channel(served.target) as channel:
             call = channel.unary_unary(EXPORT).future(some_spans(1).SerializeToString())
-            _until(lambda: served.posthog.requests)
+            until(lambda: served.posthog.requests)
             call.cancel()
-            _until(lambda: served.gate.reception.stats()["requests"] == {("grpc", "CANCELLED"): 1})
+            until(lambda: served.gate.reception.stats()["requests"] == {("grpc", "CANCELLED"): 1})
             assert served.gate.reception.budget.used > 0
-            _until(lambda: served.gate.reception.budget.used == 0)
+            until(lambda: served.gate.reception.budget.used == 0)
         assert span_ids(served.posthog) == [1]
-
-
-def _until(condition: Callable[[], object], seconds: float = 20) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 def _stalled(over: threading.Event) -> Iterator[bytes]:
@@ -280,9 +274,9 @@ def test_senders_that_stall_make_room_for_one_that_does_not() -> None:
     with rpc_gate() as served, grpc.insecure_channel(served.target) as channel:
         begun = [channel.stream_unary(EXPORT).future(_stalled(over)) for _ in range(READING + 8)]
         # Those that are one too many are refused at once.
-        _until(lambda: sum(call.done() for call in begun) >= 8)
+        until(lambda: sum(call.done() for call in begun) >= 8)
         body = some_spans(1).SerializeToString()
-        _until(lambda: send(served.target, body).code is grpc.StatusCode.OK, 20)
+        until(lambda: send(served.target, body).code is grpc.StatusCode.OK)
         over.set()
         assert {call.code().name for call in begun if call.done()} == {"UNAVAILABLE"}
 
@@ -413,7 +407,7 @@ def test_what_is_under_way_at_sigterm_is_answered(
     posthog.delay = 1.0
     with grpc.insecure_channel(gateway.grpc_target) as channel:
         call = channel.unary_unary(EXPORT).future(some_spans(3).SerializeToString())
-        _until(lambda: posthog.requests)
+        until(lambda: posthog.requests)
         gateway.tell()
         assert call.result(timeout=20) == b""
         assert gateway.end() == 0

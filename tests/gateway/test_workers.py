@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
@@ -88,6 +89,18 @@ def test_at_sigterm_all_workers_answer_what_is_under_way(
     assert not any(runs(worker) for worker in workers)
     assert len(gateway.wait_for_line("ended: nothing that was accepted is left", times=2)) == 2
     assert [line for line in gateway.lines() if line["level"] != "info"] == []
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_it_ends_with_0_however_often_it_is_told_to(start_gateway: StartGateway, workers: int) -> None:
+    gateway = start_gateway("--workers", str(workers))
+    for _ in range(20_000):  # 40 s
+        gateway.tell()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            gateway.process.wait(0.002)
+            break
+    assert gateway.end() == 0
+    gateway.wait_for_line("ended: nothing that was accepted is left", times=workers)
 
 
 def test_a_worker_that_is_killed_is_replaced_and_nothing_acknowledged_is_lost(
