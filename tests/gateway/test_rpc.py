@@ -7,7 +7,6 @@ import gzip
 import os
 import socket
 import threading
-import time
 import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor

@@ -6,9 +6,10 @@ import contextlib
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
-import time
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,10 +17,13 @@ from pathlib import Path
 import grpc
 import pytest
 import requests
+import uvicorn
 from cryptography.hazmat.primitives.asymmetric import ec
+from uvicorn.supervisors import multiprocess
+from uvicorn.supervisors.multiprocess import Process
 
 from otel_posthog.gateway.rpc import EXPORT
-from otel_posthog.gateway.serve import HEALTH_SECONDS
+from otel_posthog.gateway.serve import _Parent
 from tests.delivery.capture_server import Answer, CaptureServer
 from tests.gateway.conftest import (
     KEY,
@@ -32,7 +36,7 @@ from tests.gateway.conftest import (
     some_spans,
     span_ids,
 )
-from tests.support.waiting import until
+from tests.support.waiting import PATIENCE, until
 
 PROTOBUF = {"Content-Type": "application/x-protobuf"}
 _STARTED = re.compile(r"Started server process \[(\d+)\]")
@@ -123,18 +127,28 @@ def test_a_worker_that_is_killed_is_replaced_and_nothing_acknowledged_is_lost(
     until(lambda: {*acknowledged} <= {*span_ids(posthog)}, "what was acknowledged arrives")
 
 
+class DiesWhenAsked(Process):
+    """A worker that reads the question whether it lives, and ends without an answer."""
+
+    def target(self, sockets: list[socket.socket] | None = None) -> None:
+        self.child_conn.recv()
+
+
 def test_a_worker_that_dies_while_it_is_asked_whether_it_lives_is_replaced_at_once(
-    start_gateway: StartGateway,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    gateway = start_gateway("--workers", "2")
-    worker = workers_of(gateway)[0]
-    os.kill(worker, signal.SIGSTOP)
-    time.sleep(1.2)  # twice as long as the parent sleeps: it waits for the answer now
-    os.kill(worker, signal.SIGKILL)
-    began = time.monotonic()
-    gateway.wait_for_line("Application startup complete.", times=3)
-    assert time.monotonic() - began < HEALTH_SECONDS / 2
-    assert gateway.end() == 0
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    monkeypatch.setattr(multiprocess, "Process", DiesWhenAsked)
+    parent = _Parent(uvicorn.Config("nothing:here", workers=1, timeout_worker_healthcheck=3600), [])
+    parent.init_processes()
+    [first] = parent.processes
+    asks = threading.Thread(target=parent.keep_subprocess_alive, daemon=True)
+    asks.start()
+    asks.join(PATIENCE)
+    parent.should_exit.set()
+    [second] = parent.processes
+    second.kill()
+    assert second is not first
 
 
 def test_workers_end_when_their_parent_is_killed(start_gateway: StartGateway, posthog: CaptureServer) -> None:
