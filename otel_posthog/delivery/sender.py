@@ -225,8 +225,7 @@ class Sender:
         self._halted_until = self._clock() + HALT_SECONDS
         self._notices.warn(
             f"halted {outcome.reason}",
-            "PostHog at %s takes no events (%s): %s. They are kept as far as there is room, and it is tried"
-            " again in %d minutes.",
+            "PostHog at %s takes no events (%s): %s. Nothing is sent for %d minutes, then it is tried again.",
             self._host,
             outcome.reason,
             outcome.advice,

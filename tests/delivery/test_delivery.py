@@ -299,8 +299,8 @@ def test_a_problem_is_said_once_a_minute_and_says_what_to_do(caplog: pytest.LogC
         clock.seconds += seconds
         send(sent, [event("llm_completion_failed")])
     said = (
-        "PostHog at posthog.test takes no events (status_401): check the project API key (phc_...). They are"
-        " kept as far as there is room, and it is tried again in 5 minutes."
+        "PostHog at posthog.test takes no events (status_401): check the project API key (phc_...)."
+        " Nothing is sent for 5 minutes, then it is tried again."
     )
     assert [record.getMessage() for record in caplog.records] == [said] * 2
 
