@@ -63,7 +63,23 @@ class Deliverer:
         spans, letters = self._sorted(batch.messages)
         if letters and not self._until(batch, lambda: self._buried(letters)):
             return False
-        return not spans or self._until(batch, lambda: self._taken(batch, spans))
+        try:
+            return self._made_safe(batch, batch.messages, spans)
+        except Exception:
+            _logger.exception("a batch of %d messages brings up a fault: each by itself", len(batch.messages))
+            return all(self._alone(batch, message) for message in batch.messages)
+
+    def _alone(self, batch: Batch, message: Message) -> bool:
+        """The same for one message; what could not be read of it is a dead letter already."""
+        spans, _ = self._sorted([message])
+        try:
+            return self._made_safe(batch, [message], spans)
+        except Exception as error:  # noqa: BLE001  # it would come again, and hold up all after it
+            letter = Letter(message, f"a fault of ours, please report it: {type(error).__name__}")
+            return self._until(batch, lambda: self._buried([letter]))
+
+    def _made_safe(self, batch: Batch, messages: Sequence[Message], spans: list[Any]) -> bool:
+        return not spans or self._until(batch, lambda: self._taken(messages, spans))
 
     def _sorted(self, messages: Sequence[Message]) -> tuple[list[Any], list[Letter]]:
         spans: list[Any] = []
@@ -106,9 +122,9 @@ class Deliverer:
             _logger.error("dead letter, from %s: %s", _place_of(letter.message), letter.reason)
         return None
 
-    def _taken(self, batch: Batch, spans: list[Any]) -> tuple[float, str] | None:
+    def _taken(self, messages: Sequence[Message], spans: list[Any]) -> tuple[float, str] | None:
         if not spans:  # the attempt before this one let go of them, as it made events
-            spans += self._sorted(batch.messages)[0]
+            spans += self._sorted(messages)[0]
         count = len(spans)
         answer = self._take(emptied(spans))
         if not answer.safe:

@@ -32,6 +32,8 @@ class Parts:
 
     def take(self, spans: Iterable[Any]) -> Answer:
         self.taken.append([*spans])
+        if "poison" in self.taken[-1]:
+            raise LookupError("what its spans say")
         return self._answers.pop(0) if self._answers else Answer(safe=True)
 
     def bury(self, letters: Sequence[Letter]) -> str | None:
@@ -95,6 +97,18 @@ def test_nothing_is_taken_before_the_dead_letters_are_confirmed() -> None:
     left.over.set()
     assert not parts.deliverer.deliver(left)
     assert parts.taken == []
+
+
+def test_a_message_that_brings_up_a_fault_is_a_dead_letter_and_takes_no_other_with_it(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    parts = Parts()
+    assert parts.deliverer.deliver(batch(b"a", b"half", b"bad", b"poison", b"b"))
+    assert parts.taken == [["a", "half", "poison", "b"], ["a"], ["half"], ["poison"], ["b"]]
+    assert [value for value, _ in parts.letters] == [b"half", b"bad", b"poison"]
+    assert parts.letters[-1][1] == "a fault of ours, please report it: LookupError"
+    assert parts.deliverer.counts["dead_letters"] == 3
+    assert "what its spans say" not in "".join(record.getMessage() for record in caplog.records)
 
 
 def test_a_batch_that_is_over_is_not_tried_again() -> None:
