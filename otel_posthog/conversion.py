@@ -299,12 +299,16 @@ class Conversion:
         the spans begin, and what is above hands its context down here.
         """
         pipeline = self.pipeline if pipeline is None else pipeline
-        parents: dict[str, str | None] | None = None
+        parents: traces.Parents | None = None
         rest = iter(views)
         if others is not None:
             found, others = [*rest], [*others]
             hand_down(found, others, pipeline.features)
-            parents = {other.span_id: other.parent_id for other in others if not other.is_of_concern}
+            parents = {
+                (other.trace_id, other.span_id): other.parent_id
+                for other in others
+                if not other.is_of_concern
+            }
             rest = emptied(found)
         while some := [*islice(rest, LOOKED_AT)]:
             calls = self._each(pipeline.read, some)
@@ -316,7 +320,7 @@ class Conversion:
     def _looked_at(
         self,
         calls: list[ModelCall],
-        parents: Mapping[str, str | None] | None,
+        parents: traces.Parents | None,
         announced: Container[str],
     ) -> tuple[list[ModelCall], Container[str]]:
         """The calls, each once, and which of them are announced, by whatever span showed them."""
@@ -325,8 +329,10 @@ class Conversion:
                 found = traces.resolve(calls, self._seen, others=parents)
                 if len(found) == len(calls) or not announced:
                     return found, announced
-                told = [call.span_id for call in calls if call.span_id in announced]
-                return found, {*told, *(self._seen.spans[span_id].stands_for for span_id in told)}
+                told = [call for call in calls if call.span_id in announced]
+                known = [self._seen.span(call.trace_id, call.span_id) for call in told]
+                by = {each.stands_for for each in known if each is not None}
+                return found, {call.span_id for call in told} | by
         except Exception as error:  # noqa: BLE001  # each is still worth sending as it is
             self._failed(error)
             return calls, announced

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -122,7 +122,7 @@ class Pipeline:
         *views: SpanView,
         announced: Container[str] = (),
         seen: traces.Seen | None = None,
-        others: Mapping[str, str | None] | None = None,
+        others: traces.Parents | None = None,
     ) -> list[Event]:
         """The events of finished spans; those that are `announced` (span ids) were told as `requested`.
 

@@ -133,7 +133,7 @@ def test_every_parent_is_an_event_or_the_trace(name: str, at: int) -> None:
     line = lines(name)[at]
     own = {span["span_id"] for span in line["spans"]}
     others = {
-        span["span_id"]: span["parent_span_id"]
+        (span["trace_id"], span["span_id"]): span["parent_span_id"]
         for span in line["spans"]
         if not of_concern(span["attributes"], view_of_recorded(span).events)
     }

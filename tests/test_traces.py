@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from otel_posthog.calls import CallContext, CallError, Evaluation, Kind, ModelCall, Usage
 from otel_posthog.events import PriceBook
 from otel_posthog.pipeline import Pipeline
-from otel_posthog.traces import Seen, conversation, resolve, united
+from otel_posthog.traces import Parents, Seen, conversation, resolve, united
 from otel_posthog.traces import seen as seen_module
 from otel_posthog.traces.conversation import MAX_SAID
 from tests.support.spans import START, TRACE_ID, make_view
@@ -611,12 +611,12 @@ def test_three_spans_give_what_each_of_them_knows() -> None:
 # --- places ---
 
 
-OTHERS: Mapping[str, str | None] = {
-    "select": "post",
-    "post": "bob",
-    "get": None,
-    "loop": "pool",
-    "pool": "loop",
+OTHERS: Parents = {
+    (TRACE, "select"): "post",
+    (TRACE, "post"): "bob",
+    (TRACE, "get"): None,
+    (TRACE, "loop"): "pool",
+    (TRACE, "pool"): "loop",
 }
 
 
@@ -830,7 +830,7 @@ def test_a_bounded_number_of_spans_and_traces_is_remembered(monkeypatch: pytest.
         chat = call(f"chat {number}", root.span_id, input=said("a"), output=said("b"), trace_id=trace)
         request = call(f"request {number}", f"app {number}", facts={"may_go_on": True}, trace_id=trace)
         resolve([chat, root, request], seen)
-    assert len(seen.spans) == 20
+    assert len(seen) == 20
     assert len(seen.places) <= 20
     assert (len(seen.first), len(seen.last), len(seen.streams)) == (10, 10, 10)
 
@@ -884,12 +884,14 @@ def _trees(draw: st.DrawFn, *, distinct: bool = False) -> list[ModelCall]:
     return calls
 
 
-SOME_OTHERS = st.sampled_from([None, {"select": "a", "loop": "loop"}, {"select": None}])
+SOME_OTHERS = st.sampled_from(
+    [None, {(TRACE, "select"): "a", (TRACE, "loop"): "loop"}, {(TRACE, "select"): None}]
+)
 
 
 @given(calls=_trees(), others=SOME_OTHERS)
 def test_every_span_of_any_tree_is_in_exactly_one_call(
-    calls: list[ModelCall], others: Mapping[str, str | None] | None
+    calls: list[ModelCall], others: Parents | None
 ) -> None:
     found = resolve(calls, others=others)
     shown = [span_id for each in found for span_id in each.parameters]
@@ -899,7 +901,7 @@ def test_every_span_of_any_tree_is_in_exactly_one_call(
 
 @given(calls=_trees(), cut=st.integers(0, len(IDS)), others=SOME_OTHERS)
 def test_no_tree_has_more_calls_than_spans_or_ids_of_nobody(
-    calls: list[ModelCall], cut: int, others: Mapping[str, str | None] | None
+    calls: list[ModelCall], cut: int, others: Parents | None
 ) -> None:
     found = in_batches([calls[:cut], calls[cut:]], others=others)
     ids = [each.span_id for each in found]
@@ -907,7 +909,7 @@ def test_no_tree_has_more_calls_than_spans_or_ids_of_nobody(
     assert set(counted(found)) <= set(counted(calls))
     assert len(counted(found)) >= bool(counted(calls))
     known = {each.span_id for each in calls} | {each.parent_id for each in calls} | {TRACE, None}
-    assert {each.context.parent_id for each in found} <= known | set(others or {})
+    assert {each.context.parent_id for each in found} <= known | {span_id for _, span_id in others or {}}
 
 
 @given(calls=_trees())
@@ -919,6 +921,18 @@ def test_no_call_is_below_itself_or_a_span_that_was_united(calls: list[ModelCall
         place = each.context.parent_id
         assert place != each.span_id
         assert place not in own - remaining
+
+
+@given(some=_trees(), others=_trees())
+def test_a_trace_is_the_same_whatever_came_before_with_its_span_ids_in_another(
+    some: list[ModelCall], others: list[ModelCall]
+) -> None:
+    some = [each._replace(input=said("ours"), output=said("ours")) for each in some]
+    others = [
+        each._replace(trace_id="0123" * 8, input=said("theirs"), output=said("theirs"), response_id=None)
+        for each in others
+    ]
+    assert in_batches([others, some])[-len(resolve(some)) :] == resolve(some)
 
 
 IN_ONE = [

@@ -37,7 +37,10 @@ from otel_posthog.traces.seen import Seen, known
 from otel_posthog.traces.twins import NEAR_NS, may_be_one
 from otel_posthog.traces.union import united
 
-__all__ = ["NEAR_NS", "Seen", "may_be_one", "resolve", "united"]
+__all__ = ["NEAR_NS", "Parents", "Seen", "may_be_one", "resolve", "united"]
+
+Parents = Mapping[tuple[str, str], "str | None"]
+"""Of spans, by the ids of their trace and themselves: the id of the parent."""
 
 _MOST_BETWEEN = 1000
 """Spans of others between two of concern."""
@@ -47,12 +50,11 @@ def resolve(
     calls: Sequence[ModelCall],
     seen: Seen | None = None,
     *,
-    others: Mapping[str, str | None] | None = None,
+    others: Parents | None = None,
 ) -> list[ModelCall]:
     """The calls, each once, with their places in the trace.
 
-    `others` are spans that were none of ours: the parent of each. A span above that was not seen is taken for
-    one that will come.
+    `others` are spans that were none of ours. A span above that was not seen is taken for one that will come.
     """
     seen = Seen() if seen is None else seen
     result: list[ModelCall] = []
@@ -69,9 +71,7 @@ def resolve(
     return result
 
 
-def _resolved(
-    by_id: Mapping[str, ModelCall], seen: Seen, others: Mapping[str, str | None] | None
-) -> list[ModelCall]:
+def _resolved(by_id: Mapping[str, ModelCall], seen: Seen, others: Parents | None) -> list[ModelCall]:
     calls = by_id.values()
     others = _with_told(calls, others)
     above = {call.span_id: _above(call, by_id, others, seen) for call in calls}
@@ -90,7 +90,7 @@ def _resolved(
     for span_id, call in by_id.items():
         if (
             "may_go_on" in call.facts
-            and span_id not in seen.spans  # where it is sent again its end is expected already
+            and not seen.span(call.trace_id, span_id)  # sent again, its end is expected already
             and ended.isdisjoint({span_id, stands_for.get(span_id)})
         ):
             seen.expect_end(stream_key(call, above))
@@ -102,7 +102,7 @@ def _resolved(
 def _above(
     call: ModelCall,
     by_id: Mapping[str, ModelCall],
-    others: Mapping[str, str | None] | None,
+    others: Parents | None,
     seen: Seen,
 ) -> str | None:
     """The id of the nearest span above that is of concern; None where that is the trace."""
@@ -115,20 +115,18 @@ def _above(
     for _ in range(_MOST_BETWEEN):
         if step is None:
             return None
-        found = by_id.get(step) or seen.spans.get(step)
-        if found is not None and found.trace_id == call.trace_id:
+        own = by_id.get(step)
+        if (own is not None and own.trace_id == call.trace_id) or seen.span(call.trace_id, step) is not None:
             return step
         if is_trace:  # what begins below a span that has ended is told the trace, and finds it here
             return None
-        if others is None or step not in others:
+        if others is None or (call.trace_id, step) not in others:
             break
-        step = others[step]
+        step = others[call.trace_id, step]
     return step
 
 
-def _with_told(
-    calls: Iterable[ModelCall], others: Mapping[str, str | None] | None
-) -> Mapping[str, str | None] | None:
+def _with_told(calls: Iterable[ModelCall], others: Parents | None) -> Parents | None:
     """The spans of others, and those of which a call was told what is above, where another was not.
 
     A span that shows what it is after its start was told nothing; the one beside it may have been.
@@ -139,7 +137,9 @@ def _with_told(
     for call in calls:
         told = call.context.parent_id
         if told is not None and call.parent_id is not None:
-            found[call.parent_id] = None if told in (call.trace_id, call.context.trace_name) else told
+            found[call.trace_id, call.parent_id] = (
+                None if told in (call.trace_id, call.context.trace_name) else told
+            )
     return found
 
 
@@ -157,7 +157,7 @@ def _placed(
     if place is None:
         place = _trace(call)
     else:
-        before = seen.spans.get(place)
+        before = seen.span(call.trace_id, place)
         place = stands_for.get(place) or (place if before is None else before.stands_for)
         if place == call.span_id:
             place = _trace(call)

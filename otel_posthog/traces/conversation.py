@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from otel_posthog.calls import Kind, Message, ModelCall
-from otel_posthog.traces.seen import MAX_TRACES, Said, Seen, keep_latest
+from otel_posthog.traces.seen import MAX_TRACES, Place, Said, Seen, keep_latest
 
 __all__ = ["with_conversation"]
 
@@ -73,7 +73,8 @@ def _with_states(root: ModelCall, seen: Seen) -> ModelCall:
         if getattr(root, side + "_state") is None and not getattr(root, side):
             # A root is above all of its trace; of a head only what is below it is known to be its own.
             trace = _trace(root)
-            said = notes.get(root.span_id if seen.heads.get(trace) == root.span_id else trace)
+            is_head = seen.heads.get(trace) == root.span_id
+            said = notes.get((root.trace_id, root.span_id) if is_head else (trace, None))
             if said is not None and said[1] is not None:
                 changes[side + "_state"] = said[1]
     return root._replace(**changes) if changes else root
@@ -84,12 +85,12 @@ def _note(call: ModelCall, above: Mapping[str, str | None], seen: Seen) -> None:
     first = (call.start_ns, _first_said(call.input)) if call.input else None
     last = (call.end_ns or call.start_ns, _last_said(call.output)) if call.output else None
     if call.parent_id is not None:
-        _note_said(seen, _trace(call), first, last)
-    for place in _places(call, above, seen):
-        _note_said(seen, place, first, last)
+        _note_said(seen, (_trace(call), None), first, last)
+    for span_id in _above(call, above, seen):
+        _note_said(seen, (call.trace_id, span_id), first, last)
 
 
-def _note_said(seen: Seen, where: str, first: Said | None, last: Said | None) -> None:
+def _note_said(seen: Seen, where: Place, first: Said | None, last: Said | None) -> None:
     if first is not None and (where not in seen.first or first[0] < seen.first[where][0]):
         seen.first[where] = first
         keep_latest(seen.first, MAX_NOTES)
@@ -102,13 +103,14 @@ def _hand_up(calls: Sequence[ModelCall], above: Mapping[str, str | None], seen: 
     """Hand what was said below a span up to those above it, which came later."""
     for call in calls:
         if not call.kind.is_model_call:
-            first, last = seen.first.get(call.span_id), seen.last.get(call.span_id)
+            here = (call.trace_id, call.span_id)
+            first, last = seen.first.get(here), seen.last.get(here)
             if first is not None or last is not None:
-                for place in _places(call, above, seen):
-                    _note_said(seen, place, first, last)
+                for span_id in _above(call, above, seen):
+                    _note_said(seen, (call.trace_id, span_id), first, last)
 
 
-def _places(call: ModelCall, above: Mapping[str, str | None], seen: Seen) -> Iterator[str]:
+def _above(call: ModelCall, above: Mapping[str, str | None], seen: Seen) -> Iterator[str]:
     """The ids of the spans that a call is below."""
     step = call.context.parent_id
     for _ in range(_DEEPEST):
@@ -118,7 +120,7 @@ def _places(call: ModelCall, above: Mapping[str, str | None], seen: Seen) -> Ite
         if step in above:
             step = above[step]
         else:
-            known = seen.spans.get(step)
+            known = seen.span(call.trace_id, step)
             step = None if known is None else known.above
 
 

@@ -36,11 +36,11 @@ def may_meet(
         if not call.kind.is_model_call:
             continue
         span_id, scope, place = call.span_id, call.scope, above[call.span_id]
-        if place is not None and (place in by_id or place in seen.spans):
+        if place is not None and (place in by_id or seen.span(call.trace_id, place)):
             return True
         if (call.trace_id, place) in seen.places or (call.trace_id, span_id) in seen.places:
             return True
-        if span_id in seen.spans or "ended_after" in call.facts:
+        if seen.span(call.trace_id, span_id) or "ended_after" in call.facts:
             return True
         if scopes.setdefault((call.trace_id, place), scope) != scope:
             return True
@@ -62,7 +62,7 @@ def each_once(by_id: Mapping[str, ModelCall], above: Mapping[str, str | None], s
     counted_by: dict[str, str | None] = {}
     for members in groups.of(call.span_id for call in calls):
         mine = [made[span_id] for span_id in members if span_id in made]
-        before = [found for span_id in members if span_id not in made and (found := seen.spans.get(span_id))]
+        before = [found for span_id in members if span_id not in made and (found := seen.any(span_id))]
         own = {call.span_id for call in mine}
         counted = next((each.counted_by for each in before if each.counted_by not in {None, *own}), None)
         first = mine[0]
@@ -143,8 +143,8 @@ def _join_nested(
             for inner in same:
                 groups.join(outer.span_id, inner.span_id)
     for (trace_id, place), found in inside.items():
-        above_all = seen.spans.get(place) if place is not None and place not in own else None
-        if above_all is None or above_all.trace_id != trace_id or above_all.counted_by is None:
+        above_all = seen.span(trace_id, place) if place is not None and place not in own else None
+        if above_all is None or above_all.counted_by is None:
             continue
         taken = {each.scope for each in seen.at((trace_id, place)) if each.span_id not in own}
         for inner in _same_as(above_all, found):
@@ -267,7 +267,7 @@ def _join_ends(
         else:
             made[end.span_id] = end._replace(start_ns=began)
             key = stream_key(end, above)
-            before = seen.spans.get(end.span_id)
+            before = seen.span(end.trace_id, end.span_id)
             if before is not None:  # it is sent again, and is what it was
                 if before.counted_by is None:
                     late.add(end.span_id)

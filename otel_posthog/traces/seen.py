@@ -59,25 +59,35 @@ class Seen:
     """What came before."""
 
     def __init__(self) -> None:
-        self.spans: OrderedDict[str, Known] = OrderedDict()
+        self._spans: OrderedDict[str, Known] = OrderedDict()
         self.places: OrderedDict[Place, deque[str]] = OrderedDict()
         """Ids of the calls that stand somewhere."""
         self.answers: OrderedDict[str, deque[str]] = OrderedDict()
         """Ids of the calls without a span above that name a response."""
         self.streams: OrderedDict[tuple[Any, ...], int] = OrderedDict()
         """How many requests were counted of which a record may still tell the end."""
-        self.first: OrderedDict[str, Said] = OrderedDict()
-        self.last: OrderedDict[str, Said] = OrderedDict()
+        self.first: OrderedDict[Place, Said] = OrderedDict()
+        self.last: OrderedDict[Place, Said] = OrderedDict()
         self.heads: OrderedDict[str, str] = OrderedDict()
         """Ids of the spans that were sent as a trace's head though something is above them."""
 
+    def span(self, trace_id: str, span_id: str) -> Known | None:
+        """The span, if it is remembered; one of that id in another trace is not it."""
+        found = self._spans.get(span_id)
+        return found if found is not None and found.trace_id == trace_id else None
+
+    def any(self, span_id: str) -> Known | None:
+        """The span that came last with that id, whatever its trace: twins may be in two."""
+        return self._spans.get(span_id)
+
     def at(self, place: Place) -> Iterator[Known]:
         """The calls that stand there."""
-        return self._known(self.places.get(place, ()))
+        return (found for found in self._known(self.places.get(place, ())) if found.trace_id == place[0])
 
     def answered(self, response_id: str) -> Iterator[Known]:
         """The calls that name the response, of traces that begin with them."""
-        return self._known(self.answers.get(response_id, ()))
+        known = self._known(self.answers.get(response_id, ()))
+        return (found for found in known if found.response_id == response_id)
 
     def expect_end(self, key: tuple[Any, ...]) -> None:
         """A record may tell how the stream of a request ended that is counted now."""
@@ -86,17 +96,20 @@ class Seen:
 
     def remember(self, span: Known) -> None:
         """Add a span; the oldest are forgotten."""
-        is_new = span.span_id not in self.spans
-        self.spans[span.span_id] = span
-        keep_latest(self.spans, MAX_SEEN)
+        is_new = self.span(span.trace_id, span.span_id) is None
+        self._spans[span.span_id] = span
+        keep_latest(self._spans, MAX_SEEN)
         if is_new and span.kind.is_model_call:
             _add(self.places, (span.trace_id, span.above), span.span_id)
             if span.response_id is not None and span.above is None:
                 _add(self.answers, span.response_id, span.span_id)
 
+    def __len__(self) -> int:
+        return len(self._spans)
+
     def _known(self, span_ids: Iterable[str]) -> Iterator[Known]:
         for span_id in span_ids:
-            found = self.spans.get(span_id)
+            found = self._spans.get(span_id)
             if found is not None:
                 yield found
 
