@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterator
+from functools import partial
 from inspect import iscoroutinefunction
 from typing import Any
 
@@ -10,7 +11,8 @@ from django.http import Http404, HttpRequest
 from django.urls import resolve
 from django.utils.decorators import sync_and_async_middleware
 
-from otel_posthog.sdk.context import ai_context, current_attributes, restored
+from otel_posthog.frameworks.asked import failed, request_context
+from otel_posthog.sdk.context import current_attributes, restored
 
 __all__ = ["AiContextMiddleware", "user_id", "view_name"]
 
@@ -37,19 +39,25 @@ def AiContextMiddleware(get_response: Callable[..., Any]) -> Callable[..., Any]:
     if iscoroutinefunction(get_response):
 
         async def serve_async(request: HttpRequest) -> Any:
-            user = await request.auser() if hasattr(request, "auser") else None
-            context = ai_context(feature=view_name(request), user_id=user_id(user))
-            with context:
+            user = await _user(request)
+            with request_context(partial(view_name, request), partial(user_id, user)):
                 return _followed(await get_response(request))
 
         return serve_async
 
     def serve(request: HttpRequest) -> Any:
-        context = ai_context(feature=view_name(request), user_id=user_id(getattr(request, "user", None)))
-        with context:
+        with request_context(partial(view_name, request), lambda: user_id(getattr(request, "user", None))):
             return _followed(get_response(request))
 
     return serve
+
+
+async def _user(request: HttpRequest) -> Any:
+    try:
+        return await request.auser() if hasattr(request, "auser") else None
+    except Exception as error:  # noqa: BLE001  # whatever it is, the request is to be served
+        failed("user", error)
+        return None
 
 
 def _followed(response: Any) -> Any:

@@ -7,6 +7,7 @@ from typing import Any
 
 from flask import Flask, Response, g, request
 
+from otel_posthog.frameworks.asked import check_plain, request_context
 from otel_posthog.sdk.context import ai_context, current_attributes, restored
 
 __all__ = ["endpoint", "init_app"]
@@ -29,10 +30,12 @@ def init_app(
 
     `feature` and `user` are called where Flask's `request`, `session` and `g` are there, before the view;
     `user` for instance `lambda: session.get("user_id")` or `lambda: current_user.get_id()`.
+    A request is served without what one that fails should have said.
     """
+    check_plain(feature=feature, user=user)
 
     def enter() -> None:
-        context = ai_context(feature=feature(), user_id=user())
+        context = request_context(feature, user)
         context.__enter__()
         setattr(g, _ENTERED, context)
 

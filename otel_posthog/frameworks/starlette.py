@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from functools import partial
 from typing import Any
 
-from otel_posthog.sdk.context import ai_context
+from otel_posthog.frameworks.asked import check_plain, request_context
 
 __all__ = ["AiContextMiddleware", "route_name"]
 
@@ -45,9 +46,10 @@ def _authenticated(scope: Scope) -> str | None:
 class AiContextMiddleware:
     """Every request runs in an `ai_context`: the feature is its route's name, until the last byte is sent.
 
-    `feature` and `user` are functions of the ASGI scope, in place of the route's name and of the user whom
-    Starlette's AuthenticationMiddleware found. What is known only later, in a dependency that is an `async
-    def`, `update_ai_context` says.
+    `feature` and `user` are functions of the ASGI scope (`Request(scope)` reads it), in place of the route's
+    name and of the user whom Starlette's AuthenticationMiddleware found. What is known only later, in a
+    dependency that is an `async def`, `update_ai_context` says. A request is served without what one that
+    fails should have said.
     """
 
     def __init__(
@@ -57,6 +59,7 @@ class AiContextMiddleware:
         feature: Callable[[Scope], str | None] = route_name,
         user: Callable[[Scope], str | int | None] = _authenticated,
     ) -> None:
+        check_plain(feature=feature, user=user)
         self.app, self._feature, self._user = app, feature, user
 
     async def __call__(self, scope: Scope, receive: Any, send: Any) -> None:
@@ -64,5 +67,5 @@ class AiContextMiddleware:
         if scope["type"] not in ("http", "websocket"):
             await self.app(scope, receive, send)
             return
-        with ai_context(feature=self._feature(scope), user_id=self._user(scope)):
+        with request_context(partial(self._feature, scope), partial(self._user, scope)):
             await self.app(scope, receive, send)

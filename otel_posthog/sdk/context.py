@@ -187,6 +187,10 @@ def _variants(flags: Any) -> Mapping[str, Any] | None:
     """Variants by key; of a snapshot of the `posthog` package without reporting that they were looked at."""
     if flags is None or isinstance(flags, Mapping):
         return flags
+    if not hasattr(flags, "get_flag"):
+        raise TypeError(
+            'flags is a mapping, such as flags={"new-model": "small"}, or what posthog.evaluate_flags returns'
+        )
     keys = getattr(flags, "keys", ())
     keys = keys() if callable(keys) else keys
     return {key: flags.get_flag(key, send_feature_flag_events=False) for key in keys}

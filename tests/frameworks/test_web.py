@@ -30,6 +30,7 @@ from starlette.testclient import TestClient
 from otel_posthog import update_ai_context
 from otel_posthog.frameworks.flask import init_app
 from otel_posthog.frameworks.starlette import AiContextMiddleware
+from otel_posthog.said import forget
 from otel_posthog.sdk.context import current_attributes
 from otel_posthog.sdk.posthog_context import posthog_attributes
 
@@ -202,6 +203,60 @@ def test_flask_leaves_nothing_behind_when_a_request_fails(path: str, status: int
     assert flask_client().get(path).status_code == status
 
 
+# --- functions that fail ---
+
+
+class _Unnamed:
+    def __str__(self) -> str:
+        raise LookupError("jane@example.com")
+
+
+def _no_user() -> _Unnamed:
+    return _Unnamed()
+
+
+def _of_starlette(function: Callable[[], Any]) -> Any:
+    async def view(_: Any) -> JSONResponse:
+        return JSONResponse(context())
+
+    middleware = Middleware(AiContextMiddleware, user=lambda _: function())
+    return TestClient(Starlette(routes=[Route("/", view)], middleware=[middleware])).get("/").json()
+
+
+def _of_flask(function: Callable[[], Any]) -> Any:
+    app = flask.Flask("chat")
+    init_app(app, user=function)
+    app.get("/")(_flask_view)
+    return app.test_client().get("/").json
+
+
+def _flask_view() -> dict[str, Any]:
+    return context()
+
+
+@pytest.mark.parametrize(("ask", "feature"), [(_of_starlette, "view"), (_of_flask, "_flask_view")])
+@pytest.mark.parametrize("user", [lambda: 1 // 0, _no_user])
+def test_a_request_is_served_without_the_user_whom_nobody_can_tell(
+    ask: Callable[..., Any], feature: str, user: Callable[[], Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    forget()
+    assert ask(user) == {"feature": feature, "distinct_id": None}
+    [record] = caplog.records
+    assert record.getMessage().startswith("The user of a request cannot be told (")
+    assert "jane" not in caplog.text
+
+
+async def _async_user(*_: Any) -> str:
+    return "u_1"
+
+
+def test_a_user_that_is_awaited_is_refused_where_it_is_given() -> None:
+    with pytest.raises(TypeError, match="user must be a plain function"):
+        init_app(flask.Flask("chat"), user=_async_user)  # type: ignore[arg-type]  # what is tested
+    with pytest.raises(TypeError, match="user must be a plain function"):
+        AiContextMiddleware(lambda *_: None, user=_async_user)  # type: ignore[arg-type]
+
+
 # --- Django ---
 
 
@@ -246,14 +301,24 @@ urlpatterns = [
 
 
 class _User:
-    is_authenticated = True
     pk = 7
+
+    @property
+    def is_authenticated(self) -> bool:
+        if _is_away:
+            raise ConnectionError("the database is away")
+        return True
+
+
+_is_away = False
 
 
 def _authenticated(get_response: Callable[..., Any]) -> Callable[..., Any]:
     """Stands for Django's AuthenticationMiddleware, which needs a database."""
 
     async def auser() -> _User:
+        if _is_away:
+            raise ConnectionError("the database is away")
         return _User()
 
     def serve(request: Any) -> Any:
@@ -296,6 +361,15 @@ def _ask(path: str, is_async: bool) -> Any:
         return await django.test.AsyncClient().get(path)
 
     return asyncio.run(ask())
+
+
+@pytest.mark.usefixtures("_django")
+@pytest.mark.parametrize("is_async", [False, True])
+def test_django_serves_a_request_whose_user_cannot_be_told(
+    is_async: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(globals(), "_is_away", True)
+    assert _ask("/replies/1", is_async).json() == {"feature": "smart_reply", "distinct_id": None}
 
 
 @pytest.mark.usefixtures("_django")

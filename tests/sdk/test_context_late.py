@@ -176,6 +176,12 @@ def test_what_is_no_mapping_is_one_clear_error(name: str) -> None:
         ai_context(**{name: "acme"})  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("flags", ["beta", ["beta"], 1])
+def test_what_holds_no_flags_is_one_clear_error(flags: Any) -> None:
+    with pytest.raises(TypeError, match="flags is a mapping"):
+        ai_context(flags=flags)
+
+
 def test_outside_of_any_context_late_words_are_refused_with_one_warning(
     caplog: pytest.LogCaptureFixture,
 ) -> None:

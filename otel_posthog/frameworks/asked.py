@@ -1,0 +1,50 @@
+"""What an application's own functions say of a request: where one fails, the request goes on without it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from inspect import iscoroutinefunction
+
+from otel_posthog.said import say_once
+from otel_posthog.sdk.context import ai_context
+
+__all__ = ["check_plain", "failed", "request_context"]
+
+
+def request_context(feature: Callable[[], object], user: Callable[[], object]) -> ai_context:
+    """The context of a request, as far as both can be asked."""
+    return ai_context(feature=_asked("feature", feature), user_id=_asked("user", user))
+
+
+def _asked(what: str, ask: Callable[[], object]) -> str | None:
+    try:
+        found = ask()
+        return None if found is None else str(found)
+    except Exception as error:  # noqa: BLE001  # whatever it is, the request is to be served
+        failed(what, error)
+        return None
+
+
+def failed(what: str, error: Exception) -> None:
+    """Say once that a request goes on without its feature or user."""
+    say_once(
+        f"framework {what}",
+        "The %s of a request cannot be told (%s), so its model calls have none: mend the function that"
+        " tells it.",
+        what,
+        type(error).__name__,
+    )
+
+
+def check_plain(**functions: Callable[..., object]) -> None:
+    """Refuse what would have to be awaited.
+
+    Raises:
+        TypeError: one is an `async def`.
+    """
+    for name, function in functions.items():
+        if iscoroutinefunction(function):
+            raise TypeError(
+                f"{name} must be a plain function: what is awaited first, say with update_ai_context(...)"
+                " in the view or a dependency"
+            )
