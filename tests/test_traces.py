@@ -935,6 +935,21 @@ def test_a_trace_is_the_same_whatever_came_before_with_its_span_ids_in_another(
     assert in_batches([others, some])[-len(resolve(some)) :] == resolve(some)
 
 
+@given(calls=_trees(), traces=st.lists(st.booleans(), min_size=len(IDS), max_size=len(IDS)))
+def test_a_trace_is_the_same_whatever_comes_with_its_span_ids_in_another(
+    calls: list[ModelCall], traces: list[bool]
+) -> None:
+    other = [each._replace(trace_id="0123" * 8, response_id=None) for each in calls]
+    mixed = [
+        each
+        for mine, theirs, is_first in zip(calls, other, traces, strict=False)
+        for each in ((mine, theirs) if is_first else (theirs, mine))
+    ]
+    found = resolve(mixed)
+    assert [each for each in found if each.trace_id == TRACE] == resolve(calls)
+    assert [each for each in found if each.trace_id != TRACE] == resolve(other)
+
+
 IN_ONE = [
     call("a"),
     call("b", "a", scope="httpx", at=1, until=999, provider="azure"),

@@ -156,10 +156,7 @@ class Spool:
         def settled(connection: sqlite3.Connection) -> bool:
             connection.execute("BEGIN IMMEDIATE")
             connection.executemany(_TAKE_OUT, [(each, self._holder + _SENDING) for each in ids])
-            dropped = self._dropped.copy()
             if rows and not self._has_room(connection, rows):
-                connection.rollback()
-                self._dropped = dropped
                 return False
             connection.executemany(_INSERT_ENTRY, rows)
             connection.executemany(_INSERT_LETTER, letters)
@@ -290,23 +287,28 @@ class Spool:
     # --- within ---
 
     def _insert(self, connection: sqlite3.Connection, rows: list[tuple[Any, ...]]) -> list[int] | None:
-        if not self._has_room(connection, rows):
-            return None
-        if len(rows) == 1:  # a transaction of its own, in one call
+        if len(rows) == 1 and self._drops_oldest:  # a transaction of its own, in one call
             return [connection.execute(_INSERT_ENTRY, rows[0]).lastrowid or 0]
         connection.execute("BEGIN IMMEDIATE")
+        if not self._has_room(connection, rows):
+            return None
         ids = [connection.execute(_INSERT_ENTRY, row).lastrowid or 0 for row in rows]
         connection.execute("COMMIT")
         return ids
 
     def _has_room(self, connection: sqlite3.Connection, rows: list[tuple[Any, ...]]) -> bool:
-        """Whether the rows may be written now; where none of the oldest entries goes, dead letters do."""
+        """Whether the rows may be written now; where none of the oldest entries goes, dead letters do.
+
+        Where all of them would not be enough, the transaction is undone, and none goes for nothing.
+        """
         if self._drops_oldest:
             return True
-        size = _size(rows, 4)
+        size, dropped = _size(rows, 4), self._dropped.copy()
         self._drop_oldest(connection, "dead_letters", "dead_letter", size)
         if self._excess(connection, size) <= 0:
             return True
+        connection.rollback()
+        self._dropped = dropped
         self._warn_full()
         return False
 

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from otel_posthog.gateway.answers import accepted_body, refusal_body
 from otel_posthog.gateway.bearer import check_token
 from otel_posthog.gateway.decode import JSON, PROTOBUF, READERS
-from otel_posthog.gateway.limits import Limits, RefusedError, Share
+from otel_posthog.gateway.limits import Limits, RefusedError, Share, overloaded
 from otel_posthog.gateway.reception import Reception, Request
 from otel_posthog.gateway.settings import SettingsError
 
@@ -122,13 +122,19 @@ class Gateway:
                 loop = asyncio.get_running_loop()
                 answer = await loop.run_in_executor(self._executor, self._reception.take, request, share)
         except RefusedError as refusal:
-            self._reception.refused(refusal)
-            again = () if refusal.retry_after is None else (_retry_after(refusal.retry_after),)
-            return Reply(refusal.status, said, refusal_body(said, refusal.status, str(refusal)), again)
+            return self._refused(said, refusal)
+        except (asyncio.CancelledError, RuntimeError):
+            # The server waits no longer, or its threads have ended: of itself it would answer 500.
+            return self._refused(said, overloaded("the gateway ends; send again"))
         if answer.safe:
             return Reply(200, kind, accepted_body(kind, answer.rejected, answer.reason))
         body = refusal_body(kind, 503, answer.reason or "")
         return Reply(503, kind, body, (_retry_after(answer.retry_after),))
+
+    def _refused(self, said: str, refusal: RefusedError) -> Reply:
+        self._reception.refused(refusal)
+        again = () if refusal.retry_after is None else (_retry_after(refusal.retry_after),)
+        return Reply(refusal.status, said, refusal_body(said, refusal.status, str(refusal)), again)
 
     async def _body(self, headers: Headers, receive: Receive, share: Share) -> bytes:
         """All of the body, as sent, within the limits of bytes and time."""

@@ -57,18 +57,22 @@ def resolve(
     `others` are spans that were none of ours. A span above that was not seen is taken for one that will come.
     """
     seen = Seen() if seen is None else seen
-    result: list[ModelCall] = []
-    while calls:
-        by_id: dict[str, ModelCall] = {}
-        rest = []
-        for call in calls:
-            if by_id.setdefault(call.span_id, call).trace_id != call.trace_id:
-                rest.append(call)  # one id in two traces: zeros, or what a test made up
-            else:
-                by_id[call.span_id] = call
-        result += _resolved(by_id, seen, others)
-        calls = rest
-    return result
+    return [made for by_id in _with_ids(calls) for made in _resolved(by_id, seen, others)]
+
+
+def _with_ids(calls: Sequence[ModelCall]) -> list[dict[str, ModelCall]]:
+    """The calls by id; where traces share one, as what made up its ids may, each trace by itself."""
+    by_id: dict[str, ModelCall] = {}
+    for call in calls:
+        if by_id.setdefault(call.span_id, call).trace_id != call.trace_id:
+            break
+        by_id[call.span_id] = call
+    else:
+        return [by_id]
+    by_trace: dict[str, dict[str, ModelCall]] = {}
+    for call in calls:
+        by_trace.setdefault(call.trace_id, {})[call.span_id] = call
+    return [*by_trace.values()]
 
 
 def _resolved(by_id: Mapping[str, ModelCall], seen: Seen, others: Parents | None) -> list[ModelCall]:

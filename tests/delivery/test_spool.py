@@ -83,6 +83,15 @@ def test_dead_letters_make_room_in_a_spool_that_keeps_its_oldest(tmp_path: Path)
     assert spool.stats()["dropped"].keys() == {"dead_letter"}
 
 
+@pytest.mark.parametrize("number", [1, 2])
+def test_dead_letters_stay_where_they_could_not_make_room_enough(tmp_path: Path, number: int) -> None:
+    spool = make(tmp_path, max_bytes=1_000_000, drops_oldest=False)
+    spool.settle((), dead=[DeadLetter(b"x" * 50_000, 1.0, "invalid")] * 4)
+    assert spool.put(entries("y" * 1_000_000) * number) is None
+    assert not spool.settle((), entries("y" * 1_000_000))
+    assert (spool.stats()["dead_letters"], spool.stats()["dropped"]) == (4, {})
+
+
 def test_it_is_there_for_the_next_process(tmp_path: Path) -> None:
     spool = make(tmp_path)
     spool.put(entries("a"))

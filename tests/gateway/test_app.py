@@ -6,6 +6,7 @@ import gzip
 import json
 import time
 import tracemalloc
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 
+from otel_posthog.gateway.app import Gateway
 from otel_posthog.gateway.decode import JSON, PROTOBUF, Unread, spans_of
 from otel_posthog.gateway.limits import Limits, RefusedError
 from tests.delivery.capture_server import Answer as Fault
@@ -483,3 +485,10 @@ def test_a_fault_of_ours_is_a_503_and_says_no_value(
     assert (answer.status, answer.headers["retry-after"]) == (503, "30")
     assert b"a prompt" not in answer.body
     assert "please report this" in caplog.text
+
+
+def test_what_comes_when_no_thread_takes_requests_any_more_is_to_be_sent_again() -> None:
+    with gate() as (_, reception, _), ThreadPoolExecutor(1) as ended:
+        ended.shutdown()
+        answer = Client(Gateway(reception, ended)).post(body_of(sdk_span()))
+    assert (answer.status, answer.headers["retry-after"]) == (503, "1")

@@ -107,6 +107,29 @@ def test_it_ends_with_0_however_often_it_is_told_to(start_gateway: StartGateway,
     gateway.wait_for_line("ended: nothing that was accepted is left", times=workers)
 
 
+@pytest.mark.parametrize(
+    "told",
+    [
+        pytest.param((signal.SIGTERM,), id="when its time is over"),
+        pytest.param((signal.SIGINT, signal.SIGINT), id="at a second Ctrl-C"),
+    ],
+)
+def test_what_it_cannot_wait_for_is_to_be_sent_again(
+    start_gateway: StartGateway, posthog: CaptureServer, told: tuple[signal.Signals, ...]
+) -> None:
+    gateway = start_gateway("--shutdown-seconds", "1", "--grpc-port", "0")
+    posthog.delay = 3.0
+    with ThreadPoolExecutor(2) as pool:
+        http, rpc = pool.submit(send, gateway, 1), pool.submit(send_rpc, gateway, 2)
+        until(lambda: len(posthog.requests) == 2, "both requests are under way")
+        for number in told:
+            gateway.tell(number)
+            gateway.wait_for_line("Shutting down")
+        assert http.result() == 503
+        assert rpc.result() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
+    assert gateway.end() == 0
+
+
 def test_a_worker_that_is_killed_is_replaced_and_nothing_acknowledged_is_lost(
     start_gateway: StartGateway, posthog: CaptureServer, tmp_path: Path
 ) -> None:
