@@ -31,10 +31,10 @@ class ProjectTable:
 
     keys: Mapping[str, str] = field(repr=False)
     header: str | None = None
-    """Of HTTP, in lower case; of gRPC's metadata; of a Kafka record."""
+    """Of HTTP, in lower case; of gRPC's metadata."""
     resource_attribute: str | None = None
     default: str | None = None
-    """The project of what names none, or one that is not here."""
+    """The project of what names none."""
 
 
 class _WrongError(ValueError):
