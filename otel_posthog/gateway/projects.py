@@ -67,7 +67,7 @@ class Projects:
         name = named or self._default
         if name is None or name not in self.intakes:
             raise RefusedError(400, _no_project(f"the header {self._header}", named))
-        return self.intakes[name].take(spans)
+        return _of_project(name, self.intakes[name].take(spans))
 
     def _taken_by_each(self, spans: Iterable[SpanView | Other], attribute: str, unread: Unread) -> Answer:
         """The answer for spans whose resources name their projects.
@@ -94,7 +94,7 @@ class Projects:
         answer = Answer(safe=True, ignored=len(others))
         for name, views in self._in_order(found):
             theirs = (other for owner, other in others if owner in ("", name))
-            taken = self.intakes[name].take(chain(emptied(views), theirs))
+            taken = _of_project(name, self.intakes[name].take(chain(emptied(views), theirs)))
             if not taken.safe:
                 return taken._replace(spans=count, ignored=len(others))
             answer = answer._replace(
@@ -136,6 +136,11 @@ def _no_project(where: str, named: str | None) -> str:
         return f"{where} must have the name of a project, not a key"
     shown = named if len(named) <= MAX_SHOWN else f"{named[:MAX_SHOWN]}..."
     return f"{where} names {shown!r}, which is no project of this gateway"
+
+
+def _of_project(name: str, answer: Answer) -> Answer:
+    """The answer, whose sentence says which project it is about."""
+    return answer if answer.reason is None else answer._replace(reason=_of(name) + answer.reason)
 
 
 def _of(name: str) -> str:

@@ -257,7 +257,9 @@ def test_with_a_spool_a_project_that_takes_nothing_holds_no_other_up(tmp_path: P
 def test_the_gateway_is_ready_while_one_project_takes_spans() -> None:
     with gate() as (client, posthog, _):
         posthog.faults.append(Answer(401))
-        assert client.post(request_for("acme").SerializeToString()).status == 503
+        refused = client.post(request_for("acme").SerializeToString())
+        assert refused.status == 503
+        assert b"project acme: PostHog takes no events (status_401): check the project API" in refused.body
         trouble = b"project acme: PostHog refuses the project key or the account: see the log"
         answer = client.ask("GET", "/readyz")
         assert (answer.status, answer.body) == (200, b"ready; " + trouble + b"\n")
