@@ -64,6 +64,10 @@ def test_the_file_says_which_projects_there_are() -> None:
         ("header = 'x'\n[keys]\n", "line 2: a table [keys] with at least one project is expected"),
         ("header = 'x'\nkeys = 'phc_1'\n", "line 2: a table [keys] with at least one project"),
         ("header = 'x'\n[keys]\n\na = 'phc_1'\nb = 'phc 2'\n", "line 5: project 'b': a project key such as"),
+        (
+            "header = 'x'\n[keys]\na = ' phx_1'\n",
+            "line 3: project 'a': the key is a personal one (phx_...): set it to the project's, phc_...",
+        ),
         ("header = 'x'\n[keys]\na = 7\n", "line 3: project 'a': a project key such as"),
         ("header = 'x'\n[keys]\nphc_1 = 'a'\n", "line 3: a project is a name and then its key"),
         ("header = 'x'\ndefault = 'phc_1'\n[keys]\na = 'phc_1'\n", "line 2: default must be the name of a"),
@@ -73,6 +77,7 @@ def test_what_is_wrong_in_the_file_is_told_with_its_line_and_without_a_key(text:
     with pytest.raises(ValueError, match=re.escape(sentence)) as error:
         read_projects(text)
     assert "phc_1" not in str(error.value)
+    assert "phx_1" not in str(error.value)
     assert "phc 2" not in str(error.value)
 
 
