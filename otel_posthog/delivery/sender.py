@@ -86,6 +86,8 @@ class Sender:
         self._v0: Wire = V0Wire(options)
         self._v1: Wire = V1Wire(options)
         self._host = urlsplit(options.endpoint).hostname or "the endpoint"
+        if options.project:
+            self._host += f" (project {options.project})"
         self._halted_until = float("-inf")
         self._halted_by = ""
 

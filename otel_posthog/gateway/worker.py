@@ -115,7 +115,10 @@ def _forwarders(table: ProjectTable | None) -> dict[str, Forwarder]:
     """A forwarder for each project; all have the same spool, where each has its own entries."""
     if table is None:
         return {"": forwarder({}, spool_drops_oldest=False)}
-    return {name: forwarder({"api_key": key}, spool_drops_oldest=False) for name, key in table.keys.items()}
+    return {
+        name: forwarder({"api_key": key}, spool_drops_oldest=False, project=name)
+        for name, key in table.keys.items()
+    }
 
 
 def _projects(intakes: dict[str, Intake], table: ProjectTable | None) -> Projects:

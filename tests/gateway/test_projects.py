@@ -18,6 +18,8 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
 )
 
 from otel_posthog.assembly import Forwarder, forwarder
+from otel_posthog.delivery import destination_of
+from otel_posthog.delivery.browse import rows
 from otel_posthog.gateway.app import Gateway
 from otel_posthog.gateway.intake import Intake
 from otel_posthog.gateway.project_file import ProjectTable, read_projects
@@ -305,6 +307,26 @@ def test_both_protocols_serve_several_projects(
     assert arrived(posthog) == {"acme": [1, 1, 2], "beta": [1, 2, 2]}
     assert gateway.end() == 0
     assert "phc_" not in gateway.text()
+
+
+def test_the_log_says_which_project_is_refused_and_how_it_stands_in_the_spool(
+    start_gateway: StartGateway, posthog: CaptureServer, tmp_path: Path
+) -> None:
+    file, spool = tmp_path / "projects.toml", tmp_path / "spool"
+    file.write_text(FILE)
+    gateway = start_gateway("--workers", "2", "--projects", str(file), key="", spool_dir=str(spool))
+    posthog.faults.append(Answer(401))
+    headers = {"Content-Type": "application/x-protobuf", HEADER: "beta"}
+    body = request_for(None).SerializeToString()
+    assert requests.post(f"{gateway.url}/v1/traces", body, headers=headers, timeout=30).status_code == 200
+    [line] = gateway.wait_for_line("takes no events (status_401)")
+    assert line["message"].startswith("PostHog at 127.0.0.1 (project beta) takes")
+    said = [each["message"] for each in gateway.lines() if "stands in the spool as" in each["message"]]
+    [waiting] = rows(spool)
+    assert said == [
+        f"project acme stands in the spool as {destination_of(ACME)}",
+        f"project beta stands in the spool as {waiting.destination}",
+    ]
 
 
 @pytest.mark.parametrize(
