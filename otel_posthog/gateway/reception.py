@@ -20,6 +20,7 @@ from otel_posthog.spans.view import Other, SpanView
 __all__ = ["Reception", "Request"]
 
 _log = logging.getLogger("otel_posthog.gateway")
+_OUTCOMES = ("accepted", "handed back", "rejected", "ignored")
 
 
 @dataclass(slots=True)
@@ -50,7 +51,7 @@ class Reception:
         self._lock = threading.Lock()
         self._notices = Notices(time.monotonic)
         self._requests: Counter[tuple[str, str]] = Counter()
-        self._spans: Counter[str] = Counter()
+        self._spans = Counter(dict.fromkeys(_OUTCOMES, 0))
 
     def take(self, request: Request, share: Share) -> Answer:
         """What became of the spans of the request; its bytes are taken from `share`, which has the body's.

@@ -105,7 +105,11 @@ def _application(settings: Settings, rpc_address: str | None, meeting: Path | No
             await loop.run_in_executor(None, finish)
 
     gateway = Gateway(
-        reception, executor, life=life, token=settings.token, metrics=_metrics_text(metrics, meeting)
+        reception,
+        executor,
+        life=life,
+        token=settings.token,
+        metrics=_metrics_text(metrics, meeting, is_alone=settings.workers == 1),
     )
     metrics.watch(reception, lambda: gateway.connections)
     return gateway
@@ -138,8 +142,10 @@ def _closed(forwarders: Collection[Forwarder]) -> bool:
         return all([*closing.map(lambda each: each.outbox.close(each.config.timeout), forwarders)])
 
 
-def _metrics_text(metrics: Metrics, meeting: Path | None) -> Callable[[], str]:
-    """What says all numbers, those of other workers as well."""
+def _metrics_text(metrics: Metrics, meeting: Path | None, *, is_alone: bool) -> Callable[[], str]:
+    """What says all numbers, those of other workers as well; where those cannot meet none has a number."""
+    if is_alone:
+        return lambda: merged({"0": metrics.text()}, SPOOL_FAMILIES)
     if meeting is None:
         return metrics.text
     try:

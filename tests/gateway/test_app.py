@@ -208,7 +208,12 @@ def test_spans_without_ids_are_rejected_and_the_others_taken(kind: str) -> None:
     good, bad = sdk_span(), sdk_span(span_id=0)
     with gate() as (client, reception, server):
         answer = client.post(body_of(good, bad, kind=kind), kind=kind)
-        assert reception.stats()["spans"] == {"accepted": 1, "rejected": 1, "ignored": 0}
+        assert reception.stats()["spans"] == {
+            "accepted": 1,
+            "handed back": 0,
+            "rejected": 1,
+            "ignored": 0,
+        }
     assert answer.status == 200
     if kind == JSON:
         partial = json.loads(answer.body)["partialSuccess"]
