@@ -81,7 +81,10 @@ def _application(settings: Settings, rpc_address: str | None, meeting: Path | No
         reception.projects.close()
         executor.shutdown(wait=True, cancel_futures=True)
         safe = _closed(forwarders.values())
-        _log.info("ended: %s", "nothing that was accepted is left" if safe else "something is not delivered")
+        waiting = _waiting(forwarders.values())
+        found = [] if safe else ["something is not delivered"]
+        found += [f"{waiting:,} entries wait in the spool for a gateway to start"] if waiting else []
+        _log.info("ended: %s", ", and ".join(found) or "nothing that was accepted is left")
 
     @contextlib.asynccontextmanager
     async def life() -> AsyncIterator[None]:
@@ -140,6 +143,15 @@ def _closed(forwarders: Collection[Forwarder]) -> bool:
     """Close all, side by side; whether everything is safe."""
     with ThreadPoolExecutor(len(forwarders)) as closing:
         return all([*closing.map(lambda each: each.outbox.close(each.config.timeout), forwarders)])
+
+
+def _waiting(forwarders: Collection[Forwarder]) -> int:
+    """How many entries are in the spool, whoever wrote them."""
+    found = 0
+    for backlog in {each.config.api_key: each.backlog for each in forwarders}.values():
+        found += backlog.stats().get("entries", 0)
+        backlog.close()
+    return found
 
 
 def _metrics_text(metrics: Metrics, meeting: Path | None, *, is_alone: bool) -> Callable[[], str]:
