@@ -52,8 +52,9 @@ def forwarder(
     environ: Mapping[str, str] | None = None,
     transport: Transport | None = None,
     spool_drops_oldest: bool = True,
+    project: str = "",
 ) -> Forwarder:
-    """A forwarder as `arguments` and the environment say.
+    """A forwarder as `arguments` and the environment say; `project` is what the log calls it among several.
 
     Where its spool is full, the oldest entries make room, or (not `spool_drops_oldest`) nothing more is kept.
 
@@ -79,7 +80,7 @@ def forwarder(
             raise
         say_once("prices", "%s; the built-in table is used", error)
         rates = None
-    return Forwarder(found, transport, rates, spool_drops_oldest=spool_drops_oldest)
+    return Forwarder(found, transport, rates, spool_drops_oldest=spool_drops_oldest, project=project)
 
 
 class Forwarder:
@@ -92,6 +93,7 @@ class Forwarder:
         own_rates: Mapping[str, Rates] | None = None,
         *,
         spool_drops_oldest: bool = True,
+        project: str = "",
     ) -> None:
         self.config = found
         client = found.client
@@ -131,6 +133,7 @@ class Forwarder:
                 max_batch_bytes=found.max_batch_bytes,
                 max_retry_seconds=found.max_retry_seconds,
                 historical_migration=bool(getattr(client, "historical_migration", False)),
+                project=project,
             ),
             transport=transport,
         )

@@ -110,6 +110,10 @@ class Delivery:
         """Return the seconds for which nothing will be sent, after an answer that only a person can mend."""
         return self._sender.halted_for()
 
+    def halted_by(self) -> str:
+        """Return why, and what to do about it: `(status_401): check the project API key (phc_...)`."""
+        return self._sender.halted_by()
+
     def close(self, abort: bool = False) -> None:
         """Close idle connections.
 

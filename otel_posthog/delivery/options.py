@@ -43,6 +43,8 @@ class DeliveryOptions:
     """Seconds a `send` without a deadline goes on trying."""
     historical_migration: bool = False
     """Send as a historical import: PostHog's separate topic, without rate limits."""
+    project: str = ""
+    """What the log calls the project, where a process sends to several."""
 
     def __post_init__(self) -> None:
         if self.compression not in COMPRESSORS:

@@ -86,11 +86,18 @@ class Sender:
         self._v0: Wire = V0Wire(options)
         self._v1: Wire = V1Wire(options)
         self._host = urlsplit(options.endpoint).hostname or "the endpoint"
+        if options.project:
+            self._host += f" (project {options.project})"
         self._halted_until = float("-inf")
+        self._halted_by = ""
 
     def halted_for(self) -> float:
         """Return the seconds for which nothing will be sent; 0 where sending goes on."""
         return max(self._halted_until - self._clock(), 0.0)
+
+    def halted_by(self) -> str:
+        """Return PostHog's last answer that only a person can change, and what to do about it."""
+        return self._halted_by
 
     def send(
         self, lane: Lane, work: list[list[Item]], deadline: float, stop: threading.Event, report: Report
@@ -222,13 +229,13 @@ class Sender:
         )
 
     def _halt(self, outcome: Halted) -> None:
+        self._halted_by = f"({outcome.reason}): {outcome.advice}"
         self._halted_until = self._clock() + HALT_SECONDS
         self._notices.warn(
             f"halted {outcome.reason}",
-            "PostHog at %s takes no events (%s): %s. Nothing is sent for %d minutes, then it is tried again.",
+            "PostHog at %s takes no events %s. Nothing is sent for %d minutes, then it is tried again.",
             self._host,
-            outcome.reason,
-            outcome.advice,
+            self._halted_by,
             HALT_SECONDS // 60,
         )
 

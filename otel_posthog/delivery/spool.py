@@ -277,9 +277,12 @@ class Spool:
         """Whether there is next to no room, and nothing that makes some."""
 
         def full(connection: sqlite3.Connection) -> bool:
-            if self._excess(connection, min(self._max_bytes // 16, _CHECK_EVERY_BYTES)) <= 0:
-                return False
-            return connection.execute("SELECT 1 FROM dead_letters LIMIT 1").fetchone() is None
+            excess = self._excess(connection, min(self._max_bytes // 16, _CHECK_EVERY_BYTES))
+            if excess > 0:  # dead letters make room
+                query = f"SELECT coalesce(sum(length(body) + {_ROW_BYTES}), 0) FROM dead_letters"  # noqa: S608
+                [dead] = connection.execute(query).fetchone()
+                excess -= dead
+            return excess > 0
 
         with self._lock:
             return not self._drops_oldest and bool(self._try(full))

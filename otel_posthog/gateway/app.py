@@ -70,7 +70,8 @@ class Gateway:
         headers = _headers(scope["headers"])
         path, method = scope["path"].rstrip("/") or "/", scope["method"]
         if path == TRACES:
-            reply = await self._traces(method, headers, receive)
+            peer = (scope.get("client") or ("an unknown address",))[0]
+            reply = await self._traces(method, headers, receive, peer)
             self._reception.answered("http", str(reply.status))
         else:
             reply = await self._other(path, method, headers)
@@ -105,7 +106,7 @@ class Gateway:
             await receive()
         await send({"type": "lifespan.shutdown.complete"})
 
-    async def _traces(self, method: str, headers: Headers, receive: Receive) -> Reply:
+    async def _traces(self, method: str, headers: Headers, receive: Receive, peer: str) -> Reply:
         kind = headers.get("content-type", "").partition(";")[0].strip().lower()
         said = kind if kind in READERS else PROTOBUF
         try:
@@ -117,22 +118,22 @@ class Gateway:
             with self._reception.budget.share() as share:
                 body = await self._body(headers, receive, share)
                 encoding = headers.get("content-encoding", "").strip().lower()
-                request = Request(kind, body, encoding, headers)
+                request = Request(kind, body, encoding, headers, peer)
                 del body
                 loop = asyncio.get_running_loop()
                 answer = await loop.run_in_executor(self._executor, self._reception.take, request, share)
         except RefusedError as refusal:
-            return self._refused(said, refusal)
+            return self._refused(said, peer, refusal)
         except (asyncio.CancelledError, RuntimeError):
             # The server waits no longer, or its threads have ended: of itself it would answer 500.
-            return self._refused(said, overloaded("the gateway ends; send again"))
+            return self._refused(said, peer, overloaded("the gateway ends; send again"))
         if answer.safe:
             return Reply(200, kind, accepted_body(kind, answer.rejected, answer.reason))
         body = refusal_body(kind, 503, answer.reason or "")
         return Reply(503, kind, body, (_retry_after(answer.retry_after),))
 
-    def _refused(self, said: str, refusal: RefusedError) -> Reply:
-        self._reception.refused(refusal)
+    def _refused(self, said: str, peer: str, refusal: RefusedError) -> Reply:
+        self._reception.refused(refusal, peer)
         again = () if refusal.retry_after is None else (_retry_after(refusal.retry_after),)
         return Reply(refusal.status, said, refusal_body(said, refusal.status, str(refusal)), again)
 

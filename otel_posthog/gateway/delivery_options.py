@@ -9,7 +9,7 @@ from pathlib import Path
 
 from otel_posthog import config
 
-__all__ = ["delivery_options"]
+__all__ = ["check_kind", "delivery_options"]
 
 _PERSONAL = "phx_"
 
@@ -27,13 +27,21 @@ def delivery_options(environ: Mapping[str, str], *, needs_key: bool = True) -> c
         raise ValueError("; ".join(wrong))
     if found.api_key is None and needs_key:
         raise ValueError("there is no PostHog project key: set POSTHOG_API_KEY=phc_...")
-    if found.api_key is not None and found.api_key.startswith(_PERSONAL):
-        raise ValueError(
-            f"the key is a personal one ({_PERSONAL}...): set POSTHOG_API_KEY to the project's, phc_..."
-        )
+    if found.api_key is not None:
+        check_kind(found.api_key, "POSTHOG_API_KEY")
     if found.spool_dir is not None:
         _check_spool(found.spool_dir)
     return found
+
+
+def check_kind(key: str, where: str) -> None:
+    """See that a key, which stands `where`, is no person's.
+
+    Raises:
+        ValueError: it is.
+    """
+    if key.startswith(_PERSONAL):
+        raise ValueError(f"the key is a personal one ({_PERSONAL}...): set {where} to the project's, phc_...")
 
 
 def _check_spool(directory: Path) -> None:

@@ -163,8 +163,18 @@ class Intake:
             safe=False,
             retry_after=max(self.rests_for(), 1.0),
             spans=converted.spans + converted.rejected,
-            reason="PostHog does not take events now and there is no room on disk: send again later",
+            reason=f"{self._why_not_now()}; send again later",
             ignored=converted.ignored,
+        )
+
+    def _why_not_now(self) -> str:
+        delivery = self.forwarder.delivery
+        if delivery.halted_for():
+            return f"PostHog takes no events {delivery.halted_by()}, and see the log of otel-posthog"
+        if not self.forwarder.backlog.is_there:
+            return "PostHog does not take events now, and there is no spool"
+        return (
+            "PostHog does not take events now, and the spool is full or unusable: see the log of otel-posthog"
         )
 
 

@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from otel_posthog.gateway.delivery_options import check_kind
 from otel_posthog.option_values import project_key
 from otel_posthog.toml_lines import line_in_toml, parse_toml
 
@@ -31,10 +32,10 @@ class ProjectTable:
 
     keys: Mapping[str, str] = field(repr=False)
     header: str | None = None
-    """Of HTTP, in lower case; of gRPC's metadata; of a Kafka record."""
+    """Of HTTP, in lower case; of gRPC's metadata."""
     resource_attribute: str | None = None
     default: str | None = None
-    """The project of what names none, or one that is not here."""
+    """The project of what names none."""
 
 
 class _WrongError(ValueError):
@@ -93,6 +94,8 @@ def _key(name: str, value: object) -> str:
     if name.startswith("phc_"):  # nothing may show it, so neither does this sentence
         raise _WrongError('a project is a name and then its key: acme = "phc_..."', "keys", name)
     try:
-        return project_key(value)
+        key = project_key(value)
+        check_kind(key, "it")
+        return key
     except ValueError as error:
         raise _WrongError(f"project {name!r}: {error}", "keys", name) from None

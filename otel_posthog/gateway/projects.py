@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain
@@ -14,6 +15,11 @@ from otel_posthog.gateway.limits import RefusedError
 from otel_posthog.spans.view import Other, SpanView
 
 __all__ = ["Projects", "Readiness"]
+
+MAX_SHOWN = 60
+"""Characters of a name that is not known, in an answer and in the log."""
+_NO_TEXT = "something that is no text"
+_KEY = re.compile(r"\s*ph[a-z]_")
 
 
 class Readiness(NamedTuple):
@@ -56,12 +62,12 @@ class Projects:
             RefusedError: the request is for no project.
         """
         named = None if self._header is None else headers.get(self._header)
-        if named is None and self._attribute is not None:
+        if not named and self._attribute is not None:
             return self._taken_by_each(spans, self._attribute, unread)
-        name = named if named in self.intakes else self._default
-        if name is None:
-            raise RefusedError(400, f"the header {self._header} must name a project of this gateway")
-        return self.intakes[name].take(spans)
+        name = named or self._default
+        if name is None or name not in self.intakes:
+            raise RefusedError(400, _no_project(f"the header {self._header}", named))
+        return _of_project(name, self.intakes[name].take(spans))
 
     def _taken_by_each(self, spans: Iterable[SpanView | Other], attribute: str, unread: Unread) -> Answer:
         """The answer for spans whose resources name their projects.
@@ -70,25 +76,25 @@ class Projects:
         One that does not take its spans now has all sent again, so the others are spared theirs.
         """
         found: dict[str, list[SpanView]] = {}
-        others: list[tuple[str | None, Other]] = []
-        """With the project that it is of; None: any."""
+        others: list[tuple[str, Other]] = []
+        """With the project that it is of, which may be none of ours; empty: any."""
         with self._parting:  # one request's spans at a time
             for span in spans:
-                named = span.resource.get(attribute)
-                known = named if isinstance(named, str) and named in self.intakes else None
+                value = span.resource.get(attribute)
+                named = value if isinstance(value, str) else "" if value is None else _NO_TEXT
                 if isinstance(span, Other):
-                    others.append((known, span))
+                    others.append((named, span))
                     continue
-                name = self._default if known is None else known
-                if name is None:
-                    unread.add(f"the resource attribute {attribute} must name a project of this gateway")
+                name = named or self._default
+                if name is None or name not in self.intakes:
+                    unread.add(_no_project(f"the resource attribute {attribute}", named))
                 else:
                     found.setdefault(name, []).append(span)
         count = sum(map(len, found.values()))
         answer = Answer(safe=True, ignored=len(others))
         for name, views in self._in_order(found):
-            theirs = (other for owner, other in others if owner in (None, name))
-            taken = self.intakes[name].take(chain(emptied(views), theirs))
+            theirs = (other for owner, other in others if owner in ("", name))
+            taken = _of_project(name, self.intakes[name].take(chain(emptied(views), theirs)))
             if not taken.safe:
                 return taken._replace(spans=count, ignored=len(others))
             answer = answer._replace(
@@ -120,6 +126,21 @@ class Projects:
         """Let no request wait any more: the gateway ends."""
         for intake in self.intakes.values():
             intake.close()
+
+
+def _no_project(where: str, named: str | None) -> str:
+    """Why what stands there chooses no project."""
+    if not named:
+        return f"{where} must name a project of this gateway"
+    if _KEY.match(named):  # nothing may show it
+        return f"{where} must have the name of a project, not a key"
+    shown = named if len(named) <= MAX_SHOWN else f"{named[:MAX_SHOWN]}..."
+    return f"{where} names {shown!r}, which is no project of this gateway"
+
+
+def _of_project(name: str, answer: Answer) -> Answer:
+    """The answer, whose sentence says which project it is about."""
+    return answer if answer.reason is None else answer._replace(reason=_of(name) + answer.reason)
 
 
 def _of(name: str) -> str:

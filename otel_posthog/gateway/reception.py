@@ -20,6 +20,7 @@ from otel_posthog.spans.view import Other, SpanView
 __all__ = ["Reception", "Request"]
 
 _log = logging.getLogger("otel_posthog.gateway")
+_OUTCOMES = ("accepted", "handed back", "rejected", "ignored")
 
 
 @dataclass(slots=True)
@@ -33,6 +34,8 @@ class Request:
     """Content-Encoding; empty: none."""
     headers: Mapping[str, str]
     """By name in lower case; gRPC's metadata."""
+    peer: str
+    """The address that it came from, for the log."""
 
     def release(self) -> bytes:
         """The body, which whoever asked has alone from now on: it goes before the events are sent."""
@@ -50,7 +53,7 @@ class Reception:
         self._lock = threading.Lock()
         self._notices = Notices(time.monotonic)
         self._requests: Counter[tuple[str, str]] = Counter()
-        self._spans: Counter[str] = Counter()
+        self._spans = Counter(dict.fromkeys(_OUTCOMES, 0))
 
     def take(self, request: Request, share: Share) -> Answer:
         """What became of the spans of the request; its bytes are taken from `share`, which has the body's.
@@ -76,7 +79,7 @@ class Reception:
         if unread.count:
             answer = answer._replace(rejected=answer.rejected + unread.count, reason=unread.reason)
         if answer.rejected:
-            _log.warning("%d spans were rejected: %s", answer.rejected, answer.reason)
+            _log.warning("%d spans from %s were rejected: %s", answer.rejected, request.peer, answer.reason)
         return answer
 
     def _read(self, request: Request, share: Share, unread: Unread) -> Iterator[SpanView | Other]:
@@ -90,11 +93,15 @@ class Reception:
             share.grow(len(body))
         return body
 
-    def refused(self, refusal: RefusedError) -> None:
+    def refused(self, refusal: RefusedError, peer: str) -> None:
         """Say once a minute that a request was refused for good: its sender may drop it without a word."""
         if refusal.retry_after is None:
             self._notices.warn(
-                str(refusal.status), "Spans were refused (%d), and may be lost: %s.", refusal.status, refusal
+                str(refusal.status),
+                "Spans from %s were refused (%d), and may be lost: %s.",
+                peer,
+                refusal.status,
+                refusal,
             )
 
     def answered(self, protocol: str, status: str) -> None:

@@ -14,6 +14,7 @@ import logging
 from concurrent.futures import Executor
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import unquote
 
 import grpc
 import grpc.aio
@@ -143,7 +144,7 @@ class _Traces(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpcio has no ty
         except Exception as error:  # noqa: BLE001  # what is answered UNKNOWN a Collector drops
             _log.exception("a request could not be answered: please report this")
             refusal = RefusedError(503, f"a fault of the gateway ({type(error).__name__})", retry_after=30)
-        self._reception.refused(refusal)
+        self._reception.refused(refusal, _host_of(context.peer()))
         code = _STATUS[CODES.get(refusal.status, _UNKNOWN)]
         self._reception.answered("grpc", code.name)
         await context.abort(code, str(refusal), _details(refusal))
@@ -156,7 +157,7 @@ class _Traces(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpcio has no ty
         with contextlib.ExitStack() as stack:
             share = stack.enter_context(self._reception.budget.share())
             share.grow(len(body))
-            request = Request(PROTOBUF, body, _encoding(body), headers)
+            request = Request(PROTOBUF, body, _encoding(body), headers, _host_of(context.peer()))
             del body
             loop = asyncio.get_running_loop()
             work = loop.run_in_executor(self._executor, self._reception.take, request, share)
@@ -170,6 +171,12 @@ def _without_frames(refusal: RefusedError) -> RefusedError:
     """The refusal without the frames that it came through: they hold the message, and each other."""
     refusal.__traceback__ = refusal.__context__ = refusal.__cause__ = None
     return refusal
+
+
+def _host_of(peer: str) -> str:
+    """The address in gRPC's name of a peer: `ipv4:10.0.0.1:5000`, `ipv6:%5B::1%5D:5000`."""
+    kind, _, rest = unquote(peer).partition(":")
+    return rest.rpartition(":")[0].strip("[]") if kind in ("ipv4", "ipv6") else kind
 
 
 _STATUS = {code.value[0]: code for code in grpc.StatusCode}

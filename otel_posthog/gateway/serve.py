@@ -20,6 +20,7 @@ import uvicorn
 from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors import Multiprocess
 
+from otel_posthog.delivery import destination_of
 from otel_posthog.gateway import logs, memory
 from otel_posthog.gateway.connections import Connection
 from otel_posthog.gateway.delivery_options import delivery_options
@@ -49,6 +50,9 @@ def run(settings: Settings, said: Callable[[str], object]) -> None:
         told = delivery_options(os.environ, needs_key=settings.projects is None)
     except ValueError as error:
         raise SettingsError(str(error)) from None
+    if settings.projects is not None and told.spool_dir is not None:
+        for name, key in settings.projects.keys.items():
+            _log.info("project %s stands in the spool as %s", name, destination_of(key))
     listening = _listen(settings.host, settings.port, "--port")
     rpc = None if settings.grpc_port is None else _reserve(settings.host, settings.grpc_port)
     meeting = _meeting(told.spool_dir) if settings.workers > 1 else None

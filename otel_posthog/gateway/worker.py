@@ -81,7 +81,10 @@ def _application(settings: Settings, rpc_address: str | None, meeting: Path | No
         reception.projects.close()
         executor.shutdown(wait=True, cancel_futures=True)
         safe = _closed(forwarders.values())
-        _log.info("ended: %s", "nothing that was accepted is left" if safe else "something is not delivered")
+        waiting = _waiting(forwarders.values())
+        found = [] if safe else ["something is not delivered"]
+        found += [f"{waiting:,} entries wait in the spool for a gateway to start"] if waiting else []
+        _log.info("ended: %s", ", and ".join(found) or "nothing that was accepted is left")
 
     @contextlib.asynccontextmanager
     async def life() -> AsyncIterator[None]:
@@ -105,7 +108,11 @@ def _application(settings: Settings, rpc_address: str | None, meeting: Path | No
             await loop.run_in_executor(None, finish)
 
     gateway = Gateway(
-        reception, executor, life=life, token=settings.token, metrics=_metrics_text(metrics, meeting)
+        reception,
+        executor,
+        life=life,
+        token=settings.token,
+        metrics=_metrics_text(metrics, meeting, is_alone=settings.workers == 1),
     )
     metrics.watch(reception, lambda: gateway.connections)
     return gateway
@@ -115,7 +122,10 @@ def _forwarders(table: ProjectTable | None) -> dict[str, Forwarder]:
     """A forwarder for each project; all have the same spool, where each has its own entries."""
     if table is None:
         return {"": forwarder({}, spool_drops_oldest=False)}
-    return {name: forwarder({"api_key": key}, spool_drops_oldest=False) for name, key in table.keys.items()}
+    return {
+        name: forwarder({"api_key": key}, spool_drops_oldest=False, project=name)
+        for name, key in table.keys.items()
+    }
 
 
 def _projects(intakes: dict[str, Intake], table: ProjectTable | None) -> Projects:
@@ -135,8 +145,19 @@ def _closed(forwarders: Collection[Forwarder]) -> bool:
         return all([*closing.map(lambda each: each.outbox.close(each.config.timeout), forwarders)])
 
 
-def _metrics_text(metrics: Metrics, meeting: Path | None) -> Callable[[], str]:
-    """What says all numbers, those of other workers as well."""
+def _waiting(forwarders: Collection[Forwarder]) -> int:
+    """How many entries are in the spool, whoever wrote them."""
+    found = 0
+    for backlog in {each.config.api_key: each.backlog for each in forwarders}.values():
+        found += backlog.stats().get("entries", 0)
+        backlog.close()
+    return found
+
+
+def _metrics_text(metrics: Metrics, meeting: Path | None, *, is_alone: bool) -> Callable[[], str]:
+    """What says all numbers, those of other workers as well; where those cannot meet none has a number."""
+    if is_alone:
+        return lambda: merged({"0": metrics.text()}, SPOOL_FAMILIES)
     if meeting is None:
         return metrics.text
     try:

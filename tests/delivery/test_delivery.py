@@ -305,6 +305,13 @@ def test_a_problem_is_said_once_a_minute_and_says_what_to_do(caplog: pytest.LogC
     assert [record.getMessage() for record in caplog.records] == [said] * 2
 
 
+def test_a_problem_of_one_of_several_projects_names_it(caplog: pytest.LogCaptureFixture) -> None:
+    sent = delivery(ScriptedTransport(otherwise=lambda _: answer(401)), Clock(), project="acme")
+    send(sent, [event()])
+    [said] = caplog.messages
+    assert said.startswith("PostHog at posthog.test (project acme) takes no events (status_401): check")
+
+
 @pytest.mark.parametrize("status", [200, 204, 302, 400, 401, 403, 404, 408, 413, 429, 500])
 def test_neither_key_nor_content_is_logged(status: int, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)

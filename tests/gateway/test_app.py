@@ -25,6 +25,7 @@ from tests.support.otlp_json import otlp_json
 from tests.support.spans import CHAT, PARENT_ID, SPAN_ID, otlp_request, sdk_span
 
 TOKEN = "a-token-of-the-gateway"
+NO_SPOOL = b"PostHog does not take events now, and there is no spool; send again later"
 
 
 def _zstd(data: bytes) -> bytes:
@@ -209,7 +210,12 @@ def test_spans_without_ids_are_rejected_and_the_others_taken(kind: str) -> None:
     good, bad = sdk_span(), sdk_span(span_id=0)
     with gate() as (client, reception, server):
         answer = client.post(body_of(good, bad, kind=kind), kind=kind)
-        assert reception.stats()["spans"] == {"accepted": 1, "rejected": 1, "ignored": 0}
+        assert reception.stats()["spans"] == {
+            "accepted": 1,
+            "handed back": 0,
+            "rejected": 1,
+            "ignored": 0,
+        }
     assert answer.status == 200
     if kind == JSON:
         partial = json.loads(answer.body)["partialSuccess"]
@@ -252,9 +258,11 @@ def test_without_a_spool_what_posthog_does_not_take_is_handed_back() -> None:
         answer = client.post(body_of(sdk_span()))
         assert answer.status == 503
         assert int(answer.headers["retry-after"]) >= 1
+        assert NO_SPOOL in answer.body
         asked = len(server.requests)
         again = client.post(body_of(sdk_span()))  # at once: PostHog is not asked
         assert (again.status, len(server.requests)) == (503, asked)
+        assert NO_SPOOL in again.body
         assert reception.projects.intakes[""].forwarder.stats()["queue"]["waiting"] == 0
     assert server.events == []
 
@@ -295,6 +303,7 @@ def test_a_full_spool_hands_back_and_loses_nothing_that_was_accepted(tmp_path: P
                 accepted.append(number)
             else:
                 assert answer.status == 503
+                assert b"PostHog does not take events now, and the spool is full or unusable" in answer.body
         assert 5 < len(accepted) < 39
         assert reception.projects.intakes[""].forwarder.stats()["spool"]["dropped"] == {}
         server.faults.clear()
@@ -312,6 +321,18 @@ def test_a_gateway_with_a_full_spool_is_not_ready(tmp_path: Path) -> None:
         ready = client.ask("GET", "/readyz")
     assert ready.status == 503
     assert b"the spool is full" in ready.body
+
+
+def test_where_the_key_is_at_fault_the_answer_says_so() -> None:
+    with gate(timeout=1) as (client, _, server):
+        server.faults.append(Fault(401))
+        for _ in range(2):  # asked, and not asked
+            answer = client.post(body_of(sdk_span()))
+            assert answer.status == 503
+            assert (
+                b"PostHog takes no events (status_401): check the project API key (phc_...), and see the log"
+                b" of otel-posthog; send again later"
+            ) in answer.body
 
 
 def test_a_gateway_whose_key_is_refused_is_not_ready() -> None:

@@ -20,6 +20,7 @@ from tests.support.spans import otlp_request, sdk_span
 from tests.support.waiting import until
 
 Samples = dict[str, dict[tuple[tuple[str, str], ...], float]]
+ONLY = ("worker", "0")
 TOKEN = "a-token-of-a-test-0123456789"
 PROTOBUF = {"Content-Type": "application/x-protobuf"}
 
@@ -67,21 +68,22 @@ def test_a_scrape_shows_what_became_of_requests_spans_and_the_spool(
     assert len(posthog.events) == 5
     found = scrape(gateway)
     assert found["otel_posthog_gateway_requests_total"] == {
-        (("protocol", "http"), ("status", "200")): 2,
-        (("protocol", "http"), ("status", "400")): 1,
-        (("protocol", "grpc"), ("status", "OK")): 1,
+        (("protocol", "http"), ("status", "200"), ONLY): 2,
+        (("protocol", "http"), ("status", "400"), ONLY): 1,
+        (("protocol", "grpc"), ("status", "OK"), ONLY): 1,
     }
     assert found["otel_posthog_gateway_spans_total"] == {
-        (("outcome", "accepted"),): 6,
-        (("outcome", "ignored"),): 1,
-        (("outcome", "rejected"),): 1,
+        (("outcome", "accepted"), ONLY): 6,
+        (("outcome", "handed_back"), ONLY): 0,
+        (("outcome", "ignored"), ONLY): 1,
+        (("outcome", "rejected"), ONLY): 1,
     }
     parts = found["otel_posthog_gateway_request_duration_seconds_count"]
-    assert parts == {(("part", "decode"),): 3, (("part", "convert"),): 3, (("part", "deliver"),): 3}
-    assert found["otel_posthog_gateway_in_flight_bytes"] == {(): 0}
-    assert found["otel_posthog_gateway_in_flight_limit_bytes"] == {(): 128 << 20}
-    assert found["otel_posthog_gateway_connections"] == {(("protocol", "http"),): 1}
-    assert found["otel_posthog_gateway_halted"] == {(): 1}
+    assert parts == {(("part", part), ONLY): 3 for part in ("decode", "convert", "deliver")}
+    assert found["otel_posthog_gateway_in_flight_bytes"] == {(ONLY,): 0}
+    assert found["otel_posthog_gateway_in_flight_limit_bytes"] == {(ONLY,): 128 << 20}
+    assert found["otel_posthog_gateway_connections"] == {(("protocol", "http"), ONLY): 1}
+    assert found["otel_posthog_gateway_halted"] == {(ONLY,): 1}
     assert found["otel_posthog_gateway_spool_entries"] == {(): 1}
     assert found["otel_posthog_gateway_spool_size_bytes"][()] > 100
     assert found["otel_posthog_gateway_spool_oldest_seconds"][()] >= 0
@@ -90,9 +92,10 @@ def test_a_scrape_shows_what_became_of_requests_spans_and_the_spool(
     exporter = (
         ("otel_component_name", "posthog_span_exporter/0"),
         ("otel_component_type", "posthog_span_exporter"),
+        ONLY,
     )
     assert found["otel_sdk_exporter_span_exported_total"] == {exporter: 5}
-    assert found["process_resident_memory_bytes"][()] > 1 << 20
+    assert found["process_resident_memory_bytes"][ONLY,] > 1 << 20
 
 
 def test_one_scrape_shows_all_workers(start_gateway: StartGateway) -> None:
@@ -119,6 +122,12 @@ def test_one_scrape_shows_all_workers(start_gateway: StartGateway) -> None:
     assert gateway.end() == 0
 
 
+def test_before_the_first_span_every_outcome_is_at_0(start_gateway: StartGateway) -> None:
+    outcomes = ("accepted", "handed_back", "ignored", "rejected")
+    found = scrape(start_gateway())["otel_posthog_gateway_spans_total"]
+    assert found == {(("outcome", outcome), ONLY): 0 for outcome in outcomes}
+
+
 def test_metrics_ask_for_the_token(start_gateway: StartGateway) -> None:
     gateway = start_gateway(environ={"OTEL_POSTHOG_GATEWAY_TOKEN": TOKEN})
     url = f"{gateway.url}/metrics"
@@ -132,11 +141,12 @@ def test_metrics_of_several_projects_name_them(start_gateway: StartGateway, tmp_
     file.write_text('header = "x-project"\n[keys]\nacme = "phc_acme"\nbeta = "phc_beta"\n')
     gateway = start_gateway("--projects", str(file), spool_dir=str(tmp_path / "spool"))
     found = scrape(gateway)
-    of_each = {(("posthog_project", name),): 0 for name in ("acme", "beta")}
-    assert found["otel_posthog_gateway_halted"] == of_each
+    names = ("acme", "beta")
+    of_each = {(("posthog_project", name),): 0 for name in names}
+    assert found["otel_posthog_gateway_halted"] == {(("posthog_project", name), ONLY): 0 for name in names}
     assert found["otel_posthog_gateway_spool_entries"] == of_each
-    names = {dict(labels)["posthog_project"] for labels in found["otel_sdk_exporter_span_exported_total"]}
-    assert names == {"acme", "beta"}
+    exported = found["otel_sdk_exporter_span_exported_total"]
+    assert {dict(labels)["posthog_project"] for labels in exported} == {*names}
 
 
 # --- texts ---

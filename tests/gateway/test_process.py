@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import grpc
 import requests
 
+from otel_posthog.gateway.rpc import EXPORT
 from tests.delivery.capture_server import CaptureServer
 from tests.gateway.conftest import StartGateway, some_spans, span_ids
+
+TOKEN = {"authorization": "Bearer a-token-of-a-test-0123456789"}
 
 
 def test_a_gateway_answers_when_posthog_has_it_and_ends_well(
@@ -22,3 +26,24 @@ def test_a_gateway_answers_when_posthog_has_it_and_ends_well(
     assert span_ids(posthog) == [1, 2, 3, 4, 5]
     assert gateway.end() == 0
     assert gateway.lines()[-1]["message"] == f"Finished server process [{gateway.process.pid}]"
+
+
+def test_the_log_says_whose_spans_are_refused_or_rejected(start_gateway: StartGateway) -> None:
+    token = TOKEN["authorization"].split()[1]
+    gateway = start_gateway("--grpc-port", "0", environ={"OTEL_POSTHOG_GATEWAY_TOKEN": token})
+    spans = some_spans(1)
+    spans.resource_spans[0].scope_spans[0].spans[0].span_id = b""
+    url, kind = f"{gateway.url}/v1/traces", {"Content-Type": "application/x-protobuf"}
+    assert requests.post(url, b"", headers=kind, timeout=30).status_code == 401
+    body = spans.SerializeToString()
+    assert requests.post(url, body, headers={**kind, **TOKEN}, timeout=30).status_code == 200
+    with grpc.insecure_channel(gateway.grpc_target) as channel:
+        call = channel.unary_unary(EXPORT)
+        call(body, metadata=(*TOKEN.items(),), timeout=30)
+        broken = call.future(b"no protobuf", metadata=(*TOKEN.items(),)).exception(timeout=30)
+        assert broken.code() is grpc.StatusCode.INVALID_ARGUMENT
+    gateway.wait_for_line(
+        "Spans from 127.0.0.1 were refused (401), and may be lost: the header Authorization"
+    )
+    gateway.wait_for_line("Spans from 127.0.0.1 were refused (400), and may be lost: the body is no OTLP")
+    gateway.wait_for_line("1 spans from 127.0.0.1 were rejected: a span has no trace id", times=2)

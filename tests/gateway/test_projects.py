@@ -18,6 +18,8 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
 )
 
 from otel_posthog.assembly import Forwarder, forwarder
+from otel_posthog.delivery import destination_of
+from otel_posthog.delivery.browse import rows
 from otel_posthog.gateway.app import Gateway
 from otel_posthog.gateway.intake import Intake
 from otel_posthog.gateway.project_file import ProjectTable, read_projects
@@ -64,6 +66,10 @@ def test_the_file_says_which_projects_there_are() -> None:
         ("header = 'x'\n[keys]\n", "line 2: a table [keys] with at least one project is expected"),
         ("header = 'x'\nkeys = 'phc_1'\n", "line 2: a table [keys] with at least one project"),
         ("header = 'x'\n[keys]\n\na = 'phc_1'\nb = 'phc 2'\n", "line 5: project 'b': a project key such as"),
+        (
+            "header = 'x'\n[keys]\na = ' phx_1'\n",
+            "line 3: project 'a': the key is a personal one (phx_...): set it to the project's, phc_...",
+        ),
         ("header = 'x'\n[keys]\na = 7\n", "line 3: project 'a': a project key such as"),
         ("header = 'x'\n[keys]\nphc_1 = 'a'\n", "line 3: a project is a name and then its key"),
         ("header = 'x'\ndefault = 'phc_1'\n[keys]\na = 'phc_1'\n", "line 2: default must be the name of a"),
@@ -73,6 +79,7 @@ def test_what_is_wrong_in_the_file_is_told_with_its_line_and_without_a_key(text:
     with pytest.raises(ValueError, match=re.escape(sentence)) as error:
         read_projects(text)
     assert "phc_1" not in str(error.value)
+    assert "phx_1" not in str(error.value)
     assert "phc 2" not in str(error.value)
 
 
@@ -140,9 +147,11 @@ def arrived(posthog: CaptureServer) -> dict[str, list[int]]:
     [
         ({}, {HEADER: "beta"}, ("acme", None), 200, {"beta": [1, 2]}),
         ({}, {HEADER: "gamma"}, ("acme",), 400, {}),
+        ({}, {HEADER: ""}, ("acme",), 200, {"acme": [1]}),
         ({}, {}, ("acme", "beta", "acme"), 200, {"acme": [1, 3], "beta": [2]}),
-        ({"default": "acme"}, {}, ("gamma", "beta", None), 200, {"acme": [1, 3], "beta": [2]}),
-        ({"default": "acme"}, {HEADER: "gamma"}, ("beta",), 200, {"acme": [1]}),
+        ({"default": "acme"}, {}, ("gamma", "beta", None, ""), 200, {"acme": [3, 4], "beta": [2]}),
+        ({"default": "acme"}, {HEADER: "gamma"}, ("beta",), 400, {}),
+        ({"default": "acme", "attribute": None}, {HEADER: "gamma"}, ("beta",), 400, {}),
         ({"attribute": None}, {}, ("beta",), 400, {}),
         ({"attribute": None, "default": "acme"}, {}, ("beta",), 200, {"acme": [1]}),
         ({"header": None}, {HEADER: "beta"}, ("acme",), 200, {"acme": [1]}),
@@ -159,18 +168,48 @@ def test_a_header_or_else_the_resource_chooses_the_project(
         answer = client.post(request_for(*names).SerializeToString(), **headers)
         assert answer.status == status
         assert arrived(posthog) == expected
-        if status == 400:
-            assert b"the header x-posthog-project must name a project of this gateway" in answer.body
 
 
-def test_spans_of_no_project_are_rejected_and_the_others_taken() -> None:
+@pytest.mark.parametrize(
+    ("named", "sentence"),
+    [
+        (None, "must name a project of this gateway"),
+        ("gamma", "names 'gamma', which is no project of this gateway"),
+        ("a\tb", r"names 'a\tb', which is no project of this gateway"),
+        ("g" * 61, f"names '{'g' * 60}...', which is no project of this gateway"),
+        (ACME, "must have the name of a project, not a key"),
+    ],
+)
+def test_the_answer_says_which_project_is_none(named: str | None, sentence: str) -> None:
+    with gate(attribute=None) as (client, _, _):
+        answer = client.post(
+            request_for("acme").SerializeToString(), **({} if named is None else {HEADER: named})
+        )
+    assert answer.status == 400
+    assert answer.body.endswith(f"the header {HEADER} {sentence}".encode())
     with gate() as (client, posthog, _):
-        answer = client.post(request_for("acme", "gamma", None).SerializeToString())
+        answer = client.post(request_for("acme", named, named).SerializeToString())
         partial = ExportTraceServiceResponse.FromString(answer.body).partial_success
         assert (answer.status, partial.rejected_spans) == (200, 2)
-        assert (
-            partial.error_message == f"the resource attribute {ATTRIBUTE} must name a project of this gateway"
-        )
+        assert partial.error_message == f"the resource attribute {ATTRIBUTE} {sentence}"
+        assert arrived(posthog) == {"acme": [1]}
+
+
+def test_a_number_is_the_name_of_no_project() -> None:
+    request = otlp_request(sdk_span(CHAT, resource={ATTRIBUTE: 7}))
+    with gate(default="acme") as (client, posthog, _):
+        answer = client.post(request.SerializeToString())
+        partial = ExportTraceServiceResponse.FromString(answer.body).partial_success
+        assert (partial.rejected_spans, posthog.requests) == (1, [])
+
+
+def test_a_span_of_a_project_that_is_not_here_hands_nothing_down() -> None:
+    route = sdk_span({"user.id": "user_42"}, parent=False, span_id=PARENT_ID, resource={ATTRIBUTE: "gamma"})
+    request = request_for("acme")
+    request.MergeFrom(otlp_request(route))
+    with gate(default="acme") as (client, posthog, _):
+        assert client.post(request.SerializeToString()).status == 200
+        assert "user_42" not in str(posthog.events)
         assert arrived(posthog) == {"acme": [1]}
 
 
@@ -225,7 +264,9 @@ def test_with_a_spool_a_project_that_takes_nothing_holds_no_other_up(tmp_path: P
 def test_the_gateway_is_ready_while_one_project_takes_spans() -> None:
     with gate() as (client, posthog, _):
         posthog.faults.append(Answer(401))
-        assert client.post(request_for("acme").SerializeToString()).status == 503
+        refused = client.post(request_for("acme").SerializeToString())
+        assert refused.status == 503
+        assert b"project acme: PostHog takes no events (status_401): check the project API" in refused.body
         trouble = b"project acme: PostHog refuses the project key or the account: see the log"
         answer = client.ask("GET", "/readyz")
         assert (answer.status, answer.body) == (200, b"ready; " + trouble + b"\n")
@@ -262,10 +303,30 @@ def test_both_protocols_serve_several_projects(
         assert call(body, timeout=30) == b""
         refused = call.future(body, metadata=((HEADER, "gamma"),)).exception(timeout=30)
         assert refused.code() is grpc.StatusCode.INVALID_ARGUMENT
-        assert refused.details() == f"the header {HEADER} must name a project of this gateway"
+        assert refused.details() == f"the header {HEADER} names 'gamma', which is no project of this gateway"
     assert arrived(posthog) == {"acme": [1, 1, 2], "beta": [1, 2, 2]}
     assert gateway.end() == 0
     assert "phc_" not in gateway.text()
+
+
+def test_the_log_says_which_project_is_refused_and_how_it_stands_in_the_spool(
+    start_gateway: StartGateway, posthog: CaptureServer, tmp_path: Path
+) -> None:
+    file, spool = tmp_path / "projects.toml", tmp_path / "spool"
+    file.write_text(FILE)
+    gateway = start_gateway("--workers", "2", "--projects", str(file), key="", spool_dir=str(spool))
+    posthog.faults.append(Answer(401))
+    headers = {"Content-Type": "application/x-protobuf", HEADER: "beta"}
+    body = request_for(None).SerializeToString()
+    assert requests.post(f"{gateway.url}/v1/traces", body, headers=headers, timeout=30).status_code == 200
+    [line] = gateway.wait_for_line("takes no events (status_401)")
+    assert line["message"].startswith("PostHog at 127.0.0.1 (project beta) takes")
+    said = [each["message"] for each in gateway.lines() if "stands in the spool as" in each["message"]]
+    [waiting] = rows(spool)
+    assert said == [
+        f"project acme stands in the spool as {destination_of(ACME)}",
+        f"project beta stands in the spool as {waiting.destination}",
+    ]
 
 
 @pytest.mark.parametrize(

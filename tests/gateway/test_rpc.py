@@ -24,7 +24,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2_grpc import TraceServiceStub
 
 from otel_posthog.gateway.limits import Limits
-from otel_posthog.gateway.rpc import EXPORT, READING, Certificates, start_rpc
+from otel_posthog.gateway.rpc import EXPORT, READING, Certificates, _host_of, start_rpc
 from otel_posthog.gateway.serve import _address, _reserve
 from tests.delivery.capture_server import Answer, CaptureServer
 from tests.gateway.conftest import CertificateFiles, StartGateway, run_gateway, some_spans, span_ids
@@ -412,3 +412,15 @@ def test_what_is_under_way_at_sigterm_is_answered(
         assert gateway.end() == 0
     assert span_ids(posthog) == [1, 2, 3]
     assert gateway.lines()[-1]["level"] == "info"
+
+
+@pytest.mark.parametrize(
+    ("peer", "host"),
+    [
+        ("ipv4:10.0.0.1:5000", "10.0.0.1"),
+        ("ipv6:%5Bfe80::1%25eth0%5D:5000", "fe80::1%eth0"),
+        ("unix:", "unix"),
+    ],
+)
+def test_the_log_has_the_host_of_a_peer(peer: str, host: str) -> None:
+    assert _host_of(peer) == host

@@ -188,6 +188,21 @@ def test_workers_end_when_their_parent_is_killed(start_gateway: StartGateway, po
     assert len(gateway.wait_for_line("ended: nothing that was accepted is left", times=2)) == 2
 
 
+def test_the_end_says_what_waits_in_the_spool(
+    start_gateway: StartGateway, posthog: CaptureServer, tmp_path: Path
+) -> None:
+    spool = str(tmp_path / "spool")
+    posthog.faults.append(Answer(401))
+    gateway = start_gateway(spool_dir=spool)
+    assert send(gateway, 1, count=3) == 200
+    assert gateway.end() == 0
+    gateway.wait_for_line("ended: 3 entries wait in the spool for a gateway to start")
+    gateway = start_gateway(spool_dir=spool)
+    until(lambda: span_ids(posthog) == [1, 2, 3], "what is in the spool arrives")
+    assert gateway.end() == 0
+    gateway.wait_for_line("ended: nothing that was accepted is left")
+
+
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_a_worker_that_cannot_start_ends_the_gateway_with_a_sentence(tmp_path: Path, workers: str) -> None:
     # OpenSSL knows this curve, gRPC does not
