@@ -14,7 +14,7 @@ from typing import Any
 from otel_posthog import config as options
 from otel_posthog.assembly import Forwarder, forwarder
 from otel_posthog.attributes import handed_down
-from otel_posthog.delivery import destination_of
+from otel_posthog.delivery import Item, destination_of
 from otel_posthog.otlp_files import spans_of_file
 from otel_posthog.spans.view import Other, SpanView
 
@@ -175,7 +175,8 @@ def _send_file(sender: Forwarder, file: Path, hear: Say, say: Say) -> bool:
         known = _known(spans_of_file(file, lambda _: None))
         for views in _some(span for span in spans_of_file(file, hear) if isinstance(span, SpanView)):
             events = sender.conversion.finished(views, others=_above(views, known))
-            complete = sender.send(events, _SECONDS) and complete
+            # What is not sent is still in the file: nothing of it is to wait in memory, or be called lost.
+            complete, _ = sender.outbox.attempt([Item.of_event(each) for each in events], _SECONDS)
             sent += len(views)
             if not complete:
                 break

@@ -124,6 +124,22 @@ def test_a_file_is_sent_only_when_posthog_has_it(
     assert not (tmp_path / "spool").exists()
 
 
+def test_of_a_file_that_cannot_be_sent_nothing_is_called_lost(
+    tmp_path: Path,
+    inbox: Inbox,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    file = tmp_path / "spans"
+    file.write_bytes(request(3).SerializeToString())
+    monkeypatch.setenv("POSTHOG_HOST", "http://127.0.0.1:9")
+    monkeypatch.setattr(replay_module, "_SECONDS", 0.2)
+    assert run(file) == 1
+    assert capsys.readouterr().out.endswith("not all sent; the file is as it was and can be sent again.\n")
+    assert "lost" not in caplog.text
+
+
 def test_resend_is_not_done_where_nobody_takes_it(
     spool: Path, inbox: Inbox, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
