@@ -26,6 +26,7 @@ from typing import NamedTuple
 from confluent_kafka import Producer
 from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 
+from benchmarks import main_or_help
 from benchmarks.material import chat_spans, sink
 from otel_posthog.assembly import forwarder
 from otel_posthog.gateway.consume import reader
@@ -185,4 +186,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main_or_help(main, __doc__)

@@ -20,6 +20,7 @@ from opentelemetry.sdk.trace import ReadableSpan
 from posthog import Posthog
 from posthog.ai.otel import PostHogTraceExporter
 
+from benchmarks import main_or_help
 from benchmarks.material import chat_spans, sink
 from otel_posthog import PostHogSpanExporter
 from otel_posthog.spans.view import of_sdk_span
@@ -102,4 +103,4 @@ def main() -> None:
 REFERENCE = "posthog.ai.otel.PostHogTraceExporter"
 
 if __name__ == "__main__":
-    main()
+    main_or_help(main, __doc__)

@@ -35,6 +35,7 @@ import requests
 from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
+from benchmarks import main_or_help
 from benchmarks.material import chat_spans, sink
 from otel_posthog.assembly import forwarder
 from otel_posthog.delivery import Item, Response
@@ -273,4 +274,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main_or_help(main, __doc__)

@@ -17,6 +17,8 @@ import tempfile
 import time
 from typing import Any
 
+from benchmarks import main_or_help
+
 ROWS: dict[str, dict[str, Any]] = {
     "in memory": {},
     "in memory, full": {"max_queue_bytes": 8_000_000},
@@ -60,10 +62,13 @@ def measure(name: str) -> None:
 
 
 def main() -> None:
+    if len(sys.argv) > 1:
+        measure(sys.argv[1])
+        return
     print(f"{'':32}{'median':>9}{'p99 us':>9}{'memory':>9}", flush=True)
     for name in ROWS:
         subprocess.run([sys.executable, "-m", "benchmarks.hand_over", name], check=True)
 
 
 if __name__ == "__main__":
-    measure(sys.argv[1]) if len(sys.argv) > 1 else main()
+    main_or_help(main, __doc__)

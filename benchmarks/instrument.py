@@ -25,6 +25,8 @@ from collections.abc import Callable
 from multiprocessing.connection import Connection
 from typing import Any
 
+from benchmarks import main_or_help
+
 ROUNDS, CALLS, STREAMS, CHUNKS = 15, 100, 6, 200
 MESSAGES = [
     {"role": "system", "content": "You are a helpful assistant in a chat product. " * 4},
@@ -255,4 +257,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main_or_help(main, __doc__)

@@ -15,6 +15,7 @@ import statistics
 import time
 from collections.abc import Callable
 
+from benchmarks import main_or_help
 from benchmarks.material import chat_spans, text
 from otel_posthog.calls import ModelCall
 from otel_posthog.events.redact import KINDS, redacted, redacted_content, redactor
@@ -138,4 +139,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main_or_help(main, __doc__)

@@ -11,6 +11,8 @@ import re
 import sys
 from pathlib import Path
 
+from benchmarks import main_or_help
+
 PAGE = Path(__file__).parents[1] / "docs" / "scale.md"
 LOADS = (1_000, 100_000, 10_000_000)
 _LINE = re.compile(r"^ +(C = [\d,]+.*)$", re.MULTILINE)
@@ -55,9 +57,13 @@ def written(page: str) -> str:
     return _ROWS.sub(table(figures(page)), page, count=1)
 
 
-if __name__ == "__main__":
+def main() -> None:
     text = PAGE.read_text(encoding="utf-8")
     if "--write" in sys.argv[1:]:
         PAGE.write_text(written(text), encoding="utf-8")
     else:
         print(table(figures(text)), end="")
+
+
+if __name__ == "__main__":
+    main_or_help(main, __doc__)

@@ -219,7 +219,7 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option(
         "max_queue_bytes",
-        values.number_of_bytes,
+        values.queue_bytes,
         64 * 1024 * 1024,
         "Bytes of spans that may wait in memory; beyond it the oldest go to the spool, or, without one, are"
         " dropped and counted.",
@@ -236,7 +236,7 @@ OPTIONS: tuple[Option, ...] = (
         "spool_max_bytes",
         values.spool_bytes,
         1024**3,
-        "Bytes that may wait there; beyond it the oldest are dropped and counted.",
+        "Bytes that may wait there, 1048576 (1 MiB) or more; beyond it the oldest are dropped and counted.",
         shown_default="1073741824 (1 GiB)",
     ),
     Option(

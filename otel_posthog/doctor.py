@@ -8,6 +8,7 @@ from __future__ import annotations
 import difflib
 import json
 import os
+import sqlite3
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -18,7 +19,8 @@ from urllib.parse import urlsplit
 
 from otel_posthog import config as options
 from otel_posthog import price_data
-from otel_posthog.delivery import ingestion_host
+from otel_posthog.delivery import destination_of, ingestion_host
+from otel_posthog.delivery.browse import Count, counts
 from otel_posthog.events import PriceBook
 from otel_posthog.events.price_file import with_mistakes
 
@@ -28,6 +30,8 @@ OLD_DAYS = 90
 """Days after which prices are old: by then there are models in use that the table does not know."""
 
 OK, WARNING, FAILED = "ok", "warning", "failed"
+
+_PRICES = options.PREFIX + "PRICES"
 
 
 class Finding(NamedTuple):
@@ -57,8 +61,13 @@ Check = Callable[[Setup], Iterator[Finding]]
 def set_up(environ: Mapping[str, str], today: date, prices: Path | None = None) -> Setup:
     """The set-up of an environment, with another price file if one is given."""
     wrong: dict[str, str] = {}
-    given = {} if prices is None else {"prices": prices}
-    config = options.resolve(given, environ, wrong.__setitem__)
+    config = options.resolve({}, environ, wrong.__setitem__)
+    if prices is not None:
+        wrong.pop(_PRICES, None)
+        try:
+            config = options.resolve({"prices": prices}, environ, lambda *_: None)
+        except ValueError as error:
+            wrong[_PRICES] = f"{prices}: {str(error).removeprefix('prices: ')}"
     return Setup(config=config, today=today, environ=environ, wrong=wrong)
 
 
@@ -93,7 +102,7 @@ def is_well(findings: list[tuple[str, Finding]]) -> bool:
 
 # --- options ---
 
-_OWN_ROWS = frozenset(options.PREFIX + name for name in ("PRICES", "PRICE_UPDATES"))
+_OWN_ROWS = frozenset((_PRICES, options.PREFIX + "PRICE_UPDATES"))
 
 
 def _variables(setup: Setup) -> Iterator[Finding]:
@@ -163,7 +172,38 @@ def _spool(setup: Setup) -> Iterator[Finding]:
         says = f"{there} cannot be written to ({os.strerror(error.errno or 0)}): choose another spool_dir"
         yield Finding(FAILED, says, facts)
         return
-    yield Finding(OK, f"{directory}" + ("" if there == directory else ", to be made"), facts)
+    if there != directory:
+        yield Finding(OK, f"{directory}, to be made", facts)
+        return
+    try:
+        found = counts(directory)
+    except FileNotFoundError:
+        found = {}
+    except sqlite3.Error as error:
+        yield Finding(FAILED, f"{directory}: the spool cannot be read ({error})", facts)
+        return
+    yield from _in_spool(directory, found, setup.config.api_key)
+
+
+def _in_spool(directory: Path, found: Mapping[str, Count], key: str | None) -> Iterator[Finding]:
+    """How much there is; without a key nobody can say of which it is."""
+    mine = None if key is None else destination_of(key)
+    own = [count for project, count in found.items() if project == mine or mine is None]
+    count = Count(sum(each.waiting for each in own), sum(each.refused for each in own))
+    facts = {"directory": str(directory), **count._asdict()}
+    if count.refused:
+        says = f"{directory}: {count}; `otel-posthog replay list` tells why, `replay resend` tries again"
+        yield Finding(WARNING, says, facts)
+    else:
+        yield Finding(OK, f"{directory}: {count}", facts)
+    for project, other in found.items():
+        if mine not in (None, project):
+            yield Finding(
+                WARNING,
+                f"{directory}: under another key, that of project {project}: {other};"
+                f" `otel-posthog replay adopt {project}` gives them to this one",
+                {"directory": str(directory), "project": project, **other._asdict()},
+            )
 
 
 # --- prices ---
@@ -209,10 +249,9 @@ def _price_data(setup: Setup) -> Iterator[Finding]:
 
 
 def _own_prices(setup: Setup) -> Iterator[Finding]:
-    variable = options.PREFIX + "PRICES"
     file = setup.config.prices
-    if variable in setup.wrong:
-        yield Finding(FAILED, setup.wrong[variable])
+    if _PRICES in setup.wrong:
+        yield Finding(FAILED, setup.wrong[_PRICES])
         return
     if file is None:
         yield Finding(OK, "none", {"file": None})

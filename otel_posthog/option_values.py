@@ -131,28 +131,28 @@ def seconds(value: object) -> float:
     raise ValueError("a number of seconds above zero, a year at most, is expected")
 
 
-def number_of_bytes(value: object) -> int:
-    """A whole number of bytes."""
-    text = str(value).strip() if isinstance(value, str | int) else ""
-    if text.isdecimal() and int(text) >= 8192:
-        return int(text)
-    raise ValueError("a whole number of bytes, at least 8192, is expected")
+def queue_bytes(value: object) -> int:
+    """The size of a queue."""
+    return _bytes(value, 8192)
 
 
 def spool_bytes(value: object) -> int:
     """The size of a spool."""
-    number = number_of_bytes(value)
-    if number >= 1024 * 1024:
-        return number
-    raise ValueError("a whole number of bytes, at least 1048576, is expected")
+    return _bytes(value, 1024 * 1024)
 
 
 def batch_bytes(value: object) -> int:
     """The size of a request body."""
-    number = number_of_bytes(value)
-    if number <= 16 * 1024 * 1024:  # PostHog takes bodies of 20 MB
-        return number
-    raise ValueError("a whole number of bytes, from 8192 to 16777216, is expected")
+    return _bytes(value, 8192, 16 * 1024 * 1024)  # PostHog takes bodies of 20 MB
+
+
+def _bytes(value: object, least: int, most: int | None = None) -> int:
+    """A whole number of bytes within bounds, which the error tells."""
+    text = str(value).strip() if isinstance(value, str | int) else ""
+    if text.isdecimal() and least <= int(text) and (most is None or int(text) <= most):
+        return int(text)
+    bounds = f"at least {least}" if most is None else f"from {least} to {most}"
+    raise ValueError(f"a whole number of bytes, {bounds}, is expected")
 
 
 def sample_rates(value: object) -> dict[str, float]:
@@ -197,10 +197,7 @@ def _number(value: object) -> float:
 
 def field_bytes(value: object) -> int:
     """The size of one property."""
-    text = str(value).strip() if isinstance(value, str | int) else ""
-    if text.isdecimal() and int(text) >= 256:
-        return int(text)
-    raise ValueError("a whole number of bytes, at least 256, is expected")
+    return _bytes(value, 256)
 
 
 def share(value: object) -> float:

@@ -14,7 +14,7 @@ from typing import Any
 from otel_posthog import config as options
 from otel_posthog.assembly import Forwarder, forwarder
 from otel_posthog.attributes import handed_down
-from otel_posthog.delivery import destination_of
+from otel_posthog.delivery import Item, destination_of
 from otel_posthog.otlp_files import spans_of_file
 from otel_posthog.spans.view import Other, SpanView
 
@@ -86,19 +86,27 @@ def _show(directory: Path, names: Sequence[str], say: Say) -> bool:
 
 
 def _resend(directory: Path, names: Sequence[str], say: Say) -> bool:
-    from otel_posthog.delivery.browse import revive, rows
+    from otel_posthog.delivery.browse import counts, revive, rows
 
     wanted = _checked(names)
-    there = [*rows(directory)]
+    there = {row.name for row in rows(directory)} if wanted else set()
     for name in wanted:
         if name.startswith("w"):
             raise ReplayError(f"{name} waits and is sent with all that waits: `resend` without names")
-        if name not in {row.name for row in there}:
+        if name not in there:
             raise ReplayError(f"there is no {name}; `otel-posthog replay list` tells what there is")
+    others = counts(directory)  # before there is a sender, which begins at once
     sender = _sender({"spool_dir": directory})
     mine = destination_of(sender.config.api_key or "")
-    say(f"{revive(directory, mine, wanted or None)} refused events wait again.")
-    before = sender.stats()["spool"]["entries"]
+    own = others.pop(mine, None)
+    if own is None:
+        sender.outbox.close(0.0)
+        say(f"Nothing waits under the key that is set, that of project {mine}.")
+        _tell_of_other_keys(others, say)
+        return not others
+    revived = revive(directory, mine, wanted or None)
+    say(f"{revived} refused events wait again.")
+    before = own.waiting + revived
     sender.outbox.flush(_SECONDS)
     stats = sender.stats()
     sender.outbox.close(0.0)
@@ -109,10 +117,16 @@ def _resend(directory: Path, names: Sequence[str], say: Say) -> bool:
         say("Some were refused again; `otel-posthog replay list` tells which.")
     elif left and not stats["requests"]["requests"]:
         say("They are held by a process that is running and sends them itself, or the disk is full.")
-    others = {row.destination for row in there} - {mine}
-    for project in sorted(others):
-        say(f"Project {project} is another key's; `replay adopt {project}` makes its events yours.")
+    _tell_of_other_keys(others, say)
     return not left and not refused
+
+
+def _tell_of_other_keys(found: Mapping[str, object], say: Say) -> None:
+    for project, count in found.items():
+        say(
+            f"Under another key, that of project {project}: {count};"
+            f" `otel-posthog replay adopt {project}` gives them to this one."
+        )
 
 
 def _adopt(directory: Path, names: Sequence[str], say: Say) -> bool:
@@ -128,12 +142,18 @@ def _adopt(directory: Path, names: Sequence[str], say: Say) -> bool:
 
 
 def _purge(directory: Path, names: Sequence[str], say: Say) -> bool:
-    from otel_posthog.delivery.browse import purge
+    from otel_posthog.delivery.browse import counts, purge
 
     if not names:
         raise ReplayError("say what to delete: `purge all` for all refused events, or their names")
     gone = purge(directory, None if list(names) == ["all"] else _checked(names))
     say(f"{gone} deleted.")
+    waiting = sum(count.waiting for count in counts(directory).values())
+    if list(names) == ["all"] and waiting:
+        say(
+            f"`purge all` deletes refused events only; {waiting} still waiting:"
+            " `resend` sends them, `purge` deletes those whose names it is told."
+        )
     return True
 
 
@@ -175,7 +195,8 @@ def _send_file(sender: Forwarder, file: Path, hear: Say, say: Say) -> bool:
         known = _known(spans_of_file(file, lambda _: None))
         for views in _some(span for span in spans_of_file(file, hear) if isinstance(span, SpanView)):
             events = sender.conversion.finished(views, others=_above(views, known))
-            complete = sender.send(events, _SECONDS) and complete
+            # What is not sent is still in the file: nothing of it is to wait in memory, or be called lost.
+            complete, _ = sender.outbox.attempt([Item.of_event(each) for each in events], _SECONDS)
             sent += len(views)
             if not complete:
                 break

@@ -12,6 +12,9 @@ import pytest
 
 from otel_posthog import cli, doctor, price_data
 from otel_posthog import config as options
+from otel_posthog.delivery import DeadLetter, Entry, destination_of
+from otel_posthog.delivery.spool import Spool
+from otel_posthog.delivery.spool_file import FILE_NAME
 from otel_posthog.price_data import PriceData
 from tests.support.price_server import price_server
 
@@ -150,13 +153,25 @@ def test_where_something_has_failed_the_status_is_one(
     assert "failed" in capsys.readouterr().out
 
 
-def test_a_file_named_by_the_flag_that_is_not_there_is_one_sentence(
-    capsys: pytest.CaptureFixture[str],
+@pytest.mark.usefixtures("fresh")
+@pytest.mark.parametrize("variable", ["", "/no/other/file"])
+def test_a_file_named_by_the_flag_that_is_not_there_is_one_line_that_failed_among_all(
+    variable: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    monkeypatch.setenv(PREFIX + "PRICES", variable)
     assert cli.main(["doctor", "--prices", "/no/such/file"]) == 1
-    assert capsys.readouterr().err == (
-        "otel-posthog doctor: prices: the path of an existing file is expected\n"
-    )
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split("  ")[0] for line in lines] == ["ok"] * (len(doctor.CHECKS) - 1) + ["failed"]
+    assert lines[-1].endswith("  /no/such/file: the path of an existing file is expected")
+
+
+@pytest.mark.usefixtures("fresh")
+def test_a_file_named_by_the_flag_stands_in_for_one_of_the_environment_that_is_not_there(
+    tmp_path: Path,
+) -> None:
+    file = tmp_path / "own.toml"
+    file.write_text(GOOD)
+    assert found({PREFIX + "PRICES": "/no/such/file"}, file)["own prices"].state == "ok"
 
 
 # --- options ---
@@ -237,10 +252,60 @@ def test_where_events_go_is_told(host: str, state: str, says: str) -> None:
 
 
 def test_a_spool_that_can_be_written_to_is_well_and_nothing_is_left_in_it(tmp_path: Path) -> None:
-    assert told("spool", {PREFIX + "SPOOL_DIR": str(tmp_path)}) == [("ok", str(tmp_path))]
+    assert told("spool", {PREFIX + "SPOOL_DIR": str(tmp_path)}) == [("ok", f"{tmp_path}: nothing waiting")]
     below = tmp_path / "a" / "b"
     assert told("spool", {PREFIX + "SPOOL_DIR": str(below)}) == [("ok", f"{below}, to be made")]
     assert [*tmp_path.iterdir()] == []
+
+
+WAITS, REFUSED = Entry("event", b"{}", 0.0), DeadLetter(b"{}", 0.0, "invalid")
+WHY = "`otel-posthog replay list` tells why, `replay resend` tries again"
+OTHERS = f"under another key, that of project {destination_of('phc_b')}"
+ADOPT = f"`otel-posthog replay adopt {destination_of('phc_b')}` gives them to this one"
+
+
+@pytest.mark.parametrize(
+    ("key", "inside", "says"),
+    [
+        ("phc_a", {"phc_a": (2, 0)}, [("ok", "2 waiting")]),
+        ("phc_a", {"phc_a": (0, 1)}, [("warning", f"1 refused; {WHY}")]),
+        ("phc_a", {"phc_a": (1, 2)}, [("warning", f"1 waiting, 2 refused; {WHY}")]),
+        (
+            "phc_a",
+            {"phc_b": (1, 1)},
+            [
+                ("ok", "nothing waiting"),
+                ("warning", f"{OTHERS}: 1 waiting, 1 refused; {ADOPT}"),
+            ],
+        ),
+        (
+            "phc_a",
+            {"phc_a": (3, 0), "phc_b": (1, 0)},
+            [
+                ("ok", "3 waiting"),
+                ("warning", f"{OTHERS}: 1 waiting; {ADOPT}"),
+            ],
+        ),
+        ("", {"phc_a": (3, 0), "phc_b": (1, 0)}, [("ok", "4 waiting")]),
+    ],
+)
+def test_what_is_in_a_spool_is_counted(
+    tmp_path: Path, key: str, inside: dict[str, tuple[int, int]], says: list[tuple[str, str]]
+) -> None:
+    for each, (waiting, refused) in inside.items():
+        spool = Spool(tmp_path, destination_of(each), max_bytes=10**8, lease_seconds=60)
+        spool.put([WAITS] * waiting)
+        spool.settle((), dead=[REFUSED] * refused)
+        spool.close()
+    environ = {PREFIX + "SPOOL_DIR": str(tmp_path), "POSTHOG_API_KEY": key}
+    assert told("spool", environ) == [(state, f"{tmp_path}: {sentence}") for state, sentence in says]
+
+
+def test_a_spool_that_cannot_be_read_is_told(tmp_path: Path) -> None:
+    (tmp_path / FILE_NAME).write_text("no database, but long enough to be looked at as one" * 40)
+    [(state, says)] = told("spool", {PREFIX + "SPOOL_DIR": str(tmp_path)})
+    assert state == "failed"
+    assert says.startswith(f"{tmp_path}: the spool cannot be read (")
 
 
 def test_a_spool_that_cannot_be_written_to_is_told(tmp_path: Path) -> None:

@@ -104,10 +104,39 @@ def test_what_waits_for_a_wrong_key_can_be_had_by_the_right_one(
 ) -> None:
     other = destination_of("phc_other")
     assert run("resend", "--spool-dir", spool) == 0
-    assert f"`replay adopt {other}`" in capsys.readouterr().out
+    said = f"Under another key, that of project {other}: 1 waiting; `otel-posthog replay adopt {other}`"
+    assert said in capsys.readouterr().out
     assert run("adopt", other, "--spool-dir", spool) == 0
     assert run("resend", "--spool-dir", spool) == 0
     assert len(inbox.events("$ai_span")) == 1
+
+
+def test_where_all_waits_under_other_keys_it_is_said_and_nothing_is_done(
+    spool: Path, inbox: Inbox, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("POSTHOG_API_KEY", "phc_third")
+    assert run("resend", "--spool-dir", spool) == 1
+    nothing, *others = capsys.readouterr().out.splitlines()
+    assert (
+        nothing == f"Nothing waits under the key that is set, that of project {destination_of('phc_third')}."
+    )
+    assert sorted(others) == sorted(
+        f"Under another key, that of project {project}: {count};"
+        f" `otel-posthog replay adopt {project}` gives them to this one."
+        for project, count in (
+            (destination_of(KEY), "1 waiting, 1 refused"),
+            (destination_of("phc_other"), "1 waiting"),
+        )
+    )
+    assert inbox.events() == []
+
+
+def test_in_an_empty_spool_there_is_nothing_to_do(
+    spool: Path, inbox: Inbox, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("purge", "w1", "w2", "d1", "--spool-dir", spool) == 0
+    assert run("resend", "--spool-dir", spool) == 0
+    assert "Nothing waits under the key that is set" in capsys.readouterr().out
 
 
 def test_a_file_is_sent_only_when_posthog_has_it(
@@ -124,6 +153,22 @@ def test_a_file_is_sent_only_when_posthog_has_it(
     assert not (tmp_path / "spool").exists()
 
 
+def test_of_a_file_that_cannot_be_sent_nothing_is_called_lost(
+    tmp_path: Path,
+    inbox: Inbox,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    file = tmp_path / "spans"
+    file.write_bytes(request(3).SerializeToString())
+    monkeypatch.setenv("POSTHOG_HOST", "http://127.0.0.1:9")
+    monkeypatch.setattr(replay_module, "_SECONDS", 0.2)
+    assert run(file) == 1
+    assert capsys.readouterr().out.endswith("not all sent; the file is as it was and can be sent again.\n")
+    assert "lost" not in caplog.text
+
+
 def test_resend_is_not_done_where_nobody_takes_it(
     spool: Path, inbox: Inbox, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -137,9 +182,13 @@ def test_purge_deletes_what_is_named_or_all_that_was_refused(
     spool: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run("purge", "all", "--spool-dir", spool) == 0
+    deleted, waiting = capsys.readouterr().out.splitlines()
+    assert deleted == "1 deleted."
+    assert waiting.startswith("`purge all` deletes refused events only; 2 still waiting")
     assert run("purge", "w1", "w2", "--spool-dir", spool) == 0
+    assert run("purge", "all", "--spool-dir", spool) == 0
     assert run("list", "--spool-dir", spool) == 0
-    assert capsys.readouterr().out.splitlines() == ["1 deleted.", "2 deleted.", f"Nothing waits in {spool}."]
+    assert capsys.readouterr().out.splitlines() == ["2 deleted.", "0 deleted.", f"Nothing waits in {spool}."]
 
 
 @pytest.mark.parametrize(

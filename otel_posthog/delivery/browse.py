@@ -23,6 +23,24 @@ ORDER BY 1, 2
 """
 
 
+_COUNTS = """
+SELECT destination, sum(waits), sum(NOT waits)
+FROM (SELECT destination, 1 AS waits FROM entries UNION ALL SELECT destination, 0 FROM dead_letters)
+GROUP BY destination ORDER BY destination
+"""
+
+
+class Count(NamedTuple):
+    """How much there is in a spool."""
+
+    waiting: int = 0
+    refused: int = 0
+
+    def __str__(self) -> str:
+        parts = ((self.waiting, "waiting"), (self.refused, "refused"))
+        return ", ".join(f"{number:,} {word}" for number, word in parts if number) or "nothing waiting"
+
+
 class Row(NamedTuple):
     """Something in a spool."""
 
@@ -48,6 +66,17 @@ def rows(directory: Path) -> Iterator[Row]:
         for state, number, destination, kind, created, reason, size, body in connection.execute(_ROWS):
             name = f"{state[0]}{number}"
             yield Row(name, destination, _what(kind, body), created, reason, size)
+
+
+def counts(directory: Path) -> dict[str, Count]:
+    """How much there is in a spool by destination, those with nothing left out.
+
+    Raises:
+        FileNotFoundError: there is no spool in the directory.
+        sqlite3.Error: it cannot be read.
+    """
+    with closing(_open(directory)) as connection:
+        return {destination: Count(*found) for destination, *found in connection.execute(_COUNTS)}
 
 
 def show(directory: Path, name: str) -> bytes | None:

@@ -20,11 +20,16 @@ class Notices:
         self._clock = clock
         self._said: dict[str, float] = {}
 
-    def warn(self, problem: str, sentence: str, *values: object) -> None:
-        """Log `sentence` as a warning, unless `problem` was logged within the last minute."""
+    def warn(self, problem: str, sentence: str, *values: object) -> bool:
+        """Log `sentence` as a warning, unless `problem` was logged within the last minute; whether it is."""
         now = self._clock()
         last = self._said.get(problem)
         if last is not None and now - last < INTERVAL_SECONDS:
-            return
+            return False
         self._said[problem] = now
         _logger.warning(sentence, *values)
+        return True
+
+    def good_news(self, sentence: str, *values: object) -> None:
+        """Log that something of which there was a warning is over."""
+        _logger.info(sentence, *values)

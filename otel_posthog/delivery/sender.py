@@ -90,6 +90,8 @@ class Sender:
             self._host += f" (project {options.project})"
         self._halted_until = float("-inf")
         self._halted_by = ""
+        self._warned_of: set[str] = set()
+        """Paths of lanes of which the last word in the log is that PostHog takes no events by them."""
 
     def halted_for(self) -> float:
         """Return the seconds for which nothing will be sent; 0 where sending goes on."""
@@ -120,7 +122,7 @@ class Sender:
                     partial(self._attempt, route, batch, Attempts(), report),
                     deadline,
                     stop,
-                    partial(self._waiting, batch),
+                    partial(self._waiting, lane, batch),
                 )
                 if isinstance(outcome, Missing):
                     if route is AI:
@@ -130,9 +132,11 @@ class Sender:
                     outcome = missing_path()
             if isinstance(outcome, Delivered):
                 self._delivered(batch, report)
+                if self._warned_of:
+                    self._takes_again(lane)
             elif isinstance(outcome, (GaveUp, Halted)):
                 if isinstance(outcome, Halted):
-                    self._halt(outcome)
+                    self._halt(lane, outcome)
                 self._hand_back([suspects, batch, *reversed(work)], outcome.reason, report)
                 return
             elif isinstance(outcome, Dropped):
@@ -219,25 +223,37 @@ class Sender:
             self._counters.events("cut", [item.name])
         return halved
 
-    def _waiting(self, batch: list[Item], retry: Retry) -> None:
+    def _waiting(self, lane: Lane, batch: list[Item], retry: Retry) -> None:
         self._counters.events("retried", [item.name for item in batch])
-        self._notices.warn(
+        said = self._notices.warn(
             f"retry {retry.reason}",
             "PostHog at %s cannot take events now (%s); trying again.",
             self._host,
             retry.reason,
         )
+        self._warned(lane, said=said)
 
-    def _halt(self, outcome: Halted) -> None:
+    def _halt(self, lane: Lane, outcome: Halted) -> None:
         self._halted_by = f"({outcome.reason}): {outcome.advice}"
         self._halted_until = self._clock() + HALT_SECONDS
-        self._notices.warn(
+        said = self._notices.warn(
             f"halted {outcome.reason}",
             "PostHog at %s takes no events %s. Nothing is sent for %d minutes, then it is tried again.",
             self._host,
             self._halted_by,
             HALT_SECONDS // 60,
         )
+        self._warned(lane, said=said)
+
+    def _warned(self, lane: Lane, *, said: bool) -> None:
+        if said or self._warned_of:  # what is said of one lane is not said of the other in the same minute
+            self._warned_of.add(lane.path)
+
+    def _takes_again(self, lane: Lane) -> None:
+        if lane.path in self._warned_of:
+            self._warned_of.discard(lane.path)
+            if not self._warned_of:
+                self._notices.good_news("PostHog at %s takes events again.", self._host)
 
     def _hand_back(self, work: Iterable[list[Item]], reason: str, report: Report) -> None:
         batch = [item for each in work for item in each]

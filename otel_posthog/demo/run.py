@@ -57,8 +57,8 @@ class Target:
     arguments: dict[str, Any]
     """What `configure` is told."""
     events: Callable[[], Sequence[Event]]
-    are_arrivals: bool
-    """False where the events can only be seen as they leave."""
+    posthog: str | None = None
+    """The address of a PostHog, whose events can only be seen as they leave."""
 
 
 @dataclass(slots=True)
@@ -99,9 +99,16 @@ def run(
         played = play(clients, AFTERNOON, ai_context, say)
         flushed = handle.force_flush(timeout_millis=flush_millis)
         events = target.events()
+        delivered = handle.stats()["events"]["delivered"]
+    if target.posthog and events and not delivered:
+        say(
+            f"\nNothing arrived: PostHog at {target.posthog} was not reached, or took no event of these"
+            f" {played.calls} calls. Check POSTHOG_HOST and POSTHOG_API_KEY."
+        )
+        return 1
     say("\n" + report.table(report.rows(events)))
     found = report.verdict(events, calls=played.calls, failed=len(played.failures))
-    remark = "" if target.are_arrivals else " Counted as they left; PostHog shows what arrived."
+    remark = "" if target.posthog is None else " Counted as they left; PostHog shows what arrived."
     say(f"\n{found.sentence}.{remark}")
     if not flushed:
         say(f"Not everything could be delivered within {flush_millis / 1000:g} seconds.")
@@ -177,7 +184,7 @@ def _target(environ: MutableMapping[str, str]) -> Iterator[Target]:
             name,
             {"api_key": given.api_key, "endpoint": given.endpoint, "before_send": tap},
             lambda: left,
-            are_arrivals=False,
+            given.endpoint,
         )
         return
     from otel_posthog.local import Inbox
@@ -185,7 +192,7 @@ def _target(environ: MutableMapping[str, str]) -> Iterator[Target]:
     with Inbox() as inbox:
         arguments = {"api_key": "phc_local", "endpoint": inbox.url}
         name = "go to an inbox on this machine (POSTHOG_API_KEY not set)"
-        yield Target(name, arguments, inbox.events, are_arrivals=True)
+        yield Target(name, arguments, inbox.events)
 
 
 def _spare_loopback_the_proxy(environ: MutableMapping[str, str]) -> None:

@@ -78,8 +78,8 @@ def _is_word(character: str) -> bool:
 
 _GIVEN = r"[\"'\\]{0,4}\s{0,3}[:=]\s{0,3}[\"'\\]{0,4}"
 _VALUE = r"([^\s\"'\\,;&<>{}()\[\]]{6,})"
-_NUMBER_OF = r"(?:[ _-]?(?:number|no|nr|nummer))?[\"'\\\s:.=#(+-]{1,8}"
-_TELEPHONE = re.compile(_NUMBER_OF + r"([0-9](?:[ .\-/]?[0-9]){6,14})(?![0-9])")
+_NUMBER_OF = r"(?:[ _-]?(?:number|no|nr|nummer))?(?:(?=\+)|[\"'\\\s:.=#(+-]{1,8}?)"
+_TELEPHONE = re.compile(_NUMBER_OF + r"(\+?[0-9](?:[ .\-/]?[0-9]){6,14})(?![0-9])")
 _SECURITY = re.compile(
     _NUMBER_OF + r"(?!000|666|9)([0-9]{3}[ .-]?(?!00)[0-9]{2}[ .-]?(?!0000)[0-9]{4})(?![0-9])"
 )

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from otel_posthog.delivery import Delivery, Response, TransportError
+from otel_posthog.delivery.lanes import AI, EVENTS
 from tests.delivery.support import (
     KEY,
     Clock,
@@ -310,6 +311,45 @@ def test_a_problem_of_one_of_several_projects_names_it(caplog: pytest.LogCapture
     send(sent, [event()])
     [said] = caplog.messages
     assert said.startswith("PostHog at posthog.test (project acme) takes no events (status_401): check")
+
+
+AGAIN = "PostHog at posthog.test takes events again."
+
+
+@pytest.mark.parametrize("status", [401, 503])
+def test_that_events_are_taken_again_is_said_once(status: int, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    clock = Clock()
+    sent = delivery(ScriptedTransport([answer(200), answer(status), answer(status)]), clock)
+    for _ in range(5):
+        send(sent, [event()])
+        clock.seconds += 301
+    levels = [(record.levelname, record.getMessage() == AGAIN) for record in caplog.records]
+    warnings = 2 if status == 401 else 1
+    assert levels == [("WARNING", False)] * warnings + [("INFO", True)]
+
+
+@pytest.mark.parametrize("first", [AI.path, EVENTS.path])
+def test_that_one_kind_of_event_is_taken_is_no_news_while_another_is_not(
+    first: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    clock = Clock()
+    down = {AI.path, EVENTS.path}
+    transport = ScriptedTransport(
+        otherwise=lambda posted: answer(
+            503 if posted.url.removeprefix("http://posthog.test") in down else 200
+        )
+    )
+    sent = delivery(transport, clock)
+    for up in (set(), {first}):
+        down -= up
+        assert not send(sent, [event(), event("llm_completion_failed")], clock() + 20)
+        assert AGAIN not in caplog.text
+    assert len(transport.accepted) == 1
+    down.clear()
+    assert send(sent, [event(), event("llm_completion_failed")])
+    assert caplog.records[-1].getMessage() == AGAIN
 
 
 @pytest.mark.parametrize("status", [200, 204, 302, 400, 401, 403, 404, 408, 413, 429, 500])

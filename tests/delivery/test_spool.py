@@ -92,6 +92,14 @@ def test_dead_letters_stay_where_they_could_not_make_room_enough(tmp_path: Path,
     assert (spool.stats()["dead_letters"], spool.stats()["dropped"]) == (4, {})
 
 
+def test_a_spool_is_full_though_a_dead_letter_could_go_that_is_too_small(tmp_path: Path) -> None:
+    spool = make(tmp_path, max_bytes=1_000_000, drops_oldest=False)
+    spool.settle((), dead=[DeadLetter(b"x" * 100, 1.0, "invalid")])
+    while spool.put(entries("y" * 50_000)) is not None:
+        assert spool.stats()["dead_letters"] == 1
+    assert spool.is_full()
+
+
 def test_it_is_there_for_the_next_process(tmp_path: Path) -> None:
     spool = make(tmp_path)
     spool.put(entries("a"))

@@ -8,10 +8,12 @@ import socket
 import subprocess
 import sys
 from collections import Counter
+from pathlib import Path
 
 from otel_posthog.demo.product import AFTERNOON, FEATURES
 from otel_posthog.demo.report import rows, table
 from otel_posthog.local import Inbox
+from tests.delivery.capture_server import Answer, capture_server
 
 #: `otel-posthog demo`, with the waiting taken out.
 QUICK = """
@@ -94,5 +96,38 @@ def test_a_posthog_that_does_not_answer_is_no_success() -> None:
         port = listener.getsockname()[1]
     done = demo(200, POSTHOG_API_KEY="phc_project", POSTHOG_HOST=f"http://127.0.0.1:{port}")
     assert done.returncode == 1
-    assert "Not everything could be delivered within 0.2 seconds." in done.stdout
+    assert done.stdout.endswith(
+        f"\nNothing arrived: PostHog at http://127.0.0.1:{port} was not reached, or took no event of these"
+        " 24 calls. Check POSTHOG_HOST and POSTHOG_API_KEY.\n"
+    )
+    for word in ("requested", "do not belong", "Counted"):
+        assert word not in done.stdout
     assert "Traceback" not in done.stderr
+
+
+def test_what_only_a_disk_has_has_not_arrived(tmp_path: Path) -> None:
+    with capture_server() as server:
+        server.faults += [Answer(401)]
+        done = demo(
+            POSTHOG_API_KEY="phc_project",
+            POSTHOG_HOST=server.url,
+            OTEL_EXPORTER_POSTHOG_SPOOL_DIR=str(tmp_path),
+        )
+    assert done.returncode == 1
+    assert "Nothing arrived: " in done.stdout
+
+
+def test_with_a_key_and_no_events_it_is_not_posthog_that_is_at_fault() -> None:
+    with Inbox() as posthog:
+        done = demo(POSTHOG_API_KEY="phc_project", POSTHOG_HOST=posthog.url, OTEL_TRACES_SAMPLER="always_off")
+    assert done.returncode == 1
+    assert "0 requested" in done.stdout
+    assert "Nothing arrived" not in done.stdout
+
+
+def test_what_arrives_in_part_only_is_no_success() -> None:
+    with capture_server() as server:
+        server.faults += [Answer(200), *[Answer(401)] * 4]
+        done = demo(200, POSTHOG_API_KEY="phc_project", POSTHOG_HOST=server.url)
+    assert done.returncode == 1
+    assert "Not everything could be delivered within 0.2 seconds." in done.stdout

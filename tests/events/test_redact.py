@@ -66,6 +66,8 @@ MASKED: list[tuple[str, str, str]] = [
     ("phone", "415-555-2671, 1-415-555-2671, 415.555.2671", "[PHONE], [PHONE], [PHONE]"),
     ("phone", "Tel. 1234567; phone number: 5551234567", "Tel. [PHONE]; phone number: [PHONE]"),
     ("phone", '{"phone": "5551234567"}', '{"phone": "[PHONE]"}'),
+    ("phone", "phone +1 415 555 2671, tel:+14155552671.", "phone [PHONE], tel:[PHONE]."),
+    ("phone", "fax+1 415 555 2671, mobile: (+14155552671)", "fax[PHONE], mobile: ([PHONE])"),
     ("secret", "password: hunter2", "password: [SECRET]"),
     ("secret", "the password is hunter2", "the password is [SECRET]"),
     ("secret", '{"client_secret": "abcdef123"}', '{"client_secret": "[SECRET]"}'),
