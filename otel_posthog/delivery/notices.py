@@ -11,6 +11,8 @@ if TYPE_CHECKING:
 _logger = logging.getLogger("otel_posthog")
 
 INTERVAL_SECONDS = 60.0
+MAX_PROBLEMS = 1000
+"""That are remembered: senders may be many."""
 
 
 class Notices:
@@ -26,6 +28,8 @@ class Notices:
         last = self._said.get(problem)
         if last is not None and now - last < INTERVAL_SECONDS:
             return False
+        if len(self._said) >= MAX_PROBLEMS:
+            self._said.clear()
         self._said[problem] = now
         _logger.warning(sentence, *values)
         return True

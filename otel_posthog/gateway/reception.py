@@ -79,7 +79,13 @@ class Reception:
         if unread.count:
             answer = answer._replace(rejected=answer.rejected + unread.count, reason=unread.reason)
         if answer.rejected:
-            _log.warning("%d spans from %s were rejected: %s", answer.rejected, request.peer, answer.reason)
+            self._notices.warn(
+                f"rejected {request.peer}",
+                "%d spans from %s were rejected: %s",
+                answer.rejected,
+                request.peer,
+                answer.reason,
+            )
         return answer
 
     def _read(self, request: Request, share: Share, unread: Unread) -> Iterator[SpanView | Other]:
@@ -97,7 +103,7 @@ class Reception:
         """Say once a minute that a request was refused for good: its sender may drop it without a word."""
         if refusal.retry_after is None:
             self._notices.warn(
-                str(refusal.status),
+                f"{refusal.status} {peer}",
                 "Spans from %s were refused (%d), and may be lost: %s.",
                 peer,
                 refusal.status,
