@@ -183,7 +183,8 @@ class Backlog:
                 return
         self._failures = 0
         self._due = self._clock() + LOOK_SECONDS
-        spool.reclaim()
+        if spool.reclaim():
+            self.hurry()
         spool.copy_into_database()
 
     def postpone(self) -> None:

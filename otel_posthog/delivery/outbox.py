@@ -147,6 +147,11 @@ class Outbox:
             self._ensure_worker()
         return kept
 
+    def watch(self) -> None:
+        """Look at the spool from now on, even if nothing is handed over: for what others leave there."""
+        if self._backlog.is_there:
+            self._ensure_worker()
+
     def flush(self, seconds: float) -> bool:
         """Send what waits; True if everything handed over before is accepted or on disk, within the time.
 

@@ -181,20 +181,20 @@ class Spool:
                 )
             )
 
-    def reclaim(self) -> None:
-        """Let go what is held by a process that is no more."""
+    def reclaim(self) -> bool:
+        """Let go what is held by a process that is no more; whether there was something."""
 
-        def let_go(connection: sqlite3.Connection) -> None:
+        def let_go(connection: sqlite3.Connection) -> bool:
             holders = connection.execute(
                 "SELECT DISTINCT holder FROM entries WHERE destination = ? AND holder NOT IN ('', ?, ?)",
                 (self._destination, self._holder, self._holder + _SENDING),
             ).fetchall()
-            for [holder] in holders:
-                if not self._is_alive(holder):
-                    connection.execute(_LET_GO, (holder,))
+            gone = [(holder,) for [holder] in holders if not self._is_alive(holder)]
+            connection.executemany(_LET_GO, gone)
+            return bool(gone)
 
         with self._lock:
-            self._try(let_go)
+            return self._try(let_go) or False
 
     def leave(self) -> None:
         """Let others take what we wrote and are not sending."""

@@ -73,6 +73,7 @@ class Intake:
         self._delivered = threading.Condition()
         self._undelivered = 0
         self._rests_until = float("-inf")
+        forwarder.outbox.watch()
 
     def take(self, spans: Iterable[SpanView | Other]) -> Answer:
         """Have the events of the spans accepted or stored; what `spans` raises goes through.

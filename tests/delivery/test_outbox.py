@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -9,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from otel_posthog.delivery import Backlog, Entry, Item, Outbox, Response, TransportError
+from otel_posthog.delivery import Backlog, Entry, Item, Outbox, Response, TransportError, spool
 from otel_posthog.delivery.backlog import LOOK_SECONDS
 from otel_posthog.delivery.entries import EVENT
 from otel_posthog.delivery.spool import Spool
@@ -413,3 +416,17 @@ def test_one_of_two_that_died_in_the_middle_is_taken_over(tmp_path: Path) -> Non
     clock.seconds += 60
     assert alive.outbox.flush(10)
     assert sorted(alive.arrived) == [*range(10)]
+
+
+def test_what_is_found_to_be_a_dead_process_s_is_sent_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    alive = House(tmp_path)
+    monkeypatch.setattr(spool, "name_of_holder", lambda: f"{socket.gethostname()}:{ended.pid}:0")
+    House(tmp_path, clock=alive.clock, always=True).hand_over(1, 2)
+    alive.backlog.empty(threading.Event(), lambda: False)
+    assert (alive.arrived, alive.backlog.due_in()) == ([], 0.0)
+    alive.backlog.empty(threading.Event(), lambda: False)
+    assert (alive.arrived, alive.backlog.due_in()) == ([1, 2], LOOK_SECONDS)

@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 
+from otel_posthog.delivery import backlog
 from otel_posthog.gateway.app import Gateway
 from otel_posthog.gateway.decode import JSON, PROTOBUF, Unread, spans_of
 from otel_posthog.gateway.limits import Limits, RefusedError
@@ -23,6 +24,7 @@ from tests.delivery.capture_server import Answer as Fault
 from tests.gateway.support import KEY, Client, body_of, gate
 from tests.support.otlp_json import otlp_json
 from tests.support.spans import CHAT, PARENT_ID, SPAN_ID, otlp_request, sdk_span
+from tests.support.waiting import until
 
 TOKEN = "a-token-of-the-gateway"
 NO_SPOOL = b"PostHog does not take events now, and there is no spool; send again later"
@@ -288,6 +290,17 @@ def test_with_a_spool_what_posthog_does_not_take_is_accepted_and_sent_later(tmp_
         server.faults.clear()
         assert reception.projects.intakes[""].forwarder.outbox.flush(20)
     assert len({event["uuid"] for event in server.events}) == 3
+
+
+def test_what_another_gateway_leaves_is_sent_by_one_that_is_idle(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(backlog, "LOOK_SECONDS", 0.05)
+    with gate(spool=tmp_path) as (_, _, idle):
+        with gate(timeout=0.2, spool=tmp_path) as (client, _, server):
+            server.faults.extend([Fault(503)] * 50)
+            assert client.post(body_of(sdk_span())).status == 200
+        until(lambda: idle.events, "it arrives")
 
 
 def test_a_full_spool_hands_back_and_loses_nothing_that_was_accepted(tmp_path: Path) -> None:
