@@ -204,8 +204,12 @@ class Outbox:
             # In the spool is what others left as well: who ends does not wait for that.
             safe = self._flush(seconds, spool=self._always)
         finally:  # also where Ctrl-C ends the wait
-            self._closed = True
-            safe = self._to_disk() or safe
+            safe = self._end(safe=safe)
+        return safe
+
+    def _end(self, *, safe: bool) -> bool:
+        self._closed = True
+        safe = self._to_disk() or safe
         self._queue.flush()
         with self._passed:  # a request that is under way is not to be sent again by the next process
             self._passed.wait_for(lambda: not self._passing, GRACE_SECONDS)
