@@ -244,6 +244,48 @@ def test_closing_sends_then_writes_what_is_left(tmp_path: Path) -> None:
     assert (house.arrived, later.arrived) == ([], [1, 2])
 
 
+def test_closing_that_ctrl_c_ends_waits_for_what_is_between_sending_and_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    house = House(tmp_path, [DOWN] * 100, max_retry_seconds=1)
+    given_up, ends, happened = threading.Event(), threading.Event(), list[str]()
+    settle, close, to_disk = house.backlog.settle, house.backlog.close, house.outbox._to_disk
+
+    def late(*report: Any) -> bool:  # it is neither in the queue nor under way
+        given_up.set()
+        assert ends.wait(30)
+        safe = settle(*report)
+        happened.append("on disk")
+        return safe
+
+    def closed() -> None:
+        happened.append("closed")
+        close()
+
+    def written() -> bool:
+        kept = to_disk()
+        ends.set()
+        return kept
+
+    monkeypatch.setattr(house.backlog, "settle", late)
+    monkeypatch.setattr(house.backlog, "close", closed)
+    monkeypatch.setattr(house.outbox, "_to_disk", written)
+    monkeypatch.setattr(house.outbox, "_flush", _ctrl_c)
+    house.hand_over(1, 2)
+    sending = threading.Thread(target=house.outbox._pass)
+    sending.start()
+    assert given_up.wait(30)
+    with pytest.raises(KeyboardInterrupt):
+        house.outbox.close(5)
+    sending.join()
+    assert happened == ["on disk", "closed"]
+    assert house.on_disk() == 2
+
+
+def _ctrl_c(*_: Any, **__: Any) -> bool:
+    raise KeyboardInterrupt
+
+
 def test_closing_without_a_spool_says_how_much_is_lost(caplog: pytest.LogCaptureFixture) -> None:
     house = House(None, [DOWN] * 100)
     house.hand_over(1, 2)
