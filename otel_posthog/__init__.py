@@ -5,8 +5,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from otel_posthog.runtime.version import __version__
 from otel_posthog.sdk.context import ai_context, update_ai_context
-from otel_posthog.version import __version__
 
 if TYPE_CHECKING:
     from otel_posthog.sdk.exporter import PostHogSpanExporter

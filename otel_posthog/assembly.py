@@ -20,7 +20,6 @@ from otel_posthog.delivery import (
     Outbox,
     Transport,
     destination_of,
-    follow_forks,
     ingestion_host,
 )
 from otel_posthog.events import PriceBook, Sampling
@@ -30,7 +29,8 @@ from otel_posthog.events.rates import Rates
 from otel_posthog.events.redact import Mask, redactor
 from otel_posthog.masking import Masking
 from otel_posthog.pipeline import Pipeline
-from otel_posthog.said import say_once
+from otel_posthog.runtime.forks import follow_forks
+from otel_posthog.runtime.log import say_once
 from otel_posthog.spans.features import FeatureRules
 from otel_posthog.spans.view import PackedSpan, Place, pack
 

@@ -22,7 +22,7 @@ from otel_posthog.delivery import Entry, Item
 from otel_posthog.events.redact import may_hold_credentials
 from otel_posthog.finishing import Event, Finishing, Hook
 from otel_posthog.pipeline import Pipeline
-from otel_posthog.said import say_once
+from otel_posthog.runtime.log import say_once
 from otel_posthog.spans.heritage import hand_down
 from otel_posthog.spans.view import (
     Other,

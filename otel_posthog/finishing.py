@@ -18,7 +18,7 @@ from otel_posthog.events.privacy import CONTENT
 from otel_posthog.events.redact import redactor, walked
 from otel_posthog.events.stored import hidden, pseudonymous, redacted_event
 from otel_posthog.pipeline import Pipeline
-from otel_posthog.said import say_once
+from otel_posthog.runtime.log import say_once
 
 __all__ = ["Event", "Finishing", "Hook"]
 

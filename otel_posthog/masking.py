@@ -16,9 +16,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from otel_posthog.conversion import Event
-from otel_posthog.delivery.native import start_thread
 from otel_posthog.events.privacy import unsafe_fields
-from otel_posthog.said import say_once
+from otel_posthog.runtime.log import say_once
+from otel_posthog.runtime.threads import start_thread
 
 __all__ = ["Mask", "Masking"]
 

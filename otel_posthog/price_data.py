@@ -14,8 +14,8 @@ from collections.abc import Callable, Iterable
 from datetime import date
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from otel_posthog.delivery.native import start_thread
-from otel_posthog.said import say_once
+from otel_posthog.runtime.log import say_once
+from otel_posthog.runtime.threads import start_thread
 
 if TYPE_CHECKING:
     from genai_prices.data_snapshot import DataSnapshot

@@ -15,7 +15,7 @@ from opentelemetry import metrics
 from opentelemetry.metrics import CallbackOptions, MeterProvider, Observation
 
 from otel_posthog.assembly import Forwarder
-from otel_posthog.version import __version__
+from otel_posthog.runtime.version import __version__
 
 __all__ = ["measure"]
 

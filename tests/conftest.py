@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import settings
 
-from otel_posthog import said
+from otel_posthog.runtime import log
 
 # Whoever runs us in the background may have these ignored, and what we start would inherit that.
 for _each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -42,9 +42,9 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     for name in list(os.environ):
         if name.startswith(("OTEL_", "POSTHOG_", "OPENAI_", "GEMINI_", "GOOGLE_")):
             monkeypatch.delenv(name)
-    said.forget()
+    log.forget()
     yield
-    said.forget()
+    log.forget()
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

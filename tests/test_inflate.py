@@ -15,8 +15,13 @@ import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from otel_posthog import inflate as module
-from otel_posthog.inflate import CODECS, BrokenBodyError, TooMuchError, inflate
+from otel_posthog.runtime import decompression as module
+from otel_posthog.runtime.decompression import (
+    CODECS,
+    BrokenBodyError,
+    TooMuchError,
+    inflate,
+)
 
 
 def _streamed(data: bytes) -> bytes:

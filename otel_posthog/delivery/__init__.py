@@ -12,12 +12,12 @@ from otel_posthog.delivery.backlog import Backlog, Converter
 from otel_posthog.delivery.batch import Item
 from otel_posthog.delivery.delivery import Delivery
 from otel_posthog.delivery.entries import DeadLetter, Entry, destination_of
-from otel_posthog.delivery.forks import follow_forks
 from otel_posthog.delivery.handover import ByteBoundedQueue, Ticket
 from otel_posthog.delivery.options import DeliveryOptions, ingestion_host
 from otel_posthog.delivery.outbox import Outbox
 from otel_posthog.delivery.sender import Report
 from otel_posthog.delivery.transport import Response, Transport, TransportError
+from otel_posthog.runtime.forks import follow_forks
 
 __all__ = [
     "Backlog",

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 from otel_posthog.delivery.batch import Item, batches
 from otel_posthog.delivery.counters import Counters
 from otel_posthog.delivery.lanes import EVENTS, EVENTS_V1, Lane, Lanes
-from otel_posthog.delivery.notices import Notices
 from otel_posthog.delivery.retry import Retrying
 from otel_posthog.delivery.sender import Report, Sender
 from otel_posthog.delivery.transport import RequestsTransport, Transport
+from otel_posthog.runtime.notices import Notices
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

@@ -7,7 +7,7 @@ import time
 from collections import Counter, deque
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
-from otel_posthog.delivery.notices import Notices
+from otel_posthog.runtime.notices import Notices
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence

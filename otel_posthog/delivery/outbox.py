@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 from otel_posthog.delivery.backlog import MAX_TAKEN, Backlog, Converter, Load, events_of
 from otel_posthog.delivery.batch import Item
-from otel_posthog.delivery.forks import follow_forks
 from otel_posthog.delivery.handover import ByteBoundedQueue, Queued
-from otel_posthog.delivery.native import start_thread
-from otel_posthog.delivery.notices import Notices
 from otel_posthog.delivery.sender import Report
+from otel_posthog.runtime.forks import follow_forks
+from otel_posthog.runtime.notices import Notices
+from otel_posthog.runtime.threads import start_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 
     from otel_posthog.delivery.batch import Item
     from otel_posthog.delivery.counters import Counters
-    from otel_posthog.delivery.notices import Notices
     from otel_posthog.delivery.options import DeliveryOptions
+    from otel_posthog.runtime.notices import Notices
 
 HALT_SECONDS = 300.0
 """So long nothing is sent after an answer that only a person can change, such as 401."""

@@ -16,10 +16,10 @@ from contextlib import closing, suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from otel_posthog.delivery.entries import DeadLetter, Entry, Held
-from otel_posthog.delivery.forks import follow_forks
 from otel_posthog.delivery.holders import is_alive, name_of_holder
-from otel_posthog.delivery.notices import Notices
 from otel_posthog.delivery.spool_file import identity, is_broken, move_aside, open_spool_file
+from otel_posthog.runtime.forks import follow_forks
+from otel_posthog.runtime.notices import Notices
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence

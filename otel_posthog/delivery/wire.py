@@ -15,7 +15,7 @@ import orjson
 
 from otel_posthog.delivery.compress import COMPRESSORS
 from otel_posthog.delivery.outcome import Outcome, judge, judge_v1
-from otel_posthog.version import __version__
+from otel_posthog.runtime.version import __version__
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

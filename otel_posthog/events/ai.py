@@ -21,7 +21,7 @@ from otel_posthog.events.identity import (
 )
 from otel_posthog.events.media import Replace, clean
 from otel_posthog.events.messages import rendered
-from otel_posthog.version import __version__
+from otel_posthog.runtime.version import __version__
 
 __all__ = ["ai_event"]
 

@@ -13,7 +13,7 @@ from otel_posthog.events.identity import (
     reported,
     trace_id,
 )
-from otel_posthog.version import __version__
+from otel_posthog.runtime.version import __version__
 
 __all__ = ["evaluation_events"]
 

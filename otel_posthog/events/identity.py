@@ -12,7 +12,7 @@ from typing import Any
 
 from otel_posthog.calls import ModelCall
 from otel_posthog.events.privacy import allowed
-from otel_posthog.version import __version__
+from otel_posthog.runtime.version import __version__
 
 __all__ = [
     "LIB",

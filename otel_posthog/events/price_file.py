@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from otel_posthog.events.rates import MILLION, UNITS, Rates, in_units
-from otel_posthog.toml_lines import line_in_toml, parse_toml
+from otel_posthog.runtime.toml_errors import line_in_toml, parse_toml
 
 __all__ = ["MOST_TOLD", "WrongPriceError", "own_prices", "read_prices", "with_mistakes"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from inspect import iscoroutinefunction
 
-from otel_posthog.said import say_once
+from otel_posthog.runtime.log import say_once
 from otel_posthog.sdk.context import ai_context
 
 __all__ = ["check_plain", "failed", "request_context"]

@@ -9,7 +9,12 @@ from typing import Any
 import orjson
 
 from otel_posthog.gateway.limits import RefusedError
-from otel_posthog.inflate import CODECS, BrokenBodyError, TooMuchError, inflate
+from otel_posthog.runtime.decompression import (
+    CODECS,
+    BrokenBodyError,
+    TooMuchError,
+    inflate,
+)
 from otel_posthog.spans.otlp_json import count_spans, of_json_request
 from otel_posthog.spans.otlp_wire import DecodeError, of_request_bytes
 from otel_posthog.spans.view import Other, SpanView

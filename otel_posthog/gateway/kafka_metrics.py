@@ -11,7 +11,7 @@ from opentelemetry.sdk.metrics import MeterProvider
 from prometheus_client import start_http_server
 
 from otel_posthog.gateway.kafka_batch import Part
-from otel_posthog.version import __version__
+from otel_posthog.runtime.version import __version__
 
 __all__ = ["serve"]
 

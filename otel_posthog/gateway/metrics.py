@@ -19,8 +19,8 @@ from prometheus_client import REGISTRY, generate_latest
 
 from otel_posthog.assembly import Forwarder
 from otel_posthog.gateway.reception import Reception
+from otel_posthog.runtime.version import __version__
 from otel_posthog.self_metrics import measure
-from otel_posthog.version import __version__
 
 __all__ = ["SPOOL_FAMILIES", "Metrics"]
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import orjson
 
-from otel_posthog import inflate
+from otel_posthog.runtime import decompression
 
 Event = dict[str, Any]
 
@@ -77,15 +77,15 @@ def unpack(wire: Wire, body: bytes, encoding: str) -> bytes:
     """Inflate ``body`` within the wire's ceiling; 415 for an encoding that nobody here can read."""
     if encoding in {"", "identity"}:
         return body
-    codec = inflate.CODECS.get(encoding)
+    codec = decompression.CODECS.get(encoding)
     if codec is None:
-        have = ", ".join(inflate.CODECS)
+        have = ", ".join(decompression.CODECS)
         raise RefusalError(415, "unsupported_encoding", f"no codec for {encoding!r} here; there is {have}")
     try:
-        return inflate.inflate(codec, body, wire.max_inflated)
-    except inflate.TooMuchError as error:
+        return decompression.inflate(codec, body, wire.max_inflated)
+    except decompression.TooMuchError as error:
         raise too_large(str(error)) from None
-    except inflate.BrokenBodyError as error:
+    except decompression.BrokenBodyError as error:
         raise RefusalError(400, "request_decoding_error", str(error)) from None
 
 

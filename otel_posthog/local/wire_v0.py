@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from otel_posthog import inflate
 from otel_posthog.local.limits import (
     AI_PREFIX,
     MAX_NAME_LENGTH,
@@ -27,6 +26,7 @@ from otel_posthog.local.limits import (
     too_large,
     unpack,
 )
+from otel_posthog.runtime import decompression
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -38,7 +38,7 @@ def read(wire: Wire, headers: Mapping[str, str], body: bytes) -> Accepted:
     gzip is known by its first bytes, as the server does it; no header is needed for it and none is believed.
     """
     del headers
-    data = parse(unpack(wire, body, "gzip" if body.startswith(inflate.GZIP_MAGIC) else ""))
+    data = parse(unpack(wire, body, "gzip" if body.startswith(decompression.GZIP_MAGIC) else ""))
     raw = _events_of(data)
     check_token(_token_of(data, raw))
     if not raw:

@@ -23,7 +23,7 @@ from typing import Any, Protocol
 
 from opentelemetry import trace
 
-from otel_posthog.delivery import follow_forks
+from otel_posthog.runtime.forks import follow_forks
 
 _FINALIZERS = ("multiprocessing.util", "billiard.util")
 _CELERY = "celery.signals"

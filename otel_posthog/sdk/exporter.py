@@ -11,8 +11,8 @@ from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 from typing_extensions import Unpack
 
 from otel_posthog.assembly import Forwarder, forwarder
-from otel_posthog.delivery import follow_forks
-from otel_posthog.said import say_once
+from otel_posthog.runtime.forks import follow_forks
+from otel_posthog.runtime.log import say_once
 from otel_posthog.sdk.context import in_use
 from otel_posthog.sdk.endings import finish_at_the_end
 from otel_posthog.self_metrics import measure

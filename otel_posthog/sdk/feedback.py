@@ -12,7 +12,7 @@ from opentelemetry import trace
 
 from otel_posthog.attributes import CONTEXT, PARENT_ID, PROPERTY, handed_down
 from otel_posthog.calls import Evaluation, Feedback, Kind
-from otel_posthog.said import say_once
+from otel_posthog.runtime.log import say_once
 from otel_posthog.sdk.context import current_attributes
 from otel_posthog.sdk.exporter import active
 from otel_posthog.sdk.posthog_context import posthog_attributes

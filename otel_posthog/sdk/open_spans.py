@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from otel_posthog.delivery import follow_forks
+from otel_posthog.runtime.forks import follow_forks
 from otel_posthog.spans.markers import may_be_call, of_concern
 from otel_posthog.spans.view import attributes_of
 from otel_posthog.traces import NEAR_NS

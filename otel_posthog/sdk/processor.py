@@ -16,7 +16,7 @@ from typing_extensions import Unpack
 
 from otel_posthog.attributes import FEATURE, PARENT_ID, handed_down, says
 from otel_posthog.conversion import Started
-from otel_posthog.said import say_once
+from otel_posthog.runtime.log import say_once
 from otel_posthog.sdk.baggage import accepted, attribute_names
 from otel_posthog.sdk.context import current_attributes, send_as_baggage
 from otel_posthog.sdk.endings import arm, finish_at_the_end

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from otel_posthog.delivery.notices import INTERVAL_SECONDS, MAX_PROBLEMS, Notices
+from otel_posthog.runtime.notices import INTERVAL_SECONDS, MAX_PROBLEMS, Notices
 
 
 def test_each_problem_is_said_once_a_minute(caplog: pytest.LogCaptureFixture) -> None:

@@ -30,7 +30,7 @@ from starlette.testclient import TestClient
 from otel_posthog import update_ai_context
 from otel_posthog.frameworks.flask import init_app
 from otel_posthog.frameworks.starlette import AiContextMiddleware
-from otel_posthog.said import forget
+from otel_posthog.runtime.log import forget
 from otel_posthog.sdk.context import current_attributes
 from otel_posthog.sdk.posthog_context import posthog_attributes
 

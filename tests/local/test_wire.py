@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from otel_posthog import inflate
 from otel_posthog.local import wire
+from otel_posthog.runtime import decompression
 
 V1_HEADERS = {
     "authorization": "Bearer phc_x",
@@ -360,7 +360,7 @@ def test_v1_without_an_injectable_sdk_name_injects_nothing() -> None:
 
 
 def test_zstd_is_415_where_this_python_has_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(inflate, "CODECS", {"gzip": inflate.CODECS["gzip"]})
+    monkeypatch.setattr(decompression, "CODECS", {"gzip": decompression.CODECS["gzip"]})
     refused = refusal(V1, v1(event()), **{"content-encoding": "zstd"})
     assert refused.status == 415
     assert "zstd" in str(refused)
@@ -371,7 +371,7 @@ def test_zstd_is_read_where_a_codec_is_there() -> None:
     body = v1(event(properties={"pad": "x" * 300}))
     frame = b"\x28\xb5\x2f\xfd\x60" + (len(body) - 256).to_bytes(2, "little")
     frame += ((len(body) << 3) | 1).to_bytes(3, "little") + body
-    if inflate.zstd_codec() is None:
+    if decompression.zstd_codec() is None:
         assert refusal(V1, frame, **{"content-encoding": "zstd"}).status == 415
     else:
         assert len(send(V1, frame, **{"content-encoding": "zstd"}).events) == 1
