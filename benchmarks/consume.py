@@ -28,7 +28,7 @@ from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 
 from benchmarks import main_or_help
 from benchmarks.material import chat_spans, sink
-from otel_posthog.assembly import forwarder
+from otel_posthog.forwarder.forwarder import forwarder
 from otel_posthog.gateway.consume import reader
 from otel_posthog.gateway.intake import Intake
 from otel_posthog.gateway.kafka_batch import BATCH_BYTES

@@ -37,8 +37,8 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 from benchmarks import main_or_help
 from benchmarks.material import chat_spans, sink
-from otel_posthog.assembly import forwarder
 from otel_posthog.delivery import Item, Response
+from otel_posthog.forwarder.forwarder import forwarder
 from otel_posthog.gateway.decode import PROTOBUF, Unread, plain_body, spans_of
 from otel_posthog.gateway.intake import Intake
 from otel_posthog.spans.view import Other, SpanView

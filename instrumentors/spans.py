@@ -45,7 +45,7 @@ _OTHER = "_OTHER"  # the conventions' word for an error without a name
 def captures_content(option: bool | None) -> bool:
     """Say whether prompts and answers go onto spans: the argument, else the environment, else yes.
 
-    A word that nobody knows may be a mistyped no. `otel_posthog.config` reads the variable alike.
+    A word that nobody knows may be a mistyped no. `otel_posthog.config.options` reads the variable alike.
     """
     if option is not None:
         return option

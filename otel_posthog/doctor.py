@@ -17,12 +17,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
-from otel_posthog import config as options
-from otel_posthog import price_data
+from otel_posthog.config import options
 from otel_posthog.delivery import destination_of, ingestion_host
 from otel_posthog.delivery.browse import Count, counts
 from otel_posthog.events import PriceBook
 from otel_posthog.events.price_file import with_mistakes
+from otel_posthog.forwarder import price_updates
 
 __all__ = ["CHECKS", "Finding", "Setup", "as_json", "as_table", "is_well", "look", "set_up"]
 
@@ -219,7 +219,7 @@ def _price_updates(setup: Setup) -> Iterator[Finding]:
         yield Finding(OK, f"off; {variable}=true fetches new prices once a day", {"on": False})
     else:
         try:
-            price_data.fetch(wanted if isinstance(wanted, str) else None)
+            price_updates.fetch(wanted if isinstance(wanted, str) else None)
         except Exception as error:  # noqa: BLE001  # of an HTTP client, or of what reads the answer
             says = f"on, but new prices could not be fetched ({type(error).__name__}: {error})"
             yield Finding(FAILED, says, {"on": True})
@@ -228,7 +228,7 @@ def _price_updates(setup: Setup) -> Iterator[Finding]:
 
 
 def _price_data(setup: Setup) -> Iterator[Finding]:
-    found = price_data.in_use(setup.today)
+    found = price_updates.in_use(setup.today)
     age = None if found.date is None else (setup.today - found.date).days
     facts = {
         "version": found.version,

@@ -11,10 +11,10 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from otel_posthog import config as options
-from otel_posthog.assembly import Forwarder, forwarder
 from otel_posthog.attributes import handed_down
+from otel_posthog.config import options
 from otel_posthog.delivery import Item, destination_of
+from otel_posthog.forwarder.forwarder import Forwarder, forwarder
 from otel_posthog.otlp_files import spans_of_file
 from otel_posthog.spans.view import Other, SpanView
 

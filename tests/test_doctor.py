@@ -10,12 +10,13 @@ from typing import Any
 
 import pytest
 
-from otel_posthog import cli, doctor, price_data
-from otel_posthog import config as options
+from otel_posthog import cli, doctor
+from otel_posthog.config import options
 from otel_posthog.delivery import DeadLetter, Entry, destination_of
 from otel_posthog.delivery.spool import Spool
 from otel_posthog.delivery.spool_file import FILE_NAME
-from otel_posthog.price_data import PriceData
+from otel_posthog.forwarder import price_updates
+from otel_posthog.forwarder.price_updates import PriceData
 from tests.support.price_server import price_server
 
 PREFIX = "OTEL_EXPORTER_POSTHOG_"
@@ -32,7 +33,7 @@ def fresh(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def _prices_are_of(monkeypatch: pytest.MonkeyPatch, day: date | None) -> None:
     found = PriceData(version="0.2.3", models=2330, date=day, is_fetched=False)
-    monkeypatch.setattr(price_data, "in_use", lambda _: found)
+    monkeypatch.setattr(price_updates, "in_use", lambda _: found)
 
 
 def found(environ: dict[str, str] | None = None, prices: Path | None = None) -> dict[str, doctor.Finding]:
@@ -88,7 +89,7 @@ def test_a_file_that_is_not_there_is_told() -> None:
 
 
 def test_updates_that_are_off_ask_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(price_data, "fetch", lambda _: pytest.fail("somebody was asked"))
+    monkeypatch.setattr(price_updates, "fetch", lambda _: pytest.fail("somebody was asked"))
     assert found()["price updates"].state == "ok"
     assert found()["price updates"].facts == {"on": False}
 
@@ -111,7 +112,7 @@ def test_a_check_that_breaks_is_told_and_hides_no_other(monkeypatch: pytest.Monk
     def broken(_: date) -> Any:
         raise ZeroDivisionError("oh")
 
-    monkeypatch.setattr(price_data, "in_use", broken)
+    monkeypatch.setattr(price_updates, "in_use", broken)
     findings = found()
     assert findings["price data"] == ("failed", "could not be looked at (ZeroDivisionError: oh)", {})
     assert findings["own prices"].state == "ok"

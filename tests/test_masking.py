@@ -14,7 +14,7 @@ import pytest
 from opentelemetry.trace import StatusCode
 
 from otel_posthog.calls import Evaluation, Feedback, Kind
-from otel_posthog.masking import MOST_STUCK, Masking
+from otel_posthog.forwarder.mask_hook import MOST_STUCK, Masking
 from otel_posthog.spans.view import SpanView, of_request, of_sdk_span
 from tests.delivery.support import Clock
 from tests.support.spans import CHAT, START, make_view, otlp_request, sdk_span

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from otel_posthog import events, spans
-from otel_posthog.assembly import forwarder
 from otel_posthog.events import PriceBook
+from otel_posthog.forwarder.forwarder import forwarder
 from otel_posthog.pipeline import Pipeline
 from otel_posthog.spans.dialects import DIALECTS
 from otel_posthog.spans.markers import MARKERS

@@ -7,10 +7,15 @@ from typing import Any
 
 import pytest
 
-from otel_posthog import price_data
-from otel_posthog.assembly import forwarder
 from otel_posthog.events import PriceBook
-from otel_posthog.price_data import AGAIN_SECONDS, EVERY_SECONDS, fetch, in_use
+from otel_posthog.forwarder import price_updates
+from otel_posthog.forwarder.forwarder import forwarder
+from otel_posthog.forwarder.price_updates import (
+    AGAIN_SECONDS,
+    EVERY_SECONDS,
+    fetch,
+    in_use,
+)
 from otel_posthog.spans import read
 from tests.support.price_server import TABLE, price_server
 from tests.support.spans import START, make_view
@@ -43,7 +48,7 @@ def test_the_table_of_the_package_has_a_version_a_date_and_models() -> None:
     ],
 )
 def test_the_date_is_the_latest_on_which_somebody_looked(comment: str, day: date | None) -> None:
-    assert price_data._latest([comment], TODAY) == day
+    assert price_updates._latest([comment], TODAY) == day
 
 
 def test_what_is_fetched_is_used_and_is_of_today() -> None:
@@ -75,8 +80,8 @@ def test_what_is_no_price_table_leaves_the_one_that_was(
     body: Any, status: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     with price_server(body, status) as (url, _):
-        assert not price_data._fetched(url)
-        assert not price_data._fetched(url)
+        assert not price_updates._fetched(url)
+        assert not price_updates._fetched(url)
         assert not in_use(TODAY).is_fetched
     [said] = [record.message for record in caplog.records if record.name == "otel_posthog"]
     assert "new prices could not be fetched" in said
@@ -90,12 +95,12 @@ def test_they_are_fetched_at_once_and_every_day_and_sooner_after_a_failure() -> 
         return len(waited) == 3
 
     with price_server() as (url, asked):
-        price_data._follow(url, wait, at_once=True)
+        price_updates._follow(url, wait, at_once=True)
         assert waited == [0.0, EVERY_SECONDS, EVERY_SECONDS]
         assert len(asked) == 2
     waited.clear()
     with price_server(status=500) as (url, _):
-        price_data._follow(url, wait, at_once=False)
+        price_updates._follow(url, wait, at_once=False)
         assert waited == [EVERY_SECONDS, AGAIN_SECONDS, AGAIN_SECONDS]
 
 
@@ -113,8 +118,8 @@ def test_nothing_is_fetched_unless_it_is_asked_for(
     options: dict[str, Any], starts: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     started: list[Any] = []
-    monkeypatch.setattr(price_data, "start_thread", started.append)
-    monkeypatch.setattr(price_data, "_follower", None)
+    monkeypatch.setattr(price_updates, "start_thread", started.append)
+    monkeypatch.setattr(price_updates, "_follower", None)
     for _ in range(2):  # one thread serves all of the process
         forwarder({"api_key": "phc_x", **options}, environ={}).outbox.close(0.0)
     assert len(started) == starts

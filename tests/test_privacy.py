@@ -20,13 +20,13 @@ from opentelemetry.sdk.trace import Event, ReadableSpan
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode, TraceFlags
 
-from otel_posthog.assembly import Forwarder, forwarder
 from otel_posthog.attributes import is_handed_down
 from otel_posthog.delivery import Response, TransportError, destination_of
 from otel_posthog.delivery.browse import revive
 from otel_posthog.delivery.encode import encode
 from otel_posthog.events import PriceBook
 from otel_posthog.events.identity import pseudonym
+from otel_posthog.forwarder.forwarder import Forwarder, forwarder
 from otel_posthog.pipeline import Pipeline
 from otel_posthog.spans.dialects import DIALECTS
 from otel_posthog.spans.markers import EVALUATION_EVENT, MARKERS

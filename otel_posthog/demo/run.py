@@ -19,7 +19,7 @@ from google import genai
 from google.genai import types
 from openai import OpenAI
 
-from otel_posthog.config import resolve
+from otel_posthog.config.options import resolve
 from otel_posthog.demo import report
 from otel_posthog.demo.product import AFTERNOON, FEATURES, Clients, Moment, do
 from otel_posthog.demo.standin import StandIn

@@ -10,7 +10,7 @@ from types import FrameType
 
 from confluent_kafka import KafkaException
 
-from otel_posthog.assembly import forwarder
+from otel_posthog.forwarder.forwarder import forwarder
 from otel_posthog.gateway import kafka_metrics, logs, memory
 from otel_posthog.gateway.decode import JSON, Unread, spans_of
 from otel_posthog.gateway.delivery_options import delivery_options

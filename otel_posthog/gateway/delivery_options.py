@@ -7,14 +7,14 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from otel_posthog import config
+from otel_posthog.config import options
 
 __all__ = ["check_kind", "delivery_options"]
 
 _PERSONAL = "phx_"
 
 
-def delivery_options(environ: Mapping[str, str], *, needs_key: bool = True) -> config.Config:
+def delivery_options(environ: Mapping[str, str], *, needs_key: bool = True) -> options.Config:
     """What the environment says of delivery.
 
     Raises:
@@ -22,7 +22,7 @@ def delivery_options(environ: Mapping[str, str], *, needs_key: bool = True) -> c
     """
     wrong: list[str] = []
     # Each sentence ends with what an application would make of it.
-    found = config.resolve({}, environ, lambda _, sentence: wrong.append(sentence.rpartition("; ")[0]))
+    found = options.resolve({}, environ, lambda _, sentence: wrong.append(sentence.rpartition("; ")[0]))
     if wrong:
         raise ValueError("; ".join(wrong))
     if found.api_key is None and needs_key:

@@ -10,9 +10,9 @@ from typing import NamedTuple
 
 import orjson
 
-from otel_posthog.assembly import Forwarder
-from otel_posthog.conversion import emptied
 from otel_posthog.delivery import Item, Report
+from otel_posthog.forwarder.forwarder import Forwarder
+from otel_posthog.forwarder.span_converter import emptied
 from otel_posthog.gateway.window import TraceWindow
 from otel_posthog.spans.view import Other, SpanView
 

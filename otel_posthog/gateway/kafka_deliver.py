@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, Protocol
 
 from confluent_kafka import Message
 
-from otel_posthog.conversion import emptied
+from otel_posthog.forwarder.span_converter import emptied
 from otel_posthog.gateway.kafka_batch import Batch, backoff
 
 __all__ = ["Deliverer", "Letter", "UnreadableError"]

@@ -17,10 +17,10 @@ from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.resources import Resource
 from prometheus_client import REGISTRY, generate_latest
 
-from otel_posthog.assembly import Forwarder
+from otel_posthog.forwarder.forwarder import Forwarder
+from otel_posthog.forwarder.metrics import measure
 from otel_posthog.gateway.reception import Reception
 from otel_posthog.runtime.version import __version__
-from otel_posthog.self_metrics import measure
 
 __all__ = ["SPOOL_FAMILIES", "Metrics"]
 

@@ -13,7 +13,7 @@ from collections.abc import MutableMapping
 
 from opentelemetry.util._importlib_metadata import entry_points
 
-from otel_posthog.config import OPTIONS, PREFIX
+from otel_posthog.config.options import OPTIONS, PREFIX
 
 globals().update(
     {PREFIX + option.name.upper(): PREFIX + option.name.upper() for option in OPTIONS if option.variables}

@@ -15,7 +15,7 @@ from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
 from typing_extensions import Unpack
 
 from otel_posthog.attributes import FEATURE, PARENT_ID, handed_down, says
-from otel_posthog.conversion import Started
+from otel_posthog.forwarder.span_converter import Started
 from otel_posthog.runtime.log import say_once
 from otel_posthog.sdk.baggage import accepted, attribute_names
 from otel_posthog.sdk.context import current_attributes, send_as_baggage
@@ -29,7 +29,7 @@ from otel_posthog.spans.view import attributes_of, pack
 if TYPE_CHECKING:
     from opentelemetry.context import Context
 
-    from otel_posthog.config import Options
+    from otel_posthog.config.options import Options
 
 __all__ = ["PostHogSpanProcessor"]
 

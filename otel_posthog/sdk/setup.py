@@ -13,7 +13,7 @@ from typing_extensions import Unpack
 from otel_posthog.sdk.processor import PostHogSpanProcessor
 
 if TYPE_CHECKING:
-    from otel_posthog.config import Options
+    from otel_posthog.config.options import Options
 
 __all__ = ["configure"]
 

@@ -14,7 +14,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from otel_posthog.config import OPTIONS
+from otel_posthog.config.options import OPTIONS
 from otel_posthog.gateway.settings import add_arguments, settings_of
 from tests.support.collector import CONFIGS
 

@@ -12,11 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks.redact import ADVERSARIAL
-from otel_posthog.assembly import forwarder
-from otel_posthog.conversion import Conversion, Ended, Restored
+from otel_posthog.config.parsers import REDACTABLE
 from otel_posthog.events import numbers, personal, secrets
 from otel_posthog.events.redact import KINDS, may_hold_credentials, redacted, redactor, walked
-from otel_posthog.option_values import REDACTABLE
+from otel_posthog.forwarder.forwarder import forwarder
+from otel_posthog.forwarder.span_converter import Conversion, Ended, Restored
 from otel_posthog.pipeline import Pipeline
 from otel_posthog.spans import read
 from otel_posthog.spans.view import pack

@@ -17,9 +17,9 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceResponse,
 )
 
-from otel_posthog.assembly import Forwarder, forwarder
 from otel_posthog.delivery import destination_of
 from otel_posthog.delivery.browse import rows
+from otel_posthog.forwarder.forwarder import Forwarder, forwarder
 from otel_posthog.gateway.app import Gateway
 from otel_posthog.gateway.intake import Intake
 from otel_posthog.gateway.project_file import ProjectTable, read_projects

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from instrumentors.spans import CAPTURE_CONTENT, captures_content, fitting, sound
-from otel_posthog.config import resolve
+from otel_posthog.config.options import resolve
 
 
 @pytest.mark.parametrize(

@@ -19,8 +19,8 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, SimpleSpanProcess
 from posthog import Posthog
 
 from otel_posthog import PostHogSpanExporter, ai_context
-from otel_posthog.assembly import forwarder
 from otel_posthog.delivery import Response
+from otel_posthog.forwarder.forwarder import forwarder
 from otel_posthog.local import Inbox
 from tests.support.spans import CHAT, PARENT_ID, SPAN_ID, START, make_view, sdk_span
 

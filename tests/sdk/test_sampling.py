@@ -16,7 +16,7 @@ from otel_posthog import (
     capture_feedback,
     capture_metric,
 )
-from otel_posthog.assembly import forwarder
+from otel_posthog.forwarder.forwarder import forwarder
 from otel_posthog.local import Inbox
 from otel_posthog.replay import replay
 from tests.support.spans import CHAT, otlp_request, sdk_span

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from otel_posthog.config import OPTIONS
+from otel_posthog.config.options import OPTIONS
 
 README = Path(__file__).parent.parent.parent / "README.md"
 _TABLE = re.compile(r"(<!-- options:.*? -->\n).*?(<!-- /options -->)", re.DOTALL)

@@ -14,7 +14,7 @@ from typing import Any
 from opentelemetry import metrics
 from opentelemetry.metrics import CallbackOptions, MeterProvider, Observation
 
-from otel_posthog.assembly import Forwarder
+from otel_posthog.forwarder.forwarder import Forwarder
 from otel_posthog.runtime.version import __version__
 
 __all__ = ["measure"]

@@ -20,7 +20,7 @@ from otel_posthog import traces
 from otel_posthog.calls import ModelCall
 from otel_posthog.delivery import Entry, Item
 from otel_posthog.events.redact import may_hold_credentials
-from otel_posthog.finishing import Event, Finishing, Hook
+from otel_posthog.forwarder.event_finisher import Event, Finishing, Hook
 from otel_posthog.pipeline import Pipeline
 from otel_posthog.runtime.log import say_once
 from otel_posthog.spans.heritage import hand_down

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypedDict
 
-from otel_posthog import option_values as values
+from otel_posthog.config import parsers as values
 
 __all__ = ["OPTIONS", "PREFIX", "Config", "Option", "Options", "resolve"]
 

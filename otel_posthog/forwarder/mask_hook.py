@@ -15,8 +15,8 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from otel_posthog.conversion import Event
 from otel_posthog.events.privacy import unsafe_fields
+from otel_posthog.forwarder.span_converter import Event
 from otel_posthog.runtime.log import say_once
 from otel_posthog.runtime.threads import start_thread
 

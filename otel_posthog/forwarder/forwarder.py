@@ -10,9 +10,8 @@ import os
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from otel_posthog import config as options
 from otel_posthog.calls import ModelCall
-from otel_posthog.conversion import Conversion, Ended, Event, Started
+from otel_posthog.config import options
 from otel_posthog.delivery import (
     Backlog,
     Delivery,
@@ -27,7 +26,13 @@ from otel_posthog.events.media import Replace, placeholder, storing
 from otel_posthog.events.price_file import read_prices
 from otel_posthog.events.rates import Rates
 from otel_posthog.events.redact import Mask, redactor
-from otel_posthog.masking import Masking
+from otel_posthog.forwarder.mask_hook import Masking
+from otel_posthog.forwarder.span_converter import (
+    Conversion,
+    Ended,
+    Event,
+    Started,
+)
 from otel_posthog.pipeline import Pipeline
 from otel_posthog.runtime.forks import follow_forks
 from otel_posthog.runtime.log import say_once
@@ -174,7 +179,7 @@ class Forwarder:
         """Where it is asked for, keep the price table up to date."""
         wanted = self.config.price_updates
         if wanted and self.enabled and self.config.cost == "client":
-            from otel_posthog.price_data import follow_updates
+            from otel_posthog.forwarder.price_updates import follow_updates
 
             follow_updates(wanted if isinstance(wanted, str) else None, at_once=at_once)
 

@@ -1,0 +1,1 @@
+"""Options: one row each, and how arguments and the environment resolve to a `Config`."""

@@ -1,0 +1,1 @@
+"""Options in, delivered events out: the seam that every front uses."""
