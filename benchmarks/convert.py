@@ -21,10 +21,10 @@ from opentelemetry.trace import SpanContext, TraceFlags
 
 from benchmarks import main_or_help
 from benchmarks.material import chat_spans
-from otel_posthog.events import PriceBook
-from otel_posthog.pipeline import Pipeline
-from otel_posthog.spans.view import SpanView, of_sdk_span
-from otel_posthog.traces import Seen
+from otel_posthog.conversion.pipeline import Pipeline
+from otel_posthog.conversion.pricing.cost import PriceBook
+from otel_posthog.conversion.spans.span_view import SpanView, of_sdk_span
+from otel_posthog.conversion.traces import Seen
 
 SPANS, TOGETHER, ROUNDS = 1024, 32, 15
 

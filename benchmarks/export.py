@@ -23,7 +23,7 @@ from posthog.ai.otel import PostHogTraceExporter
 from benchmarks import main_or_help
 from benchmarks.material import chat_spans, sink
 from otel_posthog import PostHogSpanExporter
-from otel_posthog.spans.view import of_sdk_span
+from otel_posthog.conversion.spans.span_view import of_sdk_span
 
 SPANS, BATCH, ROUNDS = 2000, 100, 15
 """PostHog's own route takes at most 100 AI spans a request."""

@@ -37,11 +37,11 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 from benchmarks import main_or_help
 from benchmarks.material import chat_spans, sink
+from otel_posthog.conversion.spans.span_view import Other, SpanView
 from otel_posthog.delivery import Item, Response
 from otel_posthog.forwarder.forwarder import forwarder
 from otel_posthog.gateway.decode import PROTOBUF, Unread, plain_body, spans_of
 from otel_posthog.gateway.intake import Intake
-from otel_posthog.spans.view import Other, SpanView
 
 BATCH, ROUNDS = 2048, 11
 SECONDS = 12.0

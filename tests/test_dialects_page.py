@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from otel_posthog.spans.dialects import DIALECTS
-from otel_posthog.spans.dialects.rules import Dialect
+from otel_posthog.conversion.readers.rule_table import Dialect
+from otel_posthog.conversion.span_reader import DIALECTS
 from tests.support.dialects import TITLES, becomes, dialects_page, names_of
 from tests.test_recorded import NAMES, lines
 

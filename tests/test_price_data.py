@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from otel_posthog.events import PriceBook
+from otel_posthog.conversion.pricing.cost import PriceBook
+from otel_posthog.conversion.span_reader import read
 from otel_posthog.forwarder import price_updates
 from otel_posthog.forwarder.forwarder import forwarder
 from otel_posthog.forwarder.price_updates import (
@@ -16,7 +17,6 @@ from otel_posthog.forwarder.price_updates import (
     fetch,
     in_use,
 )
-from otel_posthog.spans import read
 from tests.support.price_server import TABLE, price_server
 from tests.support.spans import START, make_view
 

@@ -20,17 +20,22 @@ from opentelemetry.sdk.trace import Event, ReadableSpan
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode, TraceFlags
 
-from otel_posthog.attributes import is_handed_down
+from otel_posthog.conversion.context_attributes import is_handed_down
+from otel_posthog.conversion.privacy.pseudonyms import pseudonym
+from otel_posthog.conversion.pipeline import Pipeline
+from otel_posthog.conversion.pricing.cost import PriceBook
+from otel_posthog.conversion.span_reader import DIALECTS
+from otel_posthog.conversion.spans.genai_detection import EVALUATION_EVENT, MARKERS
+from otel_posthog.conversion.spans.span_view import (
+    SpanEvent,
+    SpanView,
+    of_request,
+    of_sdk_span,
+)
 from otel_posthog.delivery import Response, TransportError, destination_of
 from otel_posthog.delivery.browse import revive
 from otel_posthog.delivery.encode import encode
-from otel_posthog.events import PriceBook
-from otel_posthog.events.identity import pseudonym
 from otel_posthog.forwarder.forwarder import Forwarder, forwarder
-from otel_posthog.pipeline import Pipeline
-from otel_posthog.spans.dialects import DIALECTS
-from otel_posthog.spans.markers import EVALUATION_EVENT, MARKERS
-from otel_posthog.spans.view import SpanEvent, SpanView, of_request, of_sdk_span
 from tests.support.spans import CHAT, PARENT_ID, START, TRACE_ID, make_view, otlp_request, sdk_span
 from tests.test_properties import HELD, INDEXED, KINDS, MESSAGES_IN, READ_BY_HAND, SCOPES
 

@@ -19,23 +19,31 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import SpanKind, StatusCode
 
-from otel_posthog import traces
-from otel_posthog.calls import Kind, ModelCall
+from otel_posthog.conversion import traces
+from otel_posthog.conversion.events.message_rendering import rendered
+from otel_posthog.conversion.model_call import Kind, ModelCall
+from otel_posthog.conversion.pipeline import Pipeline
+from otel_posthog.conversion.pricing.cost import PriceBook
+from otel_posthog.conversion.privacy.media import placeholder
+from otel_posthog.conversion.readers.indexed_attributes import listed
+from otel_posthog.conversion.readers.message_parts import part_of
+from otel_posthog.conversion.readers.messages import messages, tools
+from otel_posthog.conversion.readers.provider_payloads import read_answer
+from otel_posthog.conversion.span_reader import DIALECTS
+from otel_posthog.conversion.spans.genai_detection import EVALUATION_EVENT, MARKERS
+from otel_posthog.conversion.spans.otlp_json import of_json_request
+from otel_posthog.conversion.spans.span_view import (
+    Other,
+    SpanEvent,
+    SpanView,
+    of_request,
+    of_sdk_span,
+    pack,
+    unpack,
+)
+from otel_posthog.conversion.traces import deduplication, matching
+from otel_posthog.conversion.traces import history as seen_module
 from otel_posthog.delivery.encode import encode, plain
-from otel_posthog.events import PriceBook
-from otel_posthog.events.media import placeholder
-from otel_posthog.events.messages import rendered
-from otel_posthog.pipeline import Pipeline
-from otel_posthog.spans.dialects import DIALECTS
-from otel_posthog.spans.dialects.answers import read_answer
-from otel_posthog.spans.indexed import listed
-from otel_posthog.spans.markers import EVALUATION_EVENT, MARKERS
-from otel_posthog.spans.messages import messages, tools
-from otel_posthog.spans.otlp_json import of_json_request
-from otel_posthog.spans.parts import part_of
-from otel_posthog.spans.view import Other, SpanEvent, SpanView, of_request, of_sdk_span, pack, unpack
-from otel_posthog.traces import once, twins
-from otel_posthog.traces import seen as seen_module
 from tests.spans.test_values import ANYTHING
 from tests.support.otlp_json import otlp_json
 from tests.support.spans import START, make_view, otlp_request, sdk_span
@@ -818,14 +826,14 @@ def _siblings(first: int, number: int, scope: str = "a") -> list[ModelCall]:
 
 
 def test_a_call_is_not_compared_with_all_the_calls_beside_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    compared, agree, seen = [], twins.agree, traces.Seen()
+    compared, agree, seen = [], matching.agree, traces.Seen()
 
     def counted(one: Any, other: Any) -> bool:
         compared.append(one)
         return agree(one, other)
 
-    monkeypatch.setattr(twins, "agree", counted)
-    monkeypatch.setattr(once, "agree", counted)
+    monkeypatch.setattr(matching, "agree", counted)
+    monkeypatch.setattr(deduplication, "agree", counted)
     for batch in range(4):
         assert len(traces.resolve(_siblings(batch * 100, 100), seen)) == 100
     assert len(compared) < 400

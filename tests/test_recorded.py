@@ -16,11 +16,11 @@ from typing import Any
 
 import pytest
 
-from otel_posthog.events import PriceBook
-from otel_posthog.pipeline import Pipeline
-from otel_posthog.spans.markers import of_concern
-from otel_posthog.spans.view import SpanView
-from otel_posthog.traces import Seen
+from otel_posthog.conversion.pipeline import Pipeline
+from otel_posthog.conversion.pricing.cost import PriceBook
+from otel_posthog.conversion.spans.genai_detection import of_concern
+from otel_posthog.conversion.spans.span_view import SpanView
+from otel_posthog.conversion.traces import Seen
 from tests.support.spans import RECORDED, recorded, view_of_recorded
 
 PIPELINE = Pipeline(families=frozenset({"ai"}), prices=PriceBook())

@@ -10,12 +10,25 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from otel_posthog.calls import CallContext, CallError, Evaluation, Kind, ModelCall, Usage
-from otel_posthog.events import PriceBook
-from otel_posthog.pipeline import Pipeline
-from otel_posthog.traces import Parents, Seen, conversation, resolve, united
-from otel_posthog.traces import seen as seen_module
-from otel_posthog.traces.conversation import MAX_SAID
+from otel_posthog.conversion.model_call import (
+    CallContext,
+    CallError,
+    Evaluation,
+    Kind,
+    ModelCall,
+    Usage,
+)
+from otel_posthog.conversion.pipeline import Pipeline
+from otel_posthog.conversion.pricing.cost import PriceBook
+from otel_posthog.conversion.traces import (
+    Parents,
+    Seen,
+    resolve,
+    trace_root,
+    united,
+)
+from otel_posthog.conversion.traces import history as seen_module
+from otel_posthog.conversion.traces.trace_root import MAX_SAID
 from tests.support.spans import START, TRACE_ID, make_view
 
 TRACE = format(TRACE_ID, "032x")
@@ -821,8 +834,8 @@ def test_spans_that_come_a_second_time_give_the_same_events(arranged: Arranged) 
 def test_a_bounded_number_of_spans_and_traces_is_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(seen_module, "MAX_SEEN", 20)
     monkeypatch.setattr(seen_module, "MAX_TRACES", 10)
-    monkeypatch.setattr(conversation, "MAX_TRACES", 10)
-    monkeypatch.setattr(conversation, "MAX_NOTES", 10)
+    monkeypatch.setattr(trace_root, "MAX_TRACES", 10)
+    monkeypatch.setattr(trace_root, "MAX_NOTES", 10)
     seen = Seen()
     for number in range(100):
         trace = format(number, "032x")

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from otel_posthog.attributes import ARGUMENTS
+from otel_posthog.conversion.context_attributes import ARGUMENTS
 
 REDACTABLE = ("email", "phone", "card", "iban", "ssn", "ip", "secret")
 EVENT_FAMILIES = frozenset({"ai", "llm_completion", "llm_generation"})

@@ -10,8 +10,17 @@ import os
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from otel_posthog.calls import ModelCall
 from otel_posthog.config import options
+from otel_posthog.conversion.events import Sampling
+from otel_posthog.conversion.model_call import ModelCall
+from otel_posthog.conversion.pipeline import Pipeline
+from otel_posthog.conversion.pricing.cost import PriceBook
+from otel_posthog.conversion.pricing.price_file import read_prices
+from otel_posthog.conversion.pricing.rates import Rates
+from otel_posthog.conversion.privacy.media import Replace, placeholder, storing
+from otel_posthog.conversion.privacy.redaction import Mask, redactor
+from otel_posthog.conversion.spans.feature_rules import FeatureRules
+from otel_posthog.conversion.spans.span_view import PackedSpan, Place, pack
 from otel_posthog.delivery import (
     Backlog,
     Delivery,
@@ -21,11 +30,6 @@ from otel_posthog.delivery import (
     destination_of,
     ingestion_host,
 )
-from otel_posthog.events import PriceBook, Sampling
-from otel_posthog.events.media import Replace, placeholder, storing
-from otel_posthog.events.price_file import read_prices
-from otel_posthog.events.rates import Rates
-from otel_posthog.events.redact import Mask, redactor
 from otel_posthog.forwarder.mask_hook import Masking
 from otel_posthog.forwarder.span_converter import (
     Conversion,
@@ -33,11 +37,8 @@ from otel_posthog.forwarder.span_converter import (
     Event,
     Started,
 )
-from otel_posthog.pipeline import Pipeline
 from otel_posthog.runtime.forks import follow_forks
 from otel_posthog.runtime.log import say_once
-from otel_posthog.spans.features import FeatureRules
-from otel_posthog.spans.view import PackedSpan, Place, pack
 
 __all__ = ["Forwarder", "forwarder", "say_once"]
 

@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from otel_posthog.events.privacy import unsafe_fields
+from otel_posthog.conversion.privacy.allow_list import unsafe_fields
 from otel_posthog.forwarder.span_converter import Event
 from otel_posthog.runtime.log import say_once
 from otel_posthog.runtime.threads import start_thread

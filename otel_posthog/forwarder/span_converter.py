@@ -16,15 +16,12 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from otel_posthog import traces
-from otel_posthog.calls import ModelCall
-from otel_posthog.delivery import Entry, Item
-from otel_posthog.events.redact import may_hold_credentials
-from otel_posthog.forwarder.event_finisher import Event, Finishing, Hook
-from otel_posthog.pipeline import Pipeline
-from otel_posthog.runtime.log import say_once
-from otel_posthog.spans.heritage import hand_down
-from otel_posthog.spans.view import (
+from otel_posthog.conversion import traces
+from otel_posthog.conversion.model_call import ModelCall
+from otel_posthog.conversion.pipeline import Pipeline
+from otel_posthog.conversion.privacy.redaction import may_hold_credentials
+from otel_posthog.conversion.spans.inheritance import hand_down
+from otel_posthog.conversion.spans.span_view import (
     Other,
     PackedSpan,
     Place,
@@ -35,6 +32,9 @@ from otel_posthog.spans.view import (
     put_in_place,
     unpack,
 )
+from otel_posthog.delivery import Entry, Item
+from otel_posthog.forwarder.event_finisher import Event, Finishing, Hook
+from otel_posthog.runtime.log import say_once
 
 __all__ = ["Conversion", "Ended", "Event", "Hook", "Load", "Started", "say_once"]
 

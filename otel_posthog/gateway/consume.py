@@ -10,6 +10,7 @@ from types import FrameType
 
 from confluent_kafka import KafkaException
 
+from otel_posthog.conversion.spans.span_view import Other, SpanView
 from otel_posthog.forwarder.forwarder import forwarder
 from otel_posthog.gateway import kafka_metrics, logs, memory
 from otel_posthog.gateway.decode import JSON, Unread, spans_of
@@ -22,7 +23,6 @@ from otel_posthog.gateway.kafka_lag import LagWatch
 from otel_posthog.gateway.kafka_log import OncePerMinute
 from otel_posthog.gateway.kafka_settings import ENCODINGS, ConsumeSettings, for_consumer, for_producer
 from otel_posthog.gateway.limits import RefusedError
-from otel_posthog.spans.view import Other, SpanView
 
 __all__ = ["ConsumeError", "reader", "run"]
 

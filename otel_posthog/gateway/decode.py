@@ -8,6 +8,9 @@ from typing import Any
 
 import orjson
 
+from otel_posthog.conversion.spans.otlp_json import count_spans, of_json_request
+from otel_posthog.conversion.spans.otlp_stream import DecodeError, of_request_bytes
+from otel_posthog.conversion.spans.span_view import Other, SpanView
 from otel_posthog.gateway.limits import RefusedError
 from otel_posthog.runtime.decompression import (
     CODECS,
@@ -15,9 +18,6 @@ from otel_posthog.runtime.decompression import (
     TooMuchError,
     inflate,
 )
-from otel_posthog.spans.otlp_json import count_spans, of_json_request
-from otel_posthog.spans.otlp_wire import DecodeError, of_request_bytes
-from otel_posthog.spans.view import Other, SpanView
 
 __all__ = ["JSON", "PROTOBUF", "READERS", "Unread", "plain_body", "spans_of"]
 

@@ -10,11 +10,11 @@ from typing import NamedTuple
 
 import orjson
 
+from otel_posthog.conversion.spans.span_view import Other, SpanView
 from otel_posthog.delivery import Item, Report
 from otel_posthog.forwarder.forwarder import Forwarder
 from otel_posthog.forwarder.span_converter import emptied
 from otel_posthog.gateway.window import TraceWindow
-from otel_posthog.spans.view import Other, SpanView
 
 __all__ = ["Answer", "Intake"]
 

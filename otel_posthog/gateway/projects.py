@@ -8,11 +8,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain
 from typing import NamedTuple
 
+from otel_posthog.conversion.spans.span_view import Other, SpanView
 from otel_posthog.forwarder.span_converter import emptied
 from otel_posthog.gateway.decode import Unread
 from otel_posthog.gateway.intake import Answer, Intake
 from otel_posthog.gateway.limits import RefusedError
-from otel_posthog.spans.view import Other, SpanView
 
 __all__ = ["Projects", "Readiness"]
 

@@ -10,12 +10,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from otel_posthog.conversion.spans.span_view import Other, SpanView
 from otel_posthog.gateway.decode import Unread, plain_body, spans_of
 from otel_posthog.gateway.intake import Answer
 from otel_posthog.gateway.limits import Budget, Limits, RefusedError, Share
 from otel_posthog.gateway.projects import Projects
 from otel_posthog.runtime.notices import Notices
-from otel_posthog.spans.view import Other, SpanView
 
 __all__ = ["Reception", "Request"]
 

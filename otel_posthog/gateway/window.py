@@ -12,8 +12,8 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
-from otel_posthog.attributes import handed_down
-from otel_posthog.spans.view import Other, SpanView
+from otel_posthog.conversion.context_attributes import handed_down
+from otel_posthog.conversion.spans.span_view import Other, SpanView
 
 __all__ = ["TraceWindow"]
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import orjson
 
-from otel_posthog.spans.otlp_json import of_json_request
-from otel_posthog.spans.view import Other, SpanView
+from otel_posthog.conversion.spans.otlp_json import of_json_request
+from otel_posthog.conversion.spans.span_view import Other, SpanView
 
 __all__ = ["BOM", "LARGEST", "NO_OTLP", "Hear", "at", "of_json", "of_text"]
 

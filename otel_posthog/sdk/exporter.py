@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 from typing_extensions import Unpack
 
+from otel_posthog.conversion.spans.span_view import of_sdk_span, other_of_sdk_span
 from otel_posthog.forwarder.forwarder import Forwarder, forwarder
 from otel_posthog.forwarder.metrics import measure
 from otel_posthog.runtime.forks import follow_forks
 from otel_posthog.runtime.log import say_once
 from otel_posthog.sdk.context import in_use
 from otel_posthog.sdk.endings import finish_at_the_end
-from otel_posthog.spans.view import of_sdk_span, other_of_sdk_span
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.trace import ReadableSpan
 
     from otel_posthog.config.options import Options
-    from otel_posthog.spans.view import Other, SpanView
+    from otel_posthog.conversion.spans.span_view import Other, SpanView
 
 __all__ = ["PostHogSpanExporter", "active"]
 

@@ -10,13 +10,18 @@ from typing import Any
 
 from opentelemetry import trace
 
-from otel_posthog.attributes import CONTEXT, PARENT_ID, PROPERTY, handed_down
-from otel_posthog.calls import Evaluation, Feedback, Kind
+from otel_posthog.conversion.context_attributes import (
+    CONTEXT,
+    PARENT_ID,
+    PROPERTY,
+    handed_down,
+)
+from otel_posthog.conversion.model_call import Evaluation, Feedback, Kind
+from otel_posthog.conversion.spans.span_view import SpanView, attributes_of
 from otel_posthog.runtime.log import say_once
 from otel_posthog.sdk.context import current_attributes
 from otel_posthog.sdk.exporter import active
 from otel_posthog.sdk.posthog_context import posthog_attributes
-from otel_posthog.spans.view import SpanView, attributes_of
 
 __all__ = ["capture_feedback", "capture_metric", "current_trace_id"]
 

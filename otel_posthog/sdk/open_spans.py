@@ -14,15 +14,15 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from otel_posthog.conversion.spans.genai_detection import may_be_call, of_concern
+from otel_posthog.conversion.spans.span_view import attributes_of
+from otel_posthog.conversion.traces import NEAR_NS
 from otel_posthog.runtime.forks import follow_forks
-from otel_posthog.spans.markers import may_be_call, of_concern
-from otel_posthog.spans.view import attributes_of
-from otel_posthog.traces import NEAR_NS
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import ReadableSpan, Span
 
-    from otel_posthog.spans.view import PackedSpan, Place
+    from otel_posthog.conversion.spans.span_view import PackedSpan, Place
 
 __all__ = ["FLUSH_WAIT_SECONDS", "OpenSpans"]
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from otel_posthog.attributes import CONTEXT, PROPERTY
+from otel_posthog.conversion.context_attributes import CONTEXT, PROPERTY
 
 __all__ = ["posthog_attributes"]
 

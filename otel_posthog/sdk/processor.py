@@ -14,7 +14,14 @@ from opentelemetry import trace
 from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
 from typing_extensions import Unpack
 
-from otel_posthog.attributes import FEATURE, PARENT_ID, handed_down, says
+from otel_posthog.conversion.context_attributes import (
+    FEATURE,
+    PARENT_ID,
+    handed_down,
+    says,
+)
+from otel_posthog.conversion.spans.genai_detection import of_concern
+from otel_posthog.conversion.spans.span_view import attributes_of, pack
 from otel_posthog.forwarder.span_converter import Started
 from otel_posthog.runtime.log import say_once
 from otel_posthog.sdk.baggage import accepted, attribute_names
@@ -23,8 +30,6 @@ from otel_posthog.sdk.endings import arm, finish_at_the_end
 from otel_posthog.sdk.exporter import PostHogSpanExporter, is_sampled
 from otel_posthog.sdk.open_spans import FLUSH_WAIT_SECONDS, OpenSpans
 from otel_posthog.sdk.posthog_context import posthog_attributes
-from otel_posthog.spans.markers import of_concern
-from otel_posthog.spans.view import attributes_of, pack
 
 if TYPE_CHECKING:
     from opentelemetry.context import Context

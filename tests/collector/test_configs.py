@@ -12,8 +12,8 @@ import yaml
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import StatusCode
 
-from otel_posthog.attributes import CONTEXT
-from otel_posthog.spans.markers import EVALUATION_EVENT, MARKERS
+from otel_posthog.conversion.context_attributes import CONTEXT
+from otel_posthog.conversion.spans.genai_detection import EVALUATION_EVENT, MARKERS
 from tests.support.collector import CONFIGS, Backend, GrpcBackend, attributes_of, collector, send
 from tests.support.spans import CHAT, START, sdk_span
 from tests.support.waiting import free_ports, until

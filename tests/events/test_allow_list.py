@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 
-from otel_posthog.calls import Evaluation, Feedback, Kind
-from otel_posthog.events import PriceBook, safe
-from otel_posthog.events.privacy import CONTENT, OPERATIONS, unsafe_fields
-from otel_posthog.pipeline import Pipeline
-from otel_posthog.spans.dialects import genai
+from otel_posthog.conversion.dialects import genai
+from otel_posthog.conversion.model_call import Evaluation, Feedback, Kind
+from otel_posthog.conversion.pipeline import Pipeline
+from otel_posthog.conversion.pricing.cost import PriceBook
+from otel_posthog.conversion.privacy import value_checks
+from otel_posthog.conversion.privacy.allow_list import CONTENT, OPERATIONS, unsafe_fields
 from tests.support.spans import make_view, view_of_recorded
 from tests.test_recorded import NAMES, lines
 
@@ -429,12 +430,12 @@ def test_a_property_of_the_application_goes_before_one_of_that_name_in_metadata(
     "value", ["say hello", "你好吗", "", "x" * 300, "a\nb", "a{b}", 'a"b', None, 5, ["a"], "é"]
 )
 def test_nothing_else_passes_for_an_identifier(value: Any) -> None:
-    assert safe.identifier(value) is None
+    assert value_checks.identifier(value) is None
 
 
 @pytest.mark.parametrize("value", [True, float("nan"), float("inf"), "5", None])
 def test_nothing_else_passes_for_a_figure(value: Any) -> None:
-    assert safe.figure(value) is None
+    assert value_checks.figure(value) is None
 
 
 @pytest.mark.parametrize(
@@ -449,7 +450,7 @@ def test_nothing_else_passes_for_a_figure(value: Any) -> None:
     ],
 )
 def test_of_a_choice_of_tools_its_kind_and_the_tool_are_left(value: Any, left: Any) -> None:
-    assert safe.tool_choice(value) == left
+    assert value_checks.tool_choice(value) == left
 
 
 def test_a_word_out_of_a_sentence_in_place_of_a_tools_name_stays_inside() -> None:

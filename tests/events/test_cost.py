@@ -9,10 +9,10 @@ from genai_prices.data_snapshot import get_snapshot
 from hypothesis import given
 from hypothesis import strategies as st
 
-from otel_posthog.calls import Usage
-from otel_posthog.events.cost import PriceBook
-from otel_posthog.events.price_file import own_prices
-from otel_posthog.spans import read
+from otel_posthog.conversion.model_call import Usage
+from otel_posthog.conversion.pricing.cost import PriceBook
+from otel_posthog.conversion.pricing.price_file import own_prices
+from otel_posthog.conversion.span_reader import read
 from tests.support.spans import START, make_view
 
 BOOK = PriceBook()
@@ -128,8 +128,8 @@ def test_the_arithmetic_is_that_of_genai_prices(
     reasoning: int,
     context: dict[str, str] | None,
 ) -> None:
-    from otel_posthog.events.cost import cost_of
-    from otel_posthog.events.rates import tiers_of
+    from otel_posthog.conversion.pricing.cost import cost_of
+    from otel_posthog.conversion.pricing.rates import tiers_of
 
     _, model = MODELS[place]
     price = model.get_prices(datetime.fromtimestamp(START / 1e9, timezone.utc), context)

@@ -11,9 +11,8 @@ from typing import NamedTuple
 
 import pytest
 
-from otel_posthog.events import PriceBook
-from otel_posthog.events.cost import Cost
-from otel_posthog.spans import read
+from otel_posthog.conversion.pricing.cost import Cost, PriceBook
+from otel_posthog.conversion.span_reader import read
 from tests.support.spans import make_view
 
 BOOK = PriceBook()

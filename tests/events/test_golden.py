@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from otel_posthog.events import PriceBook
-from otel_posthog.pipeline import Pipeline
-from otel_posthog.spans.view import SpanEvent, SpanView
+from otel_posthog.conversion.pipeline import Pipeline
+from otel_posthog.conversion.pricing.cost import PriceBook
+from otel_posthog.conversion.spans.span_view import SpanEvent, SpanView
 from tests.support.spans import START, make_view
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "events"

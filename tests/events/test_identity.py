@@ -10,9 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from otel_posthog.events.identity import _NAMESPACE, event_uuid, person_properties, timestamp
-from otel_posthog.pipeline import Pipeline
-from otel_posthog.spans import read
+from otel_posthog.conversion.events.event_envelope import (
+    _NAMESPACE,
+    event_uuid,
+    person_properties,
+    timestamp,
+)
+from otel_posthog.conversion.pipeline import Pipeline
+from otel_posthog.conversion.span_reader import read
 from tests.support.spans import make_view
 
 HEX = st.text("0123456789abcdef", min_size=16, max_size=32)

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from otel_posthog.events.media import clean, storing
-from otel_posthog.events.messages import rendered
-from otel_posthog.spans import read
+from otel_posthog.conversion.events.message_rendering import rendered
+from otel_posthog.conversion.privacy.media import clean, storing
+from otel_posthog.conversion.span_reader import read
 from tests.support.spans import make_view
 
 LONG = base64.b64encode(bytes(range(256)) * 4).decode()

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from otel_posthog.events.media import placeholder
-from otel_posthog.events.messages import rendered, text_length
+from otel_posthog.conversion.events.message_rendering import rendered, text_length
+from otel_posthog.conversion.privacy.media import placeholder
 
 TEXT = {"type": "text", "content": "hello"}
 

@@ -13,13 +13,19 @@ from hypothesis import strategies as st
 
 from benchmarks.redact import ADVERSARIAL
 from otel_posthog.config.parsers import REDACTABLE
-from otel_posthog.events import numbers, personal, secrets
-from otel_posthog.events.redact import KINDS, may_hold_credentials, redacted, redactor, walked
+from otel_posthog.conversion.pipeline import Pipeline
+from otel_posthog.conversion.privacy import credentials, personal_data, personal_numbers
+from otel_posthog.conversion.privacy.redaction import (
+    KINDS,
+    may_hold_credentials,
+    redacted,
+    redactor,
+    walked,
+)
+from otel_posthog.conversion.span_reader import read
+from otel_posthog.conversion.spans.span_view import pack
 from otel_posthog.forwarder.forwarder import forwarder
 from otel_posthog.forwarder.span_converter import Conversion, Ended, Restored
-from otel_posthog.pipeline import Pipeline
-from otel_posthog.spans import read
-from otel_posthog.spans.view import pack
 from tests.delivery.support import ScriptedTransport, answer
 from tests.spans.test_values import ANYTHING
 from tests.support.spans import make_view, sdk_span
@@ -143,7 +149,7 @@ KEYS = [
     ["{}", "my key is {}, keep it", '{{"a": "{}"}}', "https://x.io/?key={}&b=1", "-_zJKQB " * 9 + "{}"],
 )
 def test_a_key_of_a_provider_is_always_masked(key: str, around: str) -> None:
-    assert secrets.may_hold_key(around.format(key))
+    assert credentials.may_hold_key(around.format(key))
     assert NOTHING_ASKED(around.format(key)) == around.format("[SECRET]")
     assert EVERY(around.format(key)) == around.format("[SECRET]")
 
@@ -358,7 +364,7 @@ def test_the_address_of_a_provider_is_sent_without_credentials(api_base: str) ->
 
 def test_what_is_no_address_is_not_taken_for_one() -> None:
     data = "data:image/png;base64,AAAA/" + "a1" * 300
-    assert secrets.safe_url(data, path=True) == data
+    assert credentials.safe_url(data, path=True) == data
 
 
 def test_properties_of_a_client_are_masked_as_others_are() -> None:
@@ -476,12 +482,12 @@ class Counted:
 def work(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many characters the patterns went through, and eight for every time that one was asked."""
     counted = [0]
-    masked = secrets.masked
+    masked = credentials.masked
 
     def counting(text: str, near: Any, *rest: Any) -> str:
         return masked(text, Counted(near, counted), *rest)  # type: ignore[arg-type]
 
-    for module in (secrets, personal, numbers):
+    for module in (credentials, personal_data, personal_numbers):
         monkeypatch.setattr(module, "masked", counting)
         for name, value in vars(module).items():
             if isinstance(value, re.Pattern) and name not in {
@@ -495,9 +501,9 @@ def work(monkeypatch: pytest.MonkeyPatch) -> list[int]:
                 monkeypatch.setattr(module, name, Counted(value, counted))
     named = {
         kind: [(word, [Counted(pattern, counted) for pattern in patterns]) for word, patterns in forms]
-        for kind, forms in personal._NAMED.items()
+        for kind, forms in personal_data._NAMED.items()
     }
-    monkeypatch.setattr(personal, "_NAMED", named)
+    monkeypatch.setattr(personal_data, "_NAMED", named)
     return counted
 
 

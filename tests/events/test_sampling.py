@@ -10,11 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from otel_posthog.calls import Evaluation, Feedback, Kind
-from otel_posthog.events import PriceBook, Sampling
-from otel_posthog.events.sampling import draw
-from otel_posthog.pipeline import Pipeline
-from otel_posthog.spans.view import SpanView
+from otel_posthog.conversion.events import Sampling
+from otel_posthog.conversion.events.sampling import draw
+from otel_posthog.conversion.model_call import Evaluation, Feedback, Kind
+from otel_posthog.conversion.pipeline import Pipeline
+from otel_posthog.conversion.pricing.cost import PriceBook
+from otel_posthog.conversion.spans.span_view import SpanView
 from tests.support.spans import make_view
 
 EVERYTHING = frozenset({"ai", "llm_completion", "llm_generation"})

@@ -20,8 +20,8 @@ from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
 from opentelemetry.trace import SpanKind, StatusCode
 
 from instrumentors import GeminiInstrumentor, OpenAIInstrumentor
-from otel_posthog.spans import read
-from otel_posthog.spans.view import of_sdk_span
+from otel_posthog.conversion.span_reader import read
+from otel_posthog.conversion.spans.span_view import of_sdk_span
 from tests.instrumentors.cases import Case, Expected
 from tests.instrumentors.cases import gemini as of_gemini
 from tests.instrumentors.cases import openai as of_openai

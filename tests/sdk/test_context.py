@@ -13,7 +13,7 @@ import pytest
 from opentelemetry import context as otel_context
 
 from otel_posthog import ai_context
-from otel_posthog.attributes import handed_down
+from otel_posthog.conversion.context_attributes import handed_down
 from otel_posthog.sdk.context import current_attributes
 
 

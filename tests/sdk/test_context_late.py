@@ -31,7 +31,7 @@ from otel_posthog import (
     ai_context,
     update_ai_context,
 )
-from otel_posthog.attributes import ARGUMENTS
+from otel_posthog.conversion.context_attributes import ARGUMENTS
 from otel_posthog.local import Inbox
 from otel_posthog.sdk import context as sdk_context
 from otel_posthog.sdk.context import Words, current_attributes, send_as_baggage

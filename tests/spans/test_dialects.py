@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from otel_posthog.calls import Kind
-from otel_posthog.spans import read
-from otel_posthog.spans.view import SpanEvent
+from otel_posthog.conversion.model_call import Kind
+from otel_posthog.conversion.span_reader import read
+from otel_posthog.conversion.spans.span_view import SpanEvent
 from tests.support.spans import START, make_view
 
 

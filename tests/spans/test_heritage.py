@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from otel_posthog.spans.features import FeatureRules
-from otel_posthog.spans.heritage import hand_down
-from otel_posthog.spans.view import Other, SpanView
+from otel_posthog.conversion.spans.feature_rules import FeatureRules
+from otel_posthog.conversion.spans.inheritance import hand_down
+from otel_posthog.conversion.spans.span_view import Other, SpanView
 from tests.support.spans import CHAT, make_view
 
 TRACE = "a" * 32

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from otel_posthog.spans.messages import messages, system_messages, tools
+from otel_posthog.conversion.readers.messages import messages, system_messages, tools
 from tests.spans.test_values import ANYTHING
 
 HELLO = {"role": "user", "parts": [{"type": "text", "content": "hello"}]}

@@ -18,8 +18,8 @@ from opentelemetry.proto.common.v1.common_pb2 import (
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Span, Status
 
-from otel_posthog.spans.otlp_json import of_json_request
-from otel_posthog.spans.view import Other, SpanView, of_request
+from otel_posthog.conversion.spans.otlp_json import of_json_request
+from otel_posthog.conversion.spans.span_view import Other, SpanView, of_request
 from tests.support.otlp_json import otlp_json
 
 # --- protobuf requests -----------------------------------------------------------------------------

@@ -13,10 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from otel_posthog.spans import otlp_wire
-from otel_posthog.spans.otlp_json import of_json_request
-from otel_posthog.spans.otlp_wire import of_request_bytes
-from otel_posthog.spans.view import SpanView, of_request
+from otel_posthog.conversion.spans import otlp_stream
+from otel_posthog.conversion.spans.otlp_json import of_json_request
+from otel_posthog.conversion.spans.otlp_stream import of_request_bytes
+from otel_posthog.conversion.spans.span_view import SpanView, of_request
 from tests.support.otlp_json import otlp_json
 from tests.support.spans import CHAT, otlp_request, sdk_span
 
@@ -105,7 +105,7 @@ def test_what_is_no_request_is_a_decode_error(body: bytes) -> None:
 
 
 def test_too_many_spans_are_a_decode_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(otlp_wire, "MAX_SPANS", 2)
+    monkeypatch.setattr(otlp_stream, "MAX_SPANS", 2)
     body = otlp_request(*[sdk_span()] * 3).SerializeToString()
     with pytest.raises(DecodeError, match="2 spans at most"):
         [*of_request_bytes(body)]
@@ -113,8 +113,8 @@ def test_too_many_spans_are_a_decode_error(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_a_large_span_of_too_many_parts_is_not_even_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(otlp_wire, "SMALL", 100)
-    monkeypatch.setattr(otlp_wire, "MAX_PARTS", 1000)
+    monkeypatch.setattr(otlp_stream, "SMALL", 100)
+    monkeypatch.setattr(otlp_stream, "MAX_PARTS", 1000)
     empty_attributes = _field(9, b"") * 2000
     with pytest.raises(DecodeError, match="too many fields"):
         [*of_request_bytes(_field(1, _field(2, _field(2, empty_attributes))))]
@@ -125,7 +125,7 @@ def test_a_large_span_of_too_many_parts_is_not_even_read(monkeypatch: pytest.Mon
 
 
 def test_messages_within_each_other_have_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(otlp_wire, "SMALL", 100)
+    monkeypatch.setattr(otlp_stream, "SMALL", 100)
     value = b""
     for _ in range(200):
         value = _field(5, _field(1, value))

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from otel_posthog.spans import values
-from otel_posthog.spans.providers import provider_name
+from otel_posthog.conversion.readers import attribute_values
+from otel_posthog.conversion.readers.providers import provider_name
 
 ANYTHING: st.SearchStrategy[Any] = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.binary(),
@@ -16,14 +16,14 @@ ANYTHING: st.SearchStrategy[Any] = st.recursive(
     max_leaves=6,
 )
 READERS = [
-    values.boolean,
-    values.count,
-    values.finish_reasons,
-    values.number,
-    values.parse_json,
-    values.seconds,
-    values.text,
-    values.texts,
+    attribute_values.boolean,
+    attribute_values.count,
+    attribute_values.finish_reasons,
+    attribute_values.number,
+    attribute_values.parse_json,
+    attribute_values.seconds,
+    attribute_values.text,
+    attribute_values.texts,
 ]
 
 
@@ -53,7 +53,7 @@ def test_a_reader_never_raises(reader: Any, value: Any) -> None:
     ],
 )
 def test_a_count(value: Any, read: int | None) -> None:
-    assert values.count(value) == read
+    assert attribute_values.count(value) == read
 
 
 @pytest.mark.parametrize(
@@ -70,14 +70,14 @@ def test_a_count(value: Any, read: int | None) -> None:
     ],
 )
 def test_a_number(value: Any, read: float | None) -> None:
-    assert values.number(value) == read
+    assert attribute_values.number(value) == read
 
 
 @pytest.mark.parametrize(
     ("value", "read"), [(0.25, 0.25), (0, 0.0), (-0.1, None), (40_000_000, None), ("1.5", 1.5)]
 )
 def test_a_duration(value: Any, read: float | None) -> None:
-    assert values.seconds(value) == read
+    assert attribute_values.seconds(value) == read
 
 
 @pytest.mark.parametrize(
@@ -85,7 +85,7 @@ def test_a_duration(value: Any, read: float | None) -> None:
     [("a", "a"), ("", None), (7, "7"), (7.0, "7"), (0.5, "0.5"), (True, None), (None, None), (["a"], None)],
 )
 def test_a_text(value: Any, read: str | None) -> None:
-    assert values.text(value) == read
+    assert attribute_values.text(value) == read
 
 
 @pytest.mark.parametrize(
@@ -106,7 +106,7 @@ def test_a_text(value: Any, read: str | None) -> None:
     ],
 )
 def test_finish_reasons_are_in_the_words_of_the_convention(value: Any, read: list[str] | None) -> None:
-    assert values.finish_reasons(value) == read
+    assert attribute_values.finish_reasons(value) == read
 
 
 @pytest.mark.parametrize(
@@ -122,7 +122,7 @@ def test_finish_reasons_are_in_the_words_of_the_convention(value: Any, read: lis
     ],
 )
 def test_json_is_read_where_it_is_json(value: Any, read: Any) -> None:
-    found = values.parse_json(value)
+    found = attribute_values.parse_json(value)
     if read == "a list":
         assert math.isnan(found[0])
     else:

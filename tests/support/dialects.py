@@ -10,10 +10,10 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from otel_posthog.pipeline import Pipeline
-from otel_posthog.spans.dialects import DIALECTS
-from otel_posthog.spans.dialects.rules import Dialect
-from otel_posthog.spans.markers import OF_DIALECT
+from otel_posthog.conversion.pipeline import Pipeline
+from otel_posthog.conversion.readers.rule_table import Dialect
+from otel_posthog.conversion.span_reader import DIALECTS
+from otel_posthog.conversion.spans.genai_detection import OF_DIALECT
 from tests.support.spans import make_view
 
 __all__ = ["TITLES", "dialects_page"]

@@ -15,7 +15,7 @@ from opentelemetry.sdk.trace import Event, ReadableSpan
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import SpanContext, SpanKind, Status, StatusCode, TraceFlags
 
-from otel_posthog.spans.view import SpanEvent, SpanView
+from otel_posthog.conversion.spans.span_view import SpanEvent, SpanView
 
 RECORDED = Path(__file__).parent.parent / "golden" / "recorded"
 START = 1_793_613_660_000_000_000

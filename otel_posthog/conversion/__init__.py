@@ -1,0 +1,1 @@
+"""Pure conversion: a span becomes a `ModelCall`, a `ModelCall` becomes PostHog events."""

@@ -1,0 +1,1 @@
+"""The dialects that instrumentors speak: one module each, most of it a table."""

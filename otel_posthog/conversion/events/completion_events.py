@@ -1,0 +1,191 @@
+"""`llm_completion_requested`, `_success`, `_failed`, and the flat `llm_generation`: product analytics.
+
+The three group together by `model` (as requested), `provider`, `feature` and the ids; what only some
+calls have stands in `metadata`. Every model call has them, none of the structure around it does.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from otel_posthog.conversion.events.event_envelope import (
+    common_properties,
+    make_event,
+    person_properties,
+    reported,
+    timestamp,
+    trace_id,
+)
+from otel_posthog.conversion.events.message_rendering import text_length
+from otel_posthog.conversion.model_call import ModelCall
+from otel_posthog.conversion.pricing.cost import Cost
+from otel_posthog.conversion.privacy.media import clean
+
+__all__ = ["failed", "generation", "requested", "success"]
+
+CHARACTERS_PER_TOKEN = 4
+"""OpenAI's rule of thumb for English text; good enough for what was asked before it is counted."""
+
+
+def requested(call: ModelCall) -> dict[str, Any]:
+    """The call began. Stamped with its start; needs nothing that only its end knows."""
+    length = _prompt_length(call)
+    parameters = call.parameters
+    return _event(
+        "llm_completion_requested",
+        call,
+        call.start_ns,
+        {
+            "prompt_length": length,
+            "prompt_tokens": _estimate(length),
+            "max_tokens": parameters.get("max_tokens"),
+            "temperature": parameters.get("temperature"),
+            "top_p": parameters.get("top_p"),
+            "stream": bool(call.stream),
+        },
+        finished=False,
+    )
+
+
+def success(call: ModelCall, cost: Cost | None) -> dict[str, Any]:
+    """The call came back. Stamped with its end."""
+    usage = call.usage
+    total = usage.total
+    if total is None and usage.input is not None and usage.output is not None:
+        total = usage.input + usage.output
+    return _event(
+        "llm_completion_success",
+        call,
+        _end(call),
+        {
+            "prompt_tokens": usage.input,
+            "completion_tokens": usage.output,
+            "total_tokens": total,
+            "cost_usd": cost.total if cost is not None else None,
+            "finish_reason": call.finish_reasons[0] if call.finish_reasons else None,
+            "latency_ms": _milliseconds(call),
+        },
+    )
+
+
+def failed(call: ModelCall, *, content: bool) -> dict[str, Any]:
+    """The call failed. Stamped with its end; in privacy mode the error's type stands for its text."""
+    error = call.error
+    kind = error.type if error is not None else None
+    message = clean(error.message) if error is not None and content else None
+    reported = call.usage.input
+    return _event(
+        "llm_completion_failed",
+        call,
+        _end(call),
+        {
+            "prompt_tokens": reported if reported is not None else _estimate(_prompt_length(call)),
+            "latency_ms": _milliseconds(call),
+            "error_type": kind or "_OTHER",
+            "error_message": message or kind or "_OTHER",
+        },
+    )
+
+
+def generation(call: ModelCall, cost: Cost | None) -> dict[str, Any]:
+    """`llm_generation`: one flat event a call, for who wants no more."""
+    usage = call.usage
+    total = usage.total
+    if total is None and usage.input is not None and usage.output is not None:
+        total = usage.input + usage.output
+    distinct_id, person = person_properties(call)
+    properties = {
+        "model": call.model,
+        "input_tokens": usage.input,
+        "output_tokens": usage.output,
+        "total_tokens": total,
+        "estimated_cost": cost.total if cost is not None else None,
+        "latency_ms": _milliseconds(call),
+        "status": "success" if call.error is None else "failed",
+        "user_id": call.context.distinct_id,
+        "timestamp": timestamp(call.start_ns),
+    }
+    return make_event("llm_generation", call, _end(call), distinct_id, reported(properties) | person)
+
+
+def _event(
+    name: str, call: ModelCall, at_ns: int, specific: dict[str, Any], *, finished: bool = True
+) -> dict[str, Any]:
+    distinct_id, person = person_properties(call)
+    made = {
+        **common_properties(call),
+        "model": call.request_model or call.response_model,
+        "provider": call.provider,
+        "$ai_trace_id": trace_id(call),
+        "$ai_span_id": call.span_id,
+        **specific,
+        "metadata": _metadata(call, finished=finished),
+    }
+    return make_event(name, call, at_ns, distinct_id, reported(made) | person)
+
+
+def _metadata(call: ModelCall, *, finished: bool) -> dict[str, Any]:
+    facts = call.facts
+    messages = [message for message in call.input if message.get("role") != "system"]
+    count = facts.get("message_count", len(messages) or None)
+    made = {
+        "operation": call.operation,
+        "message_count": count,
+        "history_count": count - 1 if count else None,
+        "choices": call.parameters.get("n"),
+        "tools_offered": len(call.tools) or facts.get("tools_offered"),
+        "web_search_enabled": facts.get("web_search_enabled"),
+        "url_context_enabled": facts.get("url_context_enabled"),
+        "thinking_level": facts.get("thinking_level") or call.parameters.get("reasoning_effort"),
+        "thinking_budget": facts.get("thinking_budget"),
+        "aspect_ratio": facts.get("aspect_ratio"),
+        "image_size": facts.get("image_size"),
+        "image_quality": facts.get("image_quality"),
+        "reference_image_count": facts.get("reference_image_count"),
+        "attached_file_count": facts.get("attached_file_count"),
+        "username": call.context.username,
+        "image_count": facts.get("image_count"),
+    }
+    if finished:
+        made |= {
+            "tools_called": list(call.tools_called) or None,
+            "web_search_used": facts.get("web_search_used"),
+            "url_context_used": facts.get("url_context_used"),
+            "streaming_duration_ms": _rounded(facts.get("stream_seconds")),
+            "time_to_first_token_ms": _rounded(call.time_to_first_token),
+            "retry_count": facts.get("retry_count"),
+            "cached_content": facts.get("cached_content"),
+            "request_id": facts.get("request_id"),
+            "block_reason": facts.get("block_reason"),
+            "http_status": call.error.http_status if call.error is not None else None,
+        }
+    return {**call.context.properties, **reported(made)}
+
+
+def _prompt_length(call: ModelCall) -> int | None:
+    reported: int | None = call.facts.get("prompt_length")
+    if reported is not None:
+        return reported
+    if call.input:
+        return text_length(call.input)
+    if isinstance(call.embedded, str):
+        return len(call.embedded)
+    if isinstance(call.embedded, list):
+        return sum(len(text) for text in call.embedded if isinstance(text, str))
+    return None
+
+
+def _estimate(length: int | None) -> int | None:
+    return None if length is None else -(-length // CHARACTERS_PER_TOKEN)
+
+
+def _end(call: ModelCall) -> int:
+    return call.end_ns if call.end_ns is not None and call.end_ns >= call.start_ns else call.start_ns
+
+
+def _milliseconds(call: ModelCall) -> int | None:
+    return _rounded(call.seconds)
+
+
+def _rounded(seconds: float | None) -> int | None:
+    return None if seconds is None else round(seconds * 1000)

@@ -1,0 +1,120 @@
+"""Who an event is about, and which event it is: uuid, timestamp, distinct id, person, groups, session."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from datetime import datetime, timedelta, timezone
+from functools import lru_cache
+from operator import itemgetter
+from typing import Any
+
+from otel_posthog.conversion.model_call import ModelCall
+from otel_posthog.conversion.privacy.allow_list import allowed
+from otel_posthog.conversion.privacy.pseudonyms import is_nobody, short_id
+from otel_posthog.runtime.version import __version__
+
+__all__ = [
+    "LIB",
+    "common_properties",
+    "event_uuid",
+    "make_event",
+    "person_properties",
+    "reported",
+    "timestamp",
+    "trace_id",
+]
+
+LIB = "otel-posthog"
+_ORIGIN = {"$lib": LIB, "$lib_version": __version__, "$is_server": True, "$geoip_disable": True}
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+_LATEST_NS = 253_402_300_799 * 10**9
+"""The end of the year 9999, the last moment a timestamp can name."""
+
+
+def event_uuid(trace_id: str, span_id: str, event: str) -> str:
+    """The uuid (version 5) of an event: one span and event name give the same uuid anywhere, any time."""
+    digest = _SHA1.copy()
+    digest.update(f"{trace_id}:{span_id}:{event}".encode())
+    a, b, c, variant, d, e = _UUID_PIECES(digest.hexdigest())
+    return f"{a}-{b}-5{c}-{_VARIANT[variant]}{d}-{e}"
+
+
+# RFC 9562 wants SHA-1 for version 5; nothing is protected by it. A copy costs less than a new one.
+_NAMESPACE = bytes.fromhex("5b2f0c0e6f0a5f0e9d0c2f6b7f3c1a90")
+_SHA1 = hashlib.sha1(_NAMESPACE, usedforsecurity=False)
+_UUID_PIECES = itemgetter(slice(8), slice(8, 12), slice(13, 16), 16, slice(17, 20), slice(20, 32))
+_VARIANT = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}
+
+
+def timestamp(ns: int) -> str:
+    """Nanoseconds since 1970 as RFC 3339 in UTC, to the microsecond."""
+    seconds, rest = divmod(min(max(ns, 0), _LATEST_NS), 1_000_000_000)
+    return f"{_second(seconds)}.{rest // 1000:06d}Z"
+
+
+@lru_cache(maxsize=1024)
+def _second(seconds: int) -> str:
+    return (_EPOCH + timedelta(seconds=seconds)).isoformat("T", "seconds")[:19]
+
+
+def reported(properties: Mapping[str, Any]) -> dict[str, Any]:
+    """The properties without those that are None: what was not reported is left out."""
+    return {name: value for name, value in properties.items() if value is not None}
+
+
+def person_properties(call: ModelCall) -> tuple[str, dict[str, Any]]:
+    """The distinct id, and the properties that say whose event it is.
+
+    The user, where there is one; else the session, conversation or chat, else the trace, without a
+    person: such an event makes no profile (`$process_person_profile` is false).
+    """
+    context = call.context
+    properties: dict[str, Any] = {}
+    distinct_id = context.distinct_id
+    if distinct_id is None or is_nobody(distinct_id):
+        distinct_id = context.session_id or context.conversation_id or context.chat_id or trace_id(call)
+        properties["$process_person_profile"] = False
+    if context.groups:
+        properties["$groups"] = dict(context.groups)
+    if context.session_id is not None:
+        properties["$session_id"] = context.session_id
+    return short_id(distinct_id), properties
+
+
+def trace_id(call: ModelCall) -> str:
+    """The trace as PostHog groups it: the application's own name for it, else OpenTelemetry's id."""
+    return call.context.trace_name or call.trace_id
+
+
+def common_properties(call: ModelCall) -> dict[str, Any]:
+    """What stands on every event of a call, of either family: context, custom properties, flags, origin."""
+    context = call.context
+    made = {**context.properties, **call.resource, **_ORIGIN}
+    if context.feature is not None:
+        made["feature"] = context.feature
+    if context.chat_id is not None:
+        made["chat_id"] = context.chat_id
+    if context.distinct_id is not None:
+        made["user_id"] = context.distinct_id
+    if context.ai_friend_id is not None:
+        made["ai_friend_id"] = context.ai_friend_id
+    for key, variant in context.flags.items():
+        made[f"$feature/{key}"] = variant
+    return made
+
+
+def make_event(
+    name: str, call: ModelCall, at_ns: int, distinct_id: str, properties: Mapping[str, Any]
+) -> dict[str, Any]:
+    """An event as PostHog's capture wires take it; of a private call what may leave, and nothing else."""
+    if call.context.privacy_mode:
+        properties = allowed(name.partition(":")[0], properties, call.context)
+    return {
+        "event": name,
+        "uuid": event_uuid(call.trace_id, call.span_id, name),
+        "distinct_id": distinct_id,
+        "timestamp": timestamp(at_ns),
+        "properties": properties,
+    }

@@ -1,0 +1,1 @@
+"""The rules on what may leave the process."""

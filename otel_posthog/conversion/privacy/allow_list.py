@@ -1,0 +1,295 @@
+"""What may leave where content is hidden: a list of properties, and of each what its value may be.
+
+The rule: an event holds what stands in these tables, and nothing else. A value is one of
+
+- a figure, a flag, or a word of ours (`generation`, `success`);
+- a word of a known vocabulary: finish reasons, operations, service tiers, levels of thinking, sizes;
+- an identifier, which has no blank in it, no quote and no letter beyond ASCII, and at most 200 characters:
+  models, providers, tools and how often they were called, agents, prompts by name and version, responses,
+  instrumentors, services, the class or code of an error, the host and path of a provider;
+- what the application put there for PostHog, as it is: `ai_context(...)`, which is user, chat, session and
+  feature under the names in `attributes.CONTEXT`, and `posthog.group.*`, `posthog.flag.*` and
+  `posthog.property.*`; and what `capture_metric` and `capture_feedback` are given. Not under the name of a
+  property of content.
+
+So what stays inside is all that anybody said, of course; and of what others wrote about a call: metadata
+(Traceloop's association properties, Vercel's, Langfuse's, LangSmith's, OpenInference's, Pydantic AI's), but
+for users, sessions, chats, features and groups in them that are identifiers; tags; names of spans, in whose
+place stand operation and model, or the name of the tool, agent or workflow where that is an identifier; stop
+sequences and response formats; explanations of scores; and every word that is of none of these kinds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from otel_posthog.conversion.model_call import CallContext, ModelCall
+from otel_posthog.conversion.privacy import value_checks
+from otel_posthog.conversion.privacy.value_checks import OPERATIONS, Check
+
+__all__ = [
+    "CONTENT",
+    "FEATURE_FLAG",
+    "NESTED",
+    "OPERATIONS",
+    "allowed",
+    "discreet",
+    "table_of",
+    "unsafe_fields",
+]
+
+Table = Mapping[str, Check]
+
+CONTENT = frozenset(
+    {"$ai_input", "$ai_output_choices", "$ai_tools", "$ai_input_state", "$ai_output_state", "$ai_error"}
+    | {"error_message", "$ai_metric_explanation", "$ai_feedback_text"}
+)
+"""The properties that hold what somebody wrote."""
+
+# --- the properties ----------------------------------------------------------------------------------
+
+
+def _of(check: Check, *names: str) -> dict[str, Check]:
+    return dict.fromkeys(names, check)
+
+
+_COMMON: Table = {
+    **_of(
+        value_checks.said, "$lib", "$lib_version", "$is_server", "$geoip_disable", "$process_person_profile"
+    ),
+    **_of(value_checks.said, "feature", "chat_id", "user_id", "ai_friend_id", "$groups", "$session_id"),
+    **_of(value_checks.said, "$ai_trace_id", "$ai_session_id"),
+    **_of(value_checks.identifier, "$ai_span_id"),
+    **_of(value_checks.identifier, "service.name", "service.version", "service.namespace"),
+    **_of(value_checks.identifier, "deployment.environment.name", "deployment.environment"),
+}
+_PARAMETERS: Table = {
+    **_of(
+        value_checks.figure,
+        "temperature",
+        "top_p",
+        "top_k",
+        "max_tokens",
+        "frequency_penalty",
+        "presence_penalty",
+    ),
+    **_of(value_checks.figure, "seed", "n", "dimensions"),
+    "reasoning_effort": value_checks.level,
+    "service_tier": value_checks.tier,
+    "previous_response_id": value_checks.identifier,
+    "tool_choice": value_checks.tool_choice,
+}
+_METADATA: Table = {
+    "operation": value_checks.word(*OPERATIONS),
+    **_of(
+        value_checks.figure, "message_count", "history_count", "choices", "tools_offered", "thinking_budget"
+    ),
+    **_of(value_checks.figure, "reference_image_count", "attached_file_count", "image_count", "retry_count"),
+    **_of(value_checks.figure, "streaming_duration_ms", "time_to_first_token_ms", "http_status"),
+    **_of(
+        value_checks.flag, "web_search_enabled", "url_context_enabled", "web_search_used", "url_context_used"
+    ),
+    "cached_content": value_checks.flag,
+    "thinking_level": value_checks.level,
+    "aspect_ratio": value_checks.matches(value_checks.RATIO),
+    "image_size": value_checks.matches(value_checks.SIZE),
+    "image_quality": value_checks.quality,
+    "username": value_checks.said,
+    "tools_called": value_checks.identifiers,
+    "request_id": value_checks.identifier,
+    "block_reason": value_checks.block,
+}
+
+
+def _nested(table: Table) -> Check:
+    def check(value: Any) -> Any:
+        return _checked(value, table) or None if isinstance(value, dict) else None
+
+    return check
+
+
+_AI: Table = {
+    **_COMMON,
+    **_of(value_checks.said, "$ai_lib", "$ai_lib_version", "$ai_span_type"),
+    "$ai_model": value_checks.model,
+    **_of(value_checks.identifier, "$ai_provider", "$ai_framework", "$ai_completion_id"),
+    **_of(value_checks.identifier, "$ai_prompt_name", "$ai_prompt_version"),
+    "$ai_span_name": value_checks.span_name,
+    "$ai_parent_id": value_checks.said,
+    **_of(
+        value_checks.flag,
+        "$ai_is_error",
+        "$ai_stream",
+        "$ai_cost_passthrough",
+        "$ai_cache_reporting_exclusive",
+    ),
+    **_of(value_checks.figure, "$ai_latency", "$ai_time_to_first_token", "$ai_temperature", "$ai_max_tokens"),
+    **_of(
+        value_checks.figure,
+        "$ai_input_tokens",
+        "$ai_output_tokens",
+        "$ai_total_tokens",
+        "$ai_reasoning_tokens",
+    ),
+    **_of(value_checks.figure, "$ai_cache_read_input_tokens", "$ai_cache_creation_input_tokens"),
+    **_of(value_checks.figure, "$ai_text_input_tokens", "$ai_image_input_tokens", "$ai_audio_input_tokens"),
+    **_of(
+        value_checks.figure, "$ai_text_output_tokens", "$ai_image_output_tokens", "$ai_audio_output_tokens"
+    ),
+    **_of(value_checks.figure, "$ai_cache_read_audio_tokens", "$ai_web_search_count", "$ai_tool_call_count"),
+    **_of(
+        value_checks.figure,
+        "$ai_input_cost_usd",
+        "$ai_output_cost_usd",
+        "$ai_total_cost_usd",
+        "$ai_http_status",
+    ),
+    **_of(value_checks.error, "$ai_error", "$ai_error_type"),
+    "linked_trace_ids": value_checks.identifiers,
+    "$ai_base_url": value_checks.address,
+    "$ai_stop_reason": value_checks.reason,
+    "$ai_service_tier": value_checks.tier,
+    "$ai_tools_called": value_checks.joined,
+    "$ai_model_parameters": _nested(_PARAMETERS),
+}
+_COMPLETION: Table = {
+    **_COMMON,
+    "model": value_checks.model,
+    "provider": value_checks.identifier,
+    **_of(
+        value_checks.figure, "prompt_length", "prompt_tokens", "completion_tokens", "total_tokens", "cost_usd"
+    ),
+    **_of(value_checks.figure, "max_tokens", "temperature", "top_p", "latency_ms"),
+    "stream": value_checks.flag,
+    "finish_reason": value_checks.reason,
+    **_of(value_checks.error, "error_type", "error_message"),
+    "metadata": _nested(_METADATA),
+}
+_FLAT: Table = {
+    **_COMMON,
+    "model": value_checks.model,
+    **_of(
+        value_checks.figure, "input_tokens", "output_tokens", "total_tokens", "estimated_cost", "latency_ms"
+    ),
+    **_of(value_checks.said, "status", "timestamp"),
+}
+_SCORE: Table = {
+    **_COMMON,
+    **_of(value_checks.said, "$ai_lib", "$ai_lib_version"),
+    **_of(value_checks.identifier, "$ai_metric_name", "$ai_metric_label", "$ai_completion_id"),
+    "$ai_metric_value": value_checks.score,
+}
+_TABLES: Mapping[str, Table] = {
+    **dict.fromkeys(("$ai_generation", "$ai_embedding", "$ai_span", "$ai_trace"), _AI),
+    **{f"llm_completion_{each}": _COMPLETION for each in ("requested", "success", "failed")},
+    "llm_generation": _FLAT,
+    **dict.fromkeys(("$ai_metric", "$ai_feedback"), _SCORE),
+}
+NESTED: Mapping[str, Table] = {"metadata": _METADATA, "$ai_model_parameters": _PARAMETERS}
+"""What stands one level down."""
+FEATURE_FLAG = "$feature/"
+"""How the properties are called that hold a flag's variant."""
+
+
+def table_of(event: object) -> Table:
+    """The properties that events of a name have, and what of each may leave."""
+    return _TABLES.get(event, _COMMON) if isinstance(event, str) else _COMMON
+
+
+_NOTHING: Mapping[str, Any] = {}
+
+
+def allowed(event: str, properties: Mapping[str, Any], context: CallContext) -> dict[str, Any]:
+    """What may leave of the properties of an event of a `discreet` call."""
+    table = table_of(event)
+    own = {**context.properties, **{FEATURE_FLAG + key: value for key, value in context.flags.items()}}
+    made = _checked(properties, table, own)
+    if own and "metadata" in table:
+        made["metadata"] = _checked(properties["metadata"], _METADATA, own)
+    return made
+
+
+def _checked(values: Mapping[str, Any], table: Table, own: Mapping[str, Any] = _NOTHING) -> dict[str, Any]:
+    """Those of the values that the table lets out, and the application's own, which it gave for PostHog."""
+    made = {}
+    for name, value in values.items():
+        if name in own and value is own[name]:
+            if name not in CONTENT:
+                made[name] = value
+        elif (check := table.get(name)) is not None and (left := check(value)) is not None:
+            made[name] = left
+    return made
+
+
+def unsafe_fields(event: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
+    """Where in the properties of an event stands what would not leave as it is if content were hidden.
+
+    That is content and custom properties, and whatever else may be text of somebody's.
+    """
+    name, properties = event.get("event"), event.get("properties")
+    table = table_of(name)
+    for key, value in properties.items() if isinstance(properties, dict) else ():
+        inner = NESTED.get(key) if key in table else None
+        if inner is not None and isinstance(value, dict):
+            yield from ((key, each) for each in value if not _is_safe(each, value[each], inner))
+        elif not _is_safe(key, value, table):
+            yield (key,)
+
+
+def _is_safe(name: str, value: Any, table: Table) -> bool:
+    check = table.get(name)
+    if name in CONTENT or check is None:
+        return isinstance(name, str) and name.startswith(FEATURE_FLAG)
+    return check is value_checks.said or bool(check(value) == value)
+
+
+# --- the call ----------------------------------------------------------------------------------------
+
+
+def discreet(call: ModelCall) -> ModelCall:
+    """The call, marked as one whose content is hidden, with no free text in what names it and whose it is."""
+    operation = call.operation if call.operation.lower() in OPERATIONS else call.kind.label
+    context, parent_id = _context(call.context), call.context.parent_id
+    if parent_id is not None and parent_id == call.context.trace_name:
+        parent_id = context.trace_name or call.trace_id
+    elif not value_checks.identifier(parent_id):
+        parent_id = None
+    return call._replace(
+        operation=operation,
+        name=_name(call, operation),
+        context=context._replace(parent_id=parent_id, privacy_mode=True),
+    )
+
+
+def _name(call: ModelCall, operation: str) -> str:
+    """Operation and model of a call; of structure the name of the tool, agent or workflow."""
+    if not call.kind.is_model_call:
+        return value_checks.identifier(call.facts.get("given_name")) or operation
+    models = [model for model in (call.request_model, call.response_model) if value_checks.model(model)]
+    usual = [f"{operation} {each}" for model in models for each in (model, str(model).rpartition("/")[2])]
+    return call.name if call.name in (operation, *usual) else (*usual, operation)[0]
+
+
+_IDS = (
+    *("distinct_id", "feature", "chat_id", "ai_friend_id", "username", "session_id", "conversation_id"),
+    "trace_name",
+)
+
+
+def _context(context: CallContext) -> CallContext:
+    """What the application said of it, and of what others said the identifiers."""
+    own = context.own
+    if own is None:
+        return context
+    changes: dict[str, Any] = {}
+    for field in _IDS:
+        value, said = getattr(context, field), getattr(own, field)
+        changes[field] = value if value == said or value_checks.identifier(value) else said
+    groups = {
+        kind: key
+        for kind, key in context.groups.items()
+        if value_checks.identifier(kind) and value_checks.identifier(key)
+    }
+    changes["groups"] = {**groups, **own.groups}
+    return context._replace(**changes, properties=own.properties, flags=own.flags, own=None)

@@ -1,0 +1,200 @@
+"""Finished events that waited on disk, made by a process that may have hidden less than this one does.
+
+Of such an event nobody knows any more what the application put there and what others did, so of what is not
+in our tables nothing is taken for the application's: what stays is less than of a call that is converted
+here, never more. Each of these functions leaves what it made as it is.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from otel_posthog.conversion.privacy import value_checks
+from otel_posthog.conversion.privacy.allow_list import (
+    CONTENT,
+    FEATURE_FLAG,
+    NESTED,
+    table_of,
+)
+from otel_posthog.conversion.privacy.json_redaction import is_remote, masked_tool, walked
+from otel_posthog.conversion.privacy.personal_data import Mask
+from otel_posthog.conversion.privacy.pseudonyms import pseudonym, short_id
+
+__all__ = ["hidden", "pseudonymous", "redacted_event"]
+
+Event = dict[str, Any]
+
+# --- the list ----------------------------------------------------------------------------------------
+
+
+def _told(value: Any) -> Any:
+    """A word of ours, or an id, whoever gave it."""
+    if isinstance(value, dict):  # groups
+        return {
+            kind: key
+            for kind, key in value.items()
+            if value_checks.identifier(kind) and value_checks.identifier(key)
+        }
+    return (
+        value
+        if value_checks.figure(value) is not None or value_checks.flag(value) is not None
+        else value_checks.identifier(value)
+    )
+
+
+def hidden(event: Event) -> Event:
+    """The event as it leaves where content is hidden: figures, known words, identifiers, people's feedback.
+
+    A trace whose name is no identifier is called by a digest of it, so that its events still meet; a user
+    whose id is none is left out, and the event is personless.
+    """
+    properties = event["properties"]
+    table = table_of(event["event"])
+    made: dict[str, Any] = {}
+    for name, value in properties.items():
+        left = _left(name, value, table)
+        if left is not None:
+            made[name] = left
+    for name, inner in NESTED.items():
+        if name in table and isinstance(properties.get(name), dict):
+            found = {key: _left(key, value, inner) for key, value in properties[name].items()}
+            found = {key: value for key, value in found.items() if value is not None}
+            if found:
+                made[name] = found
+    for text, kind in (("$ai_error", "$ai_error_type"), ("error_message", "error_type")):
+        if made.pop(text, None) is not None and kind in made:
+            made[text] = made[kind]
+    if "$ai_span_name" in properties:
+        made["$ai_span_name"] = _span_name(made)
+    for name in ("$ai_trace_id", "$ai_parent_id"):
+        if name in properties and name not in made and properties[name] is not None:
+            made[name] = _digest(properties[name])
+    if event["event"] == "$ai_feedback" and "$ai_feedback_text" in properties:  # written to be read
+        made["$ai_feedback_text"] = properties["$ai_feedback_text"]
+    distinct_id = event.get("distinct_id")
+    if value_checks.identifier(distinct_id) is None:
+        distinct_id = made.get("$ai_session_id") or made.get("$ai_trace_id") or _digest(distinct_id)
+        made["$process_person_profile"] = False
+    return {**event, "distinct_id": distinct_id, "properties": made}
+
+
+def _span_name(made: Mapping[str, Any]) -> Any:
+    """Operation and model, tool or agent; a single word may be anybody's."""
+    name = made.get("$ai_span_name")
+    return (
+        name
+        if isinstance(name, str) and " " in name
+        else made.get("$ai_model") or made.get("$ai_span_type") or "span"
+    )
+
+
+def _left(name: str, value: Any, table: Mapping[str, value_checks.Check]) -> Any:
+    if name.startswith(FEATURE_FLAG):
+        return _told(value) if value_checks.identifier(name.removeprefix(FEATURE_FLAG)) else None
+    if name == "$sample_rate":
+        return value_checks.figure(value)
+    check = None if name in NESTED else table.get(name)
+    if check is None:
+        return None
+    return _told(value) if check is value_checks.said else check(value)
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(str(value).encode(errors="replace")).hexdigest()[:32]
+
+
+# --- users -------------------------------------------------------------------------------------------
+
+
+def pseudonymous(event: Event, key: bytes) -> Event:
+    """The event with a pseudonym for its user, the one that a call converted here has, and without a name."""
+    properties = {**event["properties"]}
+    distinct_id, user = event.get("distinct_id"), properties.get("user_id")
+    if isinstance(properties.get("metadata"), dict):
+        properties["metadata"] = {
+            name: value for name, value in properties["metadata"].items() if name != "username"
+        }
+    if isinstance(user, str):
+        properties["user_id"] = pseudonym(user, key)
+    if isinstance(user, str) and distinct_id == short_id(user):
+        distinct_id = properties["user_id"]
+    elif isinstance(distinct_id, str) and not _is_stand_in(distinct_id, properties):
+        distinct_id = pseudonym(distinct_id, key)
+    return {**event, "distinct_id": distinct_id, "properties": properties}
+
+
+_STAND_INS = ("$session_id", "$ai_session_id", "chat_id", "$ai_trace_id")
+
+
+def _is_stand_in(distinct_id: str, properties: Mapping[str, Any]) -> bool:
+    """Whether that stands for a user where there is none, and names nobody."""
+    if properties.get("$process_person_profile") is False and _TRACE_ID.fullmatch(distinct_id):
+        return True
+    ids = [properties.get(name) for name in _STAND_INS]
+    return distinct_id in [short_id(value) for value in ids if isinstance(value, str)]
+
+
+_TRACE_ID = re.compile("[0-9a-f]{32}")
+
+
+# --- texts -------------------------------------------------------------------------------------------
+
+_AS_IS = frozenset(
+    {"role", "id", "type", "call_id", "tool_call_id", "tool_use_id", "file_id", "mime_type", "modality"}
+)
+"""Of a message and its blocks what nobody wrote."""
+
+
+def redacted_event(event: Event, mask: Mask) -> Event:
+    """The event with its texts masked: content, custom properties, the user's name, labels of scores."""
+    table = table_of(event["event"])
+    made = {name: _masked(name, value, table, mask) for name, value in event["properties"].items()}
+    return {**event, "properties": made}
+
+
+def _masked(name: str, value: Any, table: Mapping[str, value_checks.Check], mask: Mask) -> Any:
+    if name in table and name in NESTED and isinstance(value, dict):
+        return {key: _masked(key, inner, NESTED[name], mask) for key, inner in value.items()}
+    if name in ("$ai_input", "$ai_output_choices") and isinstance(value, list):
+        return [_message(each, mask) for each in value]
+    if name == "$ai_tools" and isinstance(value, list):
+        return [masked_tool(each, mask) for each in value]
+    if name in _LABELS:
+        return mask(value) if isinstance(value, str) else value
+    if name in CONTENT or not (name in table or name.startswith(FEATURE_FLAG) or name == "$sample_rate"):
+        return walked(value, mask)
+    return value
+
+
+_LABELS = frozenset({"username", "$ai_metric_value", "$ai_metric_label"})
+
+
+def _message(value: Any, mask: Mask) -> Any:
+    if type(value) is not dict:
+        return walked(value, mask)
+    return {
+        key: [_block(each, mask) for each in inner]
+        if key in ("content", "tool_calls") and type(inner) is list
+        else inner
+        if key in _AS_IS
+        else walked(inner, mask, 1)
+        for key, inner in value.items()
+    }
+
+
+def _block(value: Any, mask: Mask) -> Any:
+    """A block of a message, but for its ids and for data of media."""
+    if type(value) is not dict or is_remote(value):
+        return walked(value, mask)
+    return {
+        key: inner if key in _AS_IS or _is_data(key, inner) else walked(inner, mask, 1)
+        for key, inner in value.items()
+    }
+
+
+def _is_data(key: str, value: Any) -> bool:
+    data = value.get("file_data") if key == "file" and type(value) is dict else value
+    return key in ("image", "file") and type(data) is str and data.startswith("data:") and " " not in data

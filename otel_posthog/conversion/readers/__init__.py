@@ -1,0 +1,1 @@
+"""Readers of attribute values that several dialects share."""

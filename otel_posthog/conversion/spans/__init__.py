@@ -1,0 +1,1 @@
+"""A span from anywhere, in one shape."""

@@ -1,0 +1,154 @@
+"""Spans in the bytes of an OTLP request, one at a time.
+
+The way down to a span is walked here, so that no more than one span is ever held as protobuf: a request of
+many, or one that is nothing but empty messages, takes no memory but its own bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from google.protobuf.message import DecodeError
+from opentelemetry.proto.common.v1.common_pb2 import InstrumentationScope
+from opentelemetry.proto.resource.v1.resource_pb2 import Resource
+from opentelemetry.proto.trace.v1.trace_pb2 import Span
+
+from otel_posthog.conversion.spans.span_view import (
+    Other,
+    SpanView,
+    of_otlp_spans,
+    otlp_attributes,
+)
+
+__all__ = ["DecodeError", "of_request_bytes"]
+
+MAX_SPANS = 200_000
+"""In one request: a Collector's default batch has 8,192."""
+MAX_FIELDS = 500_000
+"""Of a request, around its spans: seven a span where each comes with a resource of its own."""
+MAX_PARTS = 200_000
+"""Fields of one span and of all in it, four an attribute: OpenTelemetry's SDKs keep 128 of those."""
+MAX_DEPTH = 100
+"""Messages within each other: protobuf's own limit."""
+SMALL = 1024 * 1024
+"""A message of so many bytes cannot do harm; a larger one has its parts counted before it is read."""
+
+# opentelemetry-proto: field numbers of TracesData/ExportTraceServiceRequest, ResourceSpans and ScopeSpans.
+_RESOURCE_SPANS = 1
+_OWNER, _BELOW = 1, 2
+"""Of a ResourceSpans its resource and its scopes, of a ScopeSpans its scope and its spans."""
+
+_Shape = dict[int, Any]
+"""Which fields of a message are messages: by their numbers, the shape of each."""
+_PAIR: _Shape = {}
+_VALUE: _Shape = {5: {}, 6: {1: _PAIR}}
+_VALUE[5][1] = _VALUE
+_PAIR[2] = _VALUE
+_SPAN: _Shape = {9: _PAIR, 11: {3: _PAIR}, 13: {4: _PAIR}}
+_OWNERS: dict[Any, _Shape] = {Resource: {1: _PAIR, 3: {}}, InstrumentationScope: {3: _PAIR}}
+
+_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
+
+
+def of_request_bytes(data: bytes, also: frozenset[str] = frozenset()) -> Iterator[SpanView | Other]:
+    """All spans in an encoded OTLP request (or `TracesData`); views of those of concern.
+
+    Of the others the attributes that are handed down are kept, and these `also`.
+
+    Raises:
+        DecodeError: the bytes are no such request; raised when the place is reached.
+    """
+    left = MAX_SPANS
+    budget = iter(range(MAX_FIELDS))
+    for number, start, end in _fields(data, 0, len(data), budget):
+        if number != _RESOURCE_SPANS:
+            continue
+        resource, scopes = _owner_and_below(data, start, end, Resource, budget)
+        about = otlp_attributes(resource.attributes)  # once, however many scopes there are
+        for scope_start, scope_end in scopes:
+            scope, places = _owner_and_below(data, scope_start, scope_end, InstrumentationScope, budget)
+            left -= len(places)
+            if left < 0:
+                raise DecodeError(f"a request may have {MAX_SPANS:,} spans at most")
+            spans = (_span(data, *place) for place in places)
+            yield from of_otlp_spans(spans, scope, about, also)
+
+
+def _owner_and_below(
+    data: bytes, start: int, end: int, owner: Any, budget: Iterator[int]
+) -> tuple[Any, list[tuple[int, int]]]:
+    """A message's own resource or scope, which may come last, and where what is below it stands."""
+    found = owner()
+    below: list[tuple[int, int]] = []
+    for number, inner_start, inner_end in _fields(data, start, end, budget):
+        if number == _BELOW:
+            below.append((inner_start, inner_end))
+        elif number == _OWNER:  # a field that comes twice is one message: so protobuf wants it
+            found.MergeFromString(_checked(data, inner_start, inner_end, _OWNERS[owner]))
+    return found, below
+
+
+def _span(data: bytes, start: int, end: int) -> Span:
+    return Span.FromString(_checked(data, start, end, _SPAN))
+
+
+def _checked(data: bytes, start: int, end: int, shape: _Shape) -> bytes:
+    """The bytes of a message that does not have too many parts."""
+    if end - start > SMALL:
+        _count(data, start, end, shape, iter(range(MAX_PARTS)), MAX_DEPTH)
+    return data[start:end]
+
+
+def _count(data: bytes, start: int, end: int, shape: _Shape, budget: Iterator[int], depth: int) -> None:
+    """Go through all fields of a message and of those within it, as far as the budget reaches."""
+    if not depth:
+        raise DecodeError(f"a span may have {MAX_DEPTH} messages within each other at most")
+    for number, inner_start, inner_end in _fields(data, start, end, budget):
+        if number in shape:
+            _count(data, inner_start, inner_end, shape[number], budget, depth - 1)
+
+
+def _fields(data: bytes, at: int, end: int, budget: Iterator[int]) -> Iterator[tuple[int, int, int]]:
+    """Number, start and end of the fields of a message that have a length.
+
+    Each field, of whatever kind, takes one of the budget.
+    """
+    while at < end:
+        if next(budget, None) is None:
+            raise DecodeError(
+                "there are too many fields in a span or around the spans: send fewer spans at once"
+            )
+        tag, at = _varint(data, at, end)
+        kind = tag & 7
+        if kind == _BYTES:
+            size, at = _varint(data, at, end)
+            start, at = at, at + size
+            if at > end:
+                break
+            if not tag >> 3:
+                raise DecodeError("a field has no number")
+            yield tag >> 3, start, at
+        elif kind == _VARINT:
+            _, at = _varint(data, at, end)
+        elif kind in (_FIXED64, _FIXED32):
+            at += 8 if kind == _FIXED64 else 4
+        else:
+            raise DecodeError(f"there is no kind of field {kind} here")
+    if at > end:
+        raise DecodeError("a field is longer than what it is in")
+
+
+def _varint(data: bytes, at: int, end: int) -> tuple[int, int]:
+    """A number and where it ends."""
+    value = shift = 0
+    while at < end:
+        byte = data[at]
+        at += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value, at
+        shift += 7
+        if shift > 63:
+            break
+    raise DecodeError("a number does not end")

@@ -1,0 +1,153 @@
+"""What is remembered of the spans that came before: enough to know a call again.
+
+Bounded, and without a clock.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+from otel_posthog.conversion.model_call import Kind, ModelCall, Usage
+
+__all__ = ["MAX_SEEN", "MAX_TRACES", "NEIGHBOURS", "Known", "Place", "Seen", "Shown", "keep_latest", "known"]
+
+MAX_SEEN = 4096
+"""Spans that are remembered, the latest."""
+MAX_TRACES = 512
+"""Traces of which the first input and last output are remembered."""
+NEIGHBOURS = 32
+"""Calls that are remembered of one place in a trace: a twin is among the latest."""
+
+Said = tuple[int, Any]
+"""When, and what."""
+
+Place = tuple[str, str | None]
+"""A trace, and the span in it under which something stands; None is the trace itself."""
+
+
+class Known(NamedTuple):
+    """What is remembered of a span."""
+
+    span_id: str
+    kind: Kind
+    trace_id: str
+    start_ns: int
+    end_ns: int | None
+    scope: str | None
+    request_model: str | None
+    response_model: str | None
+    response_id: str | None
+    usage: Usage
+    failed: bool
+    private: bool
+    above: str | None
+    stands_for: str
+    """The id of the span under which PostHog knows it."""
+    counted_by: str | None
+    """The id of the generation that counts the call which the span shows; None for structure."""
+    resource: Mapping[str, str]
+
+
+Shown = ModelCall | Known
+
+_new = tuple.__new__  # `Known(...)` without names takes a third of the time
+
+
+class Seen:
+    """What came before."""
+
+    def __init__(self) -> None:
+        self._spans: OrderedDict[str, Known] = OrderedDict()
+        self.places: OrderedDict[Place, deque[str]] = OrderedDict()
+        """Ids of the calls that stand somewhere."""
+        self.answers: OrderedDict[str, deque[str]] = OrderedDict()
+        """Ids of the calls without a span above that name a response."""
+        self.streams: OrderedDict[tuple[Any, ...], int] = OrderedDict()
+        """How many requests were counted of which a record may still tell the end."""
+        self.first: OrderedDict[Place, Said] = OrderedDict()
+        self.last: OrderedDict[Place, Said] = OrderedDict()
+        self.heads: OrderedDict[str, str] = OrderedDict()
+        """Ids of the spans that were sent as a trace's head though something is above them."""
+
+    def span(self, trace_id: str, span_id: str) -> Known | None:
+        """The span, if it is remembered; one of that id in another trace is not it."""
+        found = self._spans.get(span_id)
+        return found if found is not None and found.trace_id == trace_id else None
+
+    def any(self, span_id: str) -> Known | None:
+        """The span that came last with that id, whatever its trace: twins may be in two."""
+        return self._spans.get(span_id)
+
+    def at(self, place: Place) -> Iterator[Known]:
+        """The calls that stand there."""
+        return (found for found in self._known(self.places.get(place, ())) if found.trace_id == place[0])
+
+    def answered(self, response_id: str) -> Iterator[Known]:
+        """The calls that name the response, of traces that begin with them."""
+        known = self._known(self.answers.get(response_id, ()))
+        return (found for found in known if found.response_id == response_id)
+
+    def expect_end(self, key: tuple[Any, ...]) -> None:
+        """A record may tell how the stream of a request ended that is counted now."""
+        self.streams[key] = self.streams.get(key, 0) + 1
+        keep_latest(self.streams, MAX_TRACES)
+
+    def remember(self, span: Known) -> None:
+        """Add a span; the oldest are forgotten."""
+        is_new = self.span(span.trace_id, span.span_id) is None
+        self._spans[span.span_id] = span
+        keep_latest(self._spans, MAX_SEEN)
+        if is_new and span.kind.is_model_call:
+            _add(self.places, (span.trace_id, span.above), span.span_id)
+            if span.response_id is not None and span.above is None:
+                _add(self.answers, span.response_id, span.span_id)
+
+    def __len__(self) -> int:
+        return len(self._spans)
+
+    def _known(self, span_ids: Iterable[str]) -> Iterator[Known]:
+        for span_id in span_ids:
+            found = self._spans.get(span_id)
+            if found is not None:
+                yield found
+
+
+def known(call: ModelCall, above: str | None, stands_for: str, counted_by: str | None) -> Known:
+    """What is remembered of a call."""
+    return _new(
+        Known,
+        (
+            call.span_id,
+            call.kind,
+            call.trace_id,
+            call.start_ns,
+            call.end_ns,
+            call.scope,
+            call.request_model,
+            call.response_model,
+            call.response_id,
+            call.usage,
+            call.error is not None,
+            call.context.privacy_mode,
+            above,
+            stands_for,
+            counted_by,
+            call.resource,
+        ),
+    )
+
+
+def _add(index: OrderedDict[Any, deque[str]], key: Any, span_id: str) -> None:
+    found = index.get(key)
+    if found is None:
+        found = index[key] = deque(maxlen=NEIGHBOURS)
+        keep_latest(index, MAX_SEEN)
+    found.append(span_id)
+
+
+def keep_latest(notes: OrderedDict[Any, Any], number: int) -> None:
+    """Forget the oldest beyond so many."""
+    while len(notes) > number:
+        notes.popitem(last=False)
