@@ -21,7 +21,7 @@ from otel_posthog.config import options
 from otel_posthog.conversion.pricing.cost import PriceBook
 from otel_posthog.conversion.pricing.price_file import with_mistakes
 from otel_posthog.delivery import destination_of, ingestion_host
-from otel_posthog.delivery.browse import Count, counts
+from otel_posthog.delivery.spool.admin import Count, counts
 from otel_posthog.forwarder import price_updates
 
 __all__ = ["CHECKS", "Finding", "Setup", "as_json", "as_table", "is_well", "look", "set_up"]

@@ -58,7 +58,7 @@ def _config() -> options.Config:
 
 
 def _list(directory: Path, names: Sequence[str], say: Say) -> bool:
-    from otel_posthog.delivery.browse import rows
+    from otel_posthog.delivery.spool.admin import rows
 
     count = 0
     for row in rows(directory):
@@ -75,7 +75,7 @@ def _list(directory: Path, names: Sequence[str], say: Say) -> bool:
 
 
 def _show(directory: Path, names: Sequence[str], say: Say) -> bool:
-    from otel_posthog.delivery.browse import show
+    from otel_posthog.delivery.spool.admin import show
 
     for name in _checked(names, "show"):
         body = show(directory, name)
@@ -86,7 +86,7 @@ def _show(directory: Path, names: Sequence[str], say: Say) -> bool:
 
 
 def _resend(directory: Path, names: Sequence[str], say: Say) -> bool:
-    from otel_posthog.delivery.browse import counts, revive, rows
+    from otel_posthog.delivery.spool.admin import counts, revive, rows
 
     wanted = _checked(names)
     there = {row.name for row in rows(directory)} if wanted else set()
@@ -130,7 +130,7 @@ def _tell_of_other_keys(found: Mapping[str, object], say: Say) -> None:
 
 
 def _adopt(directory: Path, names: Sequence[str], say: Say) -> bool:
-    from otel_posthog.delivery.browse import adopt, rows
+    from otel_posthog.delivery.spool.admin import adopt, rows
 
     if len(names) != 1 or names[0] not in {row.destination for row in rows(directory)}:
         raise ReplayError("name the project, as `otel-posthog replay list` tells it")
@@ -142,7 +142,7 @@ def _adopt(directory: Path, names: Sequence[str], say: Say) -> bool:
 
 
 def _purge(directory: Path, names: Sequence[str], say: Say) -> bool:
-    from otel_posthog.delivery.browse import counts, purge
+    from otel_posthog.delivery.spool.admin import counts, purge
 
     if not names:
         raise ReplayError("say what to delete: `purge all` for all refused events, or their names")

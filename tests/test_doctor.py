@@ -13,8 +13,8 @@ import pytest
 from otel_posthog import cli, doctor
 from otel_posthog.config import options
 from otel_posthog.delivery import DeadLetter, Entry, destination_of
-from otel_posthog.delivery.spool import Spool
-from otel_posthog.delivery.spool_file import FILE_NAME
+from otel_posthog.delivery.spool.database import FILE_NAME
+from otel_posthog.delivery.spool.spool import Spool
 from otel_posthog.forwarder import price_updates
 from otel_posthog.forwarder.price_updates import PriceData
 from tests.support.price_server import price_server

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from otel_posthog.delivery.fit import cut_value
+from otel_posthog.delivery.encoding.truncation import cut_value
 from tests.support.spans import CHAT, sdk_span
 from tests.test_privacy import Wire, on_disk, running
 from tests.test_properties import JSON_LIKE

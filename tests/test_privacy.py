@@ -21,9 +21,9 @@ from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode, TraceFlags
 
 from otel_posthog.conversion.context_attributes import is_handed_down
-from otel_posthog.conversion.privacy.pseudonyms import pseudonym
 from otel_posthog.conversion.pipeline import Pipeline
 from otel_posthog.conversion.pricing.cost import PriceBook
+from otel_posthog.conversion.privacy.pseudonyms import pseudonym
 from otel_posthog.conversion.span_reader import DIALECTS
 from otel_posthog.conversion.spans.genai_detection import EVALUATION_EVENT, MARKERS
 from otel_posthog.conversion.spans.span_view import (
@@ -33,8 +33,8 @@ from otel_posthog.conversion.spans.span_view import (
     of_sdk_span,
 )
 from otel_posthog.delivery import Response, TransportError, destination_of
-from otel_posthog.delivery.browse import revive
-from otel_posthog.delivery.encode import encode
+from otel_posthog.delivery.encoding.json_encoder import encode
+from otel_posthog.delivery.spool.admin import revive
 from otel_posthog.forwarder.forwarder import Forwarder, forwarder
 from tests.support.spans import CHAT, PARENT_ID, START, TRACE_ID, make_view, otlp_request, sdk_span
 from tests.test_properties import HELD, INDEXED, KINDS, MESSAGES_IN, READ_BY_HAND, SCOPES

@@ -12,7 +12,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from otel_posthog import cli
 from otel_posthog import replay as replay_module
 from otel_posthog.delivery import DeadLetter, Entry, destination_of
-from otel_posthog.delivery.spool import Spool
+from otel_posthog.delivery.spool.spool import Spool
 from otel_posthog.local import Inbox
 from tests.delivery.capture_server import Answer, capture_server
 from tests.support.otlp_json import otlp_json

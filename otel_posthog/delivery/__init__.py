@@ -8,16 +8,15 @@ them. Before it stand `handover`, the queue in memory, and `spool` with `spool_f
 one: SQLite is not loaded for nothing.
 """
 
-from otel_posthog.delivery.backlog import Backlog, Converter
-from otel_posthog.delivery.batch import Item
-from otel_posthog.delivery.delivery import Delivery
-from otel_posthog.delivery.entries import DeadLetter, Entry, destination_of
-from otel_posthog.delivery.handover import ByteBoundedQueue, Ticket
+from otel_posthog.delivery.batch_sender import Report
+from otel_posthog.delivery.client import Delivery
+from otel_posthog.delivery.encoding.encoded_event import Item
+from otel_posthog.delivery.http.transport import Response, Transport, TransportError
+from otel_posthog.delivery.memory_queue import ByteBoundedQueue, Ticket
 from otel_posthog.delivery.options import DeliveryOptions, ingestion_host
 from otel_posthog.delivery.outbox import Outbox
-from otel_posthog.delivery.sender import Report
-from otel_posthog.delivery.transport import Response, Transport, TransportError
-from otel_posthog.runtime.forks import follow_forks
+from otel_posthog.delivery.spool.backlog import Backlog, Converter
+from otel_posthog.delivery.spool.entries import DeadLetter, Entry, destination_of
 
 __all__ = [
     "Backlog",
@@ -35,6 +34,5 @@ __all__ = [
     "Transport",
     "TransportError",
     "destination_of",
-    "follow_forks",
     "ingestion_host",
 ]

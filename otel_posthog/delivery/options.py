@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from otel_posthog.delivery.compress import COMPRESSORS
+from otel_posthog.delivery.encoding.compression import COMPRESSORS
 
-# The smallest bound an event can be cut to: below it not even ids, model and tokens are left.
-MIN_EVENT_BYTES = 8 * 1024
 # PostHog rust/capture: 20 MB on the wire for /batch/ and /i/v0/ai/batch/; what stays is room for the
 # envelope.
 MAX_BODY_BYTES = 20_000_000 - 64 * 1024

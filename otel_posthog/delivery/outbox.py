@@ -11,10 +11,16 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
-from otel_posthog.delivery.backlog import MAX_TAKEN, Backlog, Converter, Load, events_of
-from otel_posthog.delivery.batch import Item
-from otel_posthog.delivery.handover import ByteBoundedQueue, Queued
-from otel_posthog.delivery.sender import Report
+from otel_posthog.delivery.batch_sender import Report
+from otel_posthog.delivery.encoding.encoded_event import Item
+from otel_posthog.delivery.memory_queue import ByteBoundedQueue, Queued
+from otel_posthog.delivery.spool.backlog import (
+    MAX_TAKEN,
+    Backlog,
+    Converter,
+    Load,
+    events_of,
+)
 from otel_posthog.runtime.forks import follow_forks
 from otel_posthog.runtime.notices import Notices
 from otel_posthog.runtime.threads import start_thread
@@ -22,7 +28,7 @@ from otel_posthog.runtime.threads import start_thread
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from otel_posthog.delivery.delivery import Delivery
+    from otel_posthog.delivery.client import Delivery
 
 ENOUGH_BYTES = 1024 * 1024
 """So much waiting is sent without waiting for more."""

@@ -16,8 +16,8 @@ from otel_posthog.conversion.pipeline import Pipeline
 from otel_posthog.conversion.privacy.allow_list import CONTENT
 from otel_posthog.conversion.privacy.redaction import redactor, walked
 from otel_posthog.conversion.privacy.stored_events import hidden, pseudonymous, redacted_event
-from otel_posthog.delivery.entries import EVENT
-from otel_posthog.delivery.fit import cut_value
+from otel_posthog.delivery.encoding.truncation import cut_value
+from otel_posthog.delivery.spool.entries import EVENT
 from otel_posthog.runtime.log import say_once
 
 __all__ = ["Event", "Finishing", "Hook"]

@@ -146,7 +146,7 @@ class Forwarder:
         patience = 2 * found.timeout  # a request on each of two lanes
         spool = None
         if found.spool_dir is not None and self.enabled:
-            from otel_posthog.delivery.spool import Spool
+            from otel_posthog.delivery.spool.spool import Spool
 
             spool = Spool(
                 found.spool_dir,

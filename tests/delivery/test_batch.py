@@ -5,9 +5,15 @@ from typing import Any
 
 import pytest
 
-from otel_posthog.delivery.batch import Item, batches
-from otel_posthog.delivery.fit import escaped_size
-from otel_posthog.delivery.lanes import AI, EVENTS, FALLBACK_SECONDS, Lane, Lanes
+from otel_posthog.delivery.encoding.encoded_event import Item, batches
+from otel_posthog.delivery.encoding.truncation import escaped_size
+from otel_posthog.delivery.http.routes import (
+    AI,
+    EVENTS,
+    FALLBACK_SECONDS,
+    Lane,
+    Lanes,
+)
 from tests.delivery.support import Clock, event
 
 
@@ -61,7 +67,7 @@ def test_a_missing_ai_lane_is_remembered_for_ten_minutes() -> None:
 
 def fitted(made: dict[str, Any], lane: Lane) -> Item:
     item = Item.of_event(made)
-    item.fit_lane(lane)
+    item.fit(lane.max_event_bytes, lane.size)
     return item
 
 

@@ -4,7 +4,7 @@ import gzip
 
 import pytest
 
-from otel_posthog.delivery import compress
+from otel_posthog.delivery.encoding import compression
 
 
 @pytest.mark.parametrize("name", ["gzip", "gzip_zlib", "gzip_isal"])
@@ -12,4 +12,4 @@ from otel_posthog.delivery import compress
 def test_gzip_is_read_back(name: str, body: bytes) -> None:
     if name == "gzip_isal":
         pytest.importorskip("isal", exc_type=ImportError)
-    assert gzip.decompress(getattr(compress, name)(body)) == body
+    assert gzip.decompress(getattr(compression, name)(body)) == body

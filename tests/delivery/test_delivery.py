@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from otel_posthog.delivery import Delivery, Response, TransportError
-from otel_posthog.delivery.lanes import AI, EVENTS
+from otel_posthog.delivery.http.routes import AI, EVENTS
 from tests.delivery.support import (
     KEY,
     Clock,

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from otel_posthog.delivery.encode import MAX_DEPTH, encode
+from otel_posthog.delivery.encoding.json_encoder import MAX_DEPTH, encode
 
 
 class Colour(enum.Enum):

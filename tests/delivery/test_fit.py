@@ -9,8 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from otel_posthog.delivery.fit import cut_text, escaped_size, fit
-from otel_posthog.delivery.options import MIN_EVENT_BYTES
+from otel_posthog.delivery.encoding.truncation import MIN_EVENT_BYTES, cut_text, escaped_size, fit
 from tests.delivery.support import event
 
 LIMIT = 20_000
@@ -138,12 +137,20 @@ def test_a_huge_event_is_cut_in_linear_time(properties: dict[str, Any]) -> None:
 
 scalars = st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats(allow_nan=False)
 long_texts = st.builds(lambda text, times: text * times, st.text(min_size=1), st.integers(1, 3000))
+MAX_BYTES = 1_000_000
+
+
+def repeated(item: Any, times: int) -> list[Any]:
+    """Return the item repeated, as often as keeps the list small: repetitions within repetitions multiply."""
+    return [item] * min(times, MAX_BYTES // len(orjson.dumps(item)) + 1)
+
+
 json_values = st.recursive(
     scalars | st.text() | long_texts,
     lambda inner: st.one_of(
         st.lists(inner, max_size=8),
         st.dictionaries(st.text(), inner, max_size=8),
-        st.builds(lambda item, times: [item] * times, inner, st.integers(1, 40)),
+        st.builds(repeated, inner, st.integers(1, 40)),
     ),
     max_leaves=8,
 )

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from otel_posthog.delivery import ByteBoundedQueue, Ticket
-from otel_posthog.delivery.handover import Queued
+from otel_posthog.delivery.memory_queue import Queued
 from tests.delivery.support import Clock
 
 if TYPE_CHECKING:

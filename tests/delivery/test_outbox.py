@@ -12,10 +12,18 @@ from typing import Any
 
 import pytest
 
-from otel_posthog.delivery import Backlog, Entry, Item, Outbox, Response, TransportError, spool
-from otel_posthog.delivery.backlog import LOOK_SECONDS
-from otel_posthog.delivery.entries import EVENT
-from otel_posthog.delivery.spool import Spool
+from otel_posthog.delivery import (
+    Backlog,
+    Entry,
+    Item,
+    Outbox,
+    Response,
+    TransportError,
+)
+from otel_posthog.delivery.spool import spool
+from otel_posthog.delivery.spool.backlog import LOOK_SECONDS
+from otel_posthog.delivery.spool.entries import EVENT
+from otel_posthog.delivery.spool.spool import Spool
 from tests.delivery.support import Clock, Posted, ScriptedTransport, answer, delivery, event
 
 DAY = 86_400.0

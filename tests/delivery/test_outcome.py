@@ -6,7 +6,7 @@ from email.utils import format_datetime
 
 import pytest
 
-from otel_posthog.delivery.outcome import (
+from otel_posthog.delivery.http.outcome import (
     Delivered,
     Dropped,
     Halted,

@@ -20,9 +20,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from otel_posthog.delivery import DeadLetter, Entry, destination_of
-from otel_posthog.delivery.holders import is_alive, name_of_holder
-from otel_posthog.delivery.spool import MAX_LEASE_SECONDS, RETRY_SECONDS, Spool
-from otel_posthog.delivery.spool_file import FILE_NAME, open_spool_file
+from otel_posthog.delivery.spool.database import FILE_NAME, open_spool_file
+from otel_posthog.delivery.spool.lease_holder import is_alive, name_of_holder
+from otel_posthog.delivery.spool.spool import MAX_LEASE_SECONDS, RETRY_SECONDS, Spool
 from tests.delivery.support import KEY, Clock
 
 LEASE = 60.0
@@ -274,7 +274,7 @@ def test_a_fork_waits_for_a_copy_on_a_connection_of_its_own(
         return open_spool_file(directory)
 
     with monkeypatch.context() as patch:
-        patch.setattr("otel_posthog.delivery.spool.open_spool_file", open_amid_a_fork)
+        patch.setattr("otel_posthog.delivery.spool.spool.open_spool_file", open_amid_a_fork)
         spool.copy_into_database()
     thread.join(10)
     assert (seen, forked.is_set()) == ([False], True)

@@ -13,7 +13,7 @@ import pytest
 from opentelemetry import context
 
 from otel_posthog.delivery import Delivery, DeliveryOptions, TransportError
-from otel_posthog.delivery.transport import MAX_RESPONSE_BYTES, RequestsTransport
+from otel_posthog.delivery.http.transport import MAX_RESPONSE_BYTES, RequestsTransport
 from tests.delivery.capture_server import Answer, CaptureServer, capture_server
 from tests.delivery.support import KEY, Clock, event, events_in, send
 

@@ -9,8 +9,8 @@ import pytest
 import zstandard
 
 from otel_posthog.delivery import Delivery, DeliveryOptions, Response
-from otel_posthog.delivery.transport import RequestsTransport
-from otel_posthog.delivery.wire import v1_event
+from otel_posthog.delivery.http.transport import RequestsTransport
+from otel_posthog.delivery.http.wire import v1_event
 from otel_posthog.local import Inbox
 from tests.delivery.support import (
     KEY,

@@ -10,12 +10,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from otel_posthog.conversion.privacy.pseudonyms import pseudonym
 from otel_posthog.conversion.pipeline import Pipeline
 from otel_posthog.conversion.pricing.cost import PriceBook
+from otel_posthog.conversion.privacy.pseudonyms import pseudonym
 from otel_posthog.conversion.privacy.redaction import KINDS, redactor
 from otel_posthog.conversion.privacy.stored_events import hidden, pseudonymous, redacted_event
-from otel_posthog.delivery.encode import encode
+from otel_posthog.delivery.encoding.json_encoder import encode
 from tests.support.spans import CHAT, make_view, view_of_recorded
 from tests.test_privacy import PLANTED, SENTENCE, SHAPES, TOKEN, planted
 from tests.test_properties import KINDS as SPANS

@@ -19,9 +19,9 @@ from typing import Any
 import pytest
 
 from otel_posthog.delivery import Backlog, Delivery, DeliveryOptions, Entry, Item, Outbox
-from otel_posthog.delivery.entries import EVENT
-from otel_posthog.delivery.spool import Spool
-from otel_posthog.delivery.spool_file import open_spool_file
+from otel_posthog.delivery.spool.database import open_spool_file
+from otel_posthog.delivery.spool.entries import EVENT
+from otel_posthog.delivery.spool.spool import Spool
 from tests.delivery.capture_server import Answer, CaptureServer, capture_server
 from tests.delivery.support import KEY, Clock
 
@@ -389,7 +389,7 @@ def test_20_000_in_a_burst(directory: Path | None) -> None:
 @pytest.mark.skipif(not hasattr(os, "statvfs"), reason="needs a file system that can be full")
 def test_a_full_disk_in_the_middle_of_an_outage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What does not go to disk waits in memory."""
-    from otel_posthog.delivery import spool as module
+    from otel_posthog.delivery.spool import spool as module
 
     def small(directory: Path) -> Any:
         connection = open_spool_file(directory)

@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 
-from otel_posthog.delivery import backlog
+from otel_posthog.delivery.spool import backlog
 from otel_posthog.gateway.app import Gateway
 from otel_posthog.gateway.decode import JSON, PROTOBUF, Unread, spans_of
 from otel_posthog.gateway.limits import Limits, RefusedError

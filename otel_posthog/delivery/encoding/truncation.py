@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from otel_posthog.delivery.encode import plain
+from otel_posthog.delivery.encoding.json_encoder import plain
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+MIN_EVENT_BYTES = 8 * 1024  # the smallest limit: below it not even ids, model and tokens are left
 _ENVELOPE_BYTES = 4096  # for everything beside `properties`: name, uuid, distinct id, timestamp
 _LONG_STRING = 256  # characters; ids and names stay whole as long as there is something longer
 _SMALL_ITEM = 64  # bytes; an item of a list or object is left out rather than cut below this
@@ -33,7 +34,7 @@ def escaped_size(data: bytes) -> int:
 def fit(data: bytes, limit: int, size: Callable[[bytes], int] = len) -> bytes:
     """Return the encoded event `data` with as little cut out of it as makes `size` of it at most `limit`.
 
-    `limit` is in bytes and at least `options.MIN_EVENT_BYTES`. The result is valid JSON, and what fits
+    `limit` is in bytes and at least `MIN_EVENT_BYTES`. The result is valid JSON, and what fits
     already is returned as it is.
     """
     result = data

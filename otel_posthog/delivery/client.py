@@ -8,12 +8,17 @@ import time
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
-from otel_posthog.delivery.batch import Item, batches
+from otel_posthog.delivery.batch_sender import Report, Sender
 from otel_posthog.delivery.counters import Counters
-from otel_posthog.delivery.lanes import EVENTS, EVENTS_V1, Lane, Lanes
-from otel_posthog.delivery.retry import Retrying
-from otel_posthog.delivery.sender import Report, Sender
-from otel_posthog.delivery.transport import RequestsTransport, Transport
+from otel_posthog.delivery.encoding.encoded_event import Item, batches
+from otel_posthog.delivery.http.retry import Retrying
+from otel_posthog.delivery.http.routes import (
+    EVENTS,
+    EVENTS_V1,
+    Lane,
+    Lanes,
+)
+from otel_posthog.delivery.http.transport import RequestsTransport, Transport
 from otel_posthog.runtime.notices import Notices
 
 if TYPE_CHECKING:
@@ -147,7 +152,7 @@ class Delivery:
             item = Item.of_event(event) if isinstance(event, dict) else event
             lane = self._lanes.for_event(item.name)
             whole = not item.cut
-            item.fit_lane(lane)
+            item.fit(lane.max_event_bytes, lane.size)
             lanes.setdefault(lane.path, (lane, []))[1].append(item)
             if whole and item.cut:
                 self._counters.events("cut", [item.name])

@@ -12,7 +12,7 @@ import orjson
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from otel_posthog.delivery.transport import Response
+    from otel_posthog.delivery.http.transport import Response
 
 # Seconds. A clock that is off, or a proxy's whole-hour Retry-After, must not silence a client that long.
 MAX_RETRY_AFTER = 60.0

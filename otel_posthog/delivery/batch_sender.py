@@ -8,8 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from otel_posthog.delivery.lanes import AI, EVENTS_V1, Lane, Lanes
-from otel_posthog.delivery.outcome import (
+from otel_posthog.delivery.http.outcome import (
     Delivered,
     Dropped,
     Halted,
@@ -20,16 +19,32 @@ from otel_posthog.delivery.outcome import (
     TooLarge,
     missing_path,
 )
-from otel_posthog.delivery.retry import Final, GaveUp, Retrying, Suspect
-from otel_posthog.delivery.transport import Transport, TransportError
-from otel_posthog.delivery.wire import Attempts, V0Wire, V1Wire, Wire
+from otel_posthog.delivery.http.retry import (
+    Final,
+    GaveUp,
+    Retrying,
+    Suspect,
+)
+from otel_posthog.delivery.http.routes import (
+    AI,
+    EVENTS_V1,
+    Lane,
+    Lanes,
+)
+from otel_posthog.delivery.http.transport import Transport, TransportError
+from otel_posthog.delivery.http.wire import (
+    Attempts,
+    V0Wire,
+    V1Wire,
+    Wire,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from datetime import datetime
 
-    from otel_posthog.delivery.batch import Item
     from otel_posthog.delivery.counters import Counters
+    from otel_posthog.delivery.encoding.encoded_event import Item
     from otel_posthog.delivery.options import DeliveryOptions
     from otel_posthog.runtime.notices import Notices
 
@@ -212,7 +227,7 @@ class Sender:
 
     def _recut(self, item: Item, lane: Lane) -> None:
         whole = not item.cut
-        item.fit_lane(lane)
+        item.fit(lane.max_event_bytes, lane.size)
         if whole and item.cut:
             self._counters.events("cut", [item.name])
 

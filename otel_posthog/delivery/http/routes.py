@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from otel_posthog.delivery.fit import escaped_size
+from otel_posthog.delivery.encoding.truncation import escaped_size
 
 if TYPE_CHECKING:
     from collections.abc import Callable

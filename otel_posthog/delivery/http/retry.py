@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from otel_posthog.delivery.outcome import Outcome, Retry
+from otel_posthog.delivery.http.outcome import Outcome, Retry
 
 BASE_SECONDS = 1.0
 CAP_SECONDS = 30.0

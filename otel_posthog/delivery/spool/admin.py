@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import orjson
 
-from otel_posthog.delivery.entries import is_event
-from otel_posthog.delivery.spool_file import FILE_NAME, open_spool_file
+from otel_posthog.delivery.spool.database import FILE_NAME, open_spool_file
+from otel_posthog.delivery.spool.entries import is_event
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -6,14 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from otel_posthog.delivery.encode import encode
-from otel_posthog.delivery.fit import fit
-from otel_posthog.delivery.options import MIN_EVENT_BYTES
+from otel_posthog.delivery.encoding.json_encoder import encode
+from otel_posthog.delivery.encoding.truncation import MIN_EVENT_BYTES, fit
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-
-    from otel_posthog.delivery.lanes import Lane
+    from collections.abc import Callable, Iterable, Iterator
 
 _OBJECT_BYTES = 200  # of an item beside its data, measured on CPython 3.11
 
@@ -67,23 +64,23 @@ class Item:
         """The event's uuid. Made of its bytes: hardly any event is asked for it."""
         return str(orjson.loads(self.data).get("uuid"))
 
-    def fit_lane(self, lane: Lane) -> None:
-        """Cut the content as far as `lane` asks."""
+    def fit(self, limit: int, size: Callable[[bytes], int] = len) -> None:
+        """Cut the content so that `size` of the event's bytes is at most `limit`."""
         # No measure is more than twice the length.
-        if len(self.data) * 2 > lane.max_event_bytes and lane.size(self.data) > lane.max_event_bytes:
-            self._cut_to(lane.max_event_bytes, lane)
+        if len(self.data) * 2 > limit and size(self.data) > limit:
+            self._cut_to(limit, size)
 
     def halve(self) -> bool:
         """Cut the event to half of its bytes; False if it is too small for that."""
         if len(self.data) <= MIN_EVENT_BYTES:
             return False
-        self._cut_to(max(len(self.data) // 2, MIN_EVENT_BYTES), None)
+        self._cut_to(max(len(self.data) // 2, MIN_EVENT_BYTES), len)
         return True
 
-    def _cut_to(self, limit: int, lane: Lane | None) -> None:
+    def _cut_to(self, limit: int, size: Callable[[bytes], int]) -> None:
         # From the whole event: notes of an earlier cut would be cut, and count wrong.
         self.whole = self.whole or self.data
-        self.data = fit(self.whole, limit) if lane is None else fit(self.whole, limit, lane.size)
+        self.data = fit(self.whole, limit, size)
 
 
 def batches(items: Iterable[Item], max_bytes: int, max_events: int) -> Iterator[list[Item]]:

@@ -13,16 +13,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import orjson
 
-from otel_posthog.delivery.compress import COMPRESSORS
-from otel_posthog.delivery.outcome import Outcome, judge, judge_v1
+from otel_posthog.delivery.encoding.compression import COMPRESSORS
+from otel_posthog.delivery.http.outcome import Outcome, judge, judge_v1
 from otel_posthog.runtime.version import __version__
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from otel_posthog.delivery.batch import Item
+    from otel_posthog.delivery.encoding.encoded_event import Item
+    from otel_posthog.delivery.http.transport import Response
     from otel_posthog.delivery.options import DeliveryOptions
-    from otel_posthog.delivery.transport import Response
 
 
 @dataclass(slots=True)

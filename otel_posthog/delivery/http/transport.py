@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from opentelemetry import context
 
-from otel_posthog.delivery.timed import time_answers
+from otel_posthog.delivery.http.read_deadline import time_answers
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

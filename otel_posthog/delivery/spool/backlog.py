@@ -8,16 +8,21 @@ import time
 from collections import Counter
 from typing import TYPE_CHECKING, Any, Protocol
 
-from otel_posthog.delivery.batch import Item
-from otel_posthog.delivery.entries import DeadLetter, Entry, Held, is_event
-from otel_posthog.delivery.retry import back_off
+from otel_posthog.delivery.encoding.encoded_event import Item
+from otel_posthog.delivery.http.retry import back_off
+from otel_posthog.delivery.spool.entries import (
+    DeadLetter,
+    Entry,
+    Held,
+    is_event,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    from otel_posthog.delivery.delivery import Delivery
-    from otel_posthog.delivery.sender import Report
-    from otel_posthog.delivery.spool import Spool
+    from otel_posthog.delivery.batch_sender import Report
+    from otel_posthog.delivery.client import Delivery
+    from otel_posthog.delivery.spool.spool import Spool
 
 Load = Any
 """What is handed over: an `Item`, or something that the `Converter` knows."""

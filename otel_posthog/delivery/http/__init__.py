@@ -1,0 +1,1 @@
+"""Requests to PostHog, and what their answers mean."""
