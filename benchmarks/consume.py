@@ -29,10 +29,10 @@ from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 from benchmarks import main_or_help
 from benchmarks.material import chat_spans, sink
 from otel_posthog.forwarder.forwarder import forwarder
-from otel_posthog.gateway.consume import reader
-from otel_posthog.gateway.intake import Intake
-from otel_posthog.gateway.kafka_batch import BATCH_BYTES
-from otel_posthog.gateway.kafka_settings import ENCODINGS
+from otel_posthog.gateway.ingest import Intake
+from otel_posthog.gateway.kafka.batch import BATCH_BYTES
+from otel_posthog.gateway.kafka.consumer import reader
+from otel_posthog.gateway.kafka.settings import ENCODINGS
 from tests.support.kafka_broker import Broker, broker
 
 SPANS, ROUNDS, PARTITIONS = 20_000, 3, 4

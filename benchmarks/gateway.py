@@ -41,7 +41,7 @@ from otel_posthog.conversion.spans.span_view import Other, SpanView
 from otel_posthog.delivery import Item, Response
 from otel_posthog.forwarder.forwarder import forwarder
 from otel_posthog.gateway.decode import PROTOBUF, Unread, plain_body, spans_of
-from otel_posthog.gateway.intake import Intake
+from otel_posthog.gateway.ingest import Intake
 
 BATCH, ROUNDS = 2048, 11
 SECONDS = 12.0

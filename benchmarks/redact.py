@@ -19,12 +19,7 @@ from benchmarks import main_or_help
 from benchmarks.material import chat_spans, text
 from otel_posthog.conversion.model_call import ModelCall
 from otel_posthog.conversion.pipeline import Pipeline
-from otel_posthog.conversion.privacy.redaction import (
-    KINDS,
-    redacted,
-    redacted_content,
-    redactor,
-)
+from otel_posthog.conversion.privacy.redaction import KINDS, redacted, redacted_content, redactor
 from otel_posthog.conversion.spans.span_view import of_sdk_span
 
 MEGABYTE, ROUNDS = 1_000_000, 5

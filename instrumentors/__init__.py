@@ -4,7 +4,7 @@ They need OpenTelemetry's API alone and work with any exporter. Neither SDK is i
 is asked to instrument.
 """
 
-from instrumentors.gemini import GeminiInstrumentor
-from instrumentors.openai import OpenAIInstrumentor
+from instrumentors.gemini.instrumentor import GeminiInstrumentor
+from instrumentors.openai.instrumentor import OpenAIInstrumentor
 
 __all__ = ["GeminiInstrumentor", "OpenAIInstrumentor"]

@@ -131,7 +131,7 @@ def _gateway_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _gateway(args: argparse.Namespace) -> int:
-    from otel_posthog.gateway.serve import run
+    from otel_posthog.gateway.server import run
     from otel_posthog.gateway.settings import SettingsError, settings_of
 
     try:
@@ -142,14 +142,14 @@ def _gateway(args: argparse.Namespace) -> int:
 
 
 def _consume_arguments(parser: argparse.ArgumentParser) -> None:
-    from otel_posthog.gateway.kafka_settings import add_arguments
+    from otel_posthog.gateway.kafka.settings import add_arguments
 
     add_arguments(parser)
 
 
 def _consume(args: argparse.Namespace) -> int:
-    from otel_posthog.gateway.consume import ConsumeError, run
-    from otel_posthog.gateway.kafka_settings import settings_of
+    from otel_posthog.gateway.kafka.consumer import ConsumeError, run
+    from otel_posthog.gateway.kafka.settings import settings_of
 
     try:
         run(settings_of(args))

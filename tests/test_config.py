@@ -7,13 +7,7 @@ from typing import Any, get_type_hints
 
 import pytest
 
-from otel_posthog.config.options import (
-    OPTIONS,
-    PREFIX,
-    Config,
-    Options,
-    resolve,
-)
+from otel_posthog.config.options import OPTIONS, PREFIX, Config, Options, resolve
 
 
 def resolved(arguments: dict[str, Any] | None = None, **environ: str) -> tuple[Config, list[str]]:

@@ -16,12 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from otel_posthog.runtime import decompression as module
-from otel_posthog.runtime.decompression import (
-    CODECS,
-    BrokenBodyError,
-    TooMuchError,
-    inflate,
-)
+from otel_posthog.runtime.decompression import CODECS, BrokenBodyError, TooMuchError, inflate
 
 
 def _streamed(data: bytes) -> bytes:

@@ -11,12 +11,7 @@ from otel_posthog.conversion.pricing.cost import PriceBook
 from otel_posthog.conversion.span_reader import read
 from otel_posthog.forwarder import price_updates
 from otel_posthog.forwarder.forwarder import forwarder
-from otel_posthog.forwarder.price_updates import (
-    AGAIN_SECONDS,
-    EVERY_SECONDS,
-    fetch,
-    in_use,
-)
+from otel_posthog.forwarder.price_updates import AGAIN_SECONDS, EVERY_SECONDS, fetch, in_use
 from tests.support.price_server import TABLE, price_server
 from tests.support.spans import START, make_view
 

@@ -26,12 +26,7 @@ from otel_posthog.conversion.pricing.cost import PriceBook
 from otel_posthog.conversion.privacy.pseudonyms import pseudonym
 from otel_posthog.conversion.span_reader import DIALECTS
 from otel_posthog.conversion.spans.genai_detection import EVALUATION_EVENT, MARKERS
-from otel_posthog.conversion.spans.span_view import (
-    SpanEvent,
-    SpanView,
-    of_request,
-    of_sdk_span,
-)
+from otel_posthog.conversion.spans.span_view import SpanEvent, SpanView, of_request, of_sdk_span
 from otel_posthog.delivery import Response, TransportError, destination_of
 from otel_posthog.delivery.encoding.json_encoder import encode
 from otel_posthog.delivery.spool.admin import revive

@@ -10,23 +10,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from otel_posthog.conversion.model_call import (
-    CallContext,
-    CallError,
-    Evaluation,
-    Kind,
-    ModelCall,
-    Usage,
-)
+from otel_posthog.conversion.model_call import CallContext, CallError, Evaluation, Kind, ModelCall, Usage
 from otel_posthog.conversion.pipeline import Pipeline
 from otel_posthog.conversion.pricing.cost import PriceBook
-from otel_posthog.conversion.traces import (
-    Parents,
-    Seen,
-    resolve,
-    trace_root,
-    united,
-)
+from otel_posthog.conversion.traces import Parents, Seen, resolve, trace_root, united
 from otel_posthog.conversion.traces import history as seen_module
 from otel_posthog.conversion.traces.trace_root import MAX_SAID
 from tests.support.spans import START, TRACE_ID, make_view

@@ -12,12 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from otel_posthog.conversion.context_attributes import (
-    CONTEXT,
-    PARENT_ID,
-    PROPERTY,
-    is_handed_down,
-)
+from otel_posthog.conversion.context_attributes import CONTEXT, PARENT_ID, PROPERTY, is_handed_down
 from otel_posthog.conversion.dialects import (
     adk,
     genai,

@@ -19,25 +19,10 @@ from otel_posthog.delivery.http.outcome import (
     TooLarge,
     missing_path,
 )
-from otel_posthog.delivery.http.retry import (
-    Final,
-    GaveUp,
-    Retrying,
-    Suspect,
-)
-from otel_posthog.delivery.http.routes import (
-    AI,
-    EVENTS_V1,
-    Lane,
-    Lanes,
-)
+from otel_posthog.delivery.http.retry import Final, GaveUp, Retrying, Suspect
+from otel_posthog.delivery.http.routes import AI, EVENTS_V1, Lane, Lanes
 from otel_posthog.delivery.http.transport import Transport, TransportError
-from otel_posthog.delivery.http.wire import (
-    Attempts,
-    V0Wire,
-    V1Wire,
-    Wire,
-)
+from otel_posthog.delivery.http.wire import Attempts, V0Wire, V1Wire, Wire
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

@@ -12,12 +12,7 @@ from otel_posthog.delivery.batch_sender import Report, Sender
 from otel_posthog.delivery.counters import Counters
 from otel_posthog.delivery.encoding.encoded_event import Item, batches
 from otel_posthog.delivery.http.retry import Retrying
-from otel_posthog.delivery.http.routes import (
-    EVENTS,
-    EVENTS_V1,
-    Lane,
-    Lanes,
-)
+from otel_posthog.delivery.http.routes import EVENTS, EVENTS_V1, Lane, Lanes
 from otel_posthog.delivery.http.transport import RequestsTransport, Transport
 from otel_posthog.runtime.notices import Notices
 

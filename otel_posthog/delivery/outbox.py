@@ -14,13 +14,7 @@ from typing import TYPE_CHECKING, Any
 from otel_posthog.delivery.batch_sender import Report
 from otel_posthog.delivery.encoding.encoded_event import Item
 from otel_posthog.delivery.memory_queue import ByteBoundedQueue, Queued
-from otel_posthog.delivery.spool.backlog import (
-    MAX_TAKEN,
-    Backlog,
-    Converter,
-    Load,
-    events_of,
-)
+from otel_posthog.delivery.spool.backlog import MAX_TAKEN, Backlog, Converter, Load, events_of
 from otel_posthog.runtime.forks import follow_forks
 from otel_posthog.runtime.notices import Notices
 from otel_posthog.runtime.threads import start_thread

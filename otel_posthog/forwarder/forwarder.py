@@ -31,12 +31,7 @@ from otel_posthog.delivery import (
     ingestion_host,
 )
 from otel_posthog.forwarder.mask_hook import Masking
-from otel_posthog.forwarder.span_converter import (
-    Conversion,
-    Ended,
-    Event,
-    Started,
-)
+from otel_posthog.forwarder.span_converter import Conversion, Ended, Event, Started
 from otel_posthog.runtime.forks import follow_forks
 from otel_posthog.runtime.log import say_once
 

@@ -10,11 +10,11 @@ from concurrent.futures import Executor
 from contextlib import AbstractAsyncContextManager
 from typing import Any, NamedTuple
 
-from otel_posthog.gateway.answers import accepted_body, refusal_body
-from otel_posthog.gateway.bearer import check_token
+from otel_posthog.gateway.auth import check_token
 from otel_posthog.gateway.decode import JSON, PROTOBUF, READERS
 from otel_posthog.gateway.limits import Limits, RefusedError, Share, overloaded
-from otel_posthog.gateway.reception import Reception, Request
+from otel_posthog.gateway.otlp_response import accepted_body, refusal_body
+from otel_posthog.gateway.request_handler import Reception, Request
 from otel_posthog.gateway.settings import SettingsError
 
 __all__ = ["Gateway"]

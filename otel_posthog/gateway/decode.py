@@ -12,12 +12,7 @@ from otel_posthog.conversion.spans.otlp_json import count_spans, of_json_request
 from otel_posthog.conversion.spans.otlp_stream import DecodeError, of_request_bytes
 from otel_posthog.conversion.spans.span_view import Other, SpanView
 from otel_posthog.gateway.limits import RefusedError
-from otel_posthog.runtime.decompression import (
-    CODECS,
-    BrokenBodyError,
-    TooMuchError,
-    inflate,
-)
+from otel_posthog.runtime.decompression import CODECS, BrokenBodyError, TooMuchError, inflate
 
 __all__ = ["JSON", "PROTOBUF", "READERS", "Unread", "plain_body", "spans_of"]
 

@@ -19,7 +19,7 @@ from prometheus_client import REGISTRY, generate_latest
 
 from otel_posthog.forwarder.forwarder import Forwarder
 from otel_posthog.forwarder.metrics import measure
-from otel_posthog.gateway.reception import Reception
+from otel_posthog.gateway.request_handler import Reception
 from otel_posthog.runtime.version import __version__
 
 __all__ = ["SPOOL_FAMILIES", "Metrics"]

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from otel_posthog.config.parsers import project_key
-from otel_posthog.gateway.delivery_options import check_kind
+from otel_posthog.gateway.startup_checks import check_kind
 from otel_posthog.runtime.toml_errors import line_in_toml, parse_toml
 
 __all__ = ["ProjectTable", "read_projects"]

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from otel_posthog.conversion.spans.span_view import Other, SpanView
 from otel_posthog.forwarder.span_converter import emptied
 from otel_posthog.gateway.decode import Unread
-from otel_posthog.gateway.intake import Answer, Intake
+from otel_posthog.gateway.ingest import Answer, Intake
 from otel_posthog.gateway.limits import RefusedError
 
 __all__ = ["Projects", "Readiness"]

@@ -19,16 +19,16 @@ from typing import TYPE_CHECKING, Any
 from uvicorn.config import STARTUP_FAILURE
 
 from otel_posthog.forwarder.forwarder import Forwarder, forwarder
-from otel_posthog.gateway import logs, memory
+from otel_posthog.gateway import json_log, memory_tuning
 from otel_posthog.gateway.app import Gateway
-from otel_posthog.gateway.intake import Intake
+from otel_posthog.gateway.ingest import Intake
 from otel_posthog.gateway.limits import Limits
 from otel_posthog.gateway.metrics import SPOOL_FAMILIES, Metrics
 from otel_posthog.gateway.project_file import ProjectTable
 from otel_posthog.gateway.projects import Projects
-from otel_posthog.gateway.reception import Reception
+from otel_posthog.gateway.request_handler import Reception
 from otel_posthog.gateway.settings import Settings, SettingsError
-from otel_posthog.gateway.siblings import Siblings, merged
+from otel_posthog.gateway.worker_peers import Siblings, merged
 
 if TYPE_CHECKING:  # an extra of its own
     import grpc
@@ -48,8 +48,8 @@ def application(settings: Settings, rpc_address: str | None, meeting: Path | Non
 
     Where there is no application, the process ends and the gateway with it.
     """
-    memory.keep_one_heap()
-    logs.set_up()
+    memory_tuning.keep_one_heap()
+    json_log.set_up()
     _end_with_parent()
     try:
         made = _application(settings, rpc_address, meeting)
@@ -57,7 +57,7 @@ def application(settings: Settings, rpc_address: str | None, meeting: Path | Non
         what = f": {error}" if isinstance(error, SettingsError) else f" ({type(error).__name__})"
         _log.error("the gateway cannot start%s", what)
         sys.exit(STARTUP_FAILURE)
-    memory.look_for_cycles_seldom()
+    memory_tuning.look_for_cycles_seldom()
     return made
 
 
@@ -179,7 +179,7 @@ async def _rpc(
     """The server of gRPC, if that is wanted."""
     if address is None:
         return None
-    from otel_posthog.gateway.rpc import Certificates, start_rpc
+    from otel_posthog.gateway.grpc_service import Certificates, start_rpc
 
     chain = settings.tls_cert
     certificates = None

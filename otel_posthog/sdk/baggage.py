@@ -11,12 +11,7 @@ from typing import TYPE_CHECKING
 
 from opentelemetry import baggage
 
-from otel_posthog.conversion.context_attributes import (
-    ARGUMENTS,
-    FLAG,
-    GROUP,
-    PROPERTY,
-)
+from otel_posthog.conversion.context_attributes import ARGUMENTS, FLAG, GROUP, PROPERTY
 
 if TYPE_CHECKING:
     from opentelemetry.context import Context

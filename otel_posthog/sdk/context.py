@@ -16,13 +16,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypedDict, TypeVar, cast, get_
 
 from typing_extensions import Unpack
 
-from otel_posthog.conversion.context_attributes import (
-    ARGUMENTS,
-    FLAG,
-    GROUP,
-    PROPERTY,
-    is_handed_down,
-)
+from otel_posthog.conversion.context_attributes import ARGUMENTS, FLAG, GROUP, PROPERTY, is_handed_down
 from otel_posthog.sdk.scopes import (
     Scope,
     attach,

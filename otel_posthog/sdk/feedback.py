@@ -10,12 +10,7 @@ from typing import Any
 
 from opentelemetry import trace
 
-from otel_posthog.conversion.context_attributes import (
-    CONTEXT,
-    PARENT_ID,
-    PROPERTY,
-    handed_down,
-)
+from otel_posthog.conversion.context_attributes import CONTEXT, PARENT_ID, PROPERTY, handed_down
 from otel_posthog.conversion.model_call import Evaluation, Feedback, Kind
 from otel_posthog.conversion.spans.span_view import SpanView, attributes_of
 from otel_posthog.runtime.log import say_once

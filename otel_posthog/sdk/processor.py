@@ -14,12 +14,7 @@ from opentelemetry import trace
 from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
 from typing_extensions import Unpack
 
-from otel_posthog.conversion.context_attributes import (
-    FEATURE,
-    PARENT_ID,
-    handed_down,
-    says,
-)
+from otel_posthog.conversion.context_attributes import FEATURE, PARENT_ID, handed_down, says
 from otel_posthog.conversion.spans.genai_detection import of_concern
 from otel_posthog.conversion.spans.span_view import attributes_of, pack
 from otel_posthog.forwarder.span_converter import Started

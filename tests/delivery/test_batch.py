@@ -7,13 +7,7 @@ import pytest
 
 from otel_posthog.delivery.encoding.encoded_event import Item, batches
 from otel_posthog.delivery.encoding.truncation import escaped_size
-from otel_posthog.delivery.http.routes import (
-    AI,
-    EVENTS,
-    FALLBACK_SECONDS,
-    Lane,
-    Lanes,
-)
+from otel_posthog.delivery.http.routes import AI, EVENTS, FALLBACK_SECONDS, Lane, Lanes
 from tests.delivery.support import Clock, event
 
 

@@ -12,14 +12,7 @@ from typing import Any
 
 import pytest
 
-from otel_posthog.delivery import (
-    Backlog,
-    Entry,
-    Item,
-    Outbox,
-    Response,
-    TransportError,
-)
+from otel_posthog.delivery import Backlog, Entry, Item, Outbox, Response, TransportError
 from otel_posthog.delivery.spool import spool
 from otel_posthog.delivery.spool.backlog import LOOK_SECONDS
 from otel_posthog.delivery.spool.entries import EVENT

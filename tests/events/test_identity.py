@@ -10,12 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from otel_posthog.conversion.events.event_envelope import (
-    _NAMESPACE,
-    event_uuid,
-    person_properties,
-    timestamp,
-)
+from otel_posthog.conversion.events.event_envelope import _NAMESPACE, event_uuid, person_properties, timestamp
 from otel_posthog.conversion.pipeline import Pipeline
 from otel_posthog.conversion.span_reader import read
 from tests.support.spans import make_view

@@ -11,12 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from otel_posthog.conversion.pricing.price_file import (
-    MOST_TOLD,
-    own_prices,
-    read_prices,
-    with_mistakes,
-)
+from otel_posthog.conversion.pricing.price_file import MOST_TOLD, own_prices, read_prices, with_mistakes
 
 TOML = """
 # what our contract says

@@ -15,13 +15,7 @@ from benchmarks.redact import ADVERSARIAL
 from otel_posthog.config.parsers import REDACTABLE
 from otel_posthog.conversion.pipeline import Pipeline
 from otel_posthog.conversion.privacy import credentials, personal_data, personal_numbers
-from otel_posthog.conversion.privacy.redaction import (
-    KINDS,
-    may_hold_credentials,
-    redacted,
-    redactor,
-    walked,
-)
+from otel_posthog.conversion.privacy.redaction import KINDS, may_hold_credentials, redacted, redactor, walked
 from otel_posthog.conversion.span_reader import read
 from otel_posthog.conversion.spans.span_view import pack
 from otel_posthog.forwarder.forwarder import forwarder

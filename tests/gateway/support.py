@@ -15,10 +15,10 @@ from opentelemetry.sdk.trace import ReadableSpan
 from otel_posthog.forwarder.forwarder import forwarder
 from otel_posthog.gateway.app import Gateway
 from otel_posthog.gateway.decode import JSON, PROTOBUF
-from otel_posthog.gateway.intake import Intake
+from otel_posthog.gateway.ingest import Intake
 from otel_posthog.gateway.limits import Limits
 from otel_posthog.gateway.projects import Projects
-from otel_posthog.gateway.reception import Reception
+from otel_posthog.gateway.request_handler import Reception
 from tests.delivery.capture_server import CaptureServer, capture_server
 from tests.support.otlp_json import otlp_json
 from tests.support.spans import otlp_request

@@ -13,7 +13,7 @@ import pytest
 import requests
 import uvicorn
 
-from otel_posthog.gateway.connections import Connection
+from otel_posthog.gateway.http_protocol import Connection
 from otel_posthog.gateway.limits import Limits
 from tests.delivery.capture_server import CaptureServer
 from tests.gateway.conftest import span_ids

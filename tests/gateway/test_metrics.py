@@ -12,8 +12,8 @@ import pytest
 import requests
 from prometheus_client.parser import text_string_to_metric_families
 
-from otel_posthog.gateway.rpc import EXPORT
-from otel_posthog.gateway.siblings import Siblings, merged
+from otel_posthog.gateway.grpc_service import EXPORT
+from otel_posthog.gateway.worker_peers import Siblings, merged
 from tests.delivery.capture_server import Answer, CaptureServer
 from tests.gateway.conftest import KEY, GatewayProcess, StartGateway, some_spans
 from tests.support.spans import otlp_request, sdk_span
@@ -205,7 +205,7 @@ def test_siblings_find_each_other_and_a_number_is_taken_again(tmp_path: Path) ->
 
 
 def test_a_sibling_that_hangs_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("otel_posthog.gateway.siblings.SECONDS", 0.2)
+    monkeypatch.setattr("otel_posthog.gateway.worker_peers.SECONDS", 0.2)
     over = threading.Event()
 
     def hang() -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import grpc
 import requests
 
-from otel_posthog.gateway.rpc import EXPORT
+from otel_posthog.gateway.grpc_service import EXPORT
 from tests.delivery.capture_server import CaptureServer
 from tests.gateway.conftest import StartGateway, some_spans, span_ids
 

@@ -21,11 +21,11 @@ from otel_posthog.delivery import destination_of
 from otel_posthog.delivery.spool.admin import rows
 from otel_posthog.forwarder.forwarder import Forwarder, forwarder
 from otel_posthog.gateway.app import Gateway
-from otel_posthog.gateway.intake import Intake
+from otel_posthog.gateway.grpc_service import EXPORT
+from otel_posthog.gateway.ingest import Intake
 from otel_posthog.gateway.project_file import ProjectTable, read_projects
 from otel_posthog.gateway.projects import Projects
-from otel_posthog.gateway.reception import Reception
-from otel_posthog.gateway.rpc import EXPORT
+from otel_posthog.gateway.request_handler import Reception
 from tests.delivery.capture_server import Answer, CaptureServer, capture_server
 from tests.gateway.conftest import StartGateway, run_gateway
 from tests.gateway.support import Client

@@ -23,9 +23,9 @@ from google.rpc.status_pb2 import Status
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2_grpc import TraceServiceStub
 
+from otel_posthog.gateway.grpc_service import EXPORT, READING, Certificates, _host_of, start_rpc
 from otel_posthog.gateway.limits import Limits
-from otel_posthog.gateway.rpc import EXPORT, READING, Certificates, _host_of, start_rpc
-from otel_posthog.gateway.serve import _address, _reserve
+from otel_posthog.gateway.server import _address, _reserve
 from tests.delivery.capture_server import Answer, CaptureServer
 from tests.gateway.conftest import CertificateFiles, StartGateway, run_gateway, some_spans, span_ids
 from tests.gateway.support import Gate, gate

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from otel_posthog.gateway.bearer import check_token
-from otel_posthog.gateway.delivery_options import delivery_options
+from otel_posthog.gateway.auth import check_token
 from otel_posthog.gateway.limits import RefusedError
 from otel_posthog.gateway.settings import TOKEN_VARIABLE, Settings, SettingsError, add_arguments, settings_of
+from otel_posthog.gateway.startup_checks import delivery_options
 
 FIRST, SECOND = "the-first-of-two-tokens", "the-second-of-two-tokens"
 KEY = {"POSTHOG_API_KEY": "phc_x"}

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from otel_posthog.conversion.spans.span_view import Other
-from otel_posthog.gateway.window import TraceWindow
+from otel_posthog.gateway.trace_window import TraceWindow
 from tests.gateway.support import Gate, body_of, gate
 from tests.support.spans import CHAT, PARENT_ID, SPAN_ID, make_view, sdk_span
 

@@ -22,8 +22,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from uvicorn.supervisors import multiprocess
 from uvicorn.supervisors.multiprocess import Process
 
-from otel_posthog.gateway.rpc import EXPORT
-from otel_posthog.gateway.serve import _Parent
+from otel_posthog.gateway.grpc_service import EXPORT
+from otel_posthog.gateway.server import _Parent
 from tests.delivery.capture_server import Answer, CaptureServer
 from tests.gateway.conftest import (
     KEY,

@@ -15,8 +15,8 @@ from opentelemetry.instrumentation.utils import suppress_instrumentation
 from opentelemetry.trace import StatusCode
 
 from instrumentors import GeminiInstrumentor
-from instrumentors import gemini_interactions_wire as wire
-from instrumentors.gemini_calls import request_id
+from instrumentors.gemini import interactions_payload as wire
+from instrumentors.gemini.call import request_id
 from tests.instrumentors.cases import gemini as cases
 from tests.instrumentors.provider import Provider, Reply
 from tests.instrumentors.recording import (

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from instrumentors.spans import CAPTURE_CONTENT, captures_content, fitting, sound
+from instrumentors.common.call_span import CAPTURE_CONTENT, captures_content, fitting, sound
 from otel_posthog.config.options import resolve
 
 

@@ -7,7 +7,7 @@ from confluent_kafka import Message
 from hypothesis import given
 from hypothesis import strategies as st
 
-from otel_posthog.gateway.kafka_batch import (
+from otel_posthog.gateway.kafka.batch import (
     BATCH_BYTES,
     LINGER_SECONDS,
     LONGEST_BACKOFF_SECONDS,
@@ -18,7 +18,7 @@ from otel_posthog.gateway.kafka_batch import (
     is_due,
     must_hold,
 )
-from otel_posthog.gateway.kafka_lag import lag_of
+from otel_posthog.gateway.kafka.lag import lag_of
 
 
 def message(partition: int, offset: int, value: bytes | None = b"x") -> Message:

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from confluent_kafka import Message
 
-from otel_posthog.gateway.intake import Answer
-from otel_posthog.gateway.kafka_batch import Batch, Progress
-from otel_posthog.gateway.kafka_deliver import Deliverer, Letter, UnreadableError
+from otel_posthog.gateway.ingest import Answer
+from otel_posthog.gateway.kafka.batch import Batch, Progress
+from otel_posthog.gateway.kafka.batch_delivery import Deliverer, Letter, UnreadableError
 
 NOT_NOW = Answer(safe=False, retry_after=0.0, reason="not now")
 
@@ -53,7 +53,7 @@ def batch(*values: bytes | None) -> Batch:
 
 @pytest.fixture(autouse=True)
 def _no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("otel_posthog.gateway.kafka_deliver.backoff", lambda *_: 0.0)
+    monkeypatch.setattr("otel_posthog.gateway.kafka.batch_delivery.backoff", lambda *_: 0.0)
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from otel_posthog.gateway.kafka_log import OncePerMinute
+from otel_posthog.gateway.kafka.log import OncePerMinute
 
 
 def record(text: str, **extra: str) -> logging.LogRecord:

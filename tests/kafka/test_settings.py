@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from otel_posthog.gateway.kafka_settings import (
+from otel_posthog.gateway.kafka.settings import (
     ConsumeSettings,
     add_arguments,
     for_consumer,

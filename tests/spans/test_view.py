@@ -8,13 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from opentelemetry.trace import SpanKind, StatusCode
 
-from otel_posthog.conversion.spans.span_view import (
-    SpanView,
-    of_request,
-    of_sdk_span,
-    pack,
-    unpack,
-)
+from otel_posthog.conversion.spans.span_view import SpanView, of_request, of_sdk_span, pack, unpack
 from tests.support.spans import CHAT, START, otlp_request, sdk_span
 
 VALUES: st.SearchStrategy[Any] = st.recursive(

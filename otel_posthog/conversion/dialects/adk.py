@@ -11,12 +11,7 @@ from otel_posthog.conversion.model_call import Kind
 from otel_posthog.conversion.readers.attribute_values import parse_json, read_parameters, text
 from otel_posthog.conversion.readers.messages import messages
 from otel_posthog.conversion.readers.provider_payloads import read_answer, read_usage
-from otel_posthog.conversion.readers.rule_table import (
-    Dialect,
-    Parts,
-    keep_richer,
-    rows,
-)
+from otel_posthog.conversion.readers.rule_table import Dialect, Parts, keep_richer, rows
 from otel_posthog.conversion.spans.span_view import SpanView
 
 __all__ = ["DIALECT"]

@@ -22,12 +22,7 @@ from otel_posthog.conversion.readers.attribute_values import (
 )
 from otel_posthog.conversion.readers.indexed_attributes import listed
 from otel_posthog.conversion.readers.messages import messages, tools
-from otel_posthog.conversion.readers.rule_table import (
-    Dialect,
-    Parts,
-    keep_richer,
-    rows,
-)
+from otel_posthog.conversion.readers.rule_table import Dialect, Parts, keep_richer, rows
 from otel_posthog.conversion.spans.span_view import SpanView
 
 __all__ = ["DIALECT"]

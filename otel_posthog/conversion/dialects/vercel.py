@@ -23,12 +23,7 @@ from otel_posthog.conversion.readers.attribute_values import (
     texts,
 )
 from otel_posthog.conversion.readers.messages import messages
-from otel_posthog.conversion.readers.rule_table import (
-    Dialect,
-    Parts,
-    keep_richer,
-    rows,
-)
+from otel_posthog.conversion.readers.rule_table import Dialect, Parts, keep_richer, rows
 from otel_posthog.conversion.spans.span_view import SpanView
 
 __all__ = ["DIALECT"]

@@ -1,12 +1,7 @@
 """A `ModelCall` goes in, PostHog events come out, as plain dicts."""
 
 from otel_posthog.conversion.events.ai_events import ai_event
-from otel_posthog.conversion.events.completion_events import (
-    failed,
-    generation,
-    requested,
-    success,
-)
+from otel_posthog.conversion.events.completion_events import failed, generation, requested, success
 from otel_posthog.conversion.events.event_envelope import trace_id
 from otel_posthog.conversion.events.sampling import Sampling
 from otel_posthog.conversion.events.score_events import evaluation_events

@@ -17,12 +17,7 @@ from otel_posthog.conversion.events.event_envelope import (
     trace_id,
 )
 from otel_posthog.conversion.events.message_rendering import rendered
-from otel_posthog.conversion.model_call import (
-    NO_USAGE,
-    CallError,
-    Kind,
-    ModelCall,
-)
+from otel_posthog.conversion.model_call import NO_USAGE, CallError, Kind, ModelCall
 from otel_posthog.conversion.pricing.cost import Cost
 from otel_posthog.conversion.privacy import value_checks
 from otel_posthog.conversion.privacy.media import Replace, clean

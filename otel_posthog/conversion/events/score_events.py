@@ -12,12 +12,7 @@ from otel_posthog.conversion.events.event_envelope import (
     reported,
     trace_id,
 )
-from otel_posthog.conversion.model_call import (
-    Evaluation,
-    Feedback,
-    Kind,
-    ModelCall,
-)
+from otel_posthog.conversion.model_call import Evaluation, Feedback, Kind, ModelCall
 from otel_posthog.runtime.version import __version__
 
 __all__ = ["evaluation_events"]

@@ -19,13 +19,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
 from otel_posthog.conversion.model_call import ModelCall, Usage
-from otel_posthog.conversion.pricing.rates import (
-    DOLLAR,
-    Rates,
-    Tiers,
-    filled,
-    tiers_of,
-)
+from otel_posthog.conversion.pricing.rates import DOLLAR, Rates, Tiers, filled, tiers_of
 
 if TYPE_CHECKING:
     from genai_prices.types import ModelPrice

@@ -11,12 +11,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from otel_posthog.conversion.pricing.rates import (
-    MILLION,
-    UNITS,
-    Rates,
-    in_units,
-)
+from otel_posthog.conversion.pricing.rates import MILLION, UNITS, Rates, in_units
 from otel_posthog.runtime.toml_errors import line_in_toml, parse_toml
 
 __all__ = ["MOST_TOLD", "WrongPriceError", "own_prices", "read_prices", "with_mistakes"]

@@ -13,12 +13,7 @@ from typing import Any
 
 import orjson
 
-from otel_posthog.conversion.model_call import (
-    Evaluation,
-    Feedback,
-    Message,
-    ModelCall,
-)
+from otel_posthog.conversion.model_call import Evaluation, Feedback, Message, ModelCall
 from otel_posthog.conversion.privacy.credentials import may_hold_key, safe_url, without_keys
 from otel_posthog.conversion.privacy.json_redaction import is_remote, masked_tool, walked
 from otel_posthog.conversion.privacy.media import MIN_BASE64

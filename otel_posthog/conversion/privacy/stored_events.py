@@ -13,12 +13,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from otel_posthog.conversion.privacy import value_checks
-from otel_posthog.conversion.privacy.allow_list import (
-    CONTENT,
-    FEATURE_FLAG,
-    NESTED,
-    table_of,
-)
+from otel_posthog.conversion.privacy.allow_list import CONTENT, FEATURE_FLAG, NESTED, table_of
 from otel_posthog.conversion.privacy.json_redaction import is_remote, masked_tool, walked
 from otel_posthog.conversion.privacy.personal_data import Mask
 from otel_posthog.conversion.privacy.pseudonyms import pseudonym, short_id

@@ -13,12 +13,7 @@ from typing import Any
 
 from otel_posthog.conversion.model_call import Message
 from otel_posthog.conversion.readers.attribute_values import parse_json, text
-from otel_posthog.conversion.readers.message_parts import (
-    is_neutral,
-    part_of,
-    text_part,
-    tool_call,
-)
+from otel_posthog.conversion.readers.message_parts import is_neutral, part_of, text_part, tool_call
 
 __all__ = ["messages", "system_messages", "tools"]
 

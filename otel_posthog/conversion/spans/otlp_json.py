@@ -18,13 +18,7 @@ from otel_posthog.conversion.spans.otlp_json_fields import (
     one,
     text,
 )
-from otel_posthog.conversion.spans.span_view import (
-    MAX_SCOPE,
-    Attributes,
-    Other,
-    SpanEvent,
-    SpanView,
-)
+from otel_posthog.conversion.spans.span_view import MAX_SCOPE, Attributes, Other, SpanEvent, SpanView
 
 __all__ = ["count_spans", "of_json_request"]
 

@@ -14,12 +14,7 @@ from opentelemetry.proto.common.v1.common_pb2 import InstrumentationScope
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
-from otel_posthog.conversion.spans.span_view import (
-    Other,
-    SpanView,
-    of_otlp_spans,
-    otlp_attributes,
-)
+from otel_posthog.conversion.spans.span_view import Other, SpanView, of_otlp_spans, otlp_attributes
 
 __all__ = ["DecodeError", "of_request_bytes"]
 

@@ -9,20 +9,8 @@ from itertools import combinations
 from typing import Any, NamedTuple
 
 from otel_posthog.conversion.model_call import Kind, ModelCall
-from otel_posthog.conversion.traces.history import (
-    NEIGHBOURS,
-    Known,
-    Place,
-    Seen,
-    Shown,
-)
-from otel_posthog.conversion.traces.matching import (
-    NEAR_NS,
-    agree,
-    are_twins,
-    is_attempt,
-    overlap,
-)
+from otel_posthog.conversion.traces.history import NEIGHBOURS, Known, Place, Seen, Shown
+from otel_posthog.conversion.traces.matching import NEAR_NS, agree, are_twins, is_attempt, overlap
 from otel_posthog.conversion.traces.merging import united
 
 __all__ = ["Result", "each_once", "may_meet", "stream_key"]

@@ -4,12 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from otel_posthog.conversion.model_call import (
-    NO_CONTEXT,
-    CallContext,
-    ModelCall,
-    Usage,
-)
+from otel_posthog.conversion.model_call import NO_CONTEXT, CallContext, ModelCall, Usage
 
 __all__ = ["united"]
 

@@ -6,13 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from otel_posthog.conversion.model_call import Kind, Message, ModelCall
-from otel_posthog.conversion.traces.history import (
-    MAX_TRACES,
-    Place,
-    Said,
-    Seen,
-    keep_latest,
-)
+from otel_posthog.conversion.traces.history import MAX_TRACES, Place, Said, Seen, keep_latest
 
 __all__ = ["with_conversation"]
 

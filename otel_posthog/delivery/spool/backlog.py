@@ -10,12 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from otel_posthog.delivery.encoding.encoded_event import Item
 from otel_posthog.delivery.http.retry import back_off
-from otel_posthog.delivery.spool.entries import (
-    DeadLetter,
-    Entry,
-    Held,
-    is_event,
-)
+from otel_posthog.delivery.spool.entries import DeadLetter, Entry, Held, is_event
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence

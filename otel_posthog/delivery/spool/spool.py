@@ -15,12 +15,7 @@ from collections import Counter
 from contextlib import closing, suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from otel_posthog.delivery.spool.database import (
-    identity,
-    is_broken,
-    move_aside,
-    open_spool_file,
-)
+from otel_posthog.delivery.spool.database import identity, is_broken, move_aside, open_spool_file
 from otel_posthog.delivery.spool.entries import DeadLetter, Entry, Held
 from otel_posthog.delivery.spool.lease_holder import is_alive, name_of_holder
 from otel_posthog.runtime.forks import follow_forks

@@ -1,0 +1,1 @@
+"""What both instrumentors share."""

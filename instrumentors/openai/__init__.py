@@ -1,0 +1,5 @@
+"""Calls of the `openai` package as spans."""
+
+from instrumentors.openai.instrumentor import OpenAIInstrumentor
+
+__all__ = ["OpenAIInstrumentor"]

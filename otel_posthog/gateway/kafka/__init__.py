@@ -1,0 +1,1 @@
+"""A consumer group that takes OTLP from Kafka."""
