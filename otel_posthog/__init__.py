@@ -6,14 +6,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from otel_posthog.runtime.version import __version__
-from otel_posthog.sdk.context import ai_context, update_ai_context
+from otel_posthog.sdk.context.ai_context import ai_context, update_ai_context
 
 if TYPE_CHECKING:
+    from otel_posthog.sdk.configure import configure
+    from otel_posthog.sdk.executor import ContextThreadPoolExecutor
     from otel_posthog.sdk.exporter import PostHogSpanExporter
     from otel_posthog.sdk.feedback import capture_feedback, capture_metric, current_trace_id
     from otel_posthog.sdk.processor import PostHogSpanProcessor
-    from otel_posthog.sdk.setup import configure
-    from otel_posthog.sdk.threads import ContextThreadPoolExecutor
 
 __all__ = [
     "ContextThreadPoolExecutor",
@@ -31,12 +31,12 @@ __all__ = [
 # What needs OpenTelemetry's SDK is loaded when it is first asked for: instrumentors and libraries that only
 # say `ai_context` do without.
 _LOADED_LATER = {
-    "ContextThreadPoolExecutor": "otel_posthog.sdk.threads",
+    "ContextThreadPoolExecutor": "otel_posthog.sdk.executor",
     "PostHogSpanExporter": "otel_posthog.sdk.exporter",
     "PostHogSpanProcessor": "otel_posthog.sdk.processor",
     "capture_feedback": "otel_posthog.sdk.feedback",
     "capture_metric": "otel_posthog.sdk.feedback",
-    "configure": "otel_posthog.sdk.setup",
+    "configure": "otel_posthog.sdk.configure",
     "current_trace_id": "otel_posthog.sdk.feedback",
 }
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import requests
 
-from otel_posthog import cli
+from otel_posthog.cli import commands as cli
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,8 +26,8 @@ HELD_IN_VAIN = (
     "otel_posthog.local",
     "http.server",
     "sqlite3",
-    "otel_posthog.replay",
-    "otel_posthog.doctor",
+    "otel_posthog.cli.replay",
+    "otel_posthog.doctor.checks",
     "genai_prices",
 )
 

@@ -10,11 +10,12 @@ from typing import Any
 
 import pytest
 
-from otel_posthog import cli, doctor
+from otel_posthog import cli
 from otel_posthog.config import options
 from otel_posthog.delivery import DeadLetter, Entry, destination_of
 from otel_posthog.delivery.spool.database import FILE_NAME
 from otel_posthog.delivery.spool.spool import Spool
+from otel_posthog.doctor import checks
 from otel_posthog.forwarder import price_updates
 from otel_posthog.forwarder.price_updates import PriceData
 from tests.support.price_server import price_server
@@ -36,8 +37,8 @@ def _prices_are_of(monkeypatch: pytest.MonkeyPatch, day: date | None) -> None:
     monkeypatch.setattr(price_updates, "in_use", lambda _: found)
 
 
-def found(environ: dict[str, str] | None = None, prices: Path | None = None) -> dict[str, doctor.Finding]:
-    return dict(doctor.look(doctor.set_up(environ or {}, TODAY, prices)))
+def found(environ: dict[str, str] | None = None, prices: Path | None = None) -> dict[str, checks.Finding]:
+    return dict(checks.look(checks.set_up(environ or {}, TODAY, prices)))
 
 
 @pytest.mark.parametrize(
@@ -122,8 +123,8 @@ def test_a_check_that_breaks_is_told_and_hides_no_other(monkeypatch: pytest.Monk
 def test_a_set_up_in_which_all_is_well_is_a_table_and_zero(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["doctor"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split("  ")[0] for line in lines] == ["ok"] * len(doctor.CHECKS)
-    assert [line[10:24].strip() for line in lines] == [name for name, _ in doctor.CHECKS]
+    assert [line.split("  ")[0] for line in lines] == ["ok"] * len(checks.CHECKS)
+    assert [line[10:24].strip() for line in lines] == [name for name, _ in checks.CHECKS]
 
 
 @pytest.mark.usefixtures("fresh")
@@ -131,7 +132,7 @@ def test_json_is_for_programs(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["doctor", "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert told["ok"] is True
-    assert [check["check"] for check in told["checks"]] == [name for name, _ in doctor.CHECKS]
+    assert [check["check"] for check in told["checks"]] == [name for name, _ in checks.CHECKS]
     assert told["checks"][5]["facts"]["age_days"] == 1
 
 
@@ -162,7 +163,7 @@ def test_a_file_named_by_the_flag_that_is_not_there_is_one_line_that_failed_amon
     monkeypatch.setenv(PREFIX + "PRICES", variable)
     assert cli.main(["doctor", "--prices", "/no/such/file"]) == 1
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split("  ")[0] for line in lines] == ["ok"] * (len(doctor.CHECKS) - 1) + ["failed"]
+    assert [line.split("  ")[0] for line in lines] == ["ok"] * (len(checks.CHECKS) - 1) + ["failed"]
     assert lines[-1].endswith("  /no/such/file: the path of an existing file is expected")
 
 
@@ -179,7 +180,7 @@ def test_a_file_named_by_the_flag_stands_in_for_one_of_the_environment_that_is_n
 
 
 def told(check: str, environ: dict[str, str], prices: Path | None = None) -> list[tuple[str, str]]:
-    looked = doctor.look(doctor.set_up(environ, TODAY, prices))
+    looked = checks.look(checks.set_up(environ, TODAY, prices))
     return [(finding.state, finding.says) for name, finding in looked if name == check]
 
 

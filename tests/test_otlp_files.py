@@ -14,10 +14,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from opentelemetry.proto.metrics.v1.metrics_pb2 import Metric, MetricsData, ResourceMetrics, ScopeMetrics
 
-from otel_posthog import otlp_files
+from otel_posthog.cli import otlp_files
+from otel_posthog.cli.otlp_files import json_text as otlp_text
+from otel_posthog.cli.otlp_files import spans_of_file
 from otel_posthog.conversion.spans.span_view import Other, SpanView
-from otel_posthog.otlp_files import spans_of_file
-from otel_posthog.otlp_files import text as otlp_text
 from tests.support.otlp_json import otlp_json
 from tests.support.spans import CHAT, otlp_request, sdk_span
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import requests
 
-from otel_posthog.demo.standin import StandIn
+from otel_posthog.demo.fake_providers.server import StandIn
 from otel_posthog.local import Inbox
 from tests.support.readme import README, blocks, with_options_table
 from tests.support.spans import otlp_request, sdk_span

@@ -10,7 +10,7 @@ import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from otel_posthog import cli
-from otel_posthog import replay as replay_module
+from otel_posthog.cli import replay as replay_module
 from otel_posthog.delivery import DeadLetter, Entry, destination_of
 from otel_posthog.delivery.spool.spool import Spool
 from otel_posthog.local import Inbox

@@ -21,7 +21,7 @@ from opentelemetry.instrumentation.utils import is_instrumentation_enabled
 from opentelemetry.trace import SpanKind, Status, StatusCode
 
 from instrumentors.common.coexistence import Borrowed, borrow, suppresses_us
-from otel_posthog.sdk.context import current_attributes, detach
+from otel_posthog.sdk.context.ai_context import current_attributes, detach
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping

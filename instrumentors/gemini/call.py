@@ -6,7 +6,7 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 from instrumentors.common.call_span import Attributes, Call
-from otel_posthog.sdk.context import detach
+from otel_posthog.sdk.context.ai_context import detach
 
 if TYPE_CHECKING:
     from collections.abc import Callable

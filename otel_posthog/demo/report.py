@@ -10,7 +10,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from otel_posthog.local.line import ABSENT, fit, number, plain
+from otel_posthog.local.console import ABSENT, fit, number, plain
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

@@ -21,9 +21,9 @@ from openai import OpenAI
 
 from otel_posthog.config.options import resolve
 from otel_posthog.demo import report
+from otel_posthog.demo.fake_providers.server import StandIn
 from otel_posthog.demo.product import AFTERNOON, FEATURES, Clients, Moment, do
-from otel_posthog.demo.standin import StandIn
-from otel_posthog.local.line import fit, plain
+from otel_posthog.local.console import fit, plain
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, MutableMapping, Sequence

@@ -6,7 +6,7 @@ from typing import Any
 
 from celery import signals
 
-from otel_posthog.sdk.context import ai_context, current_attributes, restored
+from otel_posthog.sdk.context.ai_context import ai_context, current_attributes, restored
 
 __all__ = ["carry_ai_context"]
 

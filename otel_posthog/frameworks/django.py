@@ -11,8 +11,8 @@ from django.http import Http404, HttpRequest
 from django.urls import resolve
 from django.utils.decorators import sync_and_async_middleware
 
-from otel_posthog.frameworks.asked import failed, request_context
-from otel_posthog.sdk.context import current_attributes, restored
+from otel_posthog.frameworks.request_context import failed, request_context
+from otel_posthog.sdk.context.ai_context import current_attributes, restored
 
 __all__ = ["AiContextMiddleware", "user_id", "view_name"]
 

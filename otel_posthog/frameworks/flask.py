@@ -7,8 +7,8 @@ from typing import Any
 
 from flask import Flask, Response, g, request
 
-from otel_posthog.frameworks.asked import check_plain, request_context
-from otel_posthog.sdk.context import ai_context, current_attributes, restored
+from otel_posthog.frameworks.request_context import check_plain, request_context
+from otel_posthog.sdk.context.ai_context import ai_context, current_attributes, restored
 
 __all__ = ["endpoint", "init_app"]
 

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from functools import partial
 from typing import Any
 
-from otel_posthog.frameworks.asked import check_plain, request_context
+from otel_posthog.frameworks.request_context import check_plain, request_context
 
 __all__ = ["AiContextMiddleware", "route_name"]
 

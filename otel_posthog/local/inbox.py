@@ -13,7 +13,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from otel_posthog.local.line import line, plain
+from otel_posthog.local.console import line, plain
 from otel_posthog.local.server import Server
 from otel_posthog.local.store import Store
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-    from otel_posthog.local import wire
+    from otel_posthog.local import capture_wire
 
 
 class Inbox:
@@ -111,14 +111,14 @@ class Inbox:
         if self._scratch is not None:
             shutil.rmtree(self._scratch, ignore_errors=True)
 
-    def take(self, path: str, accepted: wire.Accepted) -> None:
+    def take(self, path: str, accepted: capture_wire.Accepted) -> None:
         """Keep what a request brought, all or none, and say what is new. For the server's threads."""
         now = datetime.now(timezone.utc).isoformat()
         for event in self._store.add(accepted.events, path=path, received_at=now):
             # A sender may leave the timestamp out; PostHog then takes the time of arrival.
             self._say(line({"timestamp": now, **event}, color=self._color))
 
-    def refuse(self, path: str, refusal: wire.RefusalError) -> None:
+    def refuse(self, path: str, refusal: capture_wire.RefusalError) -> None:
         """Count a request that was refused, and say why. For the server's threads."""
         with self._echo_lock:
             self._refused += 1

@@ -19,7 +19,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import orjson
 
-from otel_posthog.local import wire
+from otel_posthog.local import capture_wire
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -122,18 +122,20 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         is_v1 = False
         try:
             try:
-                way = wire.wire_at(path)
+                way = capture_wire.wire_at(path)
                 is_v1 = way.v1
-            except wire.RefusalError:
+            except capture_wire.RefusalError:
                 self._body(0)
                 raise
-            accepted = wire.read(way, _lower(self.headers), self._body(way.max_body))
+            accepted = capture_wire.read(way, _lower(self.headers), self._body(way.max_body))
             try:
                 inbox.take(path, accepted)
             except sqlite3.Error as error:
                 # Nothing of the request is kept, so that the sender may send it again.
-                raise wire.RefusalError(503, "service_unavailable", f"cannot be kept: {error}") from None
-        except wire.RefusalError as refusal:
+                raise capture_wire.RefusalError(
+                    503, "service_unavailable", f"cannot be kept: {error}"
+                ) from None
+        except capture_wire.RefusalError as refusal:
             inbox.refuse(path, refusal)
             self._answer_refusal(refusal, is_v1=is_v1)
         else:
@@ -151,7 +153,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             self._answer(200, page.encode(), "text/html; charset=utf-8")
         elif path == "/_events":
             self._answer_events(parse_qs(query))
-        elif path.rstrip("/") in wire.WIRES:
+        elif path.rstrip("/") in capture_wire.WIRES:
             self._answer(405, b"capture takes POST\n", "text/plain")
         else:
             self._answer(404, b"no such path; see /_events\n", "text/plain")
@@ -173,7 +175,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         if chunked:
             self.wfile.write(b"0\r\n\r\n")
 
-    def _answer_refusal(self, refusal: wire.RefusalError, *, is_v1: bool) -> None:
+    def _answer_refusal(self, refusal: capture_wire.RefusalError, *, is_v1: bool) -> None:
         if not is_v1:
             self._answer(refusal.status, f"{refusal}\n".encode(), "text/plain; charset=utf-8")
             return
@@ -210,16 +212,18 @@ class _Handler(http.server.BaseHTTPRequestHandler):
                     break
         except TimeoutError:
             self.close_connection = True
-            raise wire.RefusalError(
+            raise capture_wire.RefusalError(
                 408, "body_read_timeout", f"the body stalled after {seen:,} bytes"
             ) from None
         except (ValueError, EOFError) as error:
             self.close_connection = True
-            raise wire.RefusalError(
+            raise capture_wire.RefusalError(
                 400, "request_decoding_error", f"the body cannot be read: {error}"
             ) from None
         if limit and seen > limit:
-            raise wire.too_large(f"the body has more than the {limit:,} bytes that are allowed on the wire")
+            raise capture_wire.too_large(
+                f"the body has more than the {limit:,} bytes that are allowed on the wire"
+            )
         return bytes(kept)
 
     def _pieces(self) -> Iterator[bytes]:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
 
-    from otel_posthog.local.wire import Event
+    from otel_posthog.local.capture_wire import Event
 
 #: Marks the file as an inbox ("PHin"), so that nobody else's database is written to by mistake.
 APPLICATION_ID = 0x5048696E

@@ -15,8 +15,8 @@ from otel_posthog.forwarder.forwarder import Forwarder, forwarder
 from otel_posthog.forwarder.metrics import measure
 from otel_posthog.runtime.forks import follow_forks
 from otel_posthog.runtime.log import say_once
-from otel_posthog.sdk.context import in_use
-from otel_posthog.sdk.endings import finish_at_the_end
+from otel_posthog.sdk.context.ai_context import in_use
+from otel_posthog.sdk.shutdown import finish_at_the_end
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence

@@ -14,9 +14,9 @@ from otel_posthog.conversion.context_attributes import CONTEXT, PARENT_ID, PROPE
 from otel_posthog.conversion.model_call import Evaluation, Feedback, Kind
 from otel_posthog.conversion.spans.span_view import SpanView, attributes_of
 from otel_posthog.runtime.log import say_once
-from otel_posthog.sdk.context import current_attributes
+from otel_posthog.sdk.context.ai_context import current_attributes
+from otel_posthog.sdk.context.posthog_sdk import posthog_attributes
 from otel_posthog.sdk.exporter import active
-from otel_posthog.sdk.posthog_context import posthog_attributes
 
 __all__ = ["capture_feedback", "capture_metric", "current_trace_id"]
 

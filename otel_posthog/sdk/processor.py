@@ -19,12 +19,12 @@ from otel_posthog.conversion.spans.genai_detection import of_concern
 from otel_posthog.conversion.spans.span_view import attributes_of, pack
 from otel_posthog.forwarder.span_converter import Started
 from otel_posthog.runtime.log import say_once
-from otel_posthog.sdk.baggage import accepted, attribute_names
-from otel_posthog.sdk.context import current_attributes, send_as_baggage
-from otel_posthog.sdk.endings import arm, finish_at_the_end
+from otel_posthog.sdk.context.ai_context import current_attributes, send_as_baggage
+from otel_posthog.sdk.context.baggage import accepted, attribute_names
+from otel_posthog.sdk.context.posthog_sdk import posthog_attributes
 from otel_posthog.sdk.exporter import PostHogSpanExporter, is_sampled
 from otel_posthog.sdk.open_spans import FLUSH_WAIT_SECONDS, OpenSpans
-from otel_posthog.sdk.posthog_context import posthog_attributes
+from otel_posthog.sdk.shutdown import arm, finish_at_the_end
 
 if TYPE_CHECKING:
     from opentelemetry.context import Context

@@ -26,10 +26,10 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.util._importlib_metadata import EntryPoint, entry_points
 
+from otel_posthog.sdk.configure import adopt
 from otel_posthog.sdk.environment_variables import prepare
 from otel_posthog.sdk.exporter import PostHogSpanExporter
 from otel_posthog.sdk.processor import PostHogSpanProcessor
-from otel_posthog.sdk.setup import adopt
 
 __all__ = ["PostHogDistro", "take_over"]
 

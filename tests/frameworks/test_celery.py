@@ -12,7 +12,7 @@ from celery.contrib.testing.worker import start_worker
 
 from otel_posthog import ai_context
 from otel_posthog.frameworks.celery import carry_ai_context
-from otel_posthog.sdk.context import current_attributes
+from otel_posthog.sdk.context.ai_context import current_attributes
 
 
 @pytest.fixture(scope="module")

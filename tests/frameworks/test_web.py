@@ -31,8 +31,8 @@ from otel_posthog import update_ai_context
 from otel_posthog.frameworks.flask import init_app
 from otel_posthog.frameworks.starlette import AiContextMiddleware
 from otel_posthog.runtime.log import forget
-from otel_posthog.sdk.context import current_attributes
-from otel_posthog.sdk.posthog_context import posthog_attributes
+from otel_posthog.sdk.context.ai_context import current_attributes
+from otel_posthog.sdk.context.posthog_sdk import posthog_attributes
 
 
 def context() -> dict[str, Any]:

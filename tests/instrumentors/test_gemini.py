@@ -31,7 +31,7 @@ from tests.instrumentors.recording import (
 )
 
 if TYPE_CHECKING:
-    from otel_posthog.demo.standin import StandIn
+    from otel_posthog.demo.fake_providers.server import StandIn
 
 
 @pytest.fixture

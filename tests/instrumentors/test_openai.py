@@ -40,7 +40,7 @@ from tests.instrumentors.recording import (
 )
 
 if TYPE_CHECKING:
-    from otel_posthog.demo.standin import StandIn
+    from otel_posthog.demo.fake_providers.server import StandIn
 
 MODEL = "gpt-4o-mini"
 ASKED: Any = [{"role": "system", "content": "be nice"}, {"role": "user", "content": "hello"}]

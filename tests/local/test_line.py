@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from otel_posthog.local import when
-from otel_posthog.local.line import columns_of, fit, head, line, plain
+from otel_posthog.local import timestamps
+from otel_posthog.local.console import columns_of, fit, head, line, plain
 
 UTC = timezone.utc
 GOLDEN = Path(__file__).with_name("lines.txt")
@@ -143,5 +143,5 @@ def test_fit_counts_terminal_columns(text: str, width: int, shown: str) -> None:
     ],
 )
 def test_timestamps_are_read_alike_on_every_python(text: object, iso: str | None) -> None:
-    moment = when.parse(text)
+    moment = timestamps.parse(text)
     assert (None if moment is None else moment.isoformat()) == iso

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from otel_posthog.local import wire
+from otel_posthog.local import capture_wire
 from otel_posthog.runtime import decompression
 
 V1_HEADERS = {
@@ -51,13 +51,13 @@ def v1(*events: Any, **fields: Any) -> bytes:
     return json.dumps({"created_at": "2026-11-20T12:00:00Z", "batch": list(events), **fields}).encode()
 
 
-def send(path: str, body: bytes, **headers: str) -> wire.Accepted:
-    way = wire.wire_at(path)
-    return wire.read(way, {**(V1_HEADERS if way.v1 else {}), **headers}, body)
+def send(path: str, body: bytes, **headers: str) -> capture_wire.Accepted:
+    way = capture_wire.wire_at(path)
+    return capture_wire.read(way, {**(V1_HEADERS if way.v1 else {}), **headers}, body)
 
 
-def refusal(path: str, body: bytes, **headers: str) -> wire.RefusalError:
-    with pytest.raises(wire.RefusalError) as caught:
+def refusal(path: str, body: bytes, **headers: str) -> capture_wire.RefusalError:
+    with pytest.raises(capture_wire.RefusalError) as caught:
         send(path, body, **headers)
     return caught.value
 
@@ -70,13 +70,13 @@ MIB = 1024 * 1024
     "path", ["/batch/", "/batch", "/i/v0/e/", "/e/", "/capture/", "/i/v0/ai/batch/", "/i/v1/analytics/events"]
 )
 def test_every_path_is_served_with_and_without_its_slash(path: str) -> None:
-    assert wire.wire_at(path) is wire.wire_at(path.rstrip("/"))
+    assert capture_wire.wire_at(path) is capture_wire.wire_at(path.rstrip("/"))
 
 
 @pytest.mark.parametrize("path", ["/", "/batchx", "/i/v0/ai", "/i/v0/ai/otel", "/flags/"])
 def test_unknown_paths_are_404(path: str) -> None:
-    with pytest.raises(wire.RefusalError, match="no such path") as caught:
-        wire.wire_at(path)
+    with pytest.raises(capture_wire.RefusalError, match="no such path") as caught:
+        capture_wire.wire_at(path)
     assert caught.value.status == 404
 
 
@@ -314,8 +314,8 @@ def test_v1_refuses_the_whole_where_results_cannot_be_told_apart(body: bytes) ->
 @pytest.mark.parametrize("name", [name for name in V1_HEADERS if name != "authorization"])
 def test_v1_needs_its_headers(name: str) -> None:
     headers = {key: value for key, value in V1_HEADERS.items() if key != name}
-    with pytest.raises(wire.RefusalError, match=name) as caught:
-        wire.read(wire.wire_at(V1), headers, v1(event()))
+    with pytest.raises(capture_wire.RefusalError, match=name) as caught:
+        capture_wire.read(capture_wire.wire_at(V1), headers, v1(event()))
     assert (caught.value.status, caught.value.tag) == (400, "missing_required_headers")
 
 
@@ -341,8 +341,8 @@ def test_v1_refuses_wrong_headers(name: str, value: str, status: int) -> None:
 
 def test_v1_without_authorization_is_401() -> None:
     headers = {key: value for key, value in V1_HEADERS.items() if key != "authorization"}
-    with pytest.raises(wire.RefusalError) as caught:
-        wire.read(wire.wire_at(V1), headers, v1(event()))
+    with pytest.raises(capture_wire.RefusalError) as caught:
+        capture_wire.read(capture_wire.wire_at(V1), headers, v1(event()))
     assert caught.value.status == 401
 
 

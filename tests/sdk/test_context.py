@@ -14,7 +14,7 @@ from opentelemetry import context as otel_context
 
 from otel_posthog import ai_context
 from otel_posthog.conversion.context_attributes import handed_down
-from otel_posthog.sdk.context import current_attributes
+from otel_posthog.sdk.context.ai_context import current_attributes
 
 
 def feature() -> Any:

@@ -33,8 +33,8 @@ from otel_posthog import (
 )
 from otel_posthog.conversion.context_attributes import ARGUMENTS
 from otel_posthog.local import Inbox
-from otel_posthog.sdk import context as sdk_context
-from otel_posthog.sdk.context import Words, current_attributes, send_as_baggage
+from otel_posthog.sdk.context import ai_context as sdk_context
+from otel_posthog.sdk.context.ai_context import Words, current_attributes, send_as_baggage
 from tests.support.spans import CHAT
 
 

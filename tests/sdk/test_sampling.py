@@ -16,9 +16,9 @@ from otel_posthog import (
     capture_feedback,
     capture_metric,
 )
+from otel_posthog.cli.replay import replay
 from otel_posthog.forwarder.forwarder import forwarder
 from otel_posthog.local import Inbox
-from otel_posthog.replay import replay
 from tests.support.spans import CHAT, otlp_request, sdk_span
 
 KEPT, LEFT_OUT = "0" * 31 + "a", "0" * 31 + "1"

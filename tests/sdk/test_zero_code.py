@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from otel_posthog.demo.standin import StandIn
+from otel_posthog.demo.fake_providers.server import StandIn
 from otel_posthog.local import Inbox
 
 APP = """

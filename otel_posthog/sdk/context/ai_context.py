@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypedDict, TypeVar, cast, get_
 from typing_extensions import Unpack
 
 from otel_posthog.conversion.context_attributes import ARGUMENTS, FLAG, GROUP, PROPERTY, is_handed_down
-from otel_posthog.sdk.scopes import (
+from otel_posthog.sdk.context.decorators import within
+from otel_posthog.sdk.context.scope import (
     Scope,
     attach,
     current_attributes,
@@ -26,7 +27,6 @@ from otel_posthog.sdk.scopes import (
     say_late,
     send_as_baggage,
 )
-from otel_posthog.sdk.wrapping import within
 
 if TYPE_CHECKING:
     from types import TracebackType

@@ -64,7 +64,7 @@ def _local_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _local(args: argparse.Namespace) -> int:
     from otel_posthog.local import Inbox
-    from otel_posthog.local.line import head
+    from otel_posthog.local.console import head
     from otel_posthog.local.store import UnusableFileError
 
     with _stop_when_told() as told:
@@ -171,7 +171,7 @@ def _replay_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _replay(args: argparse.Namespace) -> int:
-    from otel_posthog.replay import ReplayError, replay
+    from otel_posthog.cli.replay import ReplayError, replay
 
     try:
         return _DONE if replay(args.words, args.spool_dir, _say) else _NOT_DONE
@@ -187,17 +187,17 @@ def _doctor_arguments(parser: argparse.ArgumentParser) -> None:
 def _doctor(args: argparse.Namespace) -> int:
     from datetime import date
 
-    from otel_posthog import doctor
+    from otel_posthog.doctor import checks
 
-    setup = doctor.set_up(os.environ, date.today(), args.prices)  # noqa: DTZ011  # of whoever asks
+    setup = checks.set_up(os.environ, date.today(), args.prices)  # noqa: DTZ011  # of whoever asks
     findings = []
-    for name, found in doctor.look(setup):
+    for name, found in checks.look(setup):
         findings.append((name, found))
         if not args.json:
-            _say(doctor.as_table(name, found))
+            _say(checks.as_table(name, found))
     if args.json:
-        _say(doctor.as_json(findings))
-    return _DONE if doctor.is_well(findings) else _NOT_DONE
+        _say(checks.as_json(findings))
+    return _DONE if checks.is_well(findings) else _NOT_DONE
 
 
 COMMANDS: tuple[Command, ...] = (
@@ -266,7 +266,3 @@ def _say(text: str) -> None:
 def _fail(command: Command, sentence: str) -> int:
     print(f"otel-posthog {command.name}: {sentence}", file=sys.stderr)
     return _NOT_DONE
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -11,12 +11,12 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from otel_posthog.cli.otlp_files import spans_of_file
 from otel_posthog.config import options
 from otel_posthog.conversion.context_attributes import handed_down
 from otel_posthog.conversion.spans.span_view import Other, SpanView
 from otel_posthog.delivery import Item, destination_of
 from otel_posthog.forwarder.forwarder import Forwarder, forwarder
-from otel_posthog.otlp_files import spans_of_file
 
 __all__ = ["ACTIONS", "ReplayError", "replay"]
 

@@ -6,7 +6,7 @@ import unicodedata
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from otel_posthog.local import when
+from otel_posthog.local import timestamps
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -57,7 +57,7 @@ def first(properties: Properties, *names: str) -> Any:
 
 
 def _time(event: Mapping[str, Any], _: Properties, zone: tzinfo | None) -> str | None:
-    moment = when.parse(event.get("timestamp"))
+    moment = timestamps.parse(event.get("timestamp"))
     # A naive time is shown as it stands; there is nothing to convert it from.
     shown = moment.astimezone(zone) if moment is not None and moment.tzinfo else moment
     return None if shown is None else shown.strftime("%H:%M:%S.%f")[:-3]

@@ -16,9 +16,9 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
+from otel_posthog.cli.otlp_files.compression import DamagedError, damages, inflate, inflated, is_zstd
+from otel_posthog.cli.otlp_files.json_text import BOM, LARGEST, NO_OTLP, Hear, at, of_json, of_text
 from otel_posthog.conversion.spans.span_view import Other, SpanView, of_request
-from otel_posthog.otlp_files.compression import DamagedError, damages, inflate, inflated, is_zstd
-from otel_posthog.otlp_files.text import BOM, LARGEST, NO_OTLP, Hear, at, of_json, of_text
 
 __all__ = ["spans_of_file"]
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from otel_posthog.local import when
-from otel_posthog.local.limits import (
+from otel_posthog.local import timestamps
+from otel_posthog.local.capture_limits import (
     MAX_NAME_LENGTH,
     Accepted,
     Event,
@@ -123,7 +123,7 @@ def _is_uuid(text: str) -> bool:
 
 
 def _is_zoned_time(text: str) -> bool:
-    moment = when.parse(text)
+    moment = timestamps.parse(text)
     return moment is not None and moment.tzinfo is not None
 
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from otel_posthog.local import wire_v0, wire_v1
-from otel_posthog.local.limits import (
+from otel_posthog.local import capture_v0, capture_v1
+from otel_posthog.local.capture_limits import (
     AI_BATCH,
     BATCH,
     SINGLE,
@@ -60,5 +60,5 @@ def wire_at(path: str) -> Wire:
 def read(wire: Wire, headers: Mapping[str, str], body: bytes) -> Accepted:
     """Turn a request into its events, or raise ``RefusalError``. Header names in lower case."""
     check_length(wire, len(body))
-    reader = wire_v1.read if wire.v1 else wire_v0.read
+    reader = capture_v1.read if wire.v1 else capture_v0.read
     return reader(wire, headers, body)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from inspect import iscoroutinefunction
 
 from otel_posthog.runtime.log import say_once
-from otel_posthog.sdk.context import ai_context
+from otel_posthog.sdk.context.ai_context import ai_context
 
 __all__ = ["check_plain", "failed", "request_context"]
 

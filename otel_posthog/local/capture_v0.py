@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from otel_posthog.local.limits import (
+from otel_posthog.local.capture_limits import (
     AI_PREFIX,
     MAX_NAME_LENGTH,
     Accepted,

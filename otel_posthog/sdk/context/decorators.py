@@ -7,7 +7,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar, cast
 
-from otel_posthog.sdk.scopes import Scope, attached
+from otel_posthog.sdk.context.scope import Scope, attached
 
 __all__ = ["within"]
 

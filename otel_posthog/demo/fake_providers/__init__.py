@@ -1,0 +1,1 @@
+"""Stand-ins for OpenAI and Gemini on this machine."""

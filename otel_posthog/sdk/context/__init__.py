@@ -1,0 +1,1 @@
+"""Whose call it is: `ai_context` and what it reads. Needs OpenTelemetry's API only."""
