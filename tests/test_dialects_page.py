@@ -9,8 +9,8 @@ import pytest
 
 from otel_posthog.conversion.readers.rule_table import Dialect
 from otel_posthog.conversion.span_reader import DIALECTS
+from tests.conversion.test_recorded import NAMES, lines
 from tests.support.dialects import TITLES, becomes, dialects_page, names_of
-from tests.test_recorded import NAMES, lines
 
 PAGE = Path(__file__).parent.parent / "docs" / "dialects.md"
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.kafka.conftest import kafka  # noqa: F401 - the fixture
+from tests.gateway.kafka.conftest import kafka  # noqa: F401 - the fixture
 from tests.support.collector import ROOT, MissingCollectorError, binary, rotel_agent
 
 _ALL_IS_ASKED_FOR = bool(os.environ.get("CI") or os.environ.get("OTEL_POSTHOG_REQUIRE_REAL"))

@@ -11,7 +11,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 from tests.collector.test_configs import spans
 from tests.delivery.capture_server import CaptureServer, capture_server
-from tests.kafka.topics import arrived, consuming
+from tests.gateway.kafka.topics import arrived, consuming
 from tests.support.collector import Backend, collector, send, spans_of
 from tests.support.kafka_broker import Broker
 from tests.support.spans import CHAT, sdk_span

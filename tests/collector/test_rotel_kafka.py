@@ -8,7 +8,7 @@ import pytest
 
 from tests.collector.test_configs import spans
 from tests.delivery.capture_server import capture_server
-from tests.kafka.topics import committed, consuming
+from tests.gateway.kafka.topics import committed, consuming
 from tests.support.collector import Program, rotel_agent, send
 from tests.support.kafka_broker import Broker
 from tests.support.waiting import free_ports, until

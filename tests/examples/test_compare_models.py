@@ -2,9 +2,10 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from pathlib import Path
 
-EXAMPLE = Path(__file__).parents[2] / "examples" / "compare_models.py"
+from tests.support.paths import ROOT
+
+EXAMPLE = ROOT / "examples" / "compare_models.py"
 
 
 def test_the_example_compares_two_models_by_the_variants_of_a_flag() -> None:

@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from tests.delivery.capture_server import CaptureServer, capture_server
+from tests.support.paths import ROOT
 from tests.support.spans import CHAT, otlp_request, sdk_span
 from tests.support.waiting import PATIENCE, until
 
@@ -147,7 +148,7 @@ def environment(to: str, key: str = KEY, **options: str) -> dict[str, str]:
     """What a gateway of a test is told: AI events only, and where they go."""
     return {
         "PATH": os.environ["PATH"],
-        "PYTHONPATH": str(Path(__file__).parent.parent.parent),
+        "PYTHONPATH": str(ROOT),
         "POSTHOG_API_KEY": key,
         "POSTHOG_HOST": to,
         "OTEL_EXPORTER_POSTHOG_EVENTS": "ai",

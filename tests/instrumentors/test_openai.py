@@ -38,6 +38,7 @@ from tests.instrumentors.recording import (
     outcome,
     texts,
 )
+from tests.support.paths import ROOT
 
 if TYPE_CHECKING:
     from otel_posthog.demo.fake_providers.server import StandIn
@@ -367,7 +368,7 @@ def test_beside_traceloop_there_is_one_span_a_call(order: str) -> None:
             "stream or responses or image or left",
         ],
         env={**os.environ, "OTEL_POSTHOG_TEST_NEIGHBOUR": f"traceloop:{order}"},
-        cwd=Path(__file__).parents[2],
+        cwd=ROOT,
         capture_output=True,
         text=True,
         check=False,

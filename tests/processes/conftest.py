@@ -7,13 +7,13 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from otel_posthog.local import Inbox
 from tests.delivery.capture_server import CaptureServer
+from tests.support.paths import ROOT
 
 PRELUDE = """
 import os, signal, sys, threading, time
@@ -50,7 +50,7 @@ def environment(inbox: Inbox | CaptureServer | None, **options: str) -> dict[str
     """What a process of ours is told: AI events only, and where they go."""
     return {
         "PATH": os.environ["PATH"],
-        "PYTHONPATH": str(Path(__file__).parent.parent.parent),
+        "PYTHONPATH": str(ROOT),
         "PYTHONFAULTHANDLER": "1",
         "POSTHOG_API_KEY": "phc_test",
         "POSTHOG_HOST": inbox.url if inbox is not None else "http://127.0.0.1:9",

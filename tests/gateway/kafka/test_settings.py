@@ -16,6 +16,7 @@ from otel_posthog.gateway.kafka.settings import (
     for_producer,
     settings_of,
 )
+from tests.support.paths import ROOT
 
 
 def settings(*words: str) -> ConsumeSettings:
@@ -105,7 +106,7 @@ def test_dead_letters_go_by_the_same_security_and_without_what_is_a_consumers(tm
 def test_a_start_that_cannot_be_is_one_sentence(key: str, words: list[str], said: str) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "otel_posthog.cli", "consume", "--brokers", "127.0.0.1:9", *words],
-        env={"PYTHONPATH": str(Path(__file__).parents[2]), "POSTHOG_API_KEY": key},
+        env={"PYTHONPATH": str(ROOT), "POSTHOG_API_KEY": key},
         capture_output=True,
         text=True,
         timeout=60,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,9 +11,10 @@ import pytest
 from otel_posthog.conversion.pipeline import Pipeline
 from otel_posthog.conversion.pricing.cost import PriceBook
 from otel_posthog.conversion.spans.span_view import SpanEvent, SpanView
+from tests.support.paths import GOLDEN
 from tests.support.spans import START, make_view
 
-GOLDEN = Path(__file__).parent.parent / "golden" / "events"
+EVENTS = GOLDEN / "events"
 EVERYTHING = frozenset({"ai", "llm_completion", "llm_generation"})
 
 PNG = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
@@ -193,7 +193,7 @@ SPANS: dict[str, SpanView] = {
 def test_a_span_becomes_these_events(name: str, content: bool) -> None:
     pipeline = Pipeline(families=EVERYTHING, content=content, prices=PriceBook())
     found = json.dumps(pipeline.finished(SPANS[name]), indent=2, ensure_ascii=False) + "\n"
-    file = GOLDEN / f"{name}{'' if content else '.private'}.json"
+    file = EVENTS / f"{name}{'' if content else '.private'}.json"
     if os.environ.get("UPDATE_GOLDEN"):
         file.write_text(found)
     assert json.loads(found) == json.loads(file.read_text())

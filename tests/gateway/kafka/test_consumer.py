@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.delivery.capture_server import Answer, CaptureServer, capture_server
-from tests.kafka.topics import (
+from tests.gateway.kafka.topics import (
     PER_MESSAGE,
     arrived,
     as_json,

@@ -16,7 +16,7 @@ from otel_posthog.conversion.span_reader import DIALECTS
 from otel_posthog.conversion.spans.genai_detection import MARKERS
 from otel_posthog.conversion.spans.span_view import SpanEvent, SpanView
 from otel_posthog.forwarder.forwarder import forwarder
-from tests.spans.test_values import ANYTHING
+from tests.conversion.readers.test_attribute_values import ANYTHING
 from tests.support.spans import START, make_view
 
 EVERYTHING = frozenset({"ai", "llm_completion", "llm_generation"})

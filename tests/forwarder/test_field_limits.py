@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from otel_posthog.delivery.encoding.truncation import cut_value
+from tests.conversion.events.test_properties import JSON_LIKE
+from tests.conversion.privacy.test_privacy import Wire, on_disk, running
 from tests.support.spans import CHAT, sdk_span
-from tests.test_privacy import Wire, on_disk, running
-from tests.test_properties import JSON_LIKE
 
 LONG = "word " * 20_000
 

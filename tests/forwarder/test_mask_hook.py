@@ -16,9 +16,9 @@ from opentelemetry.trace import StatusCode
 from otel_posthog.conversion.model_call import Evaluation, Feedback, Kind
 from otel_posthog.conversion.spans.span_view import SpanView, of_request, of_sdk_span
 from otel_posthog.forwarder.mask_hook import MOST_STUCK, Masking
+from tests.conversion.privacy.test_privacy import Wire, on_disk, running
 from tests.delivery.support import Clock
 from tests.support.spans import CHAT, START, make_view, otlp_request, sdk_span
-from tests.test_privacy import Wire, on_disk, running
 
 Event = dict[str, Any]
 

@@ -15,8 +15,9 @@ import pytest
 
 from otel_posthog import PostHogSpanExporter, PostHogSpanProcessor, cli
 from otel_posthog.local import Inbox
+from tests.support.paths import GOLDEN
 
-BEFORE = Path(__file__).parent.parent / "golden" / "spool" / "0.1.0"
+BEFORE = GOLDEN / "spool" / "0.1.0"
 FILE_NAME = "otel-posthog.sqlite3"
 KEY = "phc_test"
 OTHER_PROJECT = "1c0ab3168ed0f541"

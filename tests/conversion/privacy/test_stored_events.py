@@ -16,10 +16,10 @@ from otel_posthog.conversion.privacy.pseudonyms import pseudonym
 from otel_posthog.conversion.privacy.redaction import KINDS, redactor
 from otel_posthog.conversion.privacy.stored_events import hidden, pseudonymous, redacted_event
 from otel_posthog.delivery.encoding.json_encoder import encode
+from tests.conversion.events.test_properties import KINDS as SPANS
+from tests.conversion.privacy.test_privacy import PLANTED, SENTENCE, SHAPES, TOKEN, planted
+from tests.conversion.test_recorded import NAMES, lines
 from tests.support.spans import CHAT, make_view, view_of_recorded
-from tests.test_privacy import PLANTED, SENTENCE, SHAPES, TOKEN, planted
-from tests.test_properties import KINDS as SPANS
-from tests.test_recorded import NAMES, lines
 
 EVERYTHING = frozenset({"ai", "llm_completion", "llm_generation"})
 OPEN = Pipeline(families=EVERYTHING, prices=PriceBook())

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from otel_posthog.conversion.readers.messages import messages, system_messages, tools
-from tests.spans.test_values import ANYTHING
+from tests.conversion.readers.test_attribute_values import ANYTHING
 
 HELLO = {"role": "user", "parts": [{"type": "text", "content": "hello"}]}
 

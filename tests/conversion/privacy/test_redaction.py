@@ -20,8 +20,8 @@ from otel_posthog.conversion.span_reader import read
 from otel_posthog.conversion.spans.span_view import pack
 from otel_posthog.forwarder.forwarder import forwarder
 from otel_posthog.forwarder.span_converter import Conversion, Ended, Restored
+from tests.conversion.readers.test_attribute_values import ANYTHING
 from tests.delivery.support import ScriptedTransport, answer
-from tests.spans.test_values import ANYTHING
 from tests.support.spans import make_view, sdk_span
 
 EVERY = redactor(KINDS)

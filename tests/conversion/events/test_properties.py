@@ -44,7 +44,7 @@ from otel_posthog.conversion.spans.span_view import (
 from otel_posthog.conversion.traces import deduplication, matching
 from otel_posthog.conversion.traces import history as seen_module
 from otel_posthog.delivery.encoding.json_encoder import encode, plain
-from tests.spans.test_values import ANYTHING
+from tests.conversion.readers.test_attribute_values import ANYTHING
 from tests.support.otlp_json import otlp_json
 from tests.support.spans import START, make_view, otlp_request, sdk_span
 

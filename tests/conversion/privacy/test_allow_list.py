@@ -13,8 +13,8 @@ from otel_posthog.conversion.pipeline import Pipeline
 from otel_posthog.conversion.pricing.cost import PriceBook
 from otel_posthog.conversion.privacy import value_checks
 from otel_posthog.conversion.privacy.allow_list import CONTENT, OPERATIONS, unsafe_fields
+from tests.conversion.test_recorded import NAMES, lines
 from tests.support.spans import make_view, view_of_recorded
-from tests.test_recorded import NAMES, lines
 
 EVERYTHING = frozenset({"ai", "llm_completion", "llm_generation"})
 SHOWN = Pipeline(families=EVERYTHING, prices=PriceBook())

@@ -19,6 +19,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from tests.delivery.capture_server import CaptureServer
 from tests.support.kafka_broker import Broker
 from tests.support.otlp_json import otlp_json
+from tests.support.paths import ROOT
 from tests.support.waiting import until
 
 PER_MESSAGE = 5
@@ -171,7 +172,7 @@ def consuming(
     """A consumer at work on a topic; who leaves early is ended."""
     environment = {
         "PATH": os.environ["PATH"],
-        "PYTHONPATH": str(Path(__file__).parents[2]),
+        "PYTHONPATH": str(ROOT),
         "POSTHOG_API_KEY": "phc_test",
         "POSTHOG_HOST": server.url,
         "OTEL_EXPORTER_POSTHOG_EVENTS": "ai",

@@ -1,0 +1,6 @@
+"""Places in the checkout."""
+
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+GOLDEN = ROOT / "tests" / "golden"
