@@ -29,7 +29,7 @@ from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 from benchmarks import main_or_help
 from benchmarks.material import chat_spans, sink
 from otel_posthog.forwarder.forwarder import forwarder
-from otel_posthog.gateway.ingest import Intake
+from otel_posthog.gateway.ingest import ProjectIngest
 from otel_posthog.gateway.kafka.batch import BATCH_BYTES
 from otel_posthog.gateway.kafka.consumer import reader
 from otel_posthog.gateway.kafka.settings import ENCODINGS
@@ -138,8 +138,8 @@ def wait(ports: Sequence[int], name: str, wanted: float) -> None:
 
 def alone(bodies: Sequence[bytes], host: str) -> Measured:
     """The same work without Kafka: as many messages at once as the consumer takes."""
-    intake = Intake(forwarder({"api_key": "phc_x", "endpoint": host, "events": "ai"}, environ={}))
-    read = reader(ENCODINGS["otlp_proto"], intake.also)
+    intake = ProjectIngest(forwarder({"api_key": "phc_x", "endpoint": host, "events": "ai"}, environ={}))
+    read = reader(ENCODINGS["otlp_proto"], intake.extra_attributes)
     together = max(BATCH_BYTES // len(bodies[0]), 1)
     began, before = time.monotonic(), time.process_time()
     for start in range(0, len(bodies), together):

@@ -24,7 +24,7 @@ from benchmarks.material import chat_spans
 from otel_posthog.conversion.pipeline import Pipeline
 from otel_posthog.conversion.pricing.cost import PriceBook
 from otel_posthog.conversion.spans.span_view import SpanView, of_sdk_span
-from otel_posthog.conversion.traces import Seen
+from otel_posthog.conversion.traces import SpanHistory
 
 SPANS, TOGETHER, ROUNDS = 1024, 32, 15
 
@@ -60,7 +60,7 @@ def main() -> None:
     usage = Usage(input_tokens=800, output_tokens=150, cache_read_tokens=512)
 
     def convert() -> None:
-        seen = Seen()
+        seen = SpanHistory()
         for start in range(0, SPANS, TOGETHER):
             views = [view for span in spans[start : start + TOGETHER] if (view := of_sdk_span(span))]
             pipeline.finished(*views, seen=seen)

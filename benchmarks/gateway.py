@@ -37,11 +37,11 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 from benchmarks import main_or_help
 from benchmarks.material import chat_spans, sink
-from otel_posthog.conversion.spans.span_view import Other, SpanView
-from otel_posthog.delivery import Item, Response
+from otel_posthog.conversion.spans.span_view import ContextSpan, SpanView
+from otel_posthog.delivery import EncodedEvent, Response
 from otel_posthog.forwarder.forwarder import forwarder
-from otel_posthog.gateway.decode import PROTOBUF, Unread, plain_body, spans_of
-from otel_posthog.gateway.ingest import Intake
+from otel_posthog.gateway.decode import PROTOBUF, RejectedSpans, plain_body, spans_of
+from otel_posthog.gateway.ingest import ProjectIngest
 
 BATCH, ROUNDS = 2048, 11
 SECONDS = 12.0
@@ -83,17 +83,17 @@ def bodies(count: int, number: int) -> list[bytes]:
 def stages(several: list[bytes]) -> dict[str, Stage]:
     """What is measured in this process, a request a turn."""
     ours = forwarder({"api_key": "phc_x", "events": "ai"}, environ={}, transport=_Accepts())
-    intake = Intake(ours)
+    intake = ProjectIngest(ours)
     nothing: frozenset[str] = frozenset()
     packed = {body: gzip.compress(body, 1) for body in several}
     turns = {name: itertools.cycle(several) for name in ("inflate", "read", "convert", "send", "all", "pass")}
 
-    def spans(body: bytes) -> Iterator[SpanView | Other]:
-        return spans_of(PROTOBUF, body, nothing, Unread())
+    def spans(body: bytes) -> Iterator[SpanView | ContextSpan]:
+        return spans_of(PROTOBUF, body, nothing, RejectedSpans())
 
     read = {body: [span for span in spans(body) if isinstance(span, SpanView)] for body in several}
     items = {
-        body: [Item.of_event(event) for event in ours.conversion.finished(views, others=[])]
+        body: [EncodedEvent.of_event(event) for event in ours.conversion.finished(views, others=[])]
         for body, views in read.items()
     }
 
@@ -102,7 +102,7 @@ def stages(several: list[bytes]) -> dict[str, Stage]:
 
     def converted() -> None:
         for event in ours.conversion.finished(read[next(turns["convert"])], others=[]):
-            Item.of_event(event)
+            EncodedEvent.of_event(event)
 
     def passed_through() -> bytes:
         message = ExportTraceServiceRequest.FromString(inflated("pass"))

@@ -18,7 +18,7 @@ from zlib import crc32
 from openai import OpenAI
 
 from otel_posthog import ai_context, configure
-from otel_posthog.demo.fake_providers.server import StandIn
+from otel_posthog.demo.fake_providers.server import FakeProviders
 from otel_posthog.local import Inbox
 
 FLAG = "smart-reply-model"
@@ -73,7 +73,7 @@ def results(events: Iterable[Mapping[str, Any]]) -> list[Result]:
 
 def main(users: int = 40) -> list[Result]:
     """Make a call for each user and print a line for each variant."""
-    with Inbox() as inbox, StandIn(latency=(0.01, 0.05)) as models:
+    with Inbox() as inbox, FakeProviders(latency=(0.01, 0.05)) as models:
         processor = configure(api_key="phc_local", endpoint=inbox.url)
         with OpenAI(api_key="stand-in", base_url=models.openai_base_url) as client:
             for number in range(users):

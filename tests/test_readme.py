@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import requests
 
-from otel_posthog.demo.fake_providers.server import StandIn
+from otel_posthog.demo.fake_providers.server import FakeProviders
 from otel_posthog.local import Inbox
 from tests.support.readme import README, blocks, with_options_table
 from tests.support.spans import otlp_request, sdk_span
@@ -23,20 +23,20 @@ ROOT = README.parent
 
 
 @pytest.fixture
-def stand_in() -> Iterator[StandIn]:
-    with StandIn(latency=0) as found:
+def fake_providers() -> Iterator[FakeProviders]:
+    with FakeProviders(latency=0) as found:
         yield found
 
 
-def environment(inbox: Inbox, stand_in: StandIn) -> dict[str, str]:
+def environment(inbox: Inbox, fake_providers: FakeProviders) -> dict[str, str]:
     return {
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
         "POSTHOG_API_KEY": "phc_test",
         "POSTHOG_HOST": inbox.url,
         "OPENAI_API_KEY": "sk-x",
-        "OPENAI_BASE_URL": stand_in.openai_base_url,
+        "OPENAI_BASE_URL": fake_providers.openai_base_url,
         "GEMINI_API_KEY": "x",
-        "GOOGLE_GEMINI_BASE_URL": stand_in.gemini_base_url,
+        "GOOGLE_GEMINI_BASE_URL": fake_providers.gemini_base_url,
     }
 
 
@@ -48,11 +48,11 @@ def test_the_options_table_is_that_of_the_code() -> None:
 
 
 @pytest.mark.parametrize("number", range(len(PYTHON)))
-def test_a_python_block_runs(number: int, stand_in: StandIn) -> None:
+def test_a_python_block_runs(number: int, fake_providers: FakeProviders) -> None:
     with Inbox() as inbox:
         done = subprocess.run(
             [sys.executable, "-c", PYTHON[number]],
-            env=environment(inbox, stand_in),
+            env=environment(inbox, fake_providers),
             capture_output=True,
             text=True,
             timeout=60,
@@ -95,13 +95,13 @@ def test_the_gateway_takes_spans_as_the_readme_starts_it(tmp_path: Path) -> None
         assert len(inbox.events("$ai_generation")) == 1
 
 
-def test_the_one_line_runs_with_the_block_below_it(tmp_path: Path, stand_in: StandIn) -> None:
+def test_the_one_line_runs_with_the_block_below_it(tmp_path: Path, fake_providers: FakeProviders) -> None:
     [line] = [block for block in BASH if block.startswith("OTEL_TRACES_EXPORTER")]
     (tmp_path / "app.py").write_text(PYTHON[0])
     with Inbox() as inbox:
         done = subprocess.run(
             ["bash", "-euc", line],
-            env=environment(inbox, stand_in),
+            env=environment(inbox, fake_providers),
             cwd=tmp_path,
             capture_output=True,
             text=True,
@@ -114,7 +114,7 @@ def test_the_one_line_runs_with_the_block_below_it(tmp_path: Path, stand_in: Sta
 
 
 def test_what_a_killed_process_made_is_listed_by_the_block_about_it(
-    tmp_path: Path, stand_in: StandIn
+    tmp_path: Path, fake_providers: FakeProviders
 ) -> None:
     [block] = [block for block in BASH if "replay list" in block]
     (tmp_path / "app.py").write_text(
@@ -124,7 +124,7 @@ def test_what_a_killed_process_made_is_listed_by_the_block_about_it(
     with Inbox() as inbox:
         done = subprocess.run(
             ["bash", "-uc", block],
-            env=environment(inbox, stand_in) | told,
+            env=environment(inbox, fake_providers) | told,
             cwd=tmp_path,
             capture_output=True,
             text=True,

@@ -20,7 +20,7 @@ from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY
 from opentelemetry.instrumentation.utils import is_instrumentation_enabled
 from opentelemetry.trace import SpanKind, Status, StatusCode
 
-from instrumentors.common.coexistence import Borrowed, borrow, suppresses_us
+from instrumentors.common.coexistence import AdoptedSpan, borrow, suppresses_us
 from otel_posthog.sdk.context.ai_context import current_attributes, detach
 
 if TYPE_CHECKING:
@@ -142,7 +142,7 @@ class Call:
 
     __slots__ = ("_borrowed", "_ended", "_first", "_span", "_started", "alone", "content", "recording")
 
-    def __init__(self, span: Span, borrowed: Borrowed | None, *, content: bool) -> None:
+    def __init__(self, span: Span, borrowed: AdoptedSpan | None, *, content: bool) -> None:
         self._span, self._borrowed = span, borrowed
         self._started, self._first, self._ended = time.perf_counter(), 0.0, False
         self.content = content

@@ -1,7 +1,8 @@
 """Other instrumentors of the same SDK: a call that one of them has a span for gets no second one.
 
 Ours stands inside of theirs, at the SDK's one place of sending, so a neighbour that makes its span current
-shows it there. `Borrowed` then makes that span say what ours would say. What a neighbour tells besides stays;
+shows it there. `AdoptedSpan` then makes that span say what ours would say. What a neighbour tells besides
+stays;
 where both say something, what we read off the wire holds, and so do our status and our moment of ending for a
 stream: neighbours end such spans too early (Logfire), too late or never (Traceloop, genai-openai), or call a
 stream that the user has seen enough of an error (genai-openai).
@@ -22,12 +23,12 @@ if TYPE_CHECKING:
     from opentelemetry.trace import Span, Status
 
 __all__ = [
-    "Borrowed",
+    "AdoptedSpan",
     "borrow",
     "carried",
     "carried_async",
     "covers",
-    "is_borrowed",
+    "is_adopted",
     "scope",
     "suppresses_us",
     "without_neighbour",
@@ -61,7 +62,7 @@ _OTHERS = _AGENTS | {
 _borrowed: weakref.WeakSet[Any] = weakref.WeakSet()
 
 
-def borrow(span: Span, operation: str) -> Borrowed | None:
+def borrow(span: Span, operation: str) -> AdoptedSpan | None:
     """The span as ours, if a neighbour has opened it for the call that is being sent now."""
     if not _is_neighbours(span) or not span.is_recording():
         return None
@@ -69,7 +70,7 @@ def borrow(span: Span, operation: str) -> Borrowed | None:
     if inner in _borrowed or _is_around(inner, operation):
         return None
     _borrowed.add(inner)
-    return Borrowed(inner)
+    return AdoptedSpan(inner)
 
 
 def carried(wrapped: Callable[..., Any], _: Any, args: Any, kwargs: Any) -> Any:
@@ -114,7 +115,7 @@ async def _async_steps(stream: Any, span: Span) -> AsyncIterator[Any]:
 _END = object()
 
 
-def is_borrowed(span: Span) -> bool:
+def is_adopted(span: Span) -> bool:
     """Whether the span is a neighbour's that one of our calls completes."""
     return _is_neighbours(span) and _inner(span) in _borrowed
 
@@ -163,7 +164,7 @@ def without_neighbour(stream_class: Any) -> Any:
     return next(iter(getattr(stream_class, "__orig_bases__", ())), stream_class)
 
 
-class Borrowed:
+class AdoptedSpan:
     """A neighbour's span. It may write to it until it ends it; the last word, and status, are ours."""
 
     __slots__ = ("_facts", "_held", "_owner_ended", "span")

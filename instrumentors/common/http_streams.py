@@ -11,7 +11,7 @@ import weakref
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from instrumentors.common.streams import Watch, follow, follow_async
+from instrumentors.common.streams import StreamObserver, follow, follow_async
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -21,12 +21,12 @@ __all__ = ["closes_with", "reads_with"]
 _BASES = frozenset({"SyncByteStream", "AsyncByteStream"})
 
 
-def closes_with(response: Any, watch: Watch) -> None:
+def closes_with(response: Any, watch: StreamObserver) -> None:
     """Tell `watch` when the response is closed: nothing else tells that nobody reads on."""
     _replace(response, _Closed, weakref.ref(watch))  # who iterates holds the watch
 
 
-def reads_with(response: Any, watch: Watch) -> None:
+def reads_with(response: Any, watch: StreamObserver) -> None:
     """Tell `watch` of every piece that is read, however that is done, and how the reading ended."""
     _replace(response, _Read, watch)
 
@@ -71,8 +71,8 @@ class _Closed:
         self._left()
         await self._stream.aclose()
 
-    def _watch(self) -> Watch | None:
-        found: Watch | None = self._watched()
+    def _watch(self) -> StreamObserver | None:
+        found: StreamObserver | None = self._watched()
         return found
 
     def _left(self) -> None:
@@ -87,8 +87,8 @@ class _Read(_Closed):
 
     _taken = False
 
-    def _watch(self) -> Watch:
-        watch: Watch = self._watched
+    def _watch(self) -> StreamObserver:
+        watch: StreamObserver = self._watched
         return watch
 
     def _first(self) -> bool:

@@ -1,7 +1,7 @@
 """Streams: the user's loop runs as before, and the span of the call ends exactly once.
 
-A `Watch` is told about every chunk and how the stream ended: exhausted, failed, or left early (closed, broken
-off, or dropped and garbage-collected; that is no error and keeps what came so far). `follow` and
+A `StreamObserver` is told about every chunk and how the stream ended: exhausted, failed, or left early
+(closed, broken off, or dropped and garbage-collected; that is no error and keeps what came so far). `follow` and
 `follow_async` are generators that stand in the place of an SDK's own iterator, so that the stream object the
 user gets is the SDK's. Between chunks the caller's own span is current.
 """
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
 
 
-class Gather(Protocol):
+class StreamAccumulator(Protocol):
     """What the chunks of one stream add up to."""
 
     def add(self, chunk: Any, /) -> bool:
@@ -28,7 +28,7 @@ class Gather(Protocol):
         """Give the response's attributes; `complete` is whether the stream came to its end."""
 
 
-class Watch:
+class StreamObserver:
     """Follows one stream for its call. Dropping it counts as leaving the stream.
 
     `timed` is off for what is no stream of chunks to its user: the pieces in which one answer came.
@@ -38,7 +38,7 @@ class Watch:
 
     def __init__(
         self,
-        gather: Gather,
+        gather: StreamAccumulator,
         *,
         call: Call | None = None,
         start: Callable[[], Call] | None = None,
@@ -112,7 +112,7 @@ class Watch:
             self.left()
 
 
-def follow(iterator: Iterator[Any], watch: Watch) -> Iterator[Any]:
+def follow(iterator: Iterator[Any], watch: StreamObserver) -> Iterator[Any]:
     """The chunks of an SDK's iterator, one by one, told to `watch`."""
     step, see = iterator.__next__, watch.see
     try:
@@ -141,7 +141,7 @@ def follow(iterator: Iterator[Any], watch: Watch) -> Iterator[Any]:
         raise
 
 
-async def follow_async(iterator: AsyncIterator[Any], watch: Watch) -> AsyncIterator[Any]:
+async def follow_async(iterator: AsyncIterator[Any], watch: StreamObserver) -> AsyncIterator[Any]:
     """What `follow` does, awaited."""
     step, see = iterator.__anext__, watch.see
     try:

@@ -26,7 +26,7 @@ from instrumentors.common.call_span import (
 )
 from instrumentors.common.coexistence import carried, carried_async
 from instrumentors.common.patching import Patches, check_version
-from instrumentors.common.streams import Watch, follow, follow_async
+from instrumentors.common.streams import StreamObserver, follow, follow_async
 from instrumentors.gemini import generate_content, interactions, live
 from instrumentors.gemini.call import GeminiCall, request_id, tried
 from instrumentors.gemini.payload import loads, merged
@@ -111,7 +111,7 @@ class _Sender:
         attempt = self._attempt(client, args, kwargs, stream=True)
         if attempt is None:
             return stream
-        return follow(stream, Watch(generate_content.Chunks(), start=attempt.open))
+        return follow(stream, StreamObserver(generate_content.Chunks(), start=attempt.open))
 
     async def async_request_streamed(
         self, wrapped: Callable[..., Any], client: Any, args: Args, kwargs: dict[str, Any]
@@ -178,7 +178,7 @@ class _Attempt:
     def answered(self, result: Any) -> Any:
         """End the call with its response, or follow its stream."""
         if self._stream:
-            return follow_async(result, Watch(generate_content.Chunks(), call=self.call))
+            return follow_async(result, StreamObserver(generate_content.Chunks(), call=self.call))
         if not self.call.recording:
             self.call.finish({})
             return result

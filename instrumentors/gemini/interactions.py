@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 from wrapt import register_post_import_hook
 
 from instrumentors.common.call_span import Attributes, Call, logger, read, send, send_async, suppressed
-from instrumentors.common.streams import Watch, follow, follow_async
+from instrumentors.common.streams import StreamObserver, follow, follow_async
 from instrumentors.gemini import interactions_payload as wire
 from instrumentors.gemini.call import GeminiCall, current, request_id, tried
 from instrumentors.gemini.payload import loads
@@ -192,11 +192,13 @@ class _Attempt:
             elif "hook_ctx" in self.kwargs and response.status_code < 400 and not _readable(response):
                 # `_gaos` is about to say how it fails.
                 call.fill(_answer(response, call)[0])
-                vars(response)[_PENDING] = Watch(Bytes(response), call=call)
+                vars(response)[_PENDING] = StreamObserver(Bytes(response), call=call)
             elif getattr(response, "is_stream_consumed", True) or response.status_code >= 400:
                 call.finish(*_answer(response, call))
             else:
-                follow_response(response, Watch(Bytes(response), call=call), asynchronous=self._asynchronous)
+                follow_response(
+                    response, StreamObserver(Bytes(response), call=call), asynchronous=self._asynchronous
+                )
         except Exception as error:  # noqa: BLE001 - the user gets the answer all the same
             logger.debug("otel-posthog could not read a response: %s", type(error).__name__)
             call.finish({})
@@ -249,7 +251,7 @@ class Bytes:
         return {**found, **self._facts}
 
 
-def follow_response(response: Any, watch: Watch, *, asynchronous: bool) -> None:
+def follow_response(response: Any, watch: StreamObserver, *, asynchronous: bool) -> None:
     """Note what is read of a response and when it is closed, by replacing two methods of this one object."""
     reader, closer = ("aiter_bytes", "aclose") if asynchronous else ("iter_bytes", "close")
     follower: Callable[..., Any] = follow_async if asynchronous else follow

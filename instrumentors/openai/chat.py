@@ -10,7 +10,7 @@ from instrumentors.common.message_parts import dumps
 from instrumentors.openai.fields import get, head, listed, reason
 from instrumentors.openai.messages import asked, joined, message
 
-__all__ = ["ChatGather", "chat_request", "chat_response"]
+__all__ = ["ChatAccumulator", "chat_request", "chat_response"]
 
 
 def chat_request(body: Mapping[str, Any], content: bool) -> Attributes:
@@ -108,7 +108,7 @@ class _Choice:
         return {"message": said, "finish_reason": self.finish_reason or ("error" if complete else None)}
 
 
-class ChatGather:
+class ChatAccumulator:
     """Adds up the chunks of a chat or text completion.
 
     With `hide_usage` the user did not ask for usage: its chunk is kept from him.

@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 from instrumentors.common.call_span import Attributes, read
-from instrumentors.common.streams import Gather
-from instrumentors.openai.chat import ChatGather, chat_request, chat_response
+from instrumentors.common.streams import StreamAccumulator
+from instrumentors.openai.chat import ChatAccumulator, chat_request, chat_response
 from instrumentors.openai.fields import get, head, listed, parameters, tools
 from instrumentors.openai.media import (
-    ImageGather,
-    TranscriptGather,
+    ImageAccumulator,
+    TranscriptAccumulator,
     image_request,
     image_response,
     speech_request,
@@ -21,9 +21,9 @@ from instrumentors.openai.media import (
 )
 from instrumentors.openai.messages import prompt_request
 from instrumentors.openai.raw_stream import events_facts
-from instrumentors.openai.responses import ResponsesGather, responses_request, responses_response
+from instrumentors.openai.responses import ResponsesAccumulator, responses_request, responses_response
 
-__all__ = ["ENDPOINTS", "ChatGather", "Endpoint", "Nothing", "events_facts", "request_facts"]
+__all__ = ["ENDPOINTS", "ChatAccumulator", "Endpoint", "Nothing", "events_facts", "request_facts"]
 
 
 class Endpoint(NamedTuple):
@@ -32,7 +32,7 @@ class Endpoint(NamedTuple):
     operation: str
     request: Callable[[Mapping[str, Any], bool], Attributes]
     response: Callable[[Any, bool], Attributes]
-    gather: Callable[[], Gather] | None = None
+    gather: Callable[[], StreamAccumulator] | None = None
 
 
 def _head_response(response: Any, _: bool) -> Attributes:
@@ -50,13 +50,13 @@ def _moderation_response(response: Any, _: bool) -> Attributes:
     return {"gen_ai.response.id": get(response, "id"), "gen_ai.response.model": get(response, "model")}
 
 
-_TRANSCRIPT = (transcript_request, transcript_response, TranscriptGather)
-_IMAGES = (image_request, image_response, ImageGather)
+_TRANSCRIPT = (transcript_request, transcript_response, TranscriptAccumulator)
+_IMAGES = (image_request, image_response, ImageAccumulator)
 
 ENDPOINTS: dict[str, Endpoint] = {
-    "/chat/completions": Endpoint("chat", chat_request, chat_response, ChatGather),
-    "/completions": Endpoint("text_completion", prompt_request, chat_response, ChatGather),
-    "/responses": Endpoint("chat", responses_request, responses_response, ResponsesGather),
+    "/chat/completions": Endpoint("chat", chat_request, chat_response, ChatAccumulator),
+    "/completions": Endpoint("text_completion", prompt_request, chat_response, ChatAccumulator),
+    "/responses": Endpoint("chat", responses_request, responses_response, ResponsesAccumulator),
     "/responses/compact": Endpoint("chat", responses_request, _head_response),
     "/decisions": Endpoint("chat", _decisions_request, _head_response),
     "/embeddings": Endpoint("embeddings", prompt_request, _head_response),

@@ -33,10 +33,10 @@ from instrumentors.common.call_span import (
     suppressed,
     warn_once,
 )
-from instrumentors.common.coexistence import covers, is_borrowed, scope, without_neighbour
+from instrumentors.common.coexistence import covers, is_adopted, scope, without_neighbour
 from instrumentors.common.http_streams import closes_with, reads_with
 from instrumentors.common.patching import Patches, check_version
-from instrumentors.common.streams import Gather, Watch, follow, follow_async
+from instrumentors.common.streams import StreamAccumulator, StreamObserver, follow, follow_async
 from instrumentors.openai import endpoints
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ def _note_retry(wrapped: Callable[..., Any], _: Any, args: tuple[Any, ...], kwar
     Of what is no call to a model, the user's own span is current.
     """
     taken, span = kwargs.get("retries_taken"), trace.get_current_span()
-    if isinstance(taken, int) and (scope(span) == _SCOPE or is_borrowed(span)):
+    if isinstance(taken, int) and (scope(span) == _SCOPE or is_adopted(span)):
         span.set_attribute("posthog.retry.count", taken + 1)
     return wrapped(*args, **kwargs)
 
@@ -179,7 +179,7 @@ class _Attempt:
         self._hides_usage = (
             self._streamed
             and call.recording
-            and endpoint.gather is endpoints.ChatGather
+            and endpoint.gather is endpoints.ChatAccumulator
             and str(client.base_url) not in sender.refusing
             and self._gives_chunks()
             and self._ask_for_usage(body)
@@ -267,14 +267,14 @@ class _Attempt:
             facts["posthog.request.id"] = request_id
         return facts, str(facts.pop("error.message", ""))
 
-    def _gather(self) -> Gather:
+    def _gather(self) -> StreamAccumulator:
         gather = self._endpoint.gather
-        if gather is endpoints.ChatGather:
-            return endpoints.ChatGather(hide_usage=self._hides_usage)
+        if gather is endpoints.ChatAccumulator:
+            return endpoints.ChatAccumulator(hide_usage=self._hides_usage)
         return (gather or endpoints.Nothing)()
 
     def _follow_stream(self, stream: Any) -> None:
-        watch = Watch(self._gather(), call=self.call)
+        watch = StreamObserver(self._gather(), call=self.call)
         following = next(
             following for kind, following in self._sender.stream_kinds.items() if isinstance(stream, kind)
         )
@@ -293,7 +293,7 @@ class _Attempt:
         if hasattr(http, "_content"):
             self.call.finish(*self._read(http.content, complete=True))
         else:
-            reads_with(http, Watch(_Body(self, http), call=self.call, timed=self._streamed))
+            reads_with(http, StreamObserver(_Body(self, http), call=self.call, timed=self._streamed))
 
     def _read(self, body: bytes, *, complete: bool) -> tuple[Attributes, str]:
         try:

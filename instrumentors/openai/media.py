@@ -11,8 +11,8 @@ from instrumentors.openai.fields import get, listed, usage
 from instrumentors.openai.messages import prompt_request
 
 __all__ = [
-    "ImageGather",
-    "TranscriptGather",
+    "ImageAccumulator",
+    "TranscriptAccumulator",
     "image_request",
     "image_response",
     "speech_request",
@@ -58,7 +58,7 @@ def _said(parts: list[Part]) -> str:
     return dumps([{"role": "assistant", "parts": parts, "finish_reason": "stop"}])
 
 
-class ImageGather:
+class ImageAccumulator:
     """Keeps the finished pictures of an image stream; partial ones are the user's alone."""
 
     def __init__(self) -> None:
@@ -92,7 +92,7 @@ def transcript_response(response: Any, content: bool) -> Attributes:
     }
 
 
-class TranscriptGather:
+class TranscriptAccumulator:
     """Follows the events of a transcription, whose last one holds all of the text."""
 
     def __init__(self) -> None:

@@ -7,7 +7,7 @@ from collections.abc import KeysView
 from typing import Any
 
 from instrumentors.common.call_span import Attributes
-from instrumentors.common.streams import Gather
+from instrumentors.common.streams import StreamAccumulator
 
 __all__ = ["events_facts"]
 
@@ -26,7 +26,7 @@ class _Event(dict[str, Any]):
         return self.keys()
 
 
-def events_facts(body: bytes, gather: Gather, content: bool, *, complete: bool) -> Attributes:
+def events_facts(body: bytes, gather: StreamAccumulator, content: bool, *, complete: bool) -> Attributes:
     """Give what the events add up to; the SDK raises an error where one says so, and so does the span."""
     failed: Attributes = {}
     for data in _events(body):

@@ -10,7 +10,7 @@ from instrumentors.common.message_parts import Part, blob, dumps, text, tool_cal
 from instrumentors.openai.fields import get, head, listed, reason
 from instrumentors.openai.messages import ROLES, asked, content_parts
 
-__all__ = ["ResponsesGather", "responses_request", "responses_response"]
+__all__ = ["ResponsesAccumulator", "responses_request", "responses_response"]
 
 
 def _message(item: Any) -> Part:
@@ -129,7 +129,7 @@ def _said(output: Sequence[Any], finished: str | None) -> Attributes:
     return {"gen_ai.output.messages": dumps([said])}
 
 
-class ResponsesGather:
+class ResponsesAccumulator:
     """Follows the events of a responses stream, whose last one holds the whole response."""
 
     def __init__(self) -> None:

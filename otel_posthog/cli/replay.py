@@ -13,9 +13,9 @@ from typing import Any
 
 from otel_posthog.cli.otlp_files import spans_of_file
 from otel_posthog.config import options
-from otel_posthog.conversion.context_attributes import handed_down
-from otel_posthog.conversion.spans.span_view import Other, SpanView
-from otel_posthog.delivery import Item, destination_of
+from otel_posthog.conversion.context_attributes import inherited
+from otel_posthog.conversion.spans.span_view import ContextSpan, SpanView
+from otel_posthog.delivery import EncodedEvent, destination_of
 from otel_posthog.forwarder.forwarder import Forwarder, forwarder
 
 __all__ = ["ACTIONS", "ReplayError", "replay"]
@@ -196,7 +196,7 @@ def _send_file(sender: Forwarder, file: Path, hear: Say, say: Say) -> bool:
         for views in _some(span for span in spans_of_file(file, hear) if isinstance(span, SpanView)):
             events = sender.conversion.finished(views, others=_above(views, known))
             # What is not sent is still in the file: nothing of it is to wait in memory, or be called lost.
-            complete, _ = sender.outbox.attempt([Item.of_event(each) for each in events], _SECONDS)
+            complete, _ = sender.outbox.attempt([EncodedEvent.of_event(each) for each in events], _SECONDS)
             sent += len(views)
             if not complete:
                 break
@@ -214,30 +214,30 @@ def _send_file(sender: Forwarder, file: Path, hear: Say, say: Say) -> bool:
     return complete
 
 
-Known = dict[tuple[str, str], Other]
+Known = dict[tuple[str, str], ContextSpan]
 """What is above what in a file, and hands down what, by trace and span."""
 
 
-def _known(spans: Iterable[SpanView | Other]) -> Known:
+def _known(spans: Iterable[SpanView | ContextSpan]) -> Known:
     """Read the file once for that: a span is often far from those below it, who may not be sent without."""
     return {
         (span.trace_id, span.span_id): span
-        if isinstance(span, Other)
-        else Other(
-            span.trace_id, span.span_id, span.parent_id, handed_down(span.attributes), is_of_concern=True
+        if isinstance(span, ContextSpan)
+        else ContextSpan(
+            span.trace_id, span.span_id, span.parent_id, inherited(span.attributes), is_genai=True
         )
         for span in spans
     }
 
 
-def _above(views: Sequence[SpanView], known: Known) -> list[Other]:
+def _above(views: Sequence[SpanView], known: Known) -> list[ContextSpan]:
     """The spans above these that are not among them; one that is not in the file is the trace itself."""
     own = {(view.trace_id, view.span_id) for view in views}
     found: Known = {}
     for view in views:
         key = (view.trace_id, view.parent_id or "")
         while key[1] and key not in own and key not in found:
-            found[key] = known.get(key) or Other(*key, None, {})
+            found[key] = known.get(key) or ContextSpan(*key, None, {})
             key = (view.trace_id, found[key].parent_id or "")
     return [*found.values()]
 

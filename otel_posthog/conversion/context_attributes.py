@@ -17,8 +17,8 @@ __all__ = [
     "GROUP",
     "PARENT_ID",
     "PROPERTY",
-    "handed_down",
-    "is_handed_down",
+    "inherited",
+    "is_inherited",
     "says",
 ]
 
@@ -72,16 +72,14 @@ _SAME: Mapping[str, frozenset[str]] = {
 """For each attribute of context: all that mean the same."""
 
 
-def is_handed_down(name: str) -> bool:
+def is_inherited(name: str) -> bool:
     """Whether a span shares the attribute with the spans below it."""
     return name in _HANDED_DOWN or name.startswith(_PREFIXES)
 
 
-def handed_down(attributes: Mapping[str, Any]) -> dict[str, Any]:
+def inherited(attributes: Mapping[str, Any]) -> dict[str, Any]:
     """Those of a span's attributes that the spans below it share."""
-    return {
-        name: value for name, value in attributes.items() if is_handed_down(name) and not _is_blank(value)
-    }
+    return {name: value for name, value in attributes.items() if is_inherited(name) and not _is_blank(value)}
 
 
 def says(own: Mapping[str, Any], name: str) -> bool:

@@ -19,7 +19,7 @@ from otel_posthog.conversion import events, traces
 from otel_posthog.conversion.events.sampling import EVERYTHING_ELSE, Sampling, with_rate
 from otel_posthog.conversion.model_call import CallContext, Kind, ModelCall
 from otel_posthog.conversion.pricing.cost import Cost, PriceBook
-from otel_posthog.conversion.privacy.allow_list import discreet
+from otel_posthog.conversion.privacy.allow_list import hide_content
 from otel_posthog.conversion.privacy.media import Replace, placeholder
 from otel_posthog.conversion.privacy.pseudonyms import with_pseudonym
 from otel_posthog.conversion.privacy.redaction import Mask, redacted, redacted_content
@@ -124,7 +124,7 @@ class Pipeline:
         self,
         *views: SpanView,
         announced: Container[str] = (),
-        seen: traces.Seen | None = None,
+        seen: traces.SpanHistory | None = None,
         others: traces.Parents | None = None,
     ) -> list[Event]:
         """The events of finished spans; those that are `announced` (span ids) were told as `requested`.
@@ -240,7 +240,7 @@ class Pipeline:
 
     def _as_leaves(self, call: ModelCall) -> ModelCall:
         """The call without what may not leave, whatever is made of it."""
-        return redacted(call if self._shows(call) else discreet(call), self.redact)
+        return redacted(call if self._shows(call) else hide_content(call), self.redact)
 
     def _scores(self, call: ModelCall, dropped: Counter[str] | None = None) -> list[Event]:
         made = events.evaluation_events(call, content=self._shows(call))

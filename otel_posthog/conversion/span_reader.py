@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from otel_posthog.conversion.context_attributes import CONTEXT, PARENT_ID, PROPERTY, is_handed_down
+from otel_posthog.conversion.context_attributes import CONTEXT, PARENT_ID, PROPERTY, is_inherited
 from otel_posthog.conversion.dialects import (
     adk,
     genai,
@@ -47,7 +47,7 @@ from otel_posthog.conversion.readers.rule_table import (
     plan_of,
 )
 from otel_posthog.conversion.readers.token_usage import settle
-from otel_posthog.conversion.spans.genai_detection import OF_DIALECT
+from otel_posthog.conversion.spans.genai_detection import DIALECT_MARKERS
 from otel_posthog.conversion.spans.span_view import SpanView
 
 __all__ = ["DIALECTS", "read"]
@@ -136,7 +136,7 @@ def _reading(scope: str | None, names: tuple[str, ...]) -> _Reading:
         dialect.name
         for dialect in DIALECTS
         if dialect.name == "genai"
-        or not OF_DIALECT[dialect.name].isdisjoint(present)
+        or not DIALECT_MARKERS[dialect.name].isdisjoint(present)
         or _is_of(dialect.name, scope or "")
     )
     dialects = [dialect for dialect in DIALECTS if dialect.name in spoken]
@@ -162,7 +162,7 @@ _METADATA = frozenset({"metadata"})
 
 def _is_own(name: str) -> bool:
     """Whether it is one of the names under which the application says whose call it is and for what."""
-    return name == PARENT_ID or is_handed_down(name)
+    return name == PARENT_ID or is_inherited(name)
 
 
 def _says_more(plan: Plan, names: frozenset[str], own: Iterable[str]) -> bool:

@@ -20,7 +20,7 @@ from otel_posthog.delivery.http.outcome import (
     missing_path,
 )
 from otel_posthog.delivery.http.retry import Final, GaveUp, Retrying, Suspect
-from otel_posthog.delivery.http.routes import AI, EVENTS_V1, Lane, Lanes
+from otel_posthog.delivery.http.routes import AI, EVENTS_V1, Route, Routes
 from otel_posthog.delivery.http.transport import Transport, TransportError
 from otel_posthog.delivery.http.wire import Attempts, V0Wire, V1Wire, Wire
 
@@ -29,9 +29,9 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from otel_posthog.delivery.counters import Counters
-    from otel_posthog.delivery.encoding.encoded_event import Item
+    from otel_posthog.delivery.encoding.encoded_event import EncodedEvent
     from otel_posthog.delivery.options import DeliveryOptions
-    from otel_posthog.runtime.notices import Notices
+    from otel_posthog.runtime.notices import RateLimitedLog
 
 HALT_SECONDS = 300.0
 """So long nothing is sent after an answer that only a person can change, such as 401."""
@@ -45,9 +45,9 @@ class Report:
 
     delivered: int = 0
     """How many PostHog accepted."""
-    refused: list[tuple[Item, str]] = field(default_factory=list)
+    refused: list[tuple[EncodedEvent, str]] = field(default_factory=list)
     """Events PostHog will never accept, each with the reason: `invalid`, `too_large` or PostHog's own."""
-    unsent: list[Item] = field(default_factory=list)
+    unsent: list[EncodedEvent] = field(default_factory=list)
     """Events to send again later: the deadline came, PostHog takes nothing now, or we were told to stop.
 
     PostHog may have some of them (an answer that got lost); uuid and timestamp make a second sending the same
@@ -60,7 +60,7 @@ class Report:
         return not self.refused and not self.unsent
 
 
-class Sender:
+class BatchSender:
     """Sends batches and sees each event to its end."""
 
     def __init__(
@@ -69,16 +69,16 @@ class Sender:
         *,
         transport: Transport,
         retrying: Retrying,
-        lanes: Lanes,
+        routes: Routes,
         counters: Counters,
-        notices: Notices,
+        notices: RateLimitedLog,
         clock: Callable[[], float],
         now: Callable[[], datetime],
     ) -> None:
         self._options = options
         self._transport = transport
         self._retrying = retrying
-        self._lanes = lanes
+        self._routes = routes
         self._counters = counters
         self._notices = notices
         self._clock = clock
@@ -102,41 +102,46 @@ class Sender:
         return self._halted_by
 
     def send(
-        self, lane: Lane, work: list[list[Item]], deadline: float, stop: threading.Event, report: Report
+        self,
+        route: Route,
+        work: list[list[EncodedEvent]],
+        deadline: float,
+        stop: threading.Event,
+        report: Report,
     ) -> None:
-        """Send the batches of `work` by `lane` and note in `report` what became of each event.
+        """Send the batches of `work` by `route` and note in `report` what became of each event.
 
         413 and 400 halve the batch, so the others are accepted once, in a batch without the culprit.
         Once there is no time left, the rest is handed back without an attempt.
         """
         work = [*reversed(work)]
         accepted_before = report.delivered
-        suspects: list[Item] = []
+        suspects: list[EncodedEvent] = []
         suspicion = ""
         while work:
             batch = work.pop()
             outcome: Final = GaveUp("halted")
             if not self.halted_for():
-                route = self._standing_in(lane, batch)
+                current = self._standing_in(route, batch)
                 outcome = self._retrying.run(
-                    partial(self._attempt, route, batch, Attempts(), report),
+                    partial(self._attempt, current, batch, Attempts(), report),
                     deadline,
                     stop,
-                    partial(self._waiting, lane, batch),
+                    partial(self._waiting, route, batch),
                 )
                 if isinstance(outcome, Missing):
-                    if route is AI:
-                        self._lanes.ai_is_missing()
+                    if current is AI:
+                        self._routes.ai_is_missing()
                         work.append(batch)
                         continue
                     outcome = missing_path()
             if isinstance(outcome, Delivered):
                 self._delivered(batch, report)
                 if self._warned_of:
-                    self._takes_again(lane)
+                    self._takes_again(route)
             elif isinstance(outcome, (GaveUp, Halted)):
                 if isinstance(outcome, Halted):
-                    self._halt(lane, outcome)
+                    self._halt(route, outcome)
                 self._hand_back([suspects, batch, *reversed(work)], outcome.reason, report)
                 return
             elif isinstance(outcome, Dropped):
@@ -159,16 +164,16 @@ class Sender:
             self._hand_back([suspects], suspicion, report)
 
     def _attempt(
-        self, lane: Lane, batch: list[Item], attempts: Attempts, report: Report, left: float
+        self, route: Route, batch: list[EncodedEvent], attempts: Attempts, report: Report, left: float
     ) -> Outcome:
-        wire = self._v1 if lane is EVENTS_V1 else self._v0
+        wire = self._v1 if route is EVENTS_V1 else self._v0
         now = self._now()
         attempts.next(now)
         request = wire.request(batch, attempts, now)
         self._counters.request(request.size, len(request.body))
         try:
             answer = self._transport.post(
-                self._options.endpoint + lane.path,
+                self._options.endpoint + route.path,
                 request.body,
                 request.headers,
                 min(self._options.timeout, left),
@@ -178,10 +183,10 @@ class Sender:
         outcome = wire.judge(answer, self._now())
         return self._part(batch, outcome, report) if isinstance(outcome, Partial) else outcome
 
-    def _part(self, batch: list[Item], outcome: Partial, report: Report) -> Outcome:
+    def _part(self, batch: list[EncodedEvent], outcome: Partial, report: Report) -> Outcome:
         """Note what is settled, and leave in the batch what is to be sent again."""
-        again: list[Item] = []
-        delivered: list[Item] = []
+        again: list[EncodedEvent] = []
+        delivered: list[EncodedEvent] = []
         for item in batch:
             uuid = item.uuid
             if uuid in outcome.dropped:
@@ -199,31 +204,31 @@ class Sender:
         batch[:] = again
         return Retry(outcome.after, "single events") if again else Delivered()
 
-    def _delivered(self, items: list[Item], report: Report) -> None:
+    def _delivered(self, items: list[EncodedEvent], report: Report) -> None:
         report.delivered += len(items)
         self._counters.events("delivered", [item.name for item in items])
 
-    def _standing_in(self, lane: Lane, batch: list[Item]) -> Lane:
-        current = self._lanes.current(lane)
-        if current is not lane:
+    def _standing_in(self, route: Route, batch: list[EncodedEvent]) -> Route:
+        current = self._routes.current(route)
+        if current is not route:
             for item in batch:
                 self._recut(item, current)
         return current
 
-    def _recut(self, item: Item, lane: Lane) -> None:
+    def _recut(self, item: EncodedEvent, route: Route) -> None:
         whole = not item.cut
-        item.fit(lane.max_event_bytes, lane.size)
+        item.fit(route.max_event_bytes, route.size)
         if whole and item.cut:
             self._counters.events("cut", [item.name])
 
-    def _halve(self, item: Item) -> bool:
+    def _halve(self, item: EncodedEvent) -> bool:
         whole = not item.cut
         halved = item.halve()
         if whole and halved:
             self._counters.events("cut", [item.name])
         return halved
 
-    def _waiting(self, lane: Lane, batch: list[Item], retry: Retry) -> None:
+    def _waiting(self, route: Route, batch: list[EncodedEvent], retry: Retry) -> None:
         self._counters.events("retried", [item.name for item in batch])
         said = self._notices.warn(
             f"retry {retry.reason}",
@@ -231,9 +236,9 @@ class Sender:
             self._host,
             retry.reason,
         )
-        self._warned(lane, said=said)
+        self._warned(route, said=said)
 
-    def _halt(self, lane: Lane, outcome: Halted) -> None:
+    def _halt(self, route: Route, outcome: Halted) -> None:
         self._halted_by = f"({outcome.reason}): {outcome.advice}"
         self._halted_until = self._clock() + HALT_SECONDS
         said = self._notices.warn(
@@ -243,24 +248,24 @@ class Sender:
             self._halted_by,
             HALT_SECONDS // 60,
         )
-        self._warned(lane, said=said)
+        self._warned(route, said=said)
 
-    def _warned(self, lane: Lane, *, said: bool) -> None:
+    def _warned(self, route: Route, *, said: bool) -> None:
         if said or self._warned_of:  # what is said of one lane is not said of the other in the same minute
-            self._warned_of.add(lane.path)
+            self._warned_of.add(route.path)
 
-    def _takes_again(self, lane: Lane) -> None:
-        if lane.path in self._warned_of:
-            self._warned_of.discard(lane.path)
+    def _takes_again(self, route: Route) -> None:
+        if route.path in self._warned_of:
+            self._warned_of.discard(route.path)
             if not self._warned_of:
-                self._notices.good_news("PostHog at %s takes events again.", self._host)
+                self._notices.info("PostHog at %s takes events again.", self._host)
 
-    def _hand_back(self, work: Iterable[list[Item]], reason: str, report: Report) -> None:
+    def _hand_back(self, work: Iterable[list[EncodedEvent]], reason: str, report: Report) -> None:
         batch = [item for each in work for item in each]
         report.unsent.extend(batch)
         self._counters.losses("unsent", [item.name for item in batch], reason)
 
-    def _refuse(self, batch: list[Item], reason: str, advice: str, report: Report) -> None:
+    def _refuse(self, batch: list[EncodedEvent], reason: str, advice: str, report: Report) -> None:
         report.refused.extend((item, reason) for item in batch)
         self._counters.losses("refused", [item.name for item in batch], reason)
         self._notices.warn(

@@ -8,13 +8,13 @@ import time
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
-from otel_posthog.delivery.batch_sender import Report, Sender
+from otel_posthog.delivery.batch_sender import BatchSender, Report
 from otel_posthog.delivery.counters import Counters
-from otel_posthog.delivery.encoding.encoded_event import Item, batches
+from otel_posthog.delivery.encoding.encoded_event import EncodedEvent, batches
 from otel_posthog.delivery.http.retry import Retrying
-from otel_posthog.delivery.http.routes import EVENTS, EVENTS_V1, Lane, Lanes
+from otel_posthog.delivery.http.routes import EVENTS, EVENTS_V1, Route, Routes
 from otel_posthog.delivery.http.transport import RequestsTransport, Transport
-from otel_posthog.runtime.notices import Notices
+from otel_posthog.runtime.notices import RateLimitedLog
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -26,7 +26,7 @@ def _utc_now() -> datetime:
     return datetime.now(timezone.utc)
 
 
-class Delivery:
+class DeliveryClient:
     """Sends events to PostHog and says truthfully what became of them. Safe to use from several threads."""
 
     def __init__(
@@ -47,9 +47,9 @@ class Delivery:
         self._options = options
         self._clock = clock
         self._transport: Transport = RequestsTransport() if transport is None else transport
-        self._lanes = Lanes(clock, EVENTS_V1 if options.capture_mode == "v1" else EVENTS)
+        self._routes = Routes(clock, EVENTS_V1 if options.capture_mode == "v1" else EVENTS)
         self._counters = Counters()
-        self._sender = Sender(
+        self._sender = BatchSender(
             options,
             transport=self._transport,
             retrying=Retrying(
@@ -57,9 +57,9 @@ class Delivery:
                 sleep=sleep,
                 random=random,
             ),
-            lanes=self._lanes,
+            routes=self._routes,
             counters=self._counters,
-            notices=Notices(clock),
+            notices=RateLimitedLog(clock),
             clock=clock,
             now=now,
         )
@@ -71,7 +71,7 @@ class Delivery:
 
     def deliver(
         self,
-        events: Iterable[dict[str, Any] | Item],
+        events: Iterable[dict[str, Any] | EncodedEvent],
         deadline: float | None = None,
         stop: threading.Event | None = None,
     ) -> Report:
@@ -94,16 +94,16 @@ class Delivery:
             self._stops.discard(stop)
 
     def _deliver(
-        self, events: Iterable[dict[str, Any] | Item], deadline: float, stop: threading.Event
+        self, events: Iterable[dict[str, Any] | EncodedEvent], deadline: float, stop: threading.Event
     ) -> Report:
         report = Report()
-        lanes = self._by_lane(events)
-        for lanes_left, (lane, items) in zip(range(len(lanes), 0, -1), lanes, strict=True):
+        routes = self._by_route(events)
+        for routes_left, (route, items) in zip(range(len(routes), 0, -1), routes, strict=True):
             # A lane that is down must not use up the time of the other.
             now = self._clock()
-            lane_deadline = now + (deadline - now) / lanes_left
+            route_deadline = now + (deadline - now) / routes_left
             work = list(batches(items, self._options.max_batch_bytes, self._options.max_batch_events))
-            self._sender.send(lane, work, lane_deadline, stop, report)
+            self._sender.send(route, work, route_deadline, stop, report)
         return report
 
     def halted_for(self) -> float:
@@ -141,14 +141,16 @@ class Delivery:
         self._transport.reset_after_fork()
         self._counters.reset_after_fork()
 
-    def _by_lane(self, events: Iterable[dict[str, Any] | Item]) -> list[tuple[Lane, list[Item]]]:
-        lanes: dict[str, tuple[Lane, list[Item]]] = {}
+    def _by_route(
+        self, events: Iterable[dict[str, Any] | EncodedEvent]
+    ) -> list[tuple[Route, list[EncodedEvent]]]:
+        routes: dict[str, tuple[Route, list[EncodedEvent]]] = {}
         for event in events:
-            item = Item.of_event(event) if isinstance(event, dict) else event
-            lane = self._lanes.for_event(item.name)
+            item = EncodedEvent.of_event(event) if isinstance(event, dict) else event
+            route = self._routes.for_event(item.name)
             whole = not item.cut
-            item.fit(lane.max_event_bytes, lane.size)
-            lanes.setdefault(lane.path, (lane, []))[1].append(item)
+            item.fit(route.max_event_bytes, route.size)
+            routes.setdefault(route.path, (route, []))[1].append(item)
             if whole and item.cut:
                 self._counters.events("cut", [item.name])
-        return list(lanes.values())
+        return list(routes.values())

@@ -43,7 +43,7 @@ class Counters:
             self._losses[kind].update((name, reason) for name in names)
 
     def snapshot(self) -> dict[str, Any]:
-        """Return all counts; see `Delivery.stats`."""
+        """Return all counts; see `DeliveryClient.stats`."""
         with self._lock:
             result: dict[str, Any] = {kind: dict(counts) for kind, counts in self._events.items()}
             for kind, counts in self._losses.items():

@@ -7,7 +7,7 @@ import time
 from collections import Counter, deque
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
-from otel_posthog.runtime.notices import Notices
+from otel_posthog.runtime.notices import RateLimitedLog
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -71,7 +71,7 @@ class ByteBoundedQueue(Generic[T]):
         self._open: Counter[int] = Counter()
         self._lost = 0
         self._dropped: Counter[str] = Counter()
-        self._notices = Notices(self._clock)
+        self._notices = RateLimitedLog(self._clock)
 
     def put(self, item: T, size: int) -> None:
         """Hand over `item`, which takes `size` bytes. Never waits for the network or a disk."""

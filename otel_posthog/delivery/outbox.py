@@ -12,17 +12,17 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from otel_posthog.delivery.batch_sender import Report
-from otel_posthog.delivery.encoding.encoded_event import Item
+from otel_posthog.delivery.encoding.encoded_event import EncodedEvent
 from otel_posthog.delivery.memory_queue import ByteBoundedQueue, Queued
 from otel_posthog.delivery.spool.backlog import MAX_TAKEN, Backlog, Converter, Load, events_of
 from otel_posthog.runtime.forks import follow_forks
-from otel_posthog.runtime.notices import Notices
+from otel_posthog.runtime.notices import RateLimitedLog
 from otel_posthog.runtime.threads import start_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from otel_posthog.delivery.client import Delivery
+    from otel_posthog.delivery.client import DeliveryClient
 
 ENOUGH_BYTES = 1024 * 1024
 """So much waiting is sent without waiting for more."""
@@ -45,7 +45,7 @@ class Outbox:
 
     def __init__(
         self,
-        delivery: Delivery,
+        delivery: DeliveryClient,
         converter: Converter,
         backlog: Backlog,
         *,
@@ -58,7 +58,7 @@ class Outbox:
     ) -> None:
         """Make an empty outbox.
 
-        `always`: what is handed over is in the spool before `hand_over` returns. `start` runs a function on a
+        `always`: what is handed over is in the spool before `enqueue` returns. `start` runs a function on a
         thread of its own.
         """
         self.flush_interval = flush_interval
@@ -85,7 +85,7 @@ class Outbox:
         self._running = False
         # Re-entrant: a signal handler may flush while its thread holds it.
         self._lock = threading.RLock()
-        self._notices = Notices(self._clock)
+        self._notices = RateLimitedLog(self._clock)
         self._stop = threading.Event()
         self._under_way: _UnderWay | None = None  # on our own thread
         self._sending: list[_UnderWay] = []  # by `send_now`
@@ -96,7 +96,7 @@ class Outbox:
 
     # --- on the application's threads ---
 
-    def hand_over(self, load: Load, size: int) -> None:
+    def enqueue(self, load: Load, size: int) -> None:
         """Take a load of `size` bytes; nobody waits for the network."""
         if (self._always or self._closed) and self._backlog.keep([load]) is not None:
             self._backlog.hurry()
@@ -112,7 +112,7 @@ class Outbox:
 
         What is neither waits in memory and is tried again, though False is returned.
         """
-        safe, report = self.attempt([Item.of_event(event) for event in events], seconds)
+        safe, report = self.attempt([EncodedEvent.of_event(event) for event in events], seconds)
         if not safe:
             for item in report.unsent:
                 self._queue.put(item, item.size)
@@ -120,7 +120,7 @@ class Outbox:
                 self._ensure_worker()
         return safe
 
-    def attempt(self, items: list[Item], seconds: float) -> tuple[bool, Report]:
+    def attempt(self, items: list[EncodedEvent], seconds: float) -> tuple[bool, Report]:
         """Send items on this thread; whether PostHog accepted each one, or it is on disk, within the time.
 
         What is neither is in the report and nowhere else: whoever has it sends it again.
@@ -134,13 +134,13 @@ class Outbox:
         finally:
             with self._lock:
                 self._sending.remove(sending)
-        safe = self._backlog.settle(sending.copies or (), report)
+        safe = self._backlog.acknowledge(sending.copies or (), report)
         if safe and report.unsent:
             self._backlog.postpone()
             self._ensure_worker()
         return safe, report
 
-    def keep(self, items: list[Item]) -> bool:
+    def keep(self, items: list[EncodedEvent]) -> bool:
         """Write items to disk, to be sent from there when PostHog takes events again; whether they are."""
         kept = self._backlog.keep(items) is not None
         if kept:
@@ -334,7 +334,7 @@ class Outbox:
                 self._under_way = None
             if report is None:
                 self._queue.done(taken, dropped="fault_of_ours")
-        if self._backlog.settle(under_way.copies or (), report):
+        if self._backlog.acknowledge(under_way.copies or (), report):
             self._queue.done(taken)
         elif report.unsent and under_way.copies is None:
             self._queue.give_back(taken, [(item, item.size) for item in report.unsent])
@@ -363,7 +363,7 @@ class Outbox:
                 if still:
                     kept = kept and copies is not None
                 elif copies:  # it came to its end meanwhile
-                    self._backlog.settle(copies, Report())
+                    self._backlog.acknowledge(copies, Report())
         return kept
 
     def _all_under_way(self) -> list[_UnderWay]:

@@ -21,7 +21,7 @@ from openai import OpenAI
 
 from otel_posthog.config.options import resolve
 from otel_posthog.demo import report
-from otel_posthog.demo.fake_providers.server import StandIn
+from otel_posthog.demo.fake_providers.server import FakeProviders
 from otel_posthog.demo.product import AFTERNOON, FEATURES, Clients, Moment, do
 from otel_posthog.local.console import fit, plain
 
@@ -146,7 +146,9 @@ def _clients(
     keys = {name: environ.get(f"{name.upper()}_API_KEY") for name in ("openai", "gemini")}
     missing = [f"{name.upper()}_API_KEY" for name, key in keys.items() if not key]
     with contextlib.ExitStack() as stack:
-        here = stack.enter_context(StandIn(latency=latency, chunk_pause=chunk_pause)) if missing else None
+        here = (
+            stack.enter_context(FakeProviders(latency=latency, chunk_pause=chunk_pause)) if missing else None
+        )
         if here is None:
             say("Models: the real OpenAI and Gemini; the calls are on your bill.")
         else:
@@ -159,12 +161,12 @@ def _clients(
         yield Clients(openai, gemini)
 
 
-def _openai_at(here: StandIn) -> OpenAI:
+def _openai_at(here: FakeProviders) -> OpenAI:
     # Retries would only lengthen the one failure that is meant.
     return OpenAI(api_key="stand-in", base_url=here.openai_base_url, max_retries=0)
 
 
-def _gemini(key: str, here: StandIn | None) -> genai.Client:
+def _gemini(key: str, here: FakeProviders | None) -> genai.Client:
     options = None if here is None else types.HttpOptions(base_url=here.gemini_base_url)
     return genai.Client(api_key=key, vertexai=False, http_options=options)
 

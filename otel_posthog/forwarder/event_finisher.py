@@ -1,7 +1,7 @@
 """The last steps of an event: the client's own properties, `before_send`, the mask, the limit of a field.
 
 An event that waited on disk was finished by whoever wrote it there. Before it leaves it passes what this
-process hides beyond that (`Finishing.again`); the entry says how it was finished (`Finishing.kind`).
+process hides beyond that (`EventFinisher.again`); the entry says how it was finished (`EventFinisher.kind`).
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from otel_posthog.conversion.privacy.redaction import redactor, walked
 from otel_posthog.conversion.privacy.stored_events import hidden, pseudonymous, redacted_event
 from otel_posthog.delivery.encoding.truncation import cut_value
 from otel_posthog.delivery.spool.entries import EVENT
-from otel_posthog.runtime.log import say_once
+from otel_posthog.runtime.log import warn_once
 
-__all__ = ["Event", "Finishing", "Hook"]
+__all__ = ["Event", "EventFinisher", "Hook"]
 
 Event = dict[str, Any]
 Hook = Callable[[Event], "Event | None"]
@@ -30,7 +30,7 @@ _OF_PERSON = ("$set", "$set_once")
 """What PostHog reads beside the properties as well as in them."""
 
 
-class Finishing:
+class EventFinisher:
     """What the application's own properties, its hooks and its mask make of events."""
 
     def __init__(
@@ -62,7 +62,7 @@ class Finishing:
         """The kind of entries of events that were finished here: what was hidden, nothing secret."""
 
     @property
-    def is_discreet(self) -> bool:
+    def hides_content(self) -> bool:
         """Whether an event differs in more than its length from what the span says."""
         return bool(self._hooks or self._super_properties) or self._mask is not None
 
@@ -115,7 +115,7 @@ class Finishing:
         try:
             answer = hook(event)
         except BaseException as error:  # noqa: BLE001  # the application's code
-            say_once(
+            warn_once(
                 f"hook {name}",
                 "before_send raised %s: %s events it fails on are not sent.",
                 type(error).__name__,
@@ -138,7 +138,7 @@ class Finishing:
             try:
                 event = self._mask(event)
             except Exception as error:  # noqa: BLE001  # values of the application's, which compare as they like
-                say_once("mask", "An event could not be masked (%s) and is not sent.", type(error).__name__)
+                warn_once("mask", "An event could not be masked (%s) and is not sent.", type(error).__name__)
                 self._drop("mask failed")
                 return None
         return event if self._max_field_bytes is None else _with_cut_fields(event, self._max_field_bytes)

@@ -23,19 +23,19 @@ from otel_posthog.conversion.spans.feature_rules import FeatureRules
 from otel_posthog.conversion.spans.span_view import PackedSpan, Place, pack
 from otel_posthog.delivery import (
     Backlog,
-    Delivery,
+    DeliveryClient,
     DeliveryOptions,
     Outbox,
     Transport,
     destination_of,
     ingestion_host,
 )
-from otel_posthog.forwarder.mask_hook import Masking
-from otel_posthog.forwarder.span_converter import Conversion, Ended, Event, Started
+from otel_posthog.forwarder.mask_hook import MaskHook
+from otel_posthog.forwarder.span_converter import Ended, Event, SpanConverter, Started
 from otel_posthog.runtime.forks import follow_forks
-from otel_posthog.runtime.log import say_once
+from otel_posthog.runtime.log import warn_once
 
-__all__ = ["Forwarder", "forwarder", "say_once"]
+__all__ = ["Forwarder", "forwarder", "warn_once"]
 
 STARTED_BYTES = 300
 """What the news of a start takes in memory, measured on CPython 3.11."""
@@ -66,11 +66,11 @@ def forwarder(
 
     def warn(variable: str, sentence: str) -> None:
         wrong.append(variable)
-        say_once(variable, "%s", sentence)
+        warn_once(variable, "%s", sentence)
 
     found = options.resolve(arguments, os.environ if environ is None else environ, warn)
     if found.api_key is None and _ADDRESS.isdisjoint(wrong):  # of a wrong address that is said already
-        say_once(
+        warn_once(
             "api_key",
             "No PostHog project key, so nothing is sent: set POSTHOG_API_KEY to your key, phc_...",
         )
@@ -79,7 +79,7 @@ def forwarder(
     except ValueError as error:
         if arguments.get("prices") is not None:
             raise
-        say_once("prices", "%s; the built-in table is used", error)
+        warn_once("prices", "%s; the built-in table is used", error)
         rates = None
     return Forwarder(found, transport, rates, spool_drops_oldest=spool_drops_oldest, project=project)
 
@@ -115,8 +115,8 @@ class Forwarder:
                 Sampling(rates=rates, keep_cost=found.sample_keep_cost, prices=book) if is_sampled else None
             ),
         )
-        self.masking = Masking(found.mask) if found.mask is not None else None
-        self.conversion = Conversion(
+        self.masking = MaskHook(found.mask) if found.mask is not None else None
+        self.conversion = SpanConverter(
             self.pipeline,
             super_properties=dict(getattr(client, "super_properties", None) or {}),
             hooks=[h for h in (getattr(client, "before_send", None), found.before_send) if h is not None],
@@ -124,7 +124,7 @@ class Forwarder:
             max_field_bytes=found.max_content_bytes,
         )
         endpoint = ingestion_host(found.endpoint)
-        self.delivery = Delivery(
+        self.delivery = DeliveryClient(
             DeliveryOptions(
                 api_key=found.api_key or "",
                 endpoint=endpoint,
@@ -187,17 +187,17 @@ class Forwarder:
     def started(self, load: Started) -> None:
         """Hand over a call that began; where every span is to be on disk at once, so is this."""
         if not self.durable:
-            self.outbox.hand_over(load, STARTED_BYTES)
+            self.outbox.enqueue(load, STARTED_BYTES)
             return
         for item in self.conversion.announce(load):
-            self.outbox.hand_over(item, item.size)
+            self.outbox.enqueue(item, item.size)
 
     def ended(self, span: Any, place: Place | None = None) -> bool:
         """Hand over a span that ended, where it stands if that is known; whether it is one of concern."""
-        if self.durable and self.conversion.discreet:
+        if self.durable and self.conversion.hides_content:
             made = self.conversion.restored(span, place)
             if made is not None:
-                self.outbox.hand_over(made, made.size)
+                self.outbox.enqueue(made, made.size)
             return made is not None
         packed = pack(span, place)
         if packed is not None:
@@ -209,12 +209,12 @@ class Forwarder:
         *inner, packed = spans
         announced = self.durable and self.conversion.is_announced(packed.span_id)
         size = packed.size if not inner else sum(each.size for each in spans)
-        self.outbox.hand_over(Ended(packed, announced, tuple(inner)), size)
+        self.outbox.enqueue(Ended(packed, announced, tuple(inner)), size)
 
     def score(self, call: ModelCall) -> None:
         """Hand over what was said of a call."""
         for item in self.conversion.scores(call):
-            self.outbox.hand_over(item, item.size)
+            self.outbox.enqueue(item, item.size)
 
     def send(self, events: Iterable[Event], seconds: float) -> bool:
         """Whether PostHog took all the events, or they are on disk, within so many seconds."""
@@ -266,7 +266,7 @@ def _media(found: str | Callable[..., Any]) -> Replace | None:
         try:
             url: str | None = found(data, mime_type)
         except Exception as error:  # noqa: BLE001  # the application's code
-            say_once("media", "media: the function raised %s: a placeholder is sent.", type(error).__name__)
+            warn_once("media", "media: the function raised %s: a placeholder is sent.", type(error).__name__)
             return None
         return url
 

@@ -17,10 +17,10 @@ from typing import Any
 
 from otel_posthog.conversion.privacy.allow_list import unsafe_fields
 from otel_posthog.forwarder.span_converter import Event
-from otel_posthog.runtime.log import say_once
+from otel_posthog.runtime.log import warn_once
 from otel_posthog.runtime.threads import start_thread
 
-__all__ = ["Mask", "Masking"]
+__all__ = ["Mask", "MaskHook"]
 
 Mask = Callable[[Any, str, Event], Any]
 """Called with a value, its path (`$ai_input`, `metadata.plan`) and the event; None leaves the field out."""
@@ -115,7 +115,7 @@ def _copied(properties: Mapping[str, Any]) -> dict[str, Any]:
     return {name: {**value} if type(value) is dict else value for name, value in properties.items()}
 
 
-class Masking:
+class MaskHook:
     """What the mask leaves of events. Safe to share by threads; each waits for its own events only."""
 
     def __init__(
@@ -129,7 +129,7 @@ class Masking:
     ) -> None:
         self._mask, self._seconds, self._clock = mask, seconds, clock
         self._start, self._wait = start, wait
-        self._rest: weakref.finalize[[list[_Worker]], Masking] | None = None
+        self._rest: weakref.finalize[[list[_Worker]], MaskHook] | None = None
         self.reset_after_fork()
         # At the end of the interpreter no thread can be started any more.
         worker = self._new()
@@ -234,15 +234,15 @@ class Masking:
         with self._lock:
             self._counts[found.reason] += 1
         if found.reason == "failed":
-            say_once(f"mask {found.kind}", "mask raised %s: fields it fails on are not sent.", found.kind)
+            warn_once(f"mask {found.kind}", "mask raised %s: fields it fails on are not sent.", found.kind)
         elif found.reason == "too_slow":
-            say_once(
+            warn_once(
                 "mask too slow",
                 "mask took more than %s s for a field: such fields are not sent. It should wait for nothing.",
                 self._seconds,
             )
         else:
-            say_once(
+            warn_once(
                 "mask not asked",
                 "mask did not return %s times, or no thread could be started for it: fields it would see are "
                 "not sent until it does.",

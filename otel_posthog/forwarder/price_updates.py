@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable
 from datetime import date
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from otel_posthog.runtime.log import say_once
+from otel_posthog.runtime.log import warn_once
 from otel_posthog.runtime.threads import start_thread
 
 if TYPE_CHECKING:
@@ -127,7 +127,7 @@ def _fetched(url: str | None) -> bool:
         fetch(url)
     except Exception as error:  # noqa: BLE001  # of an HTTP client, or of what reads the answer
         kind = type(error).__name__
-        say_once("price updates", "price_updates: new prices could not be fetched (%s); the old stay.", kind)
+        warn_once("price updates", "price_updates: new prices could not be fetched (%s); the old stay.", kind)
         return False
     return True
 

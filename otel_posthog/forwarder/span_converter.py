@@ -20,9 +20,9 @@ from otel_posthog.conversion import traces
 from otel_posthog.conversion.model_call import ModelCall
 from otel_posthog.conversion.pipeline import Pipeline
 from otel_posthog.conversion.privacy.redaction import may_hold_credentials
-from otel_posthog.conversion.spans.inheritance import hand_down
+from otel_posthog.conversion.spans.inheritance import inherit_context
 from otel_posthog.conversion.spans.span_view import (
-    Other,
+    ContextSpan,
     PackedSpan,
     Place,
     SpanView,
@@ -32,11 +32,11 @@ from otel_posthog.conversion.spans.span_view import (
     put_in_place,
     unpack,
 )
-from otel_posthog.delivery import Entry, Item
-from otel_posthog.forwarder.event_finisher import Event, Finishing, Hook
-from otel_posthog.runtime.log import say_once
+from otel_posthog.delivery import EncodedEvent, Entry
+from otel_posthog.forwarder.event_finisher import Event, EventFinisher, Hook
+from otel_posthog.runtime.log import warn_once
 
-__all__ = ["Conversion", "Ended", "Event", "Hook", "Load", "Started", "say_once"]
+__all__ = ["Ended", "Event", "Hook", "Load", "SpanConverter", "Started", "warn_once"]
 
 TOGETHER = 32
 """Calls of which events are made together: enough for the caches (see `Pipeline.events`), little memory."""
@@ -105,7 +105,7 @@ def _each_alone(loads: Iterable[Load | Restored]) -> Iterator[Load | Restored]:
             yield load
 
 
-class Conversion:
+class SpanConverter:
     """Turns loads into events, as one pipeline, the client's own properties and the hooks say."""
 
     def __init__(
@@ -119,7 +119,7 @@ class Conversion:
         now: Callable[[], float] = time.time,
     ) -> None:
         self.pipeline = pipeline
-        self._finish = Finishing(
+        self._finish = EventFinisher(
             pipeline,
             super_properties=super_properties or {},
             hooks=hooks,
@@ -131,11 +131,11 @@ class Conversion:
         self._now = now
         self._recipe = pipeline.recipe()
         # What may not leave as it is does not go to disk as it is either.
-        self.discreet = (
+        self.hides_content = (
             pipeline.hides_some
             or pipeline.pseudonym_key is not None
             or pipeline.redact is not None
-            or self._finish.is_discreet
+            or self._finish.hides_content
         )
         self.reset_after_fork()
 
@@ -146,7 +146,7 @@ class Conversion:
         self._dropped: Counter[str] = Counter()
         self._made: Counter[str] = Counter()
         self._announced: dict[str, None] = {}
-        self._seen = traces.Seen()
+        self._seen = traces.SpanHistory()
         self._looking = threading.RLock()
 
     # --- loads ---
@@ -190,7 +190,7 @@ class Conversion:
             else:
                 kept.append(Entry(SPAN, body, now))
         for load in others:  # one entry each: a transaction of one is the cheapest
-            events = [Item.of_event(event).data for event in self.events([load])]
+            events = [EncodedEvent.of_event(event).data for event in self.events([load])]
             if events:
                 kept.append(Entry(self.event_kind, b"\n".join(events), now))
         return kept
@@ -205,12 +205,12 @@ class Conversion:
         except (ValueError, TypeError, LookupError, AttributeError):
             return None
 
-    def stored(self, items: list[Item], kind: str) -> list[Item]:
+    def stored(self, items: list[EncodedEvent], kind: str) -> list[EncodedEvent]:
         """Events that were kept as an entry of that kind, as they may leave now."""
         if self._finish.is_done(kind):
             return items
         made = [self._finish.again(orjson.loads(item.data), kind) for item in items]
-        return [Item.of_event(event) for event in made if event is not None]
+        return [EncodedEvent.of_event(event) for event in made if event is not None]
 
     def restored(self, span: Any, place: Place | None = None) -> Restored | None:
         """A span that ended, to be made events at once; None where it is no concern of ours."""
@@ -219,23 +219,23 @@ class Conversion:
             put_in_place(view.attributes, span, place)
         return None if view is None else Restored(view, self.is_announced(view.span_id), self._recipe)
 
-    def announce(self, load: Started) -> list[Item]:
+    def announce(self, load: Started) -> list[EncodedEvent]:
         """`llm_completion_requested` of a call that begins; nothing where it names no model yet."""
-        return [Item.of_event(event) for event in self._starts([load], {})]
+        return [EncodedEvent.of_event(event) for event in self._starts([load], {})]
 
-    def scores(self, call: ModelCall) -> list[Item]:
+    def scores(self, call: ModelCall) -> list[EncodedEvent]:
         """The events of scores that the application gave."""
         dropped: Counter[str] = Counter()
         made = self.pipeline.scores(call, dropped)
         self._drop_all(dropped)
-        return [Item.of_event(event) for event in self._ready(made)]
+        return [EncodedEvent.of_event(event) for event in self._ready(made)]
 
     def is_announced(self, span_id: str) -> bool:
         """Whether the call was announced; it ends now."""
         return self._announced.pop(span_id, self) is None
 
     def _body(self, load: Ended) -> bytes | None:
-        if self.discreet:
+        if self.hides_content:
             return None
         document = entry_of(load.packed)
         if document is None or _PRIVATE in document or may_hold_credentials(document):
@@ -290,7 +290,7 @@ class Conversion:
         *,
         pipeline: Pipeline | None = None,
         announced: Container[str] = (),
-        others: Iterable[Other] | None = None,
+        others: Iterable[ContextSpan] | None = None,
     ) -> Iterator[Event]:
         """The events of finished spans, ready to be sent.
 
@@ -303,11 +303,9 @@ class Conversion:
         rest = iter(views)
         if others is not None:
             found, others = [*rest], [*others]
-            hand_down(found, others, pipeline.features)
+            inherit_context(found, others, pipeline.features)
             parents = {
-                (other.trace_id, other.span_id): other.parent_id
-                for other in others
-                if not other.is_of_concern
+                (other.trace_id, other.span_id): other.parent_id for other in others if not other.is_genai
             }
             rest = emptied(found)
         while some := [*islice(rest, LOOKED_AT)]:
@@ -365,7 +363,7 @@ class Conversion:
     def _failed(self, error: Exception) -> None:
         kind = type(error).__name__
         self.count("failed to convert")
-        say_once(f"convert {kind}", "A span could not be converted (%s): please report this.", kind)
+        warn_once(f"convert {kind}", "A span could not be converted (%s): please report this.", kind)
 
     def _ready(self, events: list[Event]) -> Iterator[Event]:
         """The events as the application's properties and hooks leave them."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from inspect import iscoroutinefunction
 
-from otel_posthog.runtime.log import say_once
+from otel_posthog.runtime.log import warn_once
 from otel_posthog.sdk.context.ai_context import ai_context
 
 __all__ = ["check_plain", "failed", "request_context"]
@@ -27,7 +27,7 @@ def _asked(what: str, ask: Callable[[], object]) -> str | None:
 
 def failed(what: str, error: Exception) -> None:
     """Say once that a request goes on without its feature or user."""
-    say_once(
+    warn_once(
         f"framework {what}",
         "The %s of a request cannot be told (%s), so its model calls have none: mend the function that"
         " tells it.",

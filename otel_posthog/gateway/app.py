@@ -14,7 +14,7 @@ from otel_posthog.gateway.auth import check_token
 from otel_posthog.gateway.decode import JSON, PROTOBUF, READERS
 from otel_posthog.gateway.limits import Limits, RefusedError, Share, overloaded
 from otel_posthog.gateway.otlp_response import accepted_body, refusal_body
-from otel_posthog.gateway.request_handler import Reception, Request
+from otel_posthog.gateway.request_handler import Request, RequestHandler
 from otel_posthog.gateway.settings import SettingsError
 
 __all__ = ["Gateway"]
@@ -41,7 +41,7 @@ class Gateway:
 
     def __init__(
         self,
-        reception: Reception,
+        reception: RequestHandler,
         executor: Executor,
         *,
         life: Callable[[], AbstractAsyncContextManager[None]] = contextlib.nullcontext,

@@ -10,11 +10,11 @@ import orjson
 
 from otel_posthog.conversion.spans.otlp_json import count_spans, of_json_request
 from otel_posthog.conversion.spans.otlp_stream import DecodeError, of_request_bytes
-from otel_posthog.conversion.spans.span_view import Other, SpanView
+from otel_posthog.conversion.spans.span_view import ContextSpan, SpanView
 from otel_posthog.gateway.limits import RefusedError
 from otel_posthog.runtime.decompression import CODECS, BrokenBodyError, TooMuchError, inflate
 
-__all__ = ["JSON", "PROTOBUF", "READERS", "Unread", "plain_body", "spans_of"]
+__all__ = ["JSON", "PROTOBUF", "READERS", "RejectedSpans", "plain_body", "spans_of"]
 
 PROTOBUF, JSON = "application/x-protobuf", "application/json"
 
@@ -26,7 +26,7 @@ _TEXT = re.compile(rb'"[^"]*(?:"|\Z)')  # also one without an end: else each quo
 _ZEROS = "0" * 32
 
 
-class Unread:
+class RejectedSpans:
     """Spans of a request that could not be read: how many, and the first reason."""
 
     def __init__(self) -> None:
@@ -58,16 +58,18 @@ def plain_body(body: bytes, encoding: str, ceiling: int) -> bytes:
         raise RefusedError(400, str(error)) from None
 
 
-def spans_of(kind: str, body: bytes, also: frozenset[str], unread: Unread) -> Iterator[SpanView | Other]:
+def spans_of(
+    kind: str, body: bytes, extra_attributes: frozenset[str], unread: RejectedSpans
+) -> Iterator[SpanView | ContextSpan]:
     """All spans in an OTLP request of a content type; views of those of concern.
 
-    Of the others the attributes that are handed down are kept, and these `also`. What cannot be read is left
-    out and told `unread`.
+    Of the others the attributes that are handed down are kept, and these `extra_attributes`. What cannot be
+    read is left out and told `unread`.
 
     Raises:
         RefusedError: it is no OTLP request, or has too many parts; raised when the place is reached.
     """
-    spans = READERS[kind](body, also, unread)
+    spans = READERS[kind](body, extra_attributes, unread)
     del body  # it goes when its last span is read
     try:
         yield from _checked(spans, unread)
@@ -75,11 +77,15 @@ def spans_of(kind: str, body: bytes, also: frozenset[str], unread: Unread) -> It
         raise RefusedError(400, f"the body is no OTLP request in protobuf: {error}") from None
 
 
-def _of_protobuf(body: bytes, also: frozenset[str], _: Unread) -> Iterator[SpanView | Other]:
-    return of_request_bytes(body, also)
+def _of_protobuf(
+    body: bytes, extra_attributes: frozenset[str], _: RejectedSpans
+) -> Iterator[SpanView | ContextSpan]:
+    return of_request_bytes(body, extra_attributes)
 
 
-def _of_json(body: bytes, also: frozenset[str], unread: Unread) -> Iterator[SpanView | Other]:
+def _of_json(
+    body: bytes, extra_attributes: frozenset[str], unread: RejectedSpans
+) -> Iterator[SpanView | ContextSpan]:
     if _marks(body) > MAX_MARKS and _has_too_many_marks(body):
         raise RefusedError(413, f"the body has more than {MAX_MARKS:,} members: send fewer spans at once")
     try:
@@ -90,7 +96,7 @@ def _of_json(body: bytes, also: frozenset[str], unread: Unread) -> Iterator[Span
         raise RefusedError(400, "the body is no OTLP request: it is not an object")
     reasons: list[str] = []
     read = 0
-    for read, span in enumerate(of_json_request(document, reasons.append, also), 1):  # noqa: B007  # at the end
+    for read, span in enumerate(of_json_request(document, reasons.append, extra_attributes), 1):  # noqa: B007  # at the end
         yield span
     if reasons:  # one reason may stand for all spans of a resource
         unread.add(reasons[0], max(count_spans(document) - read, 1))
@@ -107,14 +113,16 @@ def _marks(text: bytes) -> int:
     return sum(map(text.count, (b",", b"{", b"[")))
 
 
-READERS: dict[str, Callable[[bytes, frozenset[str], Unread], Iterator[SpanView | Other]]] = {
+READERS: dict[str, Callable[[bytes, frozenset[str], RejectedSpans], Iterator[SpanView | ContextSpan]]] = {
     PROTOBUF: _of_protobuf,
     JSON: _of_json,
 }
 """By content type."""
 
 
-def _checked(spans: Iterable[SpanView | Other], unread: Unread) -> Iterator[SpanView | Other]:
+def _checked(
+    spans: Iterable[SpanView | ContextSpan], unread: RejectedSpans
+) -> Iterator[SpanView | ContextSpan]:
     """The spans, without those of concern that have no ids: their events could not be told apart."""
     left = MAX_PARTS
     for span in spans:

@@ -24,7 +24,7 @@ from otel_posthog.gateway.decode import PROTOBUF
 from otel_posthog.gateway.ingest import Answer
 from otel_posthog.gateway.limits import Limits, RefusedError, overloaded
 from otel_posthog.gateway.otlp_response import CODES, accepted_body, refusal_body, retry_info
-from otel_posthog.gateway.request_handler import Reception, Request
+from otel_posthog.gateway.request_handler import Request, RequestHandler
 
 __all__ = ["Certificates", "start_rpc"]
 
@@ -71,7 +71,7 @@ class Certificates(NamedTuple):
 
 async def start_rpc(
     address: str,
-    reception: Reception,
+    reception: RequestHandler,
     executor: Executor,
     *,
     token: str | None = None,
@@ -116,7 +116,7 @@ def _ms(seconds: float) -> int:
 class _Traces(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpcio has no types
     """The service of traces, the only one."""
 
-    def __init__(self, reception: Reception, executor: Executor, token: str | None) -> None:
+    def __init__(self, reception: RequestHandler, executor: Executor, token: str | None) -> None:
         self._reception = reception
         self._executor = executor
         self._token = None if token is None else token.encode()

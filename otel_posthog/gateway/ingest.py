@@ -10,13 +10,13 @@ from typing import NamedTuple
 
 import orjson
 
-from otel_posthog.conversion.spans.span_view import Other, SpanView
-from otel_posthog.delivery import Item, Report
+from otel_posthog.conversion.spans.span_view import ContextSpan, SpanView
+from otel_posthog.delivery import EncodedEvent, Report
 from otel_posthog.forwarder.forwarder import Forwarder
 from otel_posthog.forwarder.span_converter import emptied
 from otel_posthog.gateway.trace_window import TraceWindow
 
-__all__ = ["Answer", "Intake"]
+__all__ = ["Answer", "ProjectIngest"]
 
 RETRY_AFTER = 5.0
 """Seconds, where PostHog does not take events and nobody knows for how long."""
@@ -43,7 +43,7 @@ class Answer(NamedTuple):
     """Spans that are no concern of ours."""
 
 
-class Intake:
+class ProjectIngest:
     """Takes spans for one PostHog project. Safe to share by threads.
 
     Conversions go one after the other, since they share one interpreter: only one request's spans are in
@@ -64,9 +64,9 @@ class Intake:
         """
         self.forwarder = forwarder
         features = forwarder.pipeline.features
-        self.also: frozenset[str] = frozenset() if features is None else features.names
+        self.extra_attributes: frozenset[str] = frozenset() if features is None else features.names
         """Attributes of any span that the rules for features ask for."""
-        self._window = TraceWindow(window_seconds, self.also) if window_seconds else None
+        self._window = TraceWindow(window_seconds, self.extra_attributes) if window_seconds else None
         self._took = took
         self._clock = clock
         self._converting = threading.Lock()
@@ -75,7 +75,7 @@ class Intake:
         self._rests_until = float("-inf")
         forwarder.outbox.watch()
 
-    def take(self, spans: Iterable[SpanView | Other]) -> Answer:
+    def take(self, spans: Iterable[SpanView | ContextSpan]) -> Answer:
         """Have the events of the spans accepted or stored; what `spans` raises goes through.
 
         The same spans again give the same events, by their uuid.
@@ -105,13 +105,17 @@ class Intake:
         finally:
             self._wait_for_delivery(-size)
 
-    def _converted(self, views: list[SpanView], others: list[Other]) -> tuple[list[Item], Answer]:
+    def _converted(
+        self, views: list[SpanView], others: list[ContextSpan]
+    ) -> tuple[list[EncodedEvent], Answer]:
         """The events of the views, and the answer if they can be delivered."""
         conversion = self.forwarder.conversion
         count = len(views)
         with self._timed("convert"):
             failed = self._failures()
-            items = [Item.of_event(event) for event in conversion.finished(emptied(views), others=others)]
+            items = [
+                EncodedEvent.of_event(event) for event in conversion.finished(emptied(views), others=others)
+            ]
             failed = self._failures() - failed
         reason = "spans could not be converted: please report this" if failed else None
         return items, Answer(safe=True, spans=count - failed, rejected=failed, reason=reason)
@@ -141,7 +145,7 @@ class Intake:
         failures: int = self.forwarder.conversion.stats()["spans"]["failed to convert"]
         return failures
 
-    def _sent(self, items: list[Item], converted: Answer) -> Answer:
+    def _sent(self, items: list[EncodedEvent], converted: Answer) -> Answer:
         outbox = self.forwarder.outbox
         if self.rests_for() and outbox.keep(items):
             return converted
@@ -179,9 +183,9 @@ class Intake:
         )
 
 
-def _parted(spans: Iterable[SpanView | Other]) -> tuple[list[SpanView], list[Other]]:
+def _parted(spans: Iterable[SpanView | ContextSpan]) -> tuple[list[SpanView], list[ContextSpan]]:
     views: list[SpanView] = []
-    others: list[Other] = []
+    others: list[ContextSpan] = []
     for span in spans:
         if isinstance(span, SpanView):
             views.append(span)
@@ -201,7 +205,7 @@ def _with_refused(answer: Answer, report: Report) -> Answer:
     )
 
 
-def _span_ids(items: Iterable[Item]) -> Iterator[str]:
+def _span_ids(items: Iterable[EncodedEvent]) -> Iterator[str]:
     for item in items:
         properties = orjson.loads(item.data).get("properties", {})
         yield str(properties.get("$ai_span_id") or item.uuid)

@@ -19,7 +19,7 @@ from prometheus_client import REGISTRY, generate_latest
 
 from otel_posthog.forwarder.forwarder import Forwarder
 from otel_posthog.forwarder.metrics import measure
-from otel_posthog.gateway.request_handler import Reception
+from otel_posthog.gateway.request_handler import RequestHandler
 from otel_posthog.runtime.version import __version__
 
 __all__ = ["SPOOL_FAMILIES", "Metrics"]
@@ -59,7 +59,7 @@ class Metrics:
         """Count what a part of a request took."""
         self._duration.record(seconds, {"part": what})
 
-    def watch(self, reception: Reception, connections: Callable[[], Collection[object]]) -> None:
+    def watch(self, reception: RequestHandler, connections: Callable[[], Collection[object]]) -> None:
         """Report what is counted there, and by the forwarders of its projects."""
         forwarders = {name: intake.forwarder for name, intake in reception.projects.intakes.items()}
         for name, forwarder in forwarders.items():
@@ -129,7 +129,7 @@ def _about(project: str) -> dict[str, str]:
     return {"posthog.project": project} if project else {}
 
 
-def _read(reception: Reception, read: Callable[[_Stats], Reading]) -> Reading:
+def _read(reception: RequestHandler, read: Callable[[_Stats], Reading]) -> Reading:
     return read(reception.stats())
 
 

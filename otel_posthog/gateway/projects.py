@@ -8,10 +8,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain
 from typing import NamedTuple
 
-from otel_posthog.conversion.spans.span_view import Other, SpanView
+from otel_posthog.conversion.spans.span_view import ContextSpan, SpanView
 from otel_posthog.forwarder.span_converter import emptied
-from otel_posthog.gateway.decode import Unread
-from otel_posthog.gateway.ingest import Answer, Intake
+from otel_posthog.gateway.decode import RejectedSpans
+from otel_posthog.gateway.ingest import Answer, ProjectIngest
 from otel_posthog.gateway.limits import RefusedError
 
 __all__ = ["Projects", "Readiness"]
@@ -35,7 +35,7 @@ class Projects:
 
     def __init__(
         self,
-        intakes: Mapping[str, Intake],
+        intakes: Mapping[str, ProjectIngest],
         *,
         header: str | None = None,
         resource_attribute: str | None = None,
@@ -43,7 +43,9 @@ class Projects:
     ) -> None:
         """Make the projects of their intakes, by name; see `ProjectTable`."""
         self.intakes = intakes
-        self.also = frozenset[str]().union(*(intake.also for intake in intakes.values()))
+        self.extra_attributes = frozenset[str]().union(
+            *(intake.extra_attributes for intake in intakes.values())
+        )
         """Attributes of any span that the rules for features ask for."""
         self._header = header
         self._attribute = resource_attribute
@@ -51,11 +53,13 @@ class Projects:
         self._parting = threading.Lock()
 
     @classmethod
-    def only(cls, intake: Intake) -> Projects:
+    def only(cls, intake: ProjectIngest) -> Projects:
         """One project without a name, which all is for."""
         return cls({"": intake}, default="")
 
-    def take(self, headers: Mapping[str, str], spans: Iterable[SpanView | Other], unread: Unread) -> Answer:
+    def take(
+        self, headers: Mapping[str, str], spans: Iterable[SpanView | ContextSpan], unread: RejectedSpans
+    ) -> Answer:
         """What became of the spans of a request; those that are for no project are told `unread`.
 
         Raises:
@@ -69,20 +73,22 @@ class Projects:
             raise RefusedError(400, _no_project(f"the header {self._header}", named))
         return _of_project(name, self.intakes[name].take(spans))
 
-    def _taken_by_each(self, spans: Iterable[SpanView | Other], attribute: str, unread: Unread) -> Answer:
+    def _taken_by_each(
+        self, spans: Iterable[SpanView | ContextSpan], attribute: str, unread: RejectedSpans
+    ) -> Answer:
         """The answer for spans whose resources name their projects.
 
         All projects hear what is handed down, but for what stands on a span of another project.
         One that does not take its spans now has all sent again, so the others are spared theirs.
         """
         found: dict[str, list[SpanView]] = {}
-        others: list[tuple[str, Other]] = []
+        others: list[tuple[str, ContextSpan]] = []
         """With the project that it is of, which may be none of ours; empty: any."""
         with self._parting:  # one request's spans at a time
             for span in spans:
                 value = span.resource.get(attribute)
                 named = value if isinstance(value, str) else "" if value is None else _NO_TEXT
-                if isinstance(span, Other):
+                if isinstance(span, ContextSpan):
                     others.append((named, span))
                     continue
                 name = named or self._default

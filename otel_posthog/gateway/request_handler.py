@@ -10,14 +10,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from otel_posthog.conversion.spans.span_view import Other, SpanView
-from otel_posthog.gateway.decode import Unread, plain_body, spans_of
+from otel_posthog.conversion.spans.span_view import ContextSpan, SpanView
+from otel_posthog.gateway.decode import RejectedSpans, plain_body, spans_of
 from otel_posthog.gateway.ingest import Answer
 from otel_posthog.gateway.limits import Budget, Limits, RefusedError, Share
 from otel_posthog.gateway.projects import Projects
-from otel_posthog.runtime.notices import Notices
+from otel_posthog.runtime.notices import RateLimitedLog
 
-__all__ = ["Reception", "Request"]
+__all__ = ["Request", "RequestHandler"]
 
 _log = logging.getLogger("otel_posthog.gateway")
 _OUTCOMES = ("accepted", "handed back", "rejected", "ignored")
@@ -43,7 +43,7 @@ class Request:
         return body
 
 
-class Reception:
+class RequestHandler:
     """Takes requests. Safe to share by threads."""
 
     def __init__(self, projects: Projects, limits: Limits = Limits()) -> None:  # noqa: B008  # immutable
@@ -51,7 +51,7 @@ class Reception:
         self.limits = limits
         self.budget = Budget(limits.in_flight)
         self._lock = threading.Lock()
-        self._notices = Notices(time.monotonic)
+        self._notices = RateLimitedLog(time.monotonic)
         self._requests: Counter[tuple[str, str]] = Counter()
         self._spans = Counter(dict.fromkeys(_OUTCOMES, 0))
 
@@ -61,7 +61,7 @@ class Reception:
         Raises:
             RefusedError: the request cannot be read, is too large, or there is no room for it now.
         """
-        unread = Unread()
+        unread = RejectedSpans()
         spans = self._read(request, share, unread)
         try:
             answer = self.projects.take(request.headers, spans, unread)
@@ -88,9 +88,11 @@ class Reception:
             )
         return answer
 
-    def _read(self, request: Request, share: Share, unread: Unread) -> Iterator[SpanView | Other]:
+    def _read(
+        self, request: Request, share: Share, unread: RejectedSpans
+    ) -> Iterator[SpanView | ContextSpan]:
         """The spans of the request, which is inflated when the first is asked for: its turn has come."""
-        yield from spans_of(request.kind, self._plain(request, share), self.projects.also, unread)
+        yield from spans_of(request.kind, self._plain(request, share), self.projects.extra_attributes, unread)
 
     def _plain(self, request: Request, share: Share) -> bytes:
         packed = request.release()

@@ -12,8 +12,8 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
-from otel_posthog.conversion.context_attributes import handed_down
-from otel_posthog.conversion.spans.span_view import Other, SpanView
+from otel_posthog.conversion.context_attributes import inherited
+from otel_posthog.conversion.spans.span_view import ContextSpan, SpanView
 
 __all__ = ["TraceWindow"]
 
@@ -32,7 +32,7 @@ _Key = tuple[str, str]
 
 
 class _Remembered(NamedTuple):
-    other: Other
+    other: ContextSpan
     since: float
     size: int
 
@@ -43,15 +43,15 @@ class TraceWindow:
     def __init__(
         self,
         seconds: float,
-        also: frozenset[str] = frozenset(),
+        extra_attributes: frozenset[str] = frozenset(),
         *,
         max_spans: int = MAX_SPANS,
         max_bytes: int = MAX_BYTES,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Make an empty window. `also`: attributes that are kept beside those that are handed down."""
+        """Make an empty window; `extra_attributes` are kept beside those that are inherited."""
         self._seconds = seconds
-        self._also = also
+        self._extra_attributes = extra_attributes
         self._max_spans = max_spans
         self._max_bytes = max_bytes
         self._clock = clock
@@ -61,7 +61,7 @@ class TraceWindow:
         self._changed = threading.Condition()
         self._closed = False
 
-    def above(self, views: Sequence[SpanView], others: Iterable[Other]) -> list[Other]:
+    def above(self, views: Sequence[SpanView], others: Iterable[ContextSpan]) -> list[ContextSpan]:
         """All that is known above the views, by this request and by others within the window.
 
         Waits for what is missing, the window at most.
@@ -123,8 +123,8 @@ class TraceWindow:
                 found.add(top)
         return found
 
-    def _found_above(self, views: Iterable[SpanView]) -> list[Other]:
-        found: dict[_Key, Other] = {}
+    def _found_above(self, views: Iterable[SpanView]) -> list[ContextSpan]:
+        found: dict[_Key, ContextSpan] = {}
         for view in views:
             step = view.parent_id
             while step is not None and (key := (view.trace_id, step)) not in found and key in self._spans:
@@ -132,13 +132,15 @@ class TraceWindow:
                 step = found[key].parent_id
         return [*found.values()]
 
-    def _other_of(self, view: SpanView) -> Other:
-        attributes = handed_down(view.attributes)
-        if self._also:
-            attributes |= {name: view.attributes[name] for name in self._also & view.attributes.keys()}
-        return Other(view.trace_id, view.span_id, view.parent_id, attributes, is_of_concern=True)
+    def _other_of(self, view: SpanView) -> ContextSpan:
+        attributes = inherited(view.attributes)
+        if self._extra_attributes:
+            attributes |= {
+                name: view.attributes[name] for name in self._extra_attributes & view.attributes.keys()
+            }
+        return ContextSpan(view.trace_id, view.span_id, view.parent_id, attributes, is_genai=True)
 
-    def _remember(self, other: Other, now: float) -> None:
+    def _remember(self, other: ContextSpan, now: float) -> None:
         key = (other.trace_id, other.span_id)
         if key in self._spans:
             self._remove(key)

@@ -21,14 +21,14 @@ from uvicorn.config import STARTUP_FAILURE
 from otel_posthog.forwarder.forwarder import Forwarder, forwarder
 from otel_posthog.gateway import json_log, memory_tuning
 from otel_posthog.gateway.app import Gateway
-from otel_posthog.gateway.ingest import Intake
+from otel_posthog.gateway.ingest import ProjectIngest
 from otel_posthog.gateway.limits import Limits
 from otel_posthog.gateway.metrics import SPOOL_FAMILIES, Metrics
 from otel_posthog.gateway.project_file import ProjectTable
 from otel_posthog.gateway.projects import Projects
-from otel_posthog.gateway.request_handler import Reception
+from otel_posthog.gateway.request_handler import RequestHandler
 from otel_posthog.gateway.settings import Settings, SettingsError
-from otel_posthog.gateway.worker_peers import Siblings, merged
+from otel_posthog.gateway.worker_peers import WorkerPeers, merged
 
 if TYPE_CHECKING:  # an extra of its own
     import grpc
@@ -70,10 +70,10 @@ def _application(settings: Settings, rpc_address: str | None, meeting: Path | No
     metrics = Metrics()
     forwarders = _forwarders(settings.projects)
     intakes = {
-        name: Intake(ours, window_seconds=settings.trace_window, took=metrics.took)
+        name: ProjectIngest(ours, window_seconds=settings.trace_window, took=metrics.took)
         for name, ours in forwarders.items()
     }
-    reception = Reception(_projects(intakes, settings.projects), limits)
+    reception = RequestHandler(_projects(intakes, settings.projects), limits)
     threads = THREADS_THAT_WAIT if settings.trace_window else THREADS
     executor = ThreadPoolExecutor(threads, thread_name_prefix="otel-posthog-gateway")
 
@@ -128,7 +128,7 @@ def _forwarders(table: ProjectTable | None) -> dict[str, Forwarder]:
     }
 
 
-def _projects(intakes: dict[str, Intake], table: ProjectTable | None) -> Projects:
+def _projects(intakes: dict[str, ProjectIngest], table: ProjectTable | None) -> Projects:
     if table is None:
         return Projects.only(intakes[""])
     return Projects(
@@ -161,7 +161,7 @@ def _metrics_text(metrics: Metrics, meeting: Path | None, *, is_alone: bool) -> 
     if meeting is None:
         return metrics.text
     try:
-        siblings = Siblings(meeting, functools.partial(metrics.text, spool=False))
+        siblings = WorkerPeers(meeting, functools.partial(metrics.text, spool=False))
     except OSError as error:
         _log.warning("/metrics shows one worker at a time: %s", error.strerror or error)
         return metrics.text
@@ -174,7 +174,7 @@ def _metrics_text(metrics: Metrics, meeting: Path | None, *, is_alone: bool) -> 
 
 
 async def _rpc(
-    settings: Settings, address: str | None, reception: Reception, executor: ThreadPoolExecutor
+    settings: Settings, address: str | None, reception: RequestHandler, executor: ThreadPoolExecutor
 ) -> grpc.aio.Server | None:
     """The server of gRPC, if that is wanted."""
     if address is None:

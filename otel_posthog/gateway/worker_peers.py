@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
-__all__ = ["Siblings", "merged"]
+__all__ = ["WorkerPeers", "merged"]
 
 SECONDS = 2.0
 """For all others to answer: who does not is left out."""
@@ -27,7 +27,7 @@ _MOST = 1024
 _log = logging.getLogger("otel_posthog.gateway")
 
 
-class Siblings:
+class WorkerPeers:
     """One of several workers."""
 
     def __init__(self, directory: Path, text: Callable[[], str]) -> None:

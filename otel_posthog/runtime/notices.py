@@ -15,7 +15,7 @@ MAX_PROBLEMS = 1000
 """That are remembered: senders may be many."""
 
 
-class Notices:
+class RateLimitedLog:
     """Says what is wrong and what to do; never content, never a key."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
@@ -34,6 +34,6 @@ class Notices:
         _logger.warning(sentence, *values)
         return True
 
-    def good_news(self, sentence: str, *values: object) -> None:
+    def info(self, sentence: str, *values: object) -> None:
         """Log that something of which there was a warning is over."""
         _logger.info(sentence, *values)

@@ -14,7 +14,7 @@ from otel_posthog.conversion.spans.span_view import of_sdk_span, other_of_sdk_sp
 from otel_posthog.forwarder.forwarder import Forwarder, forwarder
 from otel_posthog.forwarder.metrics import measure
 from otel_posthog.runtime.forks import follow_forks
-from otel_posthog.runtime.log import say_once
+from otel_posthog.runtime.log import warn_once
 from otel_posthog.sdk.context.ai_context import in_use
 from otel_posthog.sdk.shutdown import finish_at_the_end
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.trace import ReadableSpan
 
     from otel_posthog.config.options import Options
-    from otel_posthog.conversion.spans.span_view import Other, SpanView
+    from otel_posthog.conversion.spans.span_view import ContextSpan, SpanView
 
 __all__ = ["PostHogSpanExporter", "active"]
 
@@ -99,15 +99,15 @@ class PostHogSpanExporter(SpanExporter):
                 continue
             if hint and not (view.scope or "").startswith("otel_posthog."):
                 hint = False
-                say_once("no processor", _NO_PROCESSOR, view.scope)
+                warn_once("no processor", _NO_PROCESSOR, view.scope)
             yield view
 
-    def _above(self, views: Iterable[SpanView], passed_over: Iterable[ReadableSpan]) -> Iterable[Other]:
+    def _above(self, views: Iterable[SpanView], passed_over: Iterable[ReadableSpan]) -> Iterable[ContextSpan]:
         """Those of the spans passed over that are above a view: few, most batches have many of them."""
         features = self.forwarder.pipeline.features
         names = features.names if features is not None else frozenset[str]()
         by_id = {span.context.span_id: span for span in passed_over if span.context is not None}
-        found: dict[str, Other] = {}
+        found: dict[str, ContextSpan] = {}
         for view in views if by_id else ():
             step = view.parent_id
             while step is not None and step not in found:

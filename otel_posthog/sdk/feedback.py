@@ -10,10 +10,10 @@ from typing import Any
 
 from opentelemetry import trace
 
-from otel_posthog.conversion.context_attributes import CONTEXT, PARENT_ID, PROPERTY, handed_down
+from otel_posthog.conversion.context_attributes import CONTEXT, PARENT_ID, PROPERTY, inherited
 from otel_posthog.conversion.model_call import Evaluation, Feedback, Kind
 from otel_posthog.conversion.spans.span_view import SpanView, attributes_of
-from otel_posthog.runtime.log import say_once
+from otel_posthog.runtime.log import warn_once
 from otel_posthog.sdk.context.ai_context import current_attributes
 from otel_posthog.sdk.context.posthog_sdk import posthog_attributes
 from otel_posthog.sdk.exporter import active
@@ -72,7 +72,7 @@ def capture_metric(
         except (TypeError, ValueError, OverflowError):
             number = math.nan
         if not math.isfinite(number):
-            say_once(
+            warn_once(
                 "metric",
                 "capture_metric: the value of %r is neither a number nor a word; it is not sent.",
                 name,
@@ -112,16 +112,16 @@ def _capture(
     try:
         exporter = active()
         if exporter is None:
-            say_once(what, _NOBODY_SENDS, what)
+            warn_once(what, _NOBODY_SENDS, what)
             return False
         of_trace = trace_id or current_trace_id()
         if of_trace is None:
-            say_once(what + " trace", _NO_TRACE, what)
+            warn_once(what + " trace", _NO_TRACE, what)
             return False
         found: dict[str, Any] = posthog_attributes()
         span: Any = trace.get_current_span()
         if span.is_recording() and hasattr(span, "attributes"):
-            found.update(handed_down(attributes_of(span)))
+            found.update(inherited(attributes_of(span)))
         found.update(current_attributes())
         found.update({PROPERTY + name: value for name, value in (properties or {}).items()})
         found[_TRACE_NAME] = str(of_trace)
@@ -133,7 +133,7 @@ def _capture(
         call = forwarder.pipeline.read(_moment(found))
         forwarder.score(call._replace(kind=Kind.EVALUATION, evaluations=[score]))
     except Exception as error:  # noqa: BLE001  # never into the application
-        say_once(what, "%s failed (%s); please report this.", what, type(error).__name__)
+        warn_once(what, "%s failed (%s); please report this.", what, type(error).__name__)
         return False
     return True
 

@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from otel_posthog.conversion.spans.genai_detection import may_be_call, of_concern
+from otel_posthog.conversion.spans.genai_detection import is_genai_span, looks_like_model_call
 from otel_posthog.conversion.spans.span_view import attributes_of
 from otel_posthog.conversion.traces import NEAR_NS
 from otel_posthog.runtime.forks import follow_forks
@@ -78,7 +78,7 @@ class OpenSpans:
             if (
                 upper.span_id not in self._ai
                 and upper.trace_flags.sampled
-                and of_concern(attributes_of(parent), ())
+                and is_genai_span(attributes_of(parent), ())
             ):
                 self._take_in(parent)  # it showed what it is after its start
             above = _hex(upper.span_id) if upper.span_id in self._ai else self._above.get(upper.span_id)
@@ -172,7 +172,7 @@ class OpenSpans:
         span_id: int = span.context.span_id
         above, mine = self._above.get(span_id), self._ai.get(span_id)
         beside = None if mine is None else mine.beside
-        if (above is None and beside is None) or not may_be_call(attributes_of(span)):
+        if (above is None and beside is None) or not looks_like_model_call(attributes_of(span)):
             return None
         scope = span.instrumentation_scope.name if span.instrumentation_scope is not None else None
         upper: int | None = None if above is None else int(above, 16)
@@ -187,7 +187,7 @@ class OpenSpans:
             found is not None
             and span is not None
             and found.scope != scope
-            and may_be_call(attributes_of(span))
+            and looks_like_model_call(attributes_of(span))
         )
 
     # --- forks ---

@@ -14,11 +14,11 @@ from opentelemetry import trace
 from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
 from typing_extensions import Unpack
 
-from otel_posthog.conversion.context_attributes import FEATURE, PARENT_ID, handed_down, says
-from otel_posthog.conversion.spans.genai_detection import of_concern
+from otel_posthog.conversion.context_attributes import FEATURE, PARENT_ID, inherited, says
+from otel_posthog.conversion.spans.genai_detection import is_genai_span
 from otel_posthog.conversion.spans.span_view import attributes_of, pack
 from otel_posthog.forwarder.span_converter import Started
-from otel_posthog.runtime.log import say_once
+from otel_posthog.runtime.log import warn_once
 from otel_posthog.sdk.context.ai_context import current_attributes, send_as_baggage
 from otel_posthog.sdk.context.baggage import accepted, attribute_names
 from otel_posthog.sdk.context.posthog_sdk import posthog_attributes
@@ -75,7 +75,7 @@ class PostHogSpanProcessor(SpanProcessor):
         try:
             self._start(span, parent_context)
         except Exception as error:  # noqa: BLE001  # never into the application
-            say_once(
+            warn_once(
                 "on_start",
                 "A span's context could not be read (%s); please report this.",
                 type(error).__name__,
@@ -96,7 +96,7 @@ class PostHogSpanProcessor(SpanProcessor):
             if not self._end(span):
                 self._conversion.count("not ours")
         except Exception as error:  # noqa: BLE001  # never into the application
-            say_once("on_end", "A span could not be read (%s); please report this.", type(error).__name__)
+            warn_once("on_end", "A span could not be read (%s); please report this.", type(error).__name__)
 
     def force_flush(self, timeout_millis: float = 30_000) -> bool:
         """Whether everything handed over so far is accepted by PostHog, or on disk, within the time."""
@@ -148,7 +148,7 @@ class PostHogSpanProcessor(SpanProcessor):
         put: dict[str, Any] = {}
         if isinstance(parent, Span) and parent.is_recording():
             above = attributes_of(parent)
-            put.update(handed_down(above))
+            put.update(inherited(above))
         else:
             above = {}
         own = attributes_of(span)
@@ -157,7 +157,7 @@ class PostHogSpanProcessor(SpanProcessor):
             if feature is not None:
                 put[FEATURE] = feature
         put.update(current_attributes(parent_context))
-        is_ours = of_concern(own, ())
+        is_ours = is_genai_span(own, ())
         if is_ours:
             for found in (posthog_attributes(), accepted(parent_context, self._accepted)):
                 put.update([(name, value) for name, value in found.items() if not says(put, name)])

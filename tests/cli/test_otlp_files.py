@@ -17,7 +17,7 @@ from opentelemetry.proto.metrics.v1.metrics_pb2 import Metric, MetricsData, Reso
 from otel_posthog.cli import otlp_files
 from otel_posthog.cli.otlp_files import json_text as otlp_text
 from otel_posthog.cli.otlp_files import spans_of_file
-from otel_posthog.conversion.spans.span_view import Other, SpanView
+from otel_posthog.conversion.spans.span_view import ContextSpan, SpanView
 from tests.support.otlp_json import otlp_json
 from tests.support.spans import CHAT, otlp_request, sdk_span
 
@@ -57,7 +57,7 @@ def read(path: Path, content: bytes) -> tuple[list[str], list[str]]:
     file.write_bytes(content)
     heard: list[str] = []
     spans = list(spans_of_file(file, heard.append))
-    assert all(isinstance(span, SpanView | Other) for span in spans)
+    assert all(isinstance(span, SpanView | ContextSpan) for span in spans)
     return [span.name for span in spans if isinstance(span, SpanView)], heard
 
 

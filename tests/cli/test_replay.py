@@ -45,7 +45,7 @@ def spool(tmp_path: Path) -> Path:
     made = Spool(tmp_path / "spool", destination_of(KEY), max_bytes=10**8, lease_seconds=60)
     other = Spool(tmp_path / "spool", destination_of("phc_other"), max_bytes=10**8, lease_seconds=60)
     made.put([Entry("event", event("$ai_generation", 1), 1795219200.0)])
-    made.settle((), dead=[DeadLetter(event("llm_completion_failed", 2), 1795219200.0, "invalid")])
+    made.acknowledge((), dead=[DeadLetter(event("llm_completion_failed", 2), 1795219200.0, "invalid")])
     other.put([Entry("event", event("$ai_span", 3), 1795219200.0)])
     for each in (made, other):
         each.leave()

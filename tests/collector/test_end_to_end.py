@@ -23,7 +23,7 @@ import pytest
 from typing_extensions import Self
 
 from otel_posthog.conversion.events.event_envelope import event_uuid
-from otel_posthog.demo.fake_providers.server import StandIn
+from otel_posthog.demo.fake_providers.server import FakeProviders
 from tests.collector.conftest import node_packages
 from tests.delivery.capture_server import Answer, CaptureServer, capture_server
 from tests.gateway.conftest import environment
@@ -159,7 +159,7 @@ def test_what_was_taken_arrives_though_everything_is_killed(
         tmp_path / "gateway.log",
     )
     with ExitStack() as running:
-        provider = running.enter_context(StandIn(latency=0))
+        provider = running.enter_context(FakeProviders(latency=0))
         running.callback(gateway.clean_up)
         gateway.start()
         middle = running.enter_context(COLLECTORS[kind](tmp_path, gateway.url))

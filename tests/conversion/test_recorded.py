@@ -18,9 +18,9 @@ import pytest
 
 from otel_posthog.conversion.pipeline import Pipeline
 from otel_posthog.conversion.pricing.cost import PriceBook
-from otel_posthog.conversion.spans.genai_detection import of_concern
+from otel_posthog.conversion.spans.genai_detection import is_genai_span
 from otel_posthog.conversion.spans.span_view import SpanView
-from otel_posthog.conversion.traces import Seen
+from otel_posthog.conversion.traces import SpanHistory
 from tests.support.spans import RECORDED, recorded, view_of_recorded
 
 PIPELINE = Pipeline(families=frozenset({"ai"}), prices=PriceBook())
@@ -57,7 +57,7 @@ CASES = [
 
 def views_of(line: Line) -> list[SpanView]:
     views = map(view_of_recorded, line["spans"])
-    return [view for view in views if of_concern(view.attributes, view.events)]
+    return [view for view in views if is_genai_span(view.attributes, view.events)]
 
 
 def calls_in(events: Iterable[Event]) -> dict[str, Event]:
@@ -109,7 +109,7 @@ def test_the_order_within_a_batch_makes_no_difference(name: str, at: int) -> Non
 
 @pytest.mark.parametrize(("name", "at"), CASES)
 def test_a_flush_after_every_span_counts_no_call_twice(name: str, at: int) -> None:
-    line, seen = lines(name)[at], Seen()
+    line, seen = lines(name)[at], SpanHistory()
     events = [event for view in views_of(line) for event in PIPELINE.finished(view, seen=seen)]
     if line["truth"]["generations"]["derivable"]:
         assert len(calls_in(events)) == line["truth"]["generations"]["value"]
@@ -121,7 +121,7 @@ def test_a_batch_that_is_cut_anywhere_counts_no_call_twice(name: str, at: int) -
     line = lines(name)[at]
     views, truth = views_of(line), line["truth"]["generations"]
     for cut in range(1, len(views)) if truth["derivable"] else ():
-        seen = Seen()
+        seen = SpanHistory()
         events = [
             event for part in (views[:cut], views[cut:]) for event in PIPELINE.finished(*part, seen=seen)
         ]
@@ -135,7 +135,7 @@ def test_every_parent_is_an_event_or_the_trace(name: str, at: int) -> None:
     others = {
         (span["trace_id"], span["span_id"]): span["parent_span_id"]
         for span in line["spans"]
-        if not of_concern(span["attributes"], view_of_recorded(span).events)
+        if not is_genai_span(span["attributes"], view_of_recorded(span).events)
     }
     events = PIPELINE.finished(*views_of(line), others=others)
     known = {event["properties"]["$ai_span_id"] for event in events}

@@ -1,6 +1,6 @@
 """A loopback server that takes events as PostHog's capture service does: its paths, limits and answers.
 
-Source of the limits: PostHog rust/capture, as noted in `lanes.py` and `options.py`.
+Source of the limits: PostHog rust/capture, as noted in `routes.py` and `options.py`.
 """
 
 from __future__ import annotations

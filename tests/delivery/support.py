@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 
-from otel_posthog.delivery import Delivery, DeliveryOptions, Item, Response
+from otel_posthog.delivery import DeliveryClient, DeliveryOptions, EncodedEvent, Response
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -88,8 +88,10 @@ def options(**changes: Any) -> DeliveryOptions:
     return DeliveryOptions(**(values | changes))
 
 
-def delivery(transport: ScriptedTransport, clock: Clock, *, random: float = 1.0, **changes: Any) -> Delivery:
-    return Delivery(
+def delivery(
+    transport: ScriptedTransport, clock: Clock, *, random: float = 1.0, **changes: Any
+) -> DeliveryClient:
+    return DeliveryClient(
         options(**changes),
         transport=transport,
         clock=clock,
@@ -99,12 +101,12 @@ def delivery(transport: ScriptedTransport, clock: Clock, *, random: float = 1.0,
     )
 
 
-def send(sent: Delivery, events: Iterable[dict[str, Any]], deadline: float | None = None) -> bool:
+def send(sent: DeliveryClient, events: Iterable[dict[str, Any]], deadline: float | None = None) -> bool:
     """Whether PostHog accepted all of the events."""
     return sent.deliver(events, deadline).complete
 
 
-def events_in(items: Iterable[Item]) -> list[dict[str, Any]]:
+def events_in(items: Iterable[EncodedEvent]) -> list[dict[str, Any]]:
     return [json.loads(item.uncut) for item in items]
 
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from otel_posthog.delivery import Delivery, Response, TransportError
+from otel_posthog.delivery import DeliveryClient, Response, TransportError
 from otel_posthog.delivery.http.routes import AI, EVENTS
 from tests.delivery.support import (
     KEY,
@@ -263,7 +263,7 @@ def test_closing_with_abort_ends_a_back_off_at_once() -> None:
             return super().post(url, body, headers, timeout)
 
     transport = Down(otherwise=lambda _: answer(503, retry_after="60"))
-    sent = Delivery(options(), transport=transport)
+    sent = DeliveryClient(options(), transport=transport)
     results: list[bool] = []
     thread = threading.Thread(target=lambda: results.append(send(sent, [event()])))
     thread.start()

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from otel_posthog.delivery import Backlog, Entry, Item, Outbox, Response, TransportError
+from otel_posthog.delivery import Backlog, EncodedEvent, Entry, Outbox, Response, TransportError
 from otel_posthog.delivery.spool import spool
 from otel_posthog.delivery.spool.backlog import LOOK_SECONDS
 from otel_posthog.delivery.spool.entries import EVENT
@@ -30,7 +30,7 @@ class Loads:
     def __init__(self) -> None:
         self.converted = 0
 
-    def stored(self, items: list[Item], kind: str) -> list[Item]:  # hides nothing
+    def stored(self, items: list[EncodedEvent], kind: str) -> list[EncodedEvent]:  # hides nothing
         return items
 
     def events(self, loads: Iterable[int]) -> Iterator[dict[str, Any]]:
@@ -97,9 +97,9 @@ class House:
             start=no_thread,
         )
 
-    def hand_over(self, *loads: int, size: int = 100) -> None:
+    def enqueue(self, *loads: int, size: int = 100) -> None:
         for load in loads:
-            self.outbox.hand_over(load, size)
+            self.outbox.enqueue(load, size)
 
     @property
     def arrived(self) -> list[int]:
@@ -125,7 +125,7 @@ DOWN = TransportError("ConnectionError")
 
 def test_what_is_handed_over_is_sent_by_a_flush(tmp_path: Path) -> None:
     house = House(tmp_path)
-    house.hand_over(1, 2, 3)
+    house.enqueue(1, 2, 3)
     assert house.outbox.flush(10)
     assert house.arrived == [1, 2, 3]
     empty = {"waiting": 0, "in_flight": 0, "bytes": 0, "max_bytes": 100_000, "dropped": {}}
@@ -134,7 +134,7 @@ def test_what_is_handed_over_is_sent_by_a_flush(tmp_path: Path) -> None:
 
 def test_without_a_spool_what_posthog_does_not_take_waits_in_memory_and_is_converted_once() -> None:
     house = House(None, [DOWN] * 30)
-    house.hand_over(1, 2)
+    house.enqueue(1, 2)
     for _ in range(20):
         if house.outbox.flush(100):
             break
@@ -150,7 +150,7 @@ def test_an_outage_of_any_length_loses_nothing(tmp_path: Path, outage: float, sp
     house.transport.otherwise = lambda _: answer(200 if house.clock.seconds >= over else 503)
     sent = 0
     while house.clock.seconds < over:
-        house.hand_over(sent)
+        house.enqueue(sent)
         sent += 1
         house.outbox.flush(10)
         house.clock.seconds += max(outage / 20, 1.0)
@@ -163,7 +163,7 @@ def test_an_outage_of_any_length_loses_nothing(tmp_path: Path, outage: float, sp
 
 def test_after_max_retry_seconds_it_goes_to_the_spool_and_from_there(tmp_path: Path) -> None:
     house = House(tmp_path, [DOWN] * 3, max_retry_seconds=2)
-    house.hand_over(1)
+    house.enqueue(1)
     assert house.outbox.flush(10)
     assert (house.arrived, house.on_disk()) == ([], 1)
     house.clock.seconds += LOOK_SECONDS
@@ -173,7 +173,7 @@ def test_after_max_retry_seconds_it_goes_to_the_spool_and_from_there(tmp_path: P
 
 def test_what_finds_no_room_in_memory_goes_to_the_spool(tmp_path: Path) -> None:
     house = House(tmp_path, max_queue_bytes=1000)
-    house.hand_over(*range(30))
+    house.enqueue(*range(30))
     assert house.on_disk() == 20
     assert house.outbox.flush(100)
     assert sorted(house.arrived) == [*range(30)]
@@ -181,7 +181,7 @@ def test_what_finds_no_room_in_memory_goes_to_the_spool(tmp_path: Path) -> None:
 
 def test_without_a_spool_what_finds_no_room_is_dropped_oldest_first_and_counted() -> None:
     house = House(None, max_queue_bytes=1000)
-    house.hand_over(*range(30))
+    house.enqueue(*range(30))
     assert not house.outbox.flush(100) or house.outbox.stats()["queue"]["dropped"]
     assert house.arrived == [*range(20, 30)]
     assert house.outbox.stats()["queue"]["dropped"] == {"queue_full": 20}
@@ -200,11 +200,11 @@ def test_nobody_waits_for_a_spool_that_is_in_use(tmp_path: Path) -> None:
     user = threading.Thread(target=use, args=(house.spool,))
     user.start()
     entered.wait(10)
-    house.hand_over(*range(15))  # returns, though the disk is busy
+    house.enqueue(*range(15))  # returns, though the disk is busy
     assert house.outbox._queue.bytes == 1500
     leave.set()
     user.join()
-    house.hand_over(15)
+    house.enqueue(15)
     assert house.outbox._queue.bytes <= 1000
     assert house.outbox.flush(100)
     assert sorted(house.arrived) == [*range(16)]
@@ -212,7 +212,7 @@ def test_nobody_waits_for_a_spool_that_is_in_use(tmp_path: Path) -> None:
 
 def test_always_is_on_disk_before_it_returns_and_gone_once_accepted(tmp_path: Path) -> None:
     house = House(tmp_path, always=True)
-    house.hand_over(1, 2)
+    house.enqueue(1, 2)
     assert house.on_disk() == 2
     assert len(house.transport.posted) == 0
     assert house.outbox.flush(10)
@@ -222,14 +222,14 @@ def test_always_is_on_disk_before_it_returns_and_gone_once_accepted(tmp_path: Pa
 def test_always_falls_back_to_memory_where_the_disk_does_not_take_it(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     house = House(tmp_path / "file" / "spool", always=True)
-    house.hand_over(1, 2)
+    house.enqueue(1, 2)
     assert house.outbox.flush(10)
     assert house.arrived == [1, 2]
 
 
 def test_the_next_process_sends_what_is_there(tmp_path: Path) -> None:
     ended = House(tmp_path, always=True)
-    ended.hand_over(1, 2)
+    ended.enqueue(1, 2)
     ended.backlog.close()
     later = House(tmp_path)
     assert later.outbox.flush(10)
@@ -238,7 +238,7 @@ def test_the_next_process_sends_what_is_there(tmp_path: Path) -> None:
 
 def test_closing_sends_then_writes_what_is_left(tmp_path: Path) -> None:
     house = House(tmp_path, [DOWN] * 100)
-    house.hand_over(1, 2)
+    house.enqueue(1, 2)
     assert house.outbox.close(5)
     later = House(tmp_path)
     assert later.outbox.flush(10)
@@ -250,12 +250,12 @@ def test_closing_that_ctrl_c_ends_waits_for_what_is_between_sending_and_disk(
 ) -> None:
     house = House(tmp_path, [DOWN] * 100, max_retry_seconds=1)
     given_up, ends, happened = threading.Event(), threading.Event(), list[str]()
-    settle, close, to_disk = house.backlog.settle, house.backlog.close, house.outbox._to_disk
+    acknowledge, close, to_disk = house.backlog.acknowledge, house.backlog.close, house.outbox._to_disk
 
     def late(*report: Any) -> bool:  # it is neither in the queue nor under way
         given_up.set()
         assert ends.wait(30)
-        safe = settle(*report)
+        safe = acknowledge(*report)
         happened.append("on disk")
         return safe
 
@@ -268,11 +268,11 @@ def test_closing_that_ctrl_c_ends_waits_for_what_is_between_sending_and_disk(
         ends.set()
         return kept
 
-    monkeypatch.setattr(house.backlog, "settle", late)
+    monkeypatch.setattr(house.backlog, "acknowledge", late)
     monkeypatch.setattr(house.backlog, "close", closed)
     monkeypatch.setattr(house.outbox, "_to_disk", written)
     monkeypatch.setattr(house.outbox, "_flush", _ctrl_c)
-    house.hand_over(1, 2)
+    house.enqueue(1, 2)
     sending = threading.Thread(target=house.outbox._pass)
     sending.start()
     assert given_up.wait(30)
@@ -289,7 +289,7 @@ def _ctrl_c(*_: Any, **__: Any) -> bool:
 
 def test_closing_without_a_spool_says_how_much_is_lost(caplog: pytest.LogCaptureFixture) -> None:
     house = House(None, [DOWN] * 100)
-    house.hand_over(1, 2)
+    house.enqueue(1, 2)
     assert not house.outbox.close(5)
     assert "2 spans or events lost" in caplog.text
     assert house.outbox.stats()["queue"]["dropped"] == {"shutdown": 2}
@@ -297,7 +297,7 @@ def test_closing_without_a_spool_says_how_much_is_lost(caplog: pytest.LogCapture
 
 def test_closing_twice_is_closing_once(tmp_path: Path) -> None:
     house = House(tmp_path)
-    house.hand_over(1)
+    house.enqueue(1)
     assert house.outbox.close(5)
     assert house.outbox.close(5)
     assert house.arrived == [1]
@@ -306,7 +306,7 @@ def test_closing_twice_is_closing_once(tmp_path: Path) -> None:
 def test_what_comes_after_closing_goes_to_disk(tmp_path: Path) -> None:
     house = House(tmp_path)
     house.outbox.close(5)
-    house.hand_over(1)
+    house.enqueue(1)
     assert house.on_disk() == 1
 
 
@@ -315,7 +315,7 @@ def test_what_comes_after_closing_without_a_spool_is_counted_and_said(
 ) -> None:
     house = House(None)
     house.outbox.close(5)
-    house.hand_over(1, 2)
+    house.enqueue(1, 2)
     assert house.outbox.stats()["queue"]["dropped"] == {"after_shutdown": 2}
     assert [record.getMessage() for record in caplog.records] == [
         "A span ended after shutdown and is not sent."
@@ -325,7 +325,7 @@ def test_what_comes_after_closing_without_a_spool_is_counted_and_said(
 def test_a_flush_is_false_without_a_spool_and_true_with_one(tmp_path: Path) -> None:
     in_memory, on_disk = House(None, [DOWN] * 100), House(tmp_path, [DOWN] * 100)
     for house in (in_memory, on_disk):
-        house.hand_over(1)
+        house.enqueue(1)
     assert not in_memory.outbox.flush(5)
     assert on_disk.outbox.flush(5)
     assert on_disk.on_disk() == 1
@@ -334,7 +334,7 @@ def test_a_flush_is_false_without_a_spool_and_true_with_one(tmp_path: Path) -> N
 def test_what_posthog_refuses_is_a_dead_letter_with_the_reason(tmp_path: Path) -> None:
     house = House(tmp_path)
     house.transport.otherwise = lambda posted: answer(400 if "uuid-2" in posted.uuids else 200)
-    house.hand_over(1, 2, 3)
+    house.enqueue(1, 2, 3)
     assert house.outbox.flush(10)
     assert house.arrived == [1, 3]
     assert house.spool is not None
@@ -342,12 +342,12 @@ def test_what_posthog_refuses_is_a_dead_letter_with_the_reason(tmp_path: Path) -
     connection = house.spool._open()
     assert connection is not None
     [(reason, body)] = connection.execute("SELECT reason, body FROM dead_letters").fetchall()
-    assert (reason, Item.of_bytes(body).uuid) == ("invalid", "uuid-2")
+    assert (reason, EncodedEvent.of_bytes(body).uuid) == ("invalid", "uuid-2")
 
 
 def test_without_a_spool_what_is_refused_makes_a_flush_false() -> None:
     house = House(None, [answer(400)])
-    house.hand_over(1)
+    house.enqueue(1)
     assert not house.outbox.flush(10)
     assert house.delivery.stats()["refused"] == {"$ai_generation": {"invalid": 1}}
 
@@ -369,9 +369,9 @@ def test_what_is_too_old_or_cannot_be_read_is_buried(tmp_path: Path) -> None:
 
 def test_a_halt_keeps_everything_without_asking_again(tmp_path: Path) -> None:
     house = House(None, [answer(401)])
-    house.hand_over(1)
+    house.enqueue(1)
     assert not house.outbox.flush(10)
-    house.hand_over(2)
+    house.enqueue(2)
     assert not house.outbox.flush(10)
     assert len(house.transport.posted) == 1
     house.clock.seconds += 300
@@ -426,7 +426,7 @@ def test_a_flush_writes_what_is_under_way_in_a_request_that_hangs_to_disk(tmp_pa
         max_batch_bytes=1_000_000,
         flush_interval=0.0,
     )
-    outbox.hand_over(1, 100)
+    outbox.enqueue(1, 100)
     assert hanging.wait(10)
     assert outbox.flush(0.2)
     assert house.on_disk() == 1
@@ -438,8 +438,8 @@ def test_a_flush_writes_what_is_under_way_in_a_request_that_hangs_to_disk(tmp_pa
 def test_two_on_one_spool_send_everything_once(tmp_path: Path) -> None:
     clock = Clock()
     one, other = House(tmp_path, clock=clock, always=True), House(tmp_path, clock=clock, always=True)
-    one.hand_over(*range(0, 1000, 2))
-    other.hand_over(*range(1, 1000, 2))
+    one.enqueue(*range(0, 1000, 2))
+    other.enqueue(*range(1, 1000, 2))
     threads = [threading.Thread(target=house.outbox.flush, args=(100,)) for house in (one, other)]
     for thread in threads:
         thread.start()
@@ -451,7 +451,7 @@ def test_two_on_one_spool_send_everything_once(tmp_path: Path) -> None:
 def test_one_of_two_that_died_in_the_middle_is_taken_over(tmp_path: Path) -> None:
     clock = Clock()
     dead, alive = House(tmp_path, clock=clock, always=True), House(tmp_path, clock=clock, always=True)
-    dead.hand_over(*range(10))
+    dead.enqueue(*range(10))
     assert dead.spool is not None
     dead.spool.take(5, 10_000)  # and nothing more is heard of it
     assert alive.outbox.flush(10)
@@ -468,7 +468,7 @@ def test_what_is_found_to_be_a_dead_process_s_is_sent_at_once(
     ended.wait()
     alive = House(tmp_path)
     monkeypatch.setattr(spool, "name_of_holder", lambda: f"{socket.gethostname()}:{ended.pid}:0")
-    House(tmp_path, clock=alive.clock, always=True).hand_over(1, 2)
+    House(tmp_path, clock=alive.clock, always=True).enqueue(1, 2)
     alive.backlog.empty(threading.Event(), lambda: False)
     assert (alive.arrived, alive.backlog.due_in()) == ([], 0.0)
     alive.backlog.empty(threading.Event(), lambda: False)

@@ -13,7 +13,7 @@ from google import genai
 from google.genai import errors, types
 from openai import OpenAI
 
-from otel_posthog.demo.fake_providers.server import StandIn
+from otel_posthog.demo.fake_providers.server import FakeProviders
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,19 +23,19 @@ GREETING = "Hello there!"
 
 
 @pytest.fixture(scope="module")
-def standin() -> Iterator[StandIn]:
-    with StandIn(latency=0, chunk_pause=0) as server:
+def standin() -> Iterator[FakeProviders]:
+    with FakeProviders(latency=0, chunk_pause=0) as server:
         yield server
 
 
 @pytest.fixture
-def chatgpt(standin: StandIn) -> Iterator[OpenAI]:
+def chatgpt(standin: FakeProviders) -> Iterator[OpenAI]:
     with OpenAI(base_url=standin.openai_base_url, api_key="x") as client:
         yield client
 
 
 @pytest.fixture
-def gemini(standin: StandIn) -> Iterator[genai.Client]:
+def gemini(standin: FakeProviders) -> Iterator[genai.Client]:
     client = genai.Client(api_key="x", http_options=types.HttpOptions(base_url=standin.gemini_base_url))
     yield client
     client.close()
@@ -128,7 +128,7 @@ def test_failures_come_at_once_in_each_services_words(
 
 
 def test_latency_lies_in_its_range_and_depends_on_the_request() -> None:
-    with StandIn(latency=(0.01, 0.02)) as server:
+    with FakeProviders(latency=(0.01, 0.02)) as server:
         waits = [server._server.wait_for(str(number).encode()) for number in range(50)]
         assert waits == [server._server.wait_for(str(number).encode()) for number in range(50)]
         begin = time.perf_counter()
@@ -142,7 +142,9 @@ def test_latency_lies_in_its_range_and_depends_on_the_request() -> None:
 @pytest.mark.parametrize(
     ("path", "body", "status"), [("/v1/nothing", b"{}", 404), ("/v1/responses", b"{", 400)]
 )
-def test_what_is_not_understood_is_refused(path: str, body: bytes, status: int, standin: StandIn) -> None:
+def test_what_is_not_understood_is_refused(
+    path: str, body: bytes, status: int, standin: FakeProviders
+) -> None:
     request = urllib.request.Request(
         standin.gemini_base_url + path, body, {"content-type": "application/json"}
     )

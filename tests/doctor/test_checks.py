@@ -297,7 +297,7 @@ def test_what_is_in_a_spool_is_counted(
     for each, (waiting, refused) in inside.items():
         spool = Spool(tmp_path, destination_of(each), max_bytes=10**8, lease_seconds=60)
         spool.put([WAITS] * waiting)
-        spool.settle((), dead=[REFUSED] * refused)
+        spool.acknowledge((), dead=[REFUSED] * refused)
         spool.close()
     environ = {PREFIX + "SPOOL_DIR": str(tmp_path), "POSTHOG_API_KEY": key}
     assert told("spool", environ) == [(state, f"{tmp_path}: {sentence}") for state, sentence in says]

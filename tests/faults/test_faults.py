@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from otel_posthog.delivery import Backlog, Delivery, DeliveryOptions, Entry, Item, Outbox
+from otel_posthog.delivery import Backlog, DeliveryClient, DeliveryOptions, EncodedEvent, Entry, Outbox
 from otel_posthog.delivery.spool.database import open_spool_file
 from otel_posthog.delivery.spool.entries import EVENT
 from otel_posthog.delivery.spool.spool import Spool
@@ -36,7 +36,7 @@ class Names:
     def __init__(self, content: Callable[[int], Any] = lambda _: "some text") -> None:
         self.content = content
 
-    def stored(self, items: list[Item], kind: str) -> list[Item]:  # hides nothing
+    def stored(self, items: list[EncodedEvent], kind: str) -> list[EncodedEvent]:  # hides nothing
         return items
 
     def events(self, loads: Iterable[int]) -> Iterator[dict[str, Any]]:
@@ -62,7 +62,7 @@ class Rig:
     ) -> None:
         self.clock = clock = Clock()
         told = {"api_key": KEY, "endpoint": endpoint, "timeout": 0.5, **options}
-        self.delivery = Delivery(
+        self.delivery = DeliveryClient(
             DeliveryOptions(**told), clock=clock, now=clock.now, sleep=clock.sleep, random=lambda: 0.5
         )
         names = names or Names()
@@ -96,9 +96,9 @@ class Rig:
     def no_thread(_: object) -> None:
         raise RuntimeError("it is flushed by hand")
 
-    def hand_over(self, count: int = COUNT) -> None:
+    def enqueue(self, count: int = COUNT) -> None:
         for number in range(count):
-            self.outbox.hand_over(number, 500)
+            self.outbox.enqueue(number, 500)
 
     def flush(self, rounds: int = 30, between: float = 60.0) -> None:
         """Flush until nothing waits any more, for half an hour at most."""
@@ -133,7 +133,7 @@ def test_a_status_that_passes(status: int, times: int, directory: Path | None) -
     with capture_server() as server:
         server.faults += [Answer(status)] * times
         rig = Rig(server.url, directory)
-        rig.hand_over()
+        rig.enqueue()
         rig.flush()
         assert counted(server) == (COUNT, 0, 0)
 
@@ -152,7 +152,7 @@ def test_a_connection_that_breaks(fault: str, times: int, directory: Path | None
     with capture_server() as server:
         server.faults += [FAULTS[fault]] * times
         rig = Rig(server.url, directory, timeout=0.2)
-        rig.hand_over()
+        rig.enqueue()
         rig.flush()
         assert counted(server) == (COUNT, 0, 0)
 
@@ -164,7 +164,7 @@ def test_a_connection_that_breaks_after_posthog_took_the_events_doubles_them_und
     with capture_server() as server:
         server.faults += ["reset after taking it"]
         rig = Rig(server.url, directory)
-        rig.hand_over()
+        rig.enqueue()
         rig.flush()
         delivered, lost, _ = counted(server)
         assert (delivered, lost) == (COUNT, 0)
@@ -177,7 +177,7 @@ def test_one_poison_event_of_a_hundred_is_the_only_one_missing(poison: int, dire
     with capture_server() as server:
         server.is_poison = lambda event: event["properties"]["number"] == poison
         rig = Rig(server.url, directory)
-        rig.hand_over()
+        rig.enqueue()
         rig.flush()
         assert counted(server) == (COUNT - 1, 1, 0)
         name = "$ai_generation" if poison % 3 else "llm_completion_success"
@@ -191,7 +191,7 @@ def test_one_event_of_20_mb_arrives_cut_and_costs_no_other(number: int, director
     big = "a word of it " * (20_000_000 // 13)
     with capture_server() as server:
         rig = Rig(server.url, directory, Names(lambda load: big if load == number else "some text"))
-        rig.hand_over()
+        rig.enqueue()
         rig.flush()
         assert counted(server) == (COUNT, 0, 0)
         [cut] = [event for event in server.events if event["properties"]["number"] == number]
@@ -203,7 +203,7 @@ def test_a_200_that_says_the_quota_is_used_up_is_no_delivery(reason: str, direct
     with capture_server() as server:
         server.faults += [Answer(200, b'{"status":"Ok","quota_limited":["events"]}')] * 2
         rig = Rig(server.url, directory)
-        rig.hand_over()
+        rig.enqueue()
         rig.flush()
         refused = rig.delivery.stats()["refused"]
         assert {each for reasons in refused.values() for each in reasons} == {reason}
@@ -215,7 +215,7 @@ def test_a_web_page_in_place_of_posthog_keeps_everything(directory: Path | None)
     with capture_server() as server:
         server.faults += [Answer(200, b"<html>Log in to the hotel's network</html>")]
         rig = Rig(server.url, directory)
-        rig.hand_over()
+        rig.enqueue()
         rig.flush()
         assert counted(server) == (COUNT, 0, 0)
 
@@ -223,7 +223,7 @@ def test_a_web_page_in_place_of_posthog_keeps_everything(directory: Path | None)
 def test_without_an_ai_lane_everything_goes_the_other_way(directory: Path | None) -> None:
     with capture_server(has_ai_lane=False) as server:
         rig = Rig(server.url, directory)
-        rig.hand_over()
+        rig.enqueue()
         rig.flush()
         assert counted(server) == (COUNT, 0, 0)
         assert [request.path for request in server.requests].count("/i/v0/ai/batch/") == 1
@@ -243,7 +243,7 @@ def test_a_wall_clock_that_jumps_changes_nothing(
             "_now",
             lambda: before().fromtimestamp(max(before().timestamp() + next(jumps), 0.0), before().tzinfo),
         )
-        rig.hand_over()
+        rig.enqueue()
         rig.flush()
         assert counted(server) == (COUNT, 0, 0)
 
@@ -264,7 +264,7 @@ def test_a_name_that_is_not_found_and_then_is(
     monkeypatch.setattr(socket, "getaddrinfo", look_up)
     with capture_server() as server:
         rig = Rig(f"http://posthog.test:{server.server_port}", directory)
-        rig.hand_over()
+        rig.enqueue()
         rig.flush()
         assert counted(server) == (COUNT, 0, 0)
 
@@ -272,7 +272,7 @@ def test_a_name_that_is_not_found_and_then_is(
 def test_a_server_that_speaks_no_tls_gets_nothing_and_nothing_is_lost(tmp_path: Path) -> None:
     with capture_server() as server:
         rig = Rig(server.url.replace("http://", "https://"), tmp_path)
-        rig.hand_over()
+        rig.enqueue()
         rig.flush(rounds=2)
         assert counted(server) == (0, COUNT, 0)
         assert rig.outbox.stats()["spool"]["entries"] == COUNT
@@ -291,7 +291,7 @@ def test_a_certificate_that_nobody_vouches_for_is_not_accepted(tmp_path: Path) -
         context.load_cert_chain(certificate, key)
         server.socket = context.wrap_socket(server.socket, server_side=True)
         rig = Rig(server.url.replace("http://", "https://"), tmp_path)
-        rig.hand_over()
+        rig.enqueue()
         rig.flush(rounds=1)
         assert counted(server) == (0, COUNT, 0)
         assert rig.outbox.stats()["spool"]["entries"] == COUNT
@@ -345,7 +345,7 @@ def test_a_proxy_that_refuses_and_then_does_not(
         monkeypatch.delenv("no_proxy", raising=False)
         monkeypatch.delenv("NO_PROXY", raising=False)
         rig = Rig("http://posthog.test", directory)
-        rig.hand_over()
+        rig.enqueue()
         rig.flush()
         assert counted(server) == (COUNT, 0, 0)
 
@@ -361,7 +361,7 @@ def test_an_outage(seconds: float, directory: Path | None, monkeypatch: pytest.M
         made = 0
         while rig.clock.seconds < over:
             for _ in range(10):
-                rig.outbox.hand_over(made, 500)
+                rig.outbox.enqueue(made, 500)
                 made += 1
             rig.outbox.flush(30.0)
             rig.clock.seconds += seconds / 10
@@ -375,7 +375,7 @@ def test_20_000_in_a_burst(directory: Path | None) -> None:
 
         def burst(start: int) -> None:
             for number in range(start, 20_000, 8):
-                rig.outbox.hand_over(number, 2500)
+                rig.outbox.enqueue(number, 2500)
 
         threads = [threading.Thread(target=burst, args=(start,)) for start in range(8)]
         for thread in threads:
@@ -400,6 +400,6 @@ def test_a_full_disk_in_the_middle_of_an_outage(tmp_path: Path, monkeypatch: pyt
     with capture_server() as server:
         rig = Rig(server.url, tmp_path, max_retry_seconds=5.0)
         server.faults += [Answer(503)] * 12
-        rig.hand_over(2000)
+        rig.enqueue(2000)
         rig.flush()
         assert counted(server, 2000) == (2000, 0, 0)

@@ -15,7 +15,7 @@ from opentelemetry.trace import StatusCode
 
 from otel_posthog.conversion.model_call import Evaluation, Feedback, Kind
 from otel_posthog.conversion.spans.span_view import SpanView, of_request, of_sdk_span
-from otel_posthog.forwarder.mask_hook import MOST_STUCK, Masking
+from otel_posthog.forwarder.mask_hook import MOST_STUCK, MaskHook
 from tests.conversion.privacy.test_privacy import Wire, on_disk, running
 from tests.delivery.support import Clock
 from tests.support.spans import CHAT, START, make_view, otlp_request, sdk_span
@@ -38,7 +38,7 @@ def event(**properties: Any) -> Event:
 
 
 def masked(mask: Callable[..., Any], given: Event, **options: Any) -> tuple[Event, dict[str, int]]:
-    masking = Masking(mask, **options)
+    masking = MaskHook(mask, **options)
     return masking(given), masking.stats()
 
 
@@ -90,7 +90,7 @@ def test_a_field_on_which_the_mask_raises_is_left_out_and_its_neighbours_are_not
             raise error(SAID)
         return value
 
-    masking = Masking(mask)
+    masking = MaskHook(mask)
     for _ in range(2):
         made = masking(event(plan=SAID, team="red"))
         assert made["properties"] == {"$ai_model": "m", "team": "red"}
@@ -154,7 +154,7 @@ def test_a_mask_that_never_returns_costs_its_field_and_nothing_else(
         return in_time
 
     waited: list[bool] = []
-    masking = Masking(stuck, wait=wait)
+    masking = MaskHook(stuck, wait=wait)
     made = masking(event(team="red", plan=SAID, town="Rome"))
     assert made["properties"] == {"$ai_model": "m", "team": "red", "town": "Rome"}
     assert masking.stats() == {"too_slow": 1}
@@ -164,7 +164,7 @@ def test_a_mask_that_never_returns_costs_its_field_and_nothing_else(
 def test_a_mask_that_never_returns_again_and_again_is_not_asked_any_more_until_it_does(
     stuck: Stuck, caplog: pytest.LogCaptureFixture
 ) -> None:
-    masking = Masking(stuck, wait=stuck.wait)
+    masking = MaskHook(stuck, wait=stuck.wait)
     for _ in range(MOST_STUCK + 3):
         assert masking(event(plan=SAID))["properties"] == {"$ai_model": "m"}
         stuck.given_up_on = stuck.asked
@@ -197,7 +197,7 @@ def test_one_thread_asks_for_all_events_and_ends_with_the_masking() -> None:
         threads.append(threading.Thread(target=until_the_end, daemon=True))
         threads[-1].start()
 
-    masking = Masking(lambda value, *_: value, start=start)
+    masking = MaskHook(lambda value, *_: value, start=start)
     for _ in range(20):
         masking(event(plan="free"))
     assert len(threads) == 1
@@ -212,7 +212,7 @@ def test_threads_mask_at_the_same_time_and_each_gets_its_own() -> None:
         both.wait(10)
         return value
 
-    masking = Masking(mask, seconds=20.0)
+    masking = MaskHook(mask, seconds=20.0)
     found: dict[int, Any] = {}
 
     def run(number: int) -> None:
@@ -227,7 +227,7 @@ def test_threads_mask_at_the_same_time_and_each_gets_its_own() -> None:
 
 
 def test_after_a_fork_the_child_asks_on_threads_of_its_own() -> None:
-    masking = Masking(lambda value, *_: value)
+    masking = MaskHook(lambda value, *_: value)
     masking(event(plan="free"))
     masking.reset_after_fork()
     assert masking(event(plan="free"))["properties"]["plan"] == "free"

@@ -15,10 +15,10 @@ from opentelemetry.sdk.trace import ReadableSpan
 from otel_posthog.forwarder.forwarder import forwarder
 from otel_posthog.gateway.app import Gateway
 from otel_posthog.gateway.decode import JSON, PROTOBUF
-from otel_posthog.gateway.ingest import Intake
+from otel_posthog.gateway.ingest import ProjectIngest
 from otel_posthog.gateway.limits import Limits
 from otel_posthog.gateway.projects import Projects
-from otel_posthog.gateway.request_handler import Reception
+from otel_posthog.gateway.request_handler import RequestHandler
 from tests.delivery.capture_server import CaptureServer, capture_server
 from tests.support.otlp_json import otlp_json
 from tests.support.spans import otlp_request
@@ -101,7 +101,7 @@ def _real(headers: Mapping[str, str]) -> dict[str, str]:
 
 class Gate(NamedTuple):
     client: Client
-    reception: Reception
+    reception: RequestHandler
     server: CaptureServer
 
 
@@ -123,8 +123,8 @@ def gate(
             spool_drops_oldest=False,
         )
         clocked: dict[str, Any] = {} if clock is None else {"clock": clock}
-        intake = Intake(ours, window_seconds=window_seconds, **clocked)
-        reception = Reception(Projects.only(intake), limits or Limits())
+        intake = ProjectIngest(ours, window_seconds=window_seconds, **clocked)
+        reception = RequestHandler(Projects.only(intake), limits or Limits())
         app = Gateway(reception, executor, token=token)
         try:
             yield Gate(Client(app), reception, server)

@@ -18,7 +18,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 from otel_posthog.delivery.spool import backlog
 from otel_posthog.gateway.app import Gateway
-from otel_posthog.gateway.decode import JSON, PROTOBUF, Unread, spans_of
+from otel_posthog.gateway.decode import JSON, PROTOBUF, RejectedSpans, spans_of
 from otel_posthog.gateway.limits import Limits, RefusedError
 from tests.delivery.capture_server import Answer as Fault
 from tests.gateway.support import KEY, Client, body_of, gate
@@ -423,7 +423,7 @@ def test_texts_in_json_take_neither_time_nor_memory(text: bytes) -> None:
     tracemalloc.start()
     try:
         with pytest.raises(RefusedError):
-            [*spans_of(JSON, b"," * 1_600_000 + text, frozenset(), Unread())]
+            [*spans_of(JSON, b"," * 1_600_000 + text, frozenset(), RejectedSpans())]
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()

@@ -13,7 +13,7 @@ import requests
 from prometheus_client.parser import text_string_to_metric_families
 
 from otel_posthog.gateway.grpc_service import EXPORT
-from otel_posthog.gateway.worker_peers import Siblings, merged
+from otel_posthog.gateway.worker_peers import WorkerPeers, merged
 from tests.delivery.capture_server import Answer, CaptureServer
 from tests.gateway.conftest import KEY, GatewayProcess, StartGateway, some_spans
 from tests.support.spans import otlp_request, sdk_span
@@ -190,14 +190,14 @@ b{worker="1",x="y"} 1e+06
 
 
 def test_siblings_find_each_other_and_a_number_is_taken_again(tmp_path: Path) -> None:
-    made = [Siblings(tmp_path, f"text {number}".__str__) for number in range(3)]
+    made = [WorkerPeers(tmp_path, f"text {number}".__str__) for number in range(3)]
     assert [each.number for each in made] == [0, 1, 2]
     assert made[1].others() == {"0": "text 0", "2": "text 2"}
     made[0].close()
     assert made[1].others() == {"2": "text 2"}
     (tmp_path / "0.socket").touch()  # of one that was killed
     assert made[1].others() == {"2": "text 2"}
-    made[0] = Siblings(tmp_path, lambda: "another")
+    made[0] = WorkerPeers(tmp_path, lambda: "another")
     assert made[0].number == 0
     assert made[1].others() == {"0": "another", "2": "text 2"}
     for each in made:
@@ -212,7 +212,11 @@ def test_a_sibling_that_hangs_is_left_out(tmp_path: Path, monkeypatch: pytest.Mo
         over.wait(20)
         return ""
 
-    made = [Siblings(tmp_path, lambda: "well"), Siblings(tmp_path, hang), Siblings(tmp_path, lambda: "well")]
+    made = [
+        WorkerPeers(tmp_path, lambda: "well"),
+        WorkerPeers(tmp_path, hang),
+        WorkerPeers(tmp_path, lambda: "well"),
+    ]
     began = time.monotonic()
     assert made[0].others().get("2", "well") == "well"
     assert time.monotonic() - began < 5

@@ -22,10 +22,10 @@ from otel_posthog.delivery.spool.admin import rows
 from otel_posthog.forwarder.forwarder import Forwarder, forwarder
 from otel_posthog.gateway.app import Gateway
 from otel_posthog.gateway.grpc_service import EXPORT
-from otel_posthog.gateway.ingest import Intake
+from otel_posthog.gateway.ingest import ProjectIngest
 from otel_posthog.gateway.project_file import ProjectTable, read_projects
 from otel_posthog.gateway.projects import Projects
-from otel_posthog.gateway.request_handler import Reception
+from otel_posthog.gateway.request_handler import RequestHandler
 from tests.delivery.capture_server import Answer, CaptureServer, capture_server
 from tests.gateway.conftest import StartGateway, run_gateway
 from tests.gateway.support import Client
@@ -113,10 +113,10 @@ def gate(
             )
             for name, key in (("acme", ACME), ("beta", BETA))
         }
-        intakes = {name: Intake(each) for name, each in forwarders.items()}
+        intakes = {name: ProjectIngest(each) for name, each in forwarders.items()}
         projects = Projects(intakes, header=header, resource_attribute=attribute, default=default)
         try:
-            yield Gate(Client(Gateway(Reception(projects), executor)), posthog, forwarders)
+            yield Gate(Client(Gateway(RequestHandler(projects), executor)), posthog, forwarders)
         finally:
             for each in forwarders.values():
                 each.outbox.close(1)

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from otel_posthog.conversion.spans.span_view import Other
+from otel_posthog.conversion.spans.span_view import ContextSpan
 from otel_posthog.gateway.trace_window import TraceWindow
 from tests.gateway.support import Gate, body_of, gate
 from tests.support.spans import CHAT, PARENT_ID, SPAN_ID, make_view, sdk_span
@@ -23,8 +23,8 @@ def call(parent: str | None = PARENT, span: str = CHILD, trace: str = TRACE, **a
     return make_view(attributes, trace_id=trace, span_id=span, parent_id=parent)
 
 
-def other(span: str, parent: str | None = None, trace: str = TRACE, **attributes: Any) -> Other:
-    return Other(trace, span, parent, attributes)
+def other(span: str, parent: str | None = None, trace: str = TRACE, **attributes: Any) -> ContextSpan:
+    return ContextSpan(trace, span, parent, attributes)
 
 
 class Clock:
@@ -90,7 +90,7 @@ def test_a_call_hands_down_to_calls_in_other_requests() -> None:
     window = TraceWindow(LONG)
     window.above([call(parent=None, span=PARENT, feature="agent", prompt="secret")], [])
     assert window.above([call()], []) == [
-        Other(TRACE, PARENT, None, {"feature": "agent"}, is_of_concern=True)
+        ContextSpan(TRACE, PARENT, None, {"feature": "agent"}, is_genai=True)
     ]
 
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from otel_posthog.demo.fake_providers.server import StandIn
+from otel_posthog.demo.fake_providers.server import FakeProviders
 from tests.instrumentors.neighbours import PAIR
 from tests.instrumentors.provider import Provider, Request
 from tests.instrumentors.recording import Recorder
@@ -38,11 +38,11 @@ def standin_requests() -> list[Request]:
 
 
 @pytest.fixture(scope="session")
-def standin(standin_requests: list[Request]) -> Iterator[StandIn]:
+def standin(standin_requests: list[Request]) -> Iterator[FakeProviders]:
     def note(path: str, headers: dict[str, str], body: bytes) -> None:
         standin_requests.append(Request(path, headers, body))
 
-    with StandIn(latency=0, chunk_pause=0, on_request=note) as server:
+    with FakeProviders(latency=0, chunk_pause=0, on_request=note) as server:
         yield server
 
 

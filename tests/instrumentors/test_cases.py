@@ -30,7 +30,7 @@ from tests.instrumentors.provider import Provider, Request
 from tests.instrumentors.recording import Recorder, attributes, outcome, wire
 
 if TYPE_CHECKING:
-    from otel_posthog.demo.fake_providers.server import StandIn
+    from otel_posthog.demo.fake_providers.server import FakeProviders
 
 _SDKS: dict[str, tuple[str, Any, dict[str, Case]]] = {
     "openai": ("openai", OpenAIInstrumentor, of_openai.CASES),
@@ -91,7 +91,7 @@ def test_a_call_is_one_right_span_and_changes_nothing(
     sdk: str,
     instrumentor: Callable[[], Any],
     case: Case,
-    standin: StandIn,
+    standin: FakeProviders,
     standin_requests: list[Request],
     provider: Provider,
     company: _Company | None,

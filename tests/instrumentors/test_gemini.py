@@ -31,7 +31,7 @@ from tests.instrumentors.recording import (
 )
 
 if TYPE_CHECKING:
-    from otel_posthog.demo.fake_providers.server import StandIn
+    from otel_posthog.demo.fake_providers.server import FakeProviders
 
 
 @pytest.fixture
@@ -47,7 +47,7 @@ def instrumented(recorder: Recorder) -> Iterator[Callable[..., None]]:
 
 
 def test_messages_are_the_conventions_json(
-    standin: StandIn, recorder: Recorder, instrumented: Callable[..., None]
+    standin: FakeProviders, recorder: Recorder, instrumented: Callable[..., None]
 ) -> None:
     instrumented()
     search = [types.Tool(google_search=types.GoogleSearch())]
@@ -68,7 +68,10 @@ def test_messages_are_the_conventions_json(
 
 
 def test_sampler_and_processor_see_the_whole_request(
-    standin: StandIn, recorder: Recorder, instrumented: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+    standin: FakeProviders,
+    recorder: Recorder,
+    instrumented: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     seen: dict[str, Any] = {}
 
@@ -262,7 +265,7 @@ def test_exception_is_recorded_once(
 
 
 def test_callers_span_is_current_inside_the_loop(
-    standin: StandIn, recorder: Recorder, instrumented: Callable[..., None]
+    standin: FakeProviders, recorder: Recorder, instrumented: Callable[..., None]
 ) -> None:
     instrumented()
     c = cases.client(standin.gemini_base_url)
@@ -286,7 +289,7 @@ def test_callers_span_is_current_inside_the_loop_over_an_interaction(
 
 
 def test_suppression_and_uninstrument_are_obeyed(
-    standin: StandIn, provider: Provider, recorder: Recorder, instrumented: Callable[..., None]
+    standin: FakeProviders, provider: Provider, recorder: Recorder, instrumented: Callable[..., None]
 ) -> None:
     from google.genai._api_client import BaseApiClient
 
@@ -354,7 +357,7 @@ def test_unsampled_stream_is_not_kept(
 
 
 def test_sdk_without_a_known_method_is_told_of_and_followed_for_the_rest(
-    standin: StandIn,
+    standin: FakeProviders,
     recorder: Recorder,
     instrumented: Callable[..., None],
     monkeypatch: pytest.MonkeyPatch,

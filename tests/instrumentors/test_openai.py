@@ -41,7 +41,7 @@ from tests.instrumentors.recording import (
 from tests.support.paths import ROOT
 
 if TYPE_CHECKING:
-    from otel_posthog.demo.fake_providers.server import StandIn
+    from otel_posthog.demo.fake_providers.server import FakeProviders
 
 MODEL = "gpt-4o-mini"
 ASKED: Any = [{"role": "system", "content": "be nice"}, {"role": "user", "content": "hello"}]
@@ -113,7 +113,7 @@ def draw(**more: Any) -> Case:
 
 
 def test_messages_are_the_conventions_json(
-    standin: StandIn, recorder: Recorder, instrumented: Callable[..., None]
+    standin: FakeProviders, recorder: Recorder, instrumented: Callable[..., None]
 ) -> None:
     instrumented()
     chat_stream([*PICTURE, {"role": "assistant", "content": "well"}], tools=[WEATHER])(
@@ -134,7 +134,7 @@ def test_messages_are_the_conventions_json(
 
 
 def test_arguments_are_not_mutated_and_a_generator_is_passed_on_whole(
-    standin: StandIn, standin_requests: list[Request], instrumented: Callable[..., None]
+    standin: FakeProviders, standin_requests: list[Request], instrumented: Callable[..., None]
 ) -> None:
     instrumented()
     options: Any = {}
@@ -289,7 +289,7 @@ def test_processor_that_raises_does_not_reach_the_user(
 
 
 def test_the_context_is_on_the_span_without_our_processor(
-    standin: StandIn, recorder: Recorder, instrumented: Callable[..., None]
+    standin: FakeProviders, recorder: Recorder, instrumented: Callable[..., None]
 ) -> None:
     instrumented()
     with client(standin.openai_base_url) as c, ai_context(feature="smart_reply", privacy_mode=True):
@@ -315,7 +315,7 @@ def test_server_that_refuses_the_option_is_asked_again_and_remembered(
 
 
 def test_callers_span_is_current_inside_the_loop(
-    standin: StandIn, recorder: Recorder, instrumented: Callable[..., None]
+    standin: FakeProviders, recorder: Recorder, instrumented: Callable[..., None]
 ) -> None:
     instrumented()
     c = client(standin.openai_base_url)
@@ -328,7 +328,7 @@ def test_callers_span_is_current_inside_the_loop(
 
 
 def test_suppression_and_uninstrument_are_obeyed(
-    standin: StandIn, recorder: Recorder, instrumented: Callable[..., None]
+    standin: FakeProviders, recorder: Recorder, instrumented: Callable[..., None]
 ) -> None:
     from openai.resources.chat import Completions
     from openai.resources.responses import Responses
@@ -347,7 +347,7 @@ def test_suppression_and_uninstrument_are_obeyed(
 
 
 def test_instrumenting_again_after_uninstrumenting_gives_one_span(
-    standin: StandIn, recorder: Recorder, instrumented: Callable[..., None]
+    standin: FakeProviders, recorder: Recorder, instrumented: Callable[..., None]
 ) -> None:
     instrumented()
     OpenAIInstrumentor().uninstrument()
@@ -377,7 +377,9 @@ def test_beside_traceloop_there_is_one_span_a_call(order: str) -> None:
     assert " passed" in done.stdout
 
 
-def test_azure_is_named(standin: StandIn, recorder: Recorder, instrumented: Callable[..., None]) -> None:
+def test_azure_is_named(
+    standin: FakeProviders, recorder: Recorder, instrumented: Callable[..., None]
+) -> None:
     def answer(_: httpx2.Request) -> httpx2.Response:
         message = {"role": "assistant", "content": "hi"}
         choice = {"index": 0, "finish_reason": "stop", "message": message}

@@ -13,7 +13,7 @@ import pytest
 from opentelemetry import context as otel_context
 
 from otel_posthog import ai_context
-from otel_posthog.conversion.context_attributes import handed_down
+from otel_posthog.conversion.context_attributes import inherited
 from otel_posthog.sdk.context.ai_context import current_attributes
 
 
@@ -228,7 +228,7 @@ def test_a_span_hands_down_its_context_and_nothing_else() -> None:
         "gen_ai.request.model": "m",
         "http.route": "/",
     }
-    assert handed_down(own) == {
+    assert inherited(own) == {
         "posthog.feature": "x",
         "user.id": "u",
         "posthog.group.company": "acme",

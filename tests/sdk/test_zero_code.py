@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from otel_posthog.demo.fake_providers.server import StandIn
+from otel_posthog.demo.fake_providers.server import FakeProviders
 from otel_posthog.local import Inbox
 
 APP = """
@@ -45,14 +45,14 @@ def run(app: str, tmp_path: Path, **environ: str) -> subprocess.CompletedProcess
 
 
 def test_the_one_line_sends_every_event_with_its_context(inbox: Inbox, tmp_path: Path) -> None:
-    with StandIn() as stand_in:
+    with FakeProviders() as fake_providers:
         done = run(
             APP,
             tmp_path,
             OTEL_TRACES_EXPORTER="posthog",
             POSTHOG_API_KEY="phc_test",
             POSTHOG_HOST=inbox.url,
-            STAND_IN=stand_in.openai_base_url,
+            STAND_IN=fake_providers.openai_base_url,
         )
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""

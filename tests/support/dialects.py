@@ -13,7 +13,7 @@ from typing import Any
 from otel_posthog.conversion.pipeline import Pipeline
 from otel_posthog.conversion.readers.rule_table import Dialect
 from otel_posthog.conversion.span_reader import DIALECTS
-from otel_posthog.conversion.spans.genai_detection import OF_DIALECT
+from otel_posthog.conversion.spans.genai_detection import DIALECT_MARKERS
 from tests.support.spans import make_view
 
 __all__ = ["TITLES", "dialects_page"]
@@ -337,7 +337,7 @@ def _becomes(dialect: Dialect, name: str) -> str:
         return "no content on any event"
     for base in [
         *BASES,
-        *({key: kinds[0]} for key, kinds in KINDS.items() if key in OF_DIALECT[dialect.name]),
+        *({key: kinds[0]} for key, kinds in KINDS.items() if key in DIALECT_MARKERS[dialect.name]),
     ]:
         if name in KINDS and base:
             continue
@@ -408,7 +408,7 @@ def dialects_page() -> str:
     ]
     for dialect in reversed(DIALECTS):
         lines += [f"## {TITLES[dialect.name]}", ""]
-        markers = ", ".join(f"`{name}`" for name in sorted(OF_DIALECT[dialect.name]))
+        markers = ", ".join(f"`{name}`" for name in sorted(DIALECT_MARKERS[dialect.name]))
         lines += [
             f"Told by any of: {markers}.",
             "",

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from otel_posthog.cli.otlp_files.compression import DamagedError, damages, inflate, inflated, is_zstd
 from otel_posthog.cli.otlp_files.json_text import BOM, LARGEST, NO_OTLP, Hear, at, of_json, of_text
-from otel_posthog.conversion.spans.span_view import Other, SpanView, of_request
+from otel_posthog.conversion.spans.span_view import ContextSpan, SpanView, of_request
 
 __all__ = ["spans_of_file"]
 
@@ -30,7 +30,7 @@ _NEVER_IN_TEXT = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f]")
 _LINE_OF_OBJECT = re.compile(rb'^[ \t\[]*\{\s*"', re.MULTILINE)
 
 
-def spans_of_file(path: Path, unreadable: Hear) -> Iterator[SpanView | Other]:
+def spans_of_file(path: Path, unreadable: Hear) -> Iterator[SpanView | ContextSpan]:
     """All spans in a file, views of those of concern.
 
     What cannot be read is left out, and `unreadable` hears one sentence with its place. A file that is none
@@ -48,7 +48,7 @@ def spans_of_file(path: Path, unreadable: Hear) -> Iterator[SpanView | Other]:
             unreadable(f"the rest of the file: its compression is damaged ({error})")
 
 
-def _reader_for(head: bytes) -> Callable[[io.BufferedReader, Hear], Iterator[SpanView | Other]]:
+def _reader_for(head: bytes) -> Callable[[io.BufferedReader, Hear], Iterator[SpanView | ContextSpan]]:
     text = head.removeprefix(BOM).lstrip()
     if not _NEVER_IN_TEXT.search(head) and (not text or _LINE_OF_OBJECT.search(text)):
         return of_text
@@ -62,7 +62,7 @@ def _reader_for(head: bytes) -> Callable[[io.BufferedReader, Hear], Iterator[Spa
     raise ValueError(NO_OTLP)
 
 
-def _of_bare_request(stream: io.BufferedReader, _: Hear) -> Iterator[SpanView | Other]:
+def _of_bare_request(stream: io.BufferedReader, _: Hear) -> Iterator[SpanView | ContextSpan]:
     data = stream.read(LARGEST + 1)
     if len(data) > LARGEST:
         raise ValueError(f"the file has more than {LARGEST:,} bytes for one request")
@@ -72,7 +72,7 @@ def _of_bare_request(stream: io.BufferedReader, _: Hear) -> Iterator[SpanView | 
         raise ValueError(NO_OTLP) from None
 
 
-def _of_messages(stream: io.BufferedReader, unreadable: Hear) -> Iterator[SpanView | Other]:
+def _of_messages(stream: io.BufferedReader, unreadable: Hear) -> Iterator[SpanView | ContextSpan]:
     number = 0
     while prefix := stream.read(_LENGTH):
         number += 1
@@ -92,7 +92,7 @@ def _length(head: bytes) -> int:
     return int.from_bytes(head[:_LENGTH], "big")
 
 
-def _of_message(message: bytes, hear: Hear) -> Iterator[SpanView | Other]:
+def _of_message(message: bytes, hear: Hear) -> Iterator[SpanView | ContextSpan]:
     try:
         plain = inflate(message, LARGEST) if is_zstd(message) else message
         views = of_json(plain, hear) if plain.startswith(b"{") else _of_protobuf(plain)
@@ -102,7 +102,7 @@ def _of_message(message: bytes, hear: Hear) -> Iterator[SpanView | Other]:
         yield from views
 
 
-def _of_protobuf(data: bytes) -> Iterator[SpanView | Other]:
+def _of_protobuf(data: bytes) -> Iterator[SpanView | ContextSpan]:
     from google.protobuf.message import DecodeError
     from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 

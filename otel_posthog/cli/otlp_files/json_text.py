@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 
 from otel_posthog.conversion.spans.otlp_json import of_json_request
-from otel_posthog.conversion.spans.span_view import Other, SpanView
+from otel_posthog.conversion.spans.span_view import ContextSpan, SpanView
 
 __all__ = ["BOM", "LARGEST", "NO_OTLP", "Hear", "at", "of_json", "of_text"]
 
@@ -29,7 +29,7 @@ _FIELDS = frozenset(f"{start}{each}" for each in _SIGNALS for start in ("resourc
 Hear = Callable[[str], object]
 
 
-def of_text(stream: io.BufferedReader, unreadable: Hear) -> Iterator[SpanView | Other]:
+def of_text(stream: io.BufferedReader, unreadable: Hear) -> Iterator[SpanView | ContextSpan]:
     """JSON lines from the first line that is a request; without any such line the whole is one document."""
     lines = _lines(stream, unreadable)
     before: list[tuple[int, bytes]] = []
@@ -82,11 +82,11 @@ def _is_request(document: Any) -> bool:
     return isinstance(first, dict) and not _FIELDS.isdisjoint(first)
 
 
-def _of_line(number: int, line: bytes, unreadable: Hear) -> Iterator[SpanView | Other]:
+def _of_line(number: int, line: bytes, unreadable: Hear) -> Iterator[SpanView | ContextSpan]:
     return of_json(line, at(f"line {number}", unreadable))
 
 
-def of_json(data: bytes, hear: Hear) -> Iterator[SpanView | Other]:
+def of_json(data: bytes, hear: Hear) -> Iterator[SpanView | ContextSpan]:
     """The views of a line or message; `hear` is told what is wrong with it."""
     try:
         document = orjson.loads(data)
@@ -96,7 +96,7 @@ def of_json(data: bytes, hear: Hear) -> Iterator[SpanView | Other]:
         yield from _of_parsed(document, hear)
 
 
-def _of_document(data: bytes, unreadable: Hear) -> Iterator[SpanView | Other]:
+def _of_document(data: bytes, unreadable: Hear) -> Iterator[SpanView | ContextSpan]:
     try:
         document = orjson.loads(data)
     except orjson.JSONDecodeError as error:
@@ -106,7 +106,7 @@ def _of_document(data: bytes, unreadable: Hear) -> Iterator[SpanView | Other]:
     return _of_parsed(document, unreadable)
 
 
-def _of_parsed(document: Any, hear: Hear) -> Iterator[SpanView | Other]:
+def _of_parsed(document: Any, hear: Hear) -> Iterator[SpanView | ContextSpan]:
     if isinstance(document, list):
         for number, request in enumerate(document, 1):
             yield from _of_parsed_request(request, at(f"request {number}", hear))
@@ -114,7 +114,7 @@ def _of_parsed(document: Any, hear: Hear) -> Iterator[SpanView | Other]:
         yield from _of_parsed_request(document, hear)
 
 
-def _of_parsed_request(request: Any, hear: Hear) -> Iterator[SpanView | Other]:
+def _of_parsed_request(request: Any, hear: Hear) -> Iterator[SpanView | ContextSpan]:
     if isinstance(request, dict) and request and _FIELDS.isdisjoint(request):
         hear("has no resourceSpans")
     else:

@@ -34,7 +34,7 @@ __all__ = [
     "NESTED",
     "OPERATIONS",
     "allowed",
-    "discreet",
+    "hide_content",
     "table_of",
     "unsafe_fields",
 ]
@@ -201,7 +201,7 @@ _NOTHING: Mapping[str, Any] = {}
 
 
 def allowed(event: str, properties: Mapping[str, Any], context: CallContext) -> dict[str, Any]:
-    """What may leave of the properties of an event of a `discreet` call."""
+    """What may leave of the properties of an event of a `hide_content` call."""
     table = table_of(event)
     own = {**context.properties, **{FEATURE_FLAG + key: value for key, value in context.flags.items()}}
     made = _checked(properties, table, own)
@@ -247,7 +247,7 @@ def _is_safe(name: str, value: Any, table: Table) -> bool:
 # --- the call ----------------------------------------------------------------------------------------
 
 
-def discreet(call: ModelCall) -> ModelCall:
+def hide_content(call: ModelCall) -> ModelCall:
     """The call, marked as one whose content is hidden, with no free text in what names it and whose it is."""
     operation = call.operation if call.operation.lower() in OPERATIONS else call.kind.label
     context, parent_id = _context(call.context), call.context.parent_id

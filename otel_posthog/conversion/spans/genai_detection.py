@@ -1,7 +1,7 @@
 """Attributes by which a span shows that it is about a model, an agent or a tool, and in whose words.
 
 A span of concern has at least one of `MARKERS`. A dialect's own markers choose it as the reader of a span;
-`of_concern` is asked of every span that ends, so it is one set operation for those that are none of ours.
+`is_genai_span` is asked of every span that ends, so it is one set operation for those that are none of ours.
 """
 
 from __future__ import annotations
@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-__all__ = ["EVALUATION_EVENT", "MARKERS", "OF_DIALECT", "may_be_call", "of_concern"]
+__all__ = ["DIALECT_MARKERS", "EVALUATION_EVENT", "MARKERS", "is_genai_span", "looks_like_model_call"]
 
 EVALUATION_EVENT = "gen_ai.evaluation.result"
 """The conventions' event of a score that somebody gave to an answer."""
 
-OF_DIALECT: Mapping[str, frozenset[str]] = {
+DIALECT_MARKERS: Mapping[str, frozenset[str]] = {
     "genai": frozenset(
         {
             "gen_ai.operation.name",
@@ -104,10 +104,10 @@ OF_DIALECT: Mapping[str, frozenset[str]] = {
 }
 """For each dialect, the attributes of its own of which its spans have at least one."""
 
-MARKERS = frozenset().union(*OF_DIALECT.values())
+MARKERS = frozenset().union(*DIALECT_MARKERS.values())
 
 
-def of_concern(attributes: Mapping[str, Any], events: Sequence[Any]) -> bool:
+def is_genai_span(attributes: Mapping[str, Any], events: Sequence[Any]) -> bool:
     """Whether a span with these attributes and events (with a `name`) is read at all."""
     if not MARKERS.isdisjoint(attributes):
         return True
@@ -140,7 +140,7 @@ _SAYS: tuple[tuple[str, frozenset[str]], ...] = (
 _MODELS = frozenset({"gen_ai.request.model", "gen_ai.response.model", "llm.model_name", "llm.request.model"})
 
 
-def may_be_call(attributes: Mapping[str, Any]) -> bool:
+def looks_like_model_call(attributes: Mapping[str, Any]) -> bool:
     """Whether a span under way seems to be a call to a model: a quick look, and no more than that."""
     for name, calls in _SAYS:
         said = attributes.get(name)

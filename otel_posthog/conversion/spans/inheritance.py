@@ -9,18 +9,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from otel_posthog.conversion.context_attributes import FEATURE, handed_down, says
+from otel_posthog.conversion.context_attributes import FEATURE, inherited, says
 from otel_posthog.conversion.spans.feature_rules import FeatureRules
-from otel_posthog.conversion.spans.span_view import Other, SpanView
+from otel_posthog.conversion.spans.span_view import ContextSpan, SpanView
 
-__all__ = ["hand_down"]
+__all__ = ["inherit_context"]
 
 _Node = tuple["str | None", Mapping[str, Any]]
 _NOTHING: Mapping[str, Any] = {}
 
 
-def hand_down(
-    views: Sequence[SpanView], others: Iterable[Other] = (), features: FeatureRules | None = None
+def inherit_context(
+    views: Sequence[SpanView], others: Iterable[ContextSpan] = (), features: FeatureRules | None = None
 ) -> None:
     """Put onto each span, in its attributes, what the spans above it share with those below.
 
@@ -67,7 +67,7 @@ def _shared_by(
         step = node[0]
     for key, attributes in reversed(climbed):
         own = {name: value for name, value in above.items() if not says(attributes, name)}
-        own.update(handed_down(attributes))
+        own.update(inherited(attributes))
         if features is not None and not says(own, FEATURE) and (found := features.feature_of(attributes)):
             own[FEATURE] = found
         above = shared[key] = own

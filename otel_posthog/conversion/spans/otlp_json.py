@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
-from otel_posthog.conversion.context_attributes import is_handed_down
+from otel_posthog.conversion.context_attributes import is_inherited
 from otel_posthog.conversion.spans.genai_detection import EVALUATION_EVENT, MARKERS
 from otel_posthog.conversion.spans.otlp_json_fields import (
     UnreadableError,
@@ -18,7 +18,7 @@ from otel_posthog.conversion.spans.otlp_json_fields import (
     one,
     text,
 )
-from otel_posthog.conversion.spans.span_view import MAX_SCOPE, Attributes, Other, SpanEvent, SpanView
+from otel_posthog.conversion.spans.span_view import MAX_SCOPE, Attributes, ContextSpan, SpanEvent, SpanView
 
 __all__ = ["count_spans", "of_json_request"]
 
@@ -32,11 +32,11 @@ Scope = tuple[str | None, str | None]
 def of_json_request(
     document: Any,
     unreadable: Callable[[str], object] | None = None,
-    also: frozenset[str] = frozenset(),
-) -> Iterator[SpanView | Other]:
+    extra_attributes: frozenset[str] = frozenset(),
+) -> Iterator[SpanView | ContextSpan]:
     """All spans in an OTLP/JSON request (or `TracesData`), parsed from JSON; views of those of concern.
 
-    Of the others the attributes that are handed down are kept, and these `also`.
+    Of the others the attributes that are handed down are kept, and these `extra_attributes`.
 
     What cannot be read is left out, and `unreadable` hears one sentence with its place; without that it is a
     ValueError. A resource or scope that cannot be read is heard of once, and takes its spans with it.
@@ -51,7 +51,7 @@ def of_json_request(
             if scope is None:
                 continue
             for in_scope, span in _walk(scope_spans, "spans", in_resource, hear):
-                view = _attempt(in_scope, hear, _view, span, scope, resource, also)
+                view = _attempt(in_scope, hear, _view, span, scope, resource, extra_attributes)
                 if view is not None:
                     yield view
 
@@ -92,11 +92,13 @@ def _walk(holder: Any, name: str, where: str, hear: Callable[[str], object]) -> 
         yield f"{where}.{name}[{index}]".removeprefix("."), found
 
 
-def _view(span: Any, scope: Scope, resource: Attributes, also: frozenset[str]) -> SpanView | Other | None:
+def _view(
+    span: Any, scope: Scope, resource: Attributes, extra_attributes: frozenset[str]
+) -> SpanView | ContextSpan | None:
     if not any(map(_marks, members(span, "attributes"))) and not any(
         isinstance(event, dict) and event.get("name") == EVALUATION_EVENT for event in members(span, "events")
     ):
-        return _other(span, resource, also)
+        return _other(span, resource, extra_attributes)
     status, message = one(span, "status", _status, ("UNSET", None))
     return SpanView(
         name=one(span, "name", text, ""),
@@ -117,17 +119,17 @@ def _view(span: Any, scope: Scope, resource: Attributes, also: frozenset[str]) -
     )
 
 
-def _other(span: Any, resource: Attributes, also: frozenset[str]) -> Other | None:
+def _other(span: Any, resource: Attributes, extra_attributes: frozenset[str]) -> ContextSpan | None:
     """A span of no concern; nobody needs to hear of one that cannot be read."""
     shared = [
         pair
         for pair in members(span, "attributes")
         if isinstance(pair, dict)
         and isinstance(key := pair.get("key"), str)
-        and (key in also or is_handed_down(key))
+        and (key in extra_attributes or is_inherited(key))
     ]
     try:
-        return Other(
+        return ContextSpan(
             one(span, "traceId", hex_id, ""),
             one(span, "spanId", hex_id, ""),
             _parent(span),

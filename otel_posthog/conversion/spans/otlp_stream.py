@@ -14,7 +14,7 @@ from opentelemetry.proto.common.v1.common_pb2 import InstrumentationScope
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
-from otel_posthog.conversion.spans.span_view import Other, SpanView, of_otlp_spans, otlp_attributes
+from otel_posthog.conversion.spans.span_view import ContextSpan, SpanView, of_otlp_spans, otlp_attributes
 
 __all__ = ["DecodeError", "of_request_bytes"]
 
@@ -46,10 +46,12 @@ _OWNERS: dict[Any, _Shape] = {Resource: {1: _PAIR, 3: {}}, InstrumentationScope:
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 
 
-def of_request_bytes(data: bytes, also: frozenset[str] = frozenset()) -> Iterator[SpanView | Other]:
+def of_request_bytes(
+    data: bytes, extra_attributes: frozenset[str] = frozenset()
+) -> Iterator[SpanView | ContextSpan]:
     """All spans in an encoded OTLP request (or `TracesData`); views of those of concern.
 
-    Of the others the attributes that are handed down are kept, and these `also`.
+    Of the others the attributes that are handed down are kept, and these `extra_attributes`.
 
     Raises:
         DecodeError: the bytes are no such request; raised when the place is reached.
@@ -67,7 +69,7 @@ def of_request_bytes(data: bytes, also: frozenset[str] = frozenset()) -> Iterato
             if left < 0:
                 raise DecodeError(f"a request may have {MAX_SPANS:,} spans at most")
             spans = (_span(data, *place) for place in places)
-            yield from of_otlp_spans(spans, scope, about, also)
+            yield from of_otlp_spans(spans, scope, about, extra_attributes)
 
 
 def _owner_and_below(

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import orjson
 
-from otel_posthog.conversion.context_attributes import PARENT_ID, is_handed_down
-from otel_posthog.conversion.spans.genai_detection import EVALUATION_EVENT, MARKERS, of_concern
+from otel_posthog.conversion.context_attributes import PARENT_ID, is_inherited
+from otel_posthog.conversion.spans.genai_detection import EVALUATION_EVENT, MARKERS, is_genai_span
 
 if TYPE_CHECKING:
     from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "MAX_SCOPE",
-    "Other",
+    "ContextSpan",
     "PackedSpan",
     "Place",
     "SpanEvent",
@@ -87,7 +87,7 @@ class SpanView(NamedTuple):
     resource: Attributes
 
 
-class Other(NamedTuple):
+class ContextSpan(NamedTuple):
     """A span that is no concern of ours, or not now, as far as those below it need to know it."""
 
     trace_id: str
@@ -95,7 +95,7 @@ class Other(NamedTuple):
     parent_id: str | None
     attributes: Attributes
     """Those that it hands down."""
-    is_of_concern: bool = False
+    is_genai: bool = False
     """It becomes an event at another time."""
     resource: Mapping[str, Any] = MappingProxyType({})
     """Of a span that OTLP brought."""
@@ -116,15 +116,15 @@ def attributes_of(span: ReadableSpan) -> Attributes:
 def of_sdk_span(span: ReadableSpan) -> SpanView | None:
     """The view of an SDK span, running or ended; None where it is no concern of ours."""
     attributes = attributes_of(span)
-    if MARKERS.isdisjoint(attributes) and not (span._events and of_concern(attributes, span.events)):
+    if MARKERS.isdisjoint(attributes) and not (span._events and is_genai_span(attributes, span.events)):
         return None
     return _new(SpanView, (*_row(span, _plain_attributes(attributes)), _resource(span.resource)))
 
 
-def other_of_sdk_span(span: ReadableSpan, also: frozenset[str] = frozenset()) -> Other:
+def other_of_sdk_span(span: ReadableSpan, extra_attributes: frozenset[str] = frozenset()) -> ContextSpan:
     """A span that is no concern of ours; it keeps the attributes that are handed down, and these."""
     context = span.context
-    return Other(
+    return ContextSpan(
         format(context.trace_id, "032x") if context is not None else "",
         format(context.span_id, "016x") if context is not None else "",
         format(span.parent.span_id, "016x") if span.parent is not None else None,
@@ -132,7 +132,7 @@ def other_of_sdk_span(span: ReadableSpan, also: frozenset[str] = frozenset()) ->
             {
                 name: value
                 for name, value in attributes_of(span).items()
-                if name in also or is_handed_down(name)
+                if name in extra_attributes or is_inherited(name)
             }
         ),
     )
@@ -164,7 +164,7 @@ def pack(span: ReadableSpan, place: Place | None = None) -> PackedSpan | None:
     `place` tells where it stands, if its attributes do not.
     """
     attributes = attributes_of(span)
-    if MARKERS.isdisjoint(attributes) and not (span._events and of_concern(attributes, span.events)):
+    if MARKERS.isdisjoint(attributes) and not (span._events and is_genai_span(attributes, span.events)):
         return None
     if place is not None:
         put_in_place(attributes, span, place)
@@ -332,34 +332,37 @@ def _plain(value: Any) -> Any:
 
 
 def of_request(
-    request: ExportTraceServiceRequest, also: frozenset[str] = frozenset()
-) -> Iterator[SpanView | Other]:
+    request: ExportTraceServiceRequest, extra_attributes: frozenset[str] = frozenset()
+) -> Iterator[SpanView | ContextSpan]:
     """All spans in an OTLP request (or a `TracesData`, of the same shape); views of those of concern.
 
-    Of the others the attributes that are handed down are kept, and these `also`.
+    Of the others the attributes that are handed down are kept, and these `extra_attributes`.
     """
     for resource_spans in request.resource_spans:
         about = otlp_attributes(resource_spans.resource.attributes)
         for scope_spans in resource_spans.scope_spans:
-            yield from of_otlp_spans(scope_spans.spans, scope_spans.scope, about, also)
+            yield from of_otlp_spans(scope_spans.spans, scope_spans.scope, about, extra_attributes)
 
 
 def of_otlp_spans(
-    spans: Iterable[trace_pb2.Span], scope: Any, resource: Attributes, also: frozenset[str] = frozenset()
-) -> Iterator[SpanView | Other]:
+    spans: Iterable[trace_pb2.Span],
+    scope: Any,
+    resource: Attributes,
+    extra_attributes: frozenset[str] = frozenset(),
+) -> Iterator[SpanView | ContextSpan]:
     """The spans of one scope of a resource with these attributes, as `of_request` gives them."""
     for span in spans:
         if _is_marked(span):
             yield _of_otlp_span(span, scope, resource)
         else:
-            yield Other(
+            yield ContextSpan(
                 span.trace_id.hex(),
                 span.span_id.hex(),
                 _parent(span.parent_span_id),
                 {
                     pair.key: _any_value(pair.value)
                     for pair in span.attributes
-                    if pair.key in also or is_handed_down(pair.key)
+                    if pair.key in extra_attributes or is_inherited(pair.key)
                 },
                 resource=resource,
             )

@@ -1,7 +1,7 @@
 """What the spans of a trace say about each other: which show one call, and what is above what.
 
 Spans end from the inside to the outside, and reach us in batches that are cut anywhere. `resolve` looks at
-one batch, with what is remembered of the ones before (`Seen`), and gives the calls back so that
+one batch, with what is remembered of the ones before (`SpanHistory`), and gives the calls back so that
 
 - a model call that several instrumentors saw is there once, with the union of what they know;
 - a span around several calls is structure, whatever it says of itself, and so is never costed;
@@ -31,13 +31,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from otel_posthog.conversion.model_call import ModelCall
-from otel_posthog.conversion.traces.deduplication import each_once, may_meet, stream_key
-from otel_posthog.conversion.traces.history import Seen, known
+from otel_posthog.conversion.traces.deduplication import deduplicate, may_meet, stream_key
+from otel_posthog.conversion.traces.history import SpanHistory, known
 from otel_posthog.conversion.traces.matching import NEAR_NS, may_be_one
-from otel_posthog.conversion.traces.merging import united
+from otel_posthog.conversion.traces.merging import merge
 from otel_posthog.conversion.traces.trace_root import with_conversation
 
-__all__ = ["NEAR_NS", "Parents", "Seen", "may_be_one", "resolve", "united"]
+__all__ = ["NEAR_NS", "Parents", "SpanHistory", "may_be_one", "merge", "resolve"]
 
 Parents = Mapping[tuple[str, str], "str | None"]
 """Of spans, by the ids of their trace and themselves: the id of the parent."""
@@ -48,7 +48,7 @@ _MOST_BETWEEN = 1000
 
 def resolve(
     calls: Sequence[ModelCall],
-    seen: Seen | None = None,
+    seen: SpanHistory | None = None,
     *,
     others: Parents | None = None,
 ) -> list[ModelCall]:
@@ -56,7 +56,7 @@ def resolve(
 
     `others` are spans that were none of ours. A span above that was not seen is taken for one that will come.
     """
-    seen = Seen() if seen is None else seen
+    seen = SpanHistory() if seen is None else seen
     return [made for by_id in _with_ids(calls) for made in _resolved(by_id, seen, others)]
 
 
@@ -75,12 +75,12 @@ def _with_ids(calls: Sequence[ModelCall]) -> list[dict[str, ModelCall]]:
     return [*by_trace.values()]
 
 
-def _resolved(by_id: Mapping[str, ModelCall], seen: Seen, others: Parents | None) -> list[ModelCall]:
+def _resolved(by_id: Mapping[str, ModelCall], seen: SpanHistory, others: Parents | None) -> list[ModelCall]:
     calls = by_id.values()
     others = _with_told(calls, others)
     above = {call.span_id: _above(call, by_id, others, seen) for call in calls}
     if may_meet(calls, by_id, above, seen):
-        made, stands_for, counted_by = each_once(by_id, above, seen)
+        made, stands_for, counted_by = deduplicate(by_id, above, seen)
     else:
         made, stands_for = {**by_id}, {}
         counted_by = {call.span_id: call.span_id for call in calls if call.kind.is_model_call}
@@ -107,7 +107,7 @@ def _above(
     call: ModelCall,
     by_id: Mapping[str, ModelCall],
     others: Parents | None,
-    seen: Seen,
+    seen: SpanHistory,
 ) -> str | None:
     """The id of the nearest span above that is of concern; None where that is the trace."""
     context = call.context
@@ -152,7 +152,7 @@ def _trace(call: ModelCall) -> str:
 
 
 def _placed(
-    call: ModelCall, above: Mapping[str, str | None], stands_for: Mapping[str, str], seen: Seen
+    call: ModelCall, above: Mapping[str, str | None], stands_for: Mapping[str, str], seen: SpanHistory
 ) -> ModelCall:
     """The call with the id of the span above under which PostHog knows it."""
     if call.parent_id is None:

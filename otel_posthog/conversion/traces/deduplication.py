@@ -9,11 +9,11 @@ from itertools import combinations
 from typing import Any, NamedTuple
 
 from otel_posthog.conversion.model_call import Kind, ModelCall
-from otel_posthog.conversion.traces.history import NEIGHBOURS, Known, Place, Seen, Shown
+from otel_posthog.conversion.traces.history import NEIGHBOURS, CallOrRecent, Place, RecentSpan, SpanHistory
 from otel_posthog.conversion.traces.matching import NEAR_NS, agree, are_twins, is_attempt, overlap
-from otel_posthog.conversion.traces.merging import united
+from otel_posthog.conversion.traces.merging import merge
 
-__all__ = ["Result", "each_once", "may_meet", "stream_key"]
+__all__ = ["Result", "deduplicate", "may_meet", "stream_key"]
 
 
 class Result(NamedTuple):
@@ -28,7 +28,10 @@ class Result(NamedTuple):
 
 
 def may_meet(
-    calls: Iterable[ModelCall], by_id: Mapping[str, ModelCall], above: Mapping[str, str | None], seen: Seen
+    calls: Iterable[ModelCall],
+    by_id: Mapping[str, ModelCall],
+    above: Mapping[str, str | None],
+    seen: SpanHistory,
 ) -> bool:
     """Whether any span may show the same call as another: most batches hold no such pair."""
     scopes: dict[Any, str | None] = {}
@@ -51,7 +54,7 @@ def may_meet(
     return False
 
 
-def each_once(by_id: Mapping[str, ModelCall], above: Mapping[str, str | None], seen: Seen) -> Result:
+def deduplicate(by_id: Mapping[str, ModelCall], above: Mapping[str, str | None], seen: SpanHistory) -> Result:
     """The calls by id, each once."""
     made, stands_for = dict(by_id), dict[str, str]()
     late = _join_ends(made, above, stands_for, seen)
@@ -76,7 +79,7 @@ def each_once(by_id: Mapping[str, ModelCall], above: Mapping[str, str | None], s
         else:
             counted = first.span_id
             for call in mine[1:]:
-                made[counted] = united(made[counted], made.pop(call.span_id))
+                made[counted] = merge(made[counted], made.pop(call.span_id))
                 stands_for[call.span_id] = counted
         counted_by.update((call.span_id, counted) for call in mine)
     for span_id, taken_by in [*stands_for.items()]:  # an end whose request was taken into another in turn
@@ -123,14 +126,14 @@ def _join_nested(
     calls: Sequence[ModelCall],
     own: Container[str],
     above: Mapping[str, str | None],
-    seen: Seen,
+    seen: SpanHistory,
     groups: _Groups,
 ) -> set[str]:
     """Join outer spans with the one call in them; the ids of those that are around several.
 
     `own` are the ids of the batch, of which something may be remembered as well, since it is sent again.
     """
-    inside: dict[Place, list[Shown]] = defaultdict(list)
+    inside: dict[Place, list[CallOrRecent]] = defaultdict(list)
     for call in calls:
         inside[call.trace_id, above[call.span_id]].append(call)
     around: set[str] = set()
@@ -154,13 +157,13 @@ def _join_nested(
     return around
 
 
-def _same_as(outer: Shown, inner: Iterable[Shown]) -> list[Shown]:
+def _same_as(outer: CallOrRecent, inner: Iterable[CallOrRecent]) -> list[CallOrRecent]:
     if not outer.kind.is_model_call:
         return []
     return [each for each in inner if agree(outer, each) and not is_attempt(outer, each)]
 
 
-def _are_one(inner: Sequence[Shown]) -> bool:
+def _are_one(inner: Sequence[CallOrRecent]) -> bool:
     """Whether spans within one are all of one call: each of another scope, at the same time."""
     if len(inner) > NEIGHBOURS:
         return False
@@ -177,7 +180,7 @@ def _join_beside(
     calls: Sequence[ModelCall],
     own: Container[str],
     above: Mapping[str, str | None],
-    seen: Seen,
+    seen: SpanHistory,
     groups: _Groups,
 ) -> None:
     """Join calls of different scopes that stand in one place, or name one response."""
@@ -196,15 +199,15 @@ def _join_beside(
         _join_twins(found, known, groups, _begin_together)
 
 
-def _begin_together(outer: Shown, inner: Shown) -> bool:
+def _begin_together(outer: CallOrRecent, inner: CallOrRecent) -> bool:
     return inner.start_ns - outer.start_ns <= NEAR_NS
 
 
 def _join_twins(
     found: Sequence[ModelCall],
-    known: Sequence[Known],
+    known: Sequence[RecentSpan],
     groups: _Groups,
-    may: Callable[[Shown, Shown], bool],
+    may: Callable[[CallOrRecent, CallOrRecent], bool],
 ) -> None:
     """Join each call with its twin before it that shows none of its scope yet, the closest in time."""
     if len({each.scope for each in found} | {each.scope for each in known}) < 2:
@@ -213,11 +216,11 @@ def _join_twins(
     for before in known:
         if before.counted_by is not None:
             groups.join(before.counted_by, before.span_id)
-    everything: list[Shown] = [*known, *found]
+    everything: list[CallOrRecent] = [*known, *found]
     for each in everything:
         scopes.setdefault(groups.find(each.span_id), set()).add(each.scope)
     for at, later in enumerate(found):
-        near: list[Shown] = [*known]
+        near: list[CallOrRecent] = [*known]
         near += [each for each in found[max(at - NEIGHBOURS, 0) : at] if may(each, later)]
         for earlier in sorted(near, key=partial(_distance, later)):
             one, other = groups.find(earlier.span_id), groups.find(later.span_id)
@@ -228,7 +231,7 @@ def _join_twins(
                 break
 
 
-def _distance(one: Shown, other: Shown) -> tuple[int, str]:
+def _distance(one: CallOrRecent, other: CallOrRecent) -> tuple[int, str]:
     """How far apart two spans begin and end: those of one call are microseconds from each other."""
     apart = abs(one.start_ns - other.start_ns) + abs((one.end_ns or 0) - (other.end_ns or 0))
     return apart, other.span_id
@@ -238,7 +241,7 @@ def _distance(one: Shown, other: Shown) -> tuple[int, str]:
 
 
 def _join_ends(
-    made: dict[str, ModelCall], above: Mapping[str, str | None], stands_for: dict[str, str], seen: Seen
+    made: dict[str, ModelCall], above: Mapping[str, str | None], stands_for: dict[str, str], seen: SpanHistory
 ) -> set[str]:
     """Unite the record of how a stream ended (`facts["ended_after"]`) with the span of its request.
 
@@ -260,7 +263,7 @@ def _join_ends(
         ]
         if requests:  # the one that had been answered when the stream began
             request = min(requests, key=lambda call: (abs((call.end_ns or 0) - began), call.span_id))
-            made[request.span_id] = united(request._replace(stream=True, end_ns=end.end_ns), end)
+            made[request.span_id] = merge(request._replace(stream=True, end_ns=end.end_ns), end)
             joined.add(request.span_id)
             del made[end.span_id]
             stands_for[end.span_id] = request.span_id
@@ -287,7 +290,7 @@ def _place(call: ModelCall, above: Mapping[str, str | None]) -> Place:
     return "" if call.parent_id is None else call.trace_id, above[call.span_id]
 
 
-def _as_structure(call: ModelCall, twins: Iterable[Known]) -> ModelCall:
+def _as_structure(call: ModelCall, twins: Iterable[RecentSpan]) -> ModelCall:
     """The span as one of no call; where its twin was private, so is it."""
     call = call._replace(kind=Kind.SPAN)
     if not call.context.privacy_mode and any(twin.private for twin in twins):

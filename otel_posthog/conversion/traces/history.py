@@ -11,7 +11,17 @@ from typing import Any, NamedTuple
 
 from otel_posthog.conversion.model_call import Kind, ModelCall, Usage
 
-__all__ = ["MAX_SEEN", "MAX_TRACES", "NEIGHBOURS", "Known", "Place", "Seen", "Shown", "keep_latest", "known"]
+__all__ = [
+    "MAX_SEEN",
+    "MAX_TRACES",
+    "NEIGHBOURS",
+    "CallOrRecent",
+    "Place",
+    "RecentSpan",
+    "SpanHistory",
+    "keep_latest",
+    "known",
+]
 
 MAX_SEEN = 4096
 """Spans that are remembered, the latest."""
@@ -27,7 +37,7 @@ Place = tuple[str, str | None]
 """A trace, and the span in it under which something stands; None is the trace itself."""
 
 
-class Known(NamedTuple):
+class RecentSpan(NamedTuple):
     """What is remembered of a span."""
 
     span_id: str
@@ -50,16 +60,16 @@ class Known(NamedTuple):
     resource: Mapping[str, str]
 
 
-Shown = ModelCall | Known
+CallOrRecent = ModelCall | RecentSpan
 
-_new = tuple.__new__  # `Known(...)` without names takes a third of the time
+_new = tuple.__new__  # `RecentSpan(...)` without names takes a third of the time
 
 
-class Seen:
+class SpanHistory:
     """What came before."""
 
     def __init__(self) -> None:
-        self._spans: OrderedDict[str, Known] = OrderedDict()
+        self._spans: OrderedDict[str, RecentSpan] = OrderedDict()
         self.places: OrderedDict[Place, deque[str]] = OrderedDict()
         """Ids of the calls that stand somewhere."""
         self.answers: OrderedDict[str, deque[str]] = OrderedDict()
@@ -71,20 +81,20 @@ class Seen:
         self.heads: OrderedDict[str, str] = OrderedDict()
         """Ids of the spans that were sent as a trace's head though something is above them."""
 
-    def span(self, trace_id: str, span_id: str) -> Known | None:
+    def span(self, trace_id: str, span_id: str) -> RecentSpan | None:
         """The span, if it is remembered; one of that id in another trace is not it."""
         found = self._spans.get(span_id)
         return found if found is not None and found.trace_id == trace_id else None
 
-    def any(self, span_id: str) -> Known | None:
+    def any(self, span_id: str) -> RecentSpan | None:
         """The span that came last with that id, whatever its trace: twins may be in two."""
         return self._spans.get(span_id)
 
-    def at(self, place: Place) -> Iterator[Known]:
+    def at(self, place: Place) -> Iterator[RecentSpan]:
         """The calls that stand there."""
         return (found for found in self._known(self.places.get(place, ())) if found.trace_id == place[0])
 
-    def answered(self, response_id: str) -> Iterator[Known]:
+    def answered(self, response_id: str) -> Iterator[RecentSpan]:
         """The calls that name the response, of traces that begin with them."""
         known = self._known(self.answers.get(response_id, ()))
         return (found for found in known if found.response_id == response_id)
@@ -94,7 +104,7 @@ class Seen:
         self.streams[key] = self.streams.get(key, 0) + 1
         keep_latest(self.streams, MAX_TRACES)
 
-    def remember(self, span: Known) -> None:
+    def remember(self, span: RecentSpan) -> None:
         """Add a span; the oldest are forgotten."""
         is_new = self.span(span.trace_id, span.span_id) is None
         self._spans[span.span_id] = span
@@ -107,17 +117,17 @@ class Seen:
     def __len__(self) -> int:
         return len(self._spans)
 
-    def _known(self, span_ids: Iterable[str]) -> Iterator[Known]:
+    def _known(self, span_ids: Iterable[str]) -> Iterator[RecentSpan]:
         for span_id in span_ids:
             found = self._spans.get(span_id)
             if found is not None:
                 yield found
 
 
-def known(call: ModelCall, above: str | None, stands_for: str, counted_by: str | None) -> Known:
+def known(call: ModelCall, above: str | None, stands_for: str, counted_by: str | None) -> RecentSpan:
     """What is remembered of a call."""
     return _new(
-        Known,
+        RecentSpan,
         (
             call.span_id,
             call.kind,

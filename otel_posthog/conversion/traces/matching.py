@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from otel_posthog.conversion.model_call import ModelCall, Usage
-from otel_posthog.conversion.traces.history import Known, Shown
+from otel_posthog.conversion.traces.history import CallOrRecent, RecentSpan
 
 __all__ = ["NEAR_NS", "agree", "are_twins", "is_attempt", "may_be_one", "overlap"]
 
@@ -17,7 +17,7 @@ SLACK_NS = 5_000_000
 _VERSION = re.compile(r"(?:[-@:]+(?:latest|preview|exp|v?\d[\d.]*))+[-:]*")  # one way to read each text
 
 
-def agree(one: Shown, other: Shown) -> bool:
+def agree(one: CallOrRecent, other: CallOrRecent) -> bool:
     """Whether nothing that both spans say speaks against their showing one call."""
     if one.kind is not other.kind:
         return False
@@ -26,14 +26,14 @@ def agree(one: Shown, other: Shown) -> bool:
     return _same_model(one, other) or _same_tokens(one.usage, other.usage)
 
 
-def overlap(one: Shown, other: Shown) -> bool:
+def overlap(one: CallOrRecent, other: CallOrRecent) -> bool:
     """Whether there was a moment in which both were under way."""
     if one.end_ns is None or other.end_ns is None:
         return False
     return one.start_ns < other.end_ns and other.start_ns < one.end_ns
 
 
-def are_twins(one: Shown, other: Shown) -> bool:
+def are_twins(one: CallOrRecent, other: CallOrRecent) -> bool:
     """Whether two spans of different scopes, neither within the other, show one call."""
     if one.scope == other.scope or not overlap(one, other):
         return False
@@ -46,29 +46,29 @@ def are_twins(one: Shown, other: Shown) -> bool:
     return agree(one, other)  # last, for it is what takes time
 
 
-def _are_of_two_services(one: Shown, other: Shown) -> bool:
+def _are_of_two_services(one: CallOrRecent, other: CallOrRecent) -> bool:
     """Whether both say which service they are of, and not the same: a cache gives both one answer."""
     mine, theirs = _service(one), _service(other)
     return mine is not None and theirs is not None and mine != theirs
 
 
-def _service(span: Shown) -> str | None:
+def _service(span: CallOrRecent) -> str | None:
     name = span.resource.get("service.name")
     # What SDKs call a service that was given no name; other instrumentations of it may know better.
     return None if name is None or name.startswith("unknown_service") else name
 
 
-def _outer_first(span: Shown) -> tuple[int, int]:
+def _outer_first(span: CallOrRecent) -> tuple[int, int]:
     return span.start_ns, -(span.end_ns or 0)
 
 
-def is_attempt(outer: Shown, inner: Shown) -> bool:
+def is_attempt(outer: CallOrRecent, inner: CallOrRecent) -> bool:
     """Whether the inner span is a try that failed, of one instrumentor, inside of what worked in the end."""
     return outer.scope == inner.scope and _failed(inner) and not _failed(outer)
 
 
-def _failed(span: Shown) -> bool:
-    return span.failed if isinstance(span, Known) else span.error is not None
+def _failed(span: CallOrRecent) -> bool:
+    return span.failed if isinstance(span, RecentSpan) else span.error is not None
 
 
 def may_be_one(outer: ModelCall, inner: ModelCall) -> bool:
@@ -76,7 +76,7 @@ def may_be_one(outer: ModelCall, inner: ModelCall) -> bool:
     return outer.kind.is_model_call and outer.scope != inner.scope and agree(outer, inner)
 
 
-def _same_model(one: Shown, other: Shown) -> bool:
+def _same_model(one: CallOrRecent, other: CallOrRecent) -> bool:
     mine = {_plain(name) for name in (one.request_model, one.response_model) if name}
     theirs = {_plain(name) for name in (other.request_model, other.response_model) if name}
     if not mine or not theirs:

@@ -6,7 +6,7 @@ from typing import Any
 
 from otel_posthog.conversion.model_call import NO_CONTEXT, CallContext, ModelCall, Usage
 
-__all__ = ["united"]
+__all__ = ["merge"]
 
 _NOT_MERGED = frozenset(
     {"kind", "operation", "name", "trace_id", "span_id", "parent_id", "start_ns", "end_ns", "scope"}
@@ -16,7 +16,7 @@ _LISTS = ("evaluations", "linked_traces")
 _MAPPINGS = ("parameters", "facts", "resource")
 
 
-def united(outer: ModelCall, inner: ModelCall) -> ModelCall:
+def merge(outer: ModelCall, inner: ModelCall) -> ModelCall:
     """One call of two spans that show it: the outer one's place and time, and all that either knows."""
     changes: dict[str, Any] = {}
     for name in outer._fields:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from otel_posthog.conversion.model_call import Kind, Message, ModelCall
-from otel_posthog.conversion.traces.history import MAX_TRACES, Place, Said, Seen, keep_latest
+from otel_posthog.conversion.traces.history import MAX_TRACES, Place, Said, SpanHistory, keep_latest
 
 __all__ = ["with_conversation"]
 
@@ -22,7 +22,7 @@ _MAY_LEAD = frozenset({Kind.AGENT, Kind.WORKFLOW, Kind.CHAIN})
 """What is a trace's head where all above it is none of ours, such as the request to a server."""
 
 
-def with_conversation(calls: list[ModelCall], seen: Seen) -> list[ModelCall]:
+def with_conversation(calls: list[ModelCall], seen: SpanHistory) -> list[ModelCall]:
     """The head of each trace is its root; one that tells nothing itself gets what the calls below say."""
     has_roots = False
     may_lead: list[ModelCall] = []
@@ -56,7 +56,7 @@ def _earliest_first(call: ModelCall) -> tuple[int, str]:
     return call.start_ns, call.span_id
 
 
-def _is_head(call: ModelCall, seen: Seen) -> bool:
+def _is_head(call: ModelCall, seen: SpanHistory) -> bool:
     """Whether it is the first that may lead its trace: two would hide one another."""
     head = seen.heads.setdefault(_trace(call), call.span_id)
     keep_latest(seen.heads, MAX_TRACES)
@@ -67,7 +67,7 @@ def _as_root(call: ModelCall) -> ModelCall:
     return call._replace(parent_id=None, context=call.context._replace(parent_id=None))
 
 
-def _with_states(root: ModelCall, seen: Seen) -> ModelCall:
+def _with_states(root: ModelCall, seen: SpanHistory) -> ModelCall:
     changes = {}
     for side, notes in (("input", seen.first), ("output", seen.last)):
         if getattr(root, side + "_state") is None and not getattr(root, side):
@@ -80,7 +80,7 @@ def _with_states(root: ModelCall, seen: Seen) -> ModelCall:
     return root._replace(**changes) if changes else root
 
 
-def _note(call: ModelCall, above: Mapping[str, str | None], seen: Seen) -> None:
+def _note(call: ModelCall, above: Mapping[str, str | None], seen: SpanHistory) -> None:
     """Remember what a call says, of its trace and of the spans above it that are known."""
     first = (call.start_ns, _first_said(call.input)) if call.input else None
     last = (call.end_ns or call.start_ns, _last_said(call.output)) if call.output else None
@@ -90,7 +90,7 @@ def _note(call: ModelCall, above: Mapping[str, str | None], seen: Seen) -> None:
         _note_said(seen, (call.trace_id, span_id), first, last)
 
 
-def _note_said(seen: Seen, where: Place, first: Said | None, last: Said | None) -> None:
+def _note_said(seen: SpanHistory, where: Place, first: Said | None, last: Said | None) -> None:
     if first is not None and (where not in seen.first or first[0] < seen.first[where][0]):
         seen.first[where] = first
         keep_latest(seen.first, MAX_NOTES)
@@ -99,7 +99,7 @@ def _note_said(seen: Seen, where: Place, first: Said | None, last: Said | None) 
         keep_latest(seen.last, MAX_NOTES)
 
 
-def _hand_up(calls: Sequence[ModelCall], above: Mapping[str, str | None], seen: Seen) -> None:
+def _hand_up(calls: Sequence[ModelCall], above: Mapping[str, str | None], seen: SpanHistory) -> None:
     """Hand what was said below a span up to those above it, which came later."""
     for call in calls:
         if not call.kind.is_model_call:
@@ -110,7 +110,7 @@ def _hand_up(calls: Sequence[ModelCall], above: Mapping[str, str | None], seen: 
                     _note_said(seen, (call.trace_id, span_id), first, last)
 
 
-def _above(call: ModelCall, above: Mapping[str, str | None], seen: Seen) -> Iterator[str]:
+def _above(call: ModelCall, above: Mapping[str, str | None], seen: SpanHistory) -> Iterator[str]:
     """The ids of the spans that a call is below."""
     step = call.context.parent_id
     for _ in range(_DEEPEST):

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 _OBJECT_BYTES = 200  # of an item beside its data, measured on CPython 3.11
 
 
-class Item:
+class EncodedEvent:
     """One event as bytes, encoded once."""
 
     __slots__ = ("data", "name", "whole")
@@ -27,13 +27,13 @@ class Item:
         """All of the event, where it was cut."""
 
     @classmethod
-    def of_event(cls, event: dict[str, Any]) -> Item:
+    def of_event(cls, event: dict[str, Any]) -> EncodedEvent:
         """The event, encoded."""
         # A copy: orjson's bytes keep the buffer that they were written in, several times their length.
         return cls(event["event"], bytes(memoryview(encode(event))))
 
     @classmethod
-    def of_bytes(cls, data: bytes) -> Item:
+    def of_bytes(cls, data: bytes) -> EncodedEvent:
         """The event whose encoded form is `data`.
 
         Raises:
@@ -83,9 +83,9 @@ class Item:
         self.data = fit(self.whole, limit, size)
 
 
-def batches(items: Iterable[Item], max_bytes: int, max_events: int) -> Iterator[list[Item]]:
+def batches(items: Iterable[EncodedEvent], max_bytes: int, max_events: int) -> Iterator[list[EncodedEvent]]:
     """Yield `items` in order, at most `max_events` and about `max_bytes` each; a larger one goes alone."""
-    batch: list[Item] = []
+    batch: list[EncodedEvent] = []
     room = max_bytes
     for item in items:
         size = len(item.data) + 1

@@ -15,7 +15,7 @@ FALLBACK_SECONDS = 600.0
 
 
 @dataclass(frozen=True, slots=True)
-class Lane:
+class Route:
     """One path of PostHog's capture service."""
 
     path: str
@@ -25,31 +25,31 @@ class Lane:
 
 
 # PostHog rust/capture: AI_MAX_EVENT_BYTES, 8 MiB an event; 16 KiB are left for what it adds.
-AI = Lane("/i/v0/ai/batch/", 8 * 1024 * 1024 - 16 * 1024, len)
+AI = Route("/i/v0/ai/batch/", 8 * 1024 * 1024 - 16 * 1024, len)
 # PostHog rust/capture: a `$ai_*` event over 983,040 bytes is a 413 for the whole request, and a Kafka message
 # (the event escaped once more, and 400 bytes of envelope) ends at 1,000,000. A KiB is left.
-EVENTS = Lane("/batch/", 983_040 - 1024, escaped_size)
+EVENTS = Route("/batch/", 983_040 - 1024, escaped_size)
 
 
 # The same events by the v1 wire: their limit is the same, and one that is over it is refused alone.
-EVENTS_V1 = Lane("/i/v1/analytics/events", EVENTS.max_event_bytes, EVENTS.size)
+EVENTS_V1 = Route("/i/v1/analytics/events", EVENTS.max_event_bytes, EVENTS.size)
 
 
-class Lanes:
+class Routes:
     """The lane of an event; remembers for ten minutes that this PostHog has no AI lane."""
 
-    def __init__(self, clock: Callable[[], float], events: Lane = EVENTS) -> None:
+    def __init__(self, clock: Callable[[], float], events: Route = EVENTS) -> None:
         self._clock = clock
         self._events = events
         self._ai_from = float("-inf")
 
-    def for_event(self, name: str) -> Lane:
+    def for_event(self, name: str) -> Route:
         """Return the lane for events called `name`: every `$ai_*` event is an AI event to PostHog."""
         return self.current(AI) if name.startswith("$ai_") else self._events
 
-    def current(self, lane: Lane) -> Lane:
-        """Return `lane`, or what stands in for it now."""
-        return self._events if lane is AI and self._clock() < self._ai_from else lane
+    def current(self, route: Route) -> Route:
+        """Return `route`, or what stands in for it now."""
+        return self._events if route is AI and self._clock() < self._ai_from else route
 
     def ai_is_missing(self) -> None:
         """Note that the AI lane answered 404, as self-hosted installations do that are older than it."""

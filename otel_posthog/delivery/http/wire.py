@@ -20,7 +20,7 @@ from otel_posthog.runtime.version import __version__
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from otel_posthog.delivery.encoding.encoded_event import Item
+    from otel_posthog.delivery.encoding.encoded_event import EncodedEvent
     from otel_posthog.delivery.http.transport import Response
     from otel_posthog.delivery.options import DeliveryOptions
 
@@ -51,7 +51,7 @@ class Request(NamedTuple):
 class Wire(Protocol):
     """How events are put into a request, and an answer is read."""
 
-    def request(self, items: Sequence[Item], attempts: Attempts, now: datetime) -> Request:
+    def request(self, items: Sequence[EncodedEvent], attempts: Attempts, now: datetime) -> Request:
         """Return the request for one attempt, which is made `now`."""
         ...
 
@@ -72,7 +72,7 @@ class V0Wire:
         self._compress = COMPRESSORS[encoding]
         self._headers = _headers(encoding)
 
-    def request(self, items: Sequence[Item], attempts: Attempts, now: datetime) -> Request:  # noqa: ARG002
+    def request(self, items: Sequence[EncodedEvent], attempts: Attempts, now: datetime) -> Request:  # noqa: ARG002
         """Return the request.
 
         `sent_at` is the moment of this very attempt: PostHog corrects every timestamp by the difference
@@ -109,7 +109,7 @@ class V1Wire:
         }
         self._historical = b',"historical_migration":true' if options.historical_migration else b""
 
-    def request(self, items: Sequence[Item], attempts: Attempts, now: datetime) -> Request:
+    def request(self, items: Sequence[EncodedEvent], attempts: Attempts, now: datetime) -> Request:
         """Return the request; `created_at` and the request's id are the same in all attempts."""
         created = _stamp(attempts.first or now).encode()
         head = b'{"created_at":"' + created + b'"' + self._historical + b',"batch":['

@@ -8,7 +8,7 @@ import time
 from collections import Counter
 from typing import TYPE_CHECKING, Any, Protocol
 
-from otel_posthog.delivery.encoding.encoded_event import Item
+from otel_posthog.delivery.encoding.encoded_event import EncodedEvent
 from otel_posthog.delivery.http.retry import back_off
 from otel_posthog.delivery.spool.entries import DeadLetter, Entry, Held, is_event
 
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from otel_posthog.delivery.batch_sender import Report
-    from otel_posthog.delivery.client import Delivery
+    from otel_posthog.delivery.client import DeliveryClient
     from otel_posthog.delivery.spool.spool import Spool
 
 Load = Any
-"""What is handed over: an `Item`, or something that the `Converter` knows."""
+"""What is handed over: an `EncodedEvent`, or something that the `Converter` knows."""
 
 LOOK_SECONDS = 30.0
 """So often the spool is looked at for what another process left."""
@@ -34,7 +34,7 @@ class Converter(Protocol):
     event_kind: str
     """The kind of entries of events that are as this converter leaves them: `EVENT`, or it and a mark."""
 
-    def stored(self, items: list[Item], kind: str) -> list[Item]:
+    def stored(self, items: list[EncodedEvent], kind: str) -> list[EncodedEvent]:
         """Return what may leave of events that were kept as an entry of that kind."""
         ...
 
@@ -51,10 +51,10 @@ class Converter(Protocol):
         ...
 
 
-def events_of(loads: Sequence[Load], converter: Converter) -> Iterator[dict[str, Any] | Item]:
+def events_of(loads: Sequence[Load], converter: Converter) -> Iterator[dict[str, Any] | EncodedEvent]:
     """Return the events of loads, of which some are events already."""
-    yield from (load for load in loads if isinstance(load, Item))
-    yield from converter.events(load for load in loads if not isinstance(load, Item))
+    yield from (load for load in loads if isinstance(load, EncodedEvent))
+    yield from converter.events(load for load in loads if not isinstance(load, EncodedEvent))
 
 
 class Backlog:
@@ -63,7 +63,7 @@ class Backlog:
     def __init__(
         self,
         spool: Spool | None,
-        delivery: Delivery,
+        delivery: DeliveryClient,
         converter: Converter,
         *,
         max_batch_bytes: int,
@@ -109,8 +109,8 @@ class Backlog:
         if self._spool is None:
             return None
         now = self._now()
-        entries = [self._entry(load, now) for load in loads if isinstance(load, Item)]
-        entries += self._converter.entries([load for load in loads if not isinstance(load, Item)])
+        entries = [self._entry(load, now) for load in loads if isinstance(load, EncodedEvent)]
+        entries += self._converter.entries([load for load in loads if not isinstance(load, EncodedEvent)])
         return self._spool.put(entries, held=held)
 
     def spill(self, loads: Sequence[Load]) -> bool | None:
@@ -125,7 +125,7 @@ class Backlog:
             return None  # by another process, for a moment
         return kept is not None
 
-    def settle(self, ids: Sequence[int], report: Report, letters: Iterable[DeadLetter] = ()) -> bool:
+    def acknowledge(self, ids: Sequence[int], report: Report, letters: Iterable[DeadLetter] = ()) -> bool:
         """Take out entries of ours that were sent; what was not goes back, what never will is buried.
 
         Whether all of it is accepted or on disk.
@@ -139,7 +139,7 @@ class Backlog:
         dead = [*refused, *letters]
         if not ids and not back and not dead:
             return True
-        return self._spool.settle(ids, back, dead)
+        return self._spool.acknowledge(ids, back, dead)
 
     # --- sending ---
 
@@ -175,7 +175,7 @@ class Backlog:
             if nothing:
                 spool.release([each.id for each in held])
             else:
-                self.settle([each.id for each in held], report, letters)
+                self.acknowledge([each.id for each in held], report, letters)
             if report.unsent:
                 self.postpone()
                 return
@@ -213,12 +213,12 @@ class Backlog:
             load = self._converter.load(entry)
             return None if load is None else [load]
         try:
-            items = [Item.of_bytes(line) for line in entry.body.splitlines()]
+            items = [EncodedEvent.of_bytes(line) for line in entry.body.splitlines()]
             return self._converter.stored(items, entry.kind) if items else None
         except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
             return None
 
-    def _entry(self, item: Item, now: float) -> Entry:
+    def _entry(self, item: EncodedEvent, now: float) -> Entry:
         return Entry(self._converter.event_kind, item.uncut, now)
 
     # --- the house ---

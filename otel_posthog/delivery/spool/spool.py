@@ -19,7 +19,7 @@ from otel_posthog.delivery.spool.database import identity, is_broken, move_aside
 from otel_posthog.delivery.spool.entries import DeadLetter, Entry, Held
 from otel_posthog.delivery.spool.lease_holder import is_alive, name_of_holder
 from otel_posthog.runtime.forks import follow_forks
-from otel_posthog.runtime.notices import Notices
+from otel_posthog.runtime.notices import RateLimitedLog
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -69,7 +69,7 @@ class Spool:
         self._clock = clock
         self._now = now
         self._is_alive = is_alive
-        self._notices = Notices(clock)
+        self._notices = RateLimitedLog(clock)
         self._connection: sqlite3.Connection | None = None
         self._begin()
         follow_forks(self)
@@ -140,7 +140,7 @@ class Spool:
         with self._lock:
             return self._try(lease) or []
 
-    def settle(
+    def acknowledge(
         self,
         ids: Sequence[int],
         back: Iterable[Entry] = (),
@@ -271,7 +271,7 @@ class Spool:
     def after_fork_in_child(self) -> None:
         """Go on as somebody else: the parent's leases stay the parent's."""
         self._begin()
-        self._notices = Notices(self._clock)
+        self._notices = RateLimitedLog(self._clock)
 
     def is_full(self) -> bool:
         """Whether there is next to no room, and nothing that makes some."""

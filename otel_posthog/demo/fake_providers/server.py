@@ -681,7 +681,7 @@ class _Server(ThreadingHTTPServer):
         return low + (high - low) * zlib.crc32(body) / 0xFFFFFFFF
 
 
-class StandIn:
+class FakeProviders:
     """OpenAI's and Gemini's protocols on loopback, ready when constructed; a context manager.
 
     `latency` is how long an answer takes in seconds: one number, or a range to pick from by request.

@@ -51,10 +51,10 @@ Bury = Callable[[Sequence[Letter]], "str | None"]
 class Deliverer:
     """Makes batches safe, on any thread. Counts what it did."""
 
-    def __init__(self, read: Read, take: Take, bury: Bury) -> None:
+    def __init__(self, read: Read, take: Take, dead_letter: Bury) -> None:
         self._read = read
         self._take = take
-        self._bury = bury
+        self._bury = dead_letter
         self._lock = threading.Lock()
         self.counts: dict[str, int] = dict.fromkeys(("spans", "rejected_spans", "dead_letters", "retries"), 0)
 

@@ -10,11 +10,11 @@ from types import FrameType
 
 from confluent_kafka import KafkaException
 
-from otel_posthog.conversion.spans.span_view import Other, SpanView
+from otel_posthog.conversion.spans.span_view import ContextSpan, SpanView
 from otel_posthog.forwarder.forwarder import forwarder
 from otel_posthog.gateway import json_log, memory_tuning
-from otel_posthog.gateway.decode import JSON, Unread, spans_of
-from otel_posthog.gateway.ingest import Intake
+from otel_posthog.gateway.decode import JSON, RejectedSpans, spans_of
+from otel_posthog.gateway.ingest import ProjectIngest
 from otel_posthog.gateway.kafka import metrics
 from otel_posthog.gateway.kafka.batch_delivery import Deliverer, UnreadableError
 from otel_posthog.gateway.kafka.dead_letters import DeadLetters
@@ -47,7 +47,7 @@ def run(settings: ConsumeSettings) -> None:
     except ValueError as error:
         raise ConsumeError(str(error)) from None
     ours = forwarder({}, spool_drops_oldest=False)
-    intake = Intake(ours)
+    intake = ProjectIngest(ours)
 
     def stats() -> dict[str, int]:
         return {**group.stats(), **deliverer.counts}
@@ -59,7 +59,9 @@ def run(settings: ConsumeSettings) -> None:
     client_log = {"logger": _client_logger()}
     try:
         letters = DeadLetters(for_producer(settings) | client_log, settings.dead_letter_topic, settings.group)
-        deliverer = Deliverer(reader(ENCODINGS[settings.encoding], intake.also), intake.take, letters.bury)
+        deliverer = Deliverer(
+            reader(ENCODINGS[settings.encoding], intake.extra_attributes), intake.take, letters.dead_letter
+        )
         config = for_consumer(settings) | client_log
         group = Group(config, settings.topic, deliverer.deliver)
         lag = LagWatch(config, group.parts, tell)
@@ -82,15 +84,17 @@ def run(settings: ConsumeSettings) -> None:
     _logger.info("ended; %s", "nothing is left here" if safe else "the rest will be read again")
 
 
-def reader(kind: str, also: frozenset[str]) -> Callable[[bytes], tuple[list[SpanView | Other], str | None]]:
+def reader(
+    kind: str, extra_attributes: frozenset[str]
+) -> Callable[[bytes], tuple[list[SpanView | ContextSpan], str | None]]:
     """What makes spans of the value of a message, in the encoding of that content type."""
 
-    def read(value: bytes) -> tuple[list[SpanView | Other], str | None]:
-        unread = Unread()
+    def read(value: bytes) -> tuple[list[SpanView | ContextSpan], str | None]:
+        unread = RejectedSpans()
         if kind == JSON and value.startswith(b"["):  # rotel writes what should be in `resourceSpans` alone
             value = b'{"resourceSpans":%b}' % value
         try:
-            return [*spans_of(kind, value, also, unread)], unread.reason
+            return [*spans_of(kind, value, extra_attributes, unread)], unread.reason
         except RefusedError as error:
             raise UnreadableError(str(error)) from None
         except Exception as error:

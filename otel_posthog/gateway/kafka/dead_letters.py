@@ -35,7 +35,7 @@ class DeadLetters:
         self._topic = topic
         self._group = group
 
-    def bury(self, letters: Sequence[Letter]) -> str | None:
+    def dead_letter(self, letters: Sequence[Letter]) -> str | None:
         """Write them all, and wait until the broker has confirmed each; else one sentence why not.
 
         One that is too large for the topic is written without its value, with the header `left-out`.

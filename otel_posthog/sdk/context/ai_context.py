@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypedDict, TypeVar, cast, get_
 
 from typing_extensions import Unpack
 
-from otel_posthog.conversion.context_attributes import ARGUMENTS, FLAG, GROUP, PROPERTY, is_handed_down
+from otel_posthog.conversion.context_attributes import ARGUMENTS, FLAG, GROUP, PROPERTY, is_inherited
 from otel_posthog.sdk.context.decorators import within
 from otel_posthog.sdk.context.scope import (
     Scope,
@@ -138,7 +138,7 @@ def restored(attributes: Mapping[str, Any]) -> ai_context:
     made._attributes = {
         name: value
         for name, value in attributes.items()
-        if is_handed_down(name) and isinstance(value, str | bool | int | float)
+        if is_inherited(name) and isinstance(value, str | bool | int | float)
     }
     return made
 

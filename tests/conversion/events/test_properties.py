@@ -33,7 +33,7 @@ from otel_posthog.conversion.span_reader import DIALECTS
 from otel_posthog.conversion.spans.genai_detection import EVALUATION_EVENT, MARKERS
 from otel_posthog.conversion.spans.otlp_json import of_json_request
 from otel_posthog.conversion.spans.span_view import (
-    Other,
+    ContextSpan,
     SpanEvent,
     SpanView,
     of_request,
@@ -270,7 +270,7 @@ def _written(events: Iterable[Event]) -> list[bytes]:
     return [encode(event) for event in events]
 
 
-def _views(spans: Iterable[SpanView | Other]) -> list[SpanView]:
+def _views(spans: Iterable[SpanView | ContextSpan]) -> list[SpanView]:
     return [span for span in spans if isinstance(span, SpanView)]
 
 
@@ -826,7 +826,7 @@ def _siblings(first: int, number: int, scope: str = "a") -> list[ModelCall]:
 
 
 def test_a_call_is_not_compared_with_all_the_calls_beside_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    compared, agree, seen = [], matching.agree, traces.Seen()
+    compared, agree, seen = [], matching.agree, traces.SpanHistory()
 
     def counted(one: Any, other: Any) -> bool:
         compared.append(one)
@@ -841,7 +841,7 @@ def test_a_call_is_not_compared_with_all_the_calls_beside_it(monkeypatch: pytest
 
 def test_a_late_twin_is_known_also_under_a_span_of_very_many_calls(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(seen_module, "MAX_SEEN", 8)
-    seen = traces.Seen()
+    seen = traces.SpanHistory()
     traces.resolve(_siblings(0, 20), seen)
     [twin] = _siblings(19, 1, scope="b")
     [found] = traces.resolve([twin._replace(span_id="e" * 16)], seen)

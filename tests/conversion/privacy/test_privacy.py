@@ -20,7 +20,7 @@ from opentelemetry.sdk.trace import Event, ReadableSpan
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode, TraceFlags
 
-from otel_posthog.conversion.context_attributes import is_handed_down
+from otel_posthog.conversion.context_attributes import is_inherited
 from otel_posthog.conversion.pipeline import Pipeline
 from otel_posthog.conversion.pricing.cost import PriceBook
 from otel_posthog.conversion.privacy.pseudonyms import pseudonym
@@ -56,7 +56,7 @@ READ = sorted(
     {name for dialect in DIALECTS for rule in dialect.rules for name in rule.names}
     | {*MARKERS, *MESSAGES_IN, *READ_BY_HAND, *INDEXED, *UNKNOWN, *METADATA}
 )
-PLANTED = [name for name in READ if not is_handed_down(name)]
+PLANTED = [name for name in READ if not is_inherited(name)]
 """All attributes but those by which the application itself says whose call it is and for what."""
 
 IDENTIFIERS = frozenset(

@@ -19,7 +19,7 @@ from otel_posthog.conversion.privacy.redaction import KINDS, may_hold_credential
 from otel_posthog.conversion.span_reader import read
 from otel_posthog.conversion.spans.span_view import pack
 from otel_posthog.forwarder.forwarder import forwarder
-from otel_posthog.forwarder.span_converter import Conversion, Ended, Restored
+from otel_posthog.forwarder.span_converter import Ended, Restored, SpanConverter
 from tests.conversion.readers.test_attribute_values import ANYTHING
 from tests.delivery.support import ScriptedTransport, answer
 from tests.support.spans import make_view, sdk_span
@@ -362,7 +362,7 @@ def test_what_is_no_address_is_not_taken_for_one() -> None:
 
 
 def test_properties_of_a_client_are_masked_as_others_are() -> None:
-    conversion = Conversion(
+    conversion = SpanConverter(
         Pipeline(families=frozenset({"llm_generation"}), redact=EVERY), super_properties={"note": WORDS}
     )
     [event] = conversion.finished([make_view()])
@@ -384,7 +384,7 @@ def test_the_option_is_followed_by_way_of_arguments_and_of_the_environment(by: s
 # --- what waits on disk ---
 
 
-def entries(conversion: Conversion, attributes: dict[str, Any]) -> list[Any]:
+def entries(conversion: SpanConverter, attributes: dict[str, Any]) -> list[Any]:
     packed = pack(sdk_span(attributes))
     assert packed is not None
     return conversion.entries([Ended(packed)])
@@ -409,7 +409,7 @@ PLAIN = {
     ],
 )
 def test_a_span_with_a_credential_does_not_wait_on_disk_as_it_is(held: dict[str, Any]) -> None:
-    conversion = Conversion(Pipeline(families=EVERYTHING))
+    conversion = SpanConverter(Pipeline(families=EVERYTHING))
     [entry] = entries(conversion, PLAIN | held)
     assert entry.kind == "event"
     for secret in (*KEYS, "dXNlcjpwYXNz", "opaque", "open sesame", "me:pw"):
@@ -417,16 +417,16 @@ def test_a_span_with_a_credential_does_not_wait_on_disk_as_it_is(held: dict[str,
 
 
 def test_a_span_without_any_waits_as_it_is_unless_something_is_redacted() -> None:
-    assert entries(Conversion(Pipeline(families=EVERYTHING)), PLAIN)[0].kind == "span"
-    assert entries(Conversion(Pipeline(families=EVERYTHING, redact=EVERY)), PLAIN)[0].kind.startswith(
+    assert entries(SpanConverter(Pipeline(families=EVERYTHING)), PLAIN)[0].kind == "span"
+    assert entries(SpanConverter(Pipeline(families=EVERYTHING, redact=EVERY)), PLAIN)[0].kind.startswith(
         "event "
     )
 
 
 def test_a_span_from_disk_is_redacted_by_whoever_sends_it() -> None:
     attributes = PLAIN | {"posthog.property.note": "jane@example.com"}
-    [entry] = entries(Conversion(Pipeline(families=EVERYTHING)), attributes)
-    sender = Conversion(Pipeline(families=frozenset({"ai"}), redact=EVERY))
+    [entry] = entries(SpanConverter(Pipeline(families=EVERYTHING)), attributes)
+    sender = SpanConverter(Pipeline(families=frozenset({"ai"}), redact=EVERY))
     restored = sender.load(entry)
     assert isinstance(restored, Restored)
     written = json.dumps([*sender.events([restored])])

@@ -7,15 +7,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from otel_posthog.conversion.spans.feature_rules import FeatureRules
-from otel_posthog.conversion.spans.inheritance import hand_down
-from otel_posthog.conversion.spans.span_view import Other, SpanView
+from otel_posthog.conversion.spans.inheritance import inherit_context
+from otel_posthog.conversion.spans.span_view import ContextSpan, SpanView
 from tests.support.spans import CHAT, make_view
 
 TRACE = "a" * 32
 
 
-def other(span_id: str, parent_id: str | None, trace_id: str = TRACE, **attributes: Any) -> Other:
-    return Other(trace_id, span_id, parent_id, {"posthog." + name: each for name, each in attributes.items()})
+def other(span_id: str, parent_id: str | None, trace_id: str = TRACE, **attributes: Any) -> ContextSpan:
+    return ContextSpan(
+        trace_id, span_id, parent_id, {"posthog." + name: each for name, each in attributes.items()}
+    )
 
 
 def chat(span_id: str, parent_id: str | None, **attributes: Any) -> SpanView:
@@ -29,20 +31,20 @@ def feature(view: SpanView) -> Any:
 
 def test_what_a_server_span_says_goes_past_spans_of_no_concern_and_of_concern() -> None:
     deep, agent = chat("4", "3"), chat("2", "1")
-    hand_down([deep, agent], [other("1", None, feature="tldr"), other("3", "2")])
+    inherit_context([deep, agent], [other("1", None, feature="tldr"), other("3", "2")])
     assert [feature(deep), feature(agent)] == ["tldr", "tldr"]
 
 
 def test_the_nearest_span_decides_and_the_own_word_before_it() -> None:
     near, own = chat("3", "2"), chat("4", "2", feature="mine")
-    hand_down([near, own], [other("1", None, feature="far"), other("2", "1", feature="near")])
+    inherit_context([near, own], [other("1", None, feature="far"), other("2", "1", feature="near")])
     assert [feature(near), feature(own)] == ["near", "mine"]
 
 
 def test_a_user_named_in_other_words_stays() -> None:
     call = chat("2", "1")
     call.attributes["user.id"] = "u_2"
-    hand_down([call], [other("1", None, distinct_id="u_1")])
+    inherit_context([call], [other("1", None, distinct_id="u_1")])
     assert "posthog.distinct_id" not in call.attributes
 
 
@@ -50,7 +52,7 @@ def test_a_user_named_in_other_words_stays() -> None:
 def test_groups_properties_and_flags_add_up(prefix: str) -> None:
     call = make_view({**CHAT, f"posthog.{prefix}b": "own"}, trace_id=TRACE, span_id="2", parent_id="1")
     above = {f"posthog.{prefix}a": "x", f"posthog.{prefix}b": "y"}
-    hand_down([call], [Other(TRACE, "1", None, above)])
+    inherit_context([call], [ContextSpan(TRACE, "1", None, above)])
     assert call.attributes[f"posthog.{prefix}a"] == "x"
     assert call.attributes[f"posthog.{prefix}b"] == "own"
 
@@ -59,14 +61,14 @@ def test_groups_properties_and_flags_add_up(prefix: str) -> None:
 def test_a_blank_says_nothing(blank: Any) -> None:
     call = chat("2", "1", privacy_mode=blank)
     call.attributes["user.id"] = blank
-    hand_down([call], [other("1", None, privacy_mode=True, distinct_id="u_1")])
+    inherit_context([call], [other("1", None, privacy_mode=True, distinct_id="u_1")])
     assert call.attributes["posthog.privacy_mode"] is True
     assert call.attributes["posthog.distinct_id"] == "u_1"
 
 
 def test_an_explicit_no_to_privacy_stays() -> None:
     call = chat("2", "1", privacy_mode=False)
-    hand_down([call], [other("1", None, privacy_mode=True)])
+    inherit_context([call], [other("1", None, privacy_mode=True)])
     assert call.attributes["posthog.privacy_mode"] is False
 
 
@@ -89,19 +91,21 @@ def test_rules_find_the_feature_as_the_processor_does(
     server: dict[str, str], between: dict[str, str], own: dict[str, str], found: str | None
 ) -> None:
     call = make_view({**CHAT, **own}, trace_id=TRACE, span_id="3", parent_id="2")
-    hand_down([call], [Other(TRACE, "1", None, server), Other(TRACE, "2", "1", between)], RULES)
+    inherit_context(
+        [call], [ContextSpan(TRACE, "1", None, server), ContextSpan(TRACE, "2", "1", between)], RULES
+    )
     assert feature(call) == found
 
 
 def test_a_root_has_the_feature_of_its_own_attributes() -> None:
     call = make_view({**CHAT, **FUNCTION}, trace_id=TRACE, parent_id=None)
-    hand_down([call], (), RULES)
+    inherit_context([call], (), RULES)
     assert feature(call) == "function"
 
 
 def test_one_id_in_another_trace_is_another_span() -> None:
     call = chat("2", "1")
-    hand_down([call], [other("1", None, trace_id="b" * 32, feature="theirs")])
+    inherit_context([call], [other("1", None, trace_id="b" * 32, feature="theirs")])
     assert feature(call) is None
 
 
@@ -124,7 +128,7 @@ def test_any_graph_in_any_order_hands_down_the_same(
         told = {span_id: {"feature": says[span_id]} if span_id in says else {} for span_id in order}
         views = {each: chat(each, parents[each], **told[each]) for each in order if each in concerns}
         others = [other(each, parents[each], **told[each]) for each in order if each not in concerns]
-        hand_down([*views.values()], others)
+        inherit_context([*views.values()], others)
         return {span_id: feature(view) for span_id, view in views.items()}
 
     order = sorted(parents)

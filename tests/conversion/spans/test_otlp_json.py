@@ -19,7 +19,7 @@ from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Span, Status
 
 from otel_posthog.conversion.spans.otlp_json import of_json_request
-from otel_posthog.conversion.spans.span_view import Other, SpanView, of_request
+from otel_posthog.conversion.spans.span_view import ContextSpan, SpanView, of_request
 from tests.support.otlp_json import otlp_json
 
 # --- protobuf requests -----------------------------------------------------------------------------
@@ -315,5 +315,5 @@ def test_arbitrary_json_gives_views_or_sentences(odd: Any, fields: dict[str, Any
     span = {"attributes": [MARK, {"key": "x", "value": value}], **fields}
     for document in (odd, {"resourceSpans": odd}, request_of(odd, span, {**span, "attributes": [MARK, odd]})):
         for view in of_json_request(document, heard.append):
-            assert isinstance(view, SpanView | Other)
+            assert isinstance(view, SpanView | ContextSpan)
     assert all(" is " in sentence for sentence in heard)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from otel_posthog.conversion.model_call import CallContext, CallError, Evaluation, Kind, ModelCall, Usage
 from otel_posthog.conversion.pipeline import Pipeline
 from otel_posthog.conversion.pricing.cost import PriceBook
-from otel_posthog.conversion.traces import Parents, Seen, resolve, trace_root, united
+from otel_posthog.conversion.traces import Parents, SpanHistory, merge, resolve, trace_root
 from otel_posthog.conversion.traces import history as seen_module
 from otel_posthog.conversion.traces.trace_root import MAX_SAID
 from tests.support.spans import START, TRACE_ID, make_view
@@ -60,7 +60,7 @@ def under(place: str) -> CallContext:
 
 
 def in_batches(batches: Batches, **options: Any) -> list[ModelCall]:
-    seen = Seen()
+    seen = SpanHistory()
     return [found for batch in batches for found in resolve(batch, seen, **options)]
 
 
@@ -438,7 +438,7 @@ def _some_batches(draw: st.DrawFn) -> Batches:
 
 @given(_some_batches())
 def test_a_batch_that_is_sent_again_is_what_it_was(batches: Batches) -> None:
-    seen = Seen()
+    seen = SpanHistory()
     for batch in batches:
         assert resolve(batch, seen) == resolve(batch, seen)
 
@@ -485,7 +485,7 @@ def test_the_end_of_a_stream_without_its_request_is_a_call_that_began_before() -
     ],
 )
 def test_the_union_has_the_tokens_that_left_less_out(outer: Usage, inner: Usage, wanted: Usage) -> None:
-    assert united(call("a", usage=outer), call("b", usage=inner)).usage == wanted
+    assert merge(call("a", usage=outer), call("b", usage=inner)).usage == wanted
 
 
 @pytest.mark.parametrize(
@@ -551,7 +551,7 @@ def test_the_union_has_the_tokens_that_left_less_out(outer: Usage, inner: Usage,
 def test_the_union_has_what_either_knows(
     outer: dict[str, Any], inner: dict[str, Any], wanted: dict[str, Any]
 ) -> None:
-    found = united(call("a", **outer), call("b", "a", scope="httpx", **inner))
+    found = merge(call("a", **outer), call("b", "a", scope="httpx", **inner))
     assert {name: getattr(found, name) for name in wanted} == wanted
 
 
@@ -586,7 +586,7 @@ def test_the_union_has_what_either_knows(
 def test_the_union_is_for_whom_either_says(
     outer: dict[str, Any], inner: dict[str, Any], wanted: dict[str, Any]
 ) -> None:
-    found = united(call("a", context=CallContext(**outer)), call("b", context=CallContext(**inner))).context
+    found = merge(call("a", context=CallContext(**outer)), call("b", context=CallContext(**inner))).context
     assert {name: getattr(found, name) for name in wanted} == wanted
 
 
@@ -801,7 +801,7 @@ def test_spans_that_come_a_second_time_give_the_same_events(arranged: Arranged) 
     inner = make_view(span_id="b" * 16, parent_id="a" * 16, scope="httpx", start_ns=START + MS)
     names = {view.span_id: view for view in (outer, inner)}
     order = arranged([call("a" * 16), call("b" * 16)])
-    seen = Seen()
+    seen = SpanHistory()
 
     def once() -> list[tuple[str, str]]:
         return sorted(
@@ -823,7 +823,7 @@ def test_a_bounded_number_of_spans_and_traces_is_remembered(monkeypatch: pytest.
     monkeypatch.setattr(seen_module, "MAX_TRACES", 10)
     monkeypatch.setattr(trace_root, "MAX_TRACES", 10)
     monkeypatch.setattr(trace_root, "MAX_NOTES", 10)
-    seen = Seen()
+    seen = SpanHistory()
     for number in range(100):
         trace = format(number, "032x")
         root = agent(f"root {number}", trace_id=trace)
@@ -836,7 +836,7 @@ def test_a_bounded_number_of_spans_and_traces_is_remembered(monkeypatch: pytest.
 
 
 def test_a_span_that_comes_again_and_again_takes_no_more_room() -> None:
-    seen = Seen()
+    seen = SpanHistory()
     for _ in range(10):
         resolve([call("a")], seen)
     assert sum(len(each) for each in seen.places.values()) == 1
@@ -844,7 +844,7 @@ def test_a_span_that_comes_again_and_again_takes_no_more_room() -> None:
 
 def test_below_a_span_of_very_many_calls_twins_are_still_known(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(seen_module, "MAX_SEEN", 20)
-    seen = Seen()
+    seen = SpanHistory()
     for number in range(30):
         resolve([call(f"call {number}", "app", at=number * 2000, until=number * 2000 + 1000)], seen)
     late = [call("a", at=100_000, until=101_000), call("b", scope="httpx", at=100_001, until=100_999)]

@@ -5,14 +5,14 @@ from typing import Any
 
 import pytest
 
-from otel_posthog.delivery.encoding.encoded_event import Item, batches
+from otel_posthog.delivery.encoding.encoded_event import EncodedEvent, batches
 from otel_posthog.delivery.encoding.truncation import escaped_size
-from otel_posthog.delivery.http.routes import AI, EVENTS, FALLBACK_SECONDS, Lane, Lanes
+from otel_posthog.delivery.http.routes import AI, EVENTS, FALLBACK_SECONDS, Route, Routes
 from tests.delivery.support import Clock, event
 
 
-def items(*lengths: int) -> list[Item]:
-    made = [Item.of_event(event()) for _ in lengths]
+def items(*lengths: int) -> list[EncodedEvent]:
+    made = [EncodedEvent.of_event(event()) for _ in lengths]
     for item, length in zip(made, lengths, strict=True):
         item.data = b"x" * length
     return made
@@ -46,22 +46,22 @@ def test_a_batch_ends_at_100_bytes_or_3_events(lengths: list[int], grouped: list
     ],
 )
 def test_an_event_goes_by_the_lane_of_its_name(name: str, path: str) -> None:
-    assert Lanes(Clock()).for_event(name).path == path
+    assert Routes(Clock()).for_event(name).path == path
 
 
 def test_a_missing_ai_lane_is_remembered_for_ten_minutes() -> None:
     clock = Clock()
-    lanes = Lanes(clock)
-    lanes.ai_is_missing()
+    routes = Routes(clock)
+    routes.ai_is_missing()
     clock.seconds += FALLBACK_SECONDS - 0.001
-    assert lanes.for_event("$ai_span") is EVENTS
+    assert routes.for_event("$ai_span") is EVENTS
     clock.seconds += 0.001
-    assert lanes.for_event("$ai_span") is AI
+    assert routes.for_event("$ai_span") is AI
 
 
-def fitted(made: dict[str, Any], lane: Lane) -> Item:
-    item = Item.of_event(made)
-    item.fit(lane.max_event_bytes, lane.size)
+def fitted(made: dict[str, Any], route: Route) -> EncodedEvent:
+    item = EncodedEvent.of_event(made)
+    item.fit(route.max_event_bytes, route.size)
     return item
 
 
@@ -74,7 +74,7 @@ def test_an_item_is_cut_to_what_its_lane_measures() -> None:
 
 
 def test_a_second_cut_counts_from_the_whole() -> None:
-    item = Item.of_event(event(text="x" * 100_000))
+    item = EncodedEvent.of_event(event(text="x" * 100_000))
     assert item.halve()
     assert item.halve()
     start, note = json.loads(item.data)["properties"]["text"].split("…")
@@ -83,16 +83,16 @@ def test_a_second_cut_counts_from_the_whole() -> None:
 
 
 def test_a_small_item_is_not_halved() -> None:
-    assert not Item.of_event(event()).halve()
+    assert not EncodedEvent.of_event(event()).halve()
 
 
 def test_an_item_is_read_back_from_its_bytes() -> None:
-    item = Item.of_event(event("llm_completion_failed"))
-    again = Item.of_bytes(item.data)
+    item = EncodedEvent.of_event(event("llm_completion_failed"))
+    again = EncodedEvent.of_bytes(item.data)
     assert (again.name, again.data, again.size) == (item.name, item.data, item.size)
 
 
 @pytest.mark.parametrize("data", [b"", b"{", b"[]", b"1", b"{}", b'{"event":1}', b"\xff"])
 def test_bytes_that_are_no_event_are_refused(data: bytes) -> None:
     with pytest.raises(ValueError, match=r"."):
-        Item.of_bytes(data)
+        EncodedEvent.of_bytes(data)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from opentelemetry import context
 
-from otel_posthog.delivery import Delivery, DeliveryOptions, TransportError
+from otel_posthog.delivery import DeliveryClient, DeliveryOptions, TransportError
 from otel_posthog.delivery.http.transport import MAX_RESPONSE_BYTES, RequestsTransport
 from tests.delivery.capture_server import Answer, CaptureServer, capture_server
 from tests.delivery.support import KEY, Clock, event, events_in, send
@@ -34,10 +34,10 @@ def transport() -> Iterator[RequestsTransport]:
     made.close()
 
 
-def sending(server: CaptureServer, **changes: Any) -> tuple[Delivery, Clock]:
+def sending(server: CaptureServer, **changes: Any) -> tuple[DeliveryClient, Clock]:
     clock = Clock()
     told = DeliveryOptions(**({"api_key": KEY, "endpoint": server.url} | changes))
-    return Delivery(told, clock=clock, now=clock.now, sleep=clock.sleep, random=lambda: 1.0), clock
+    return DeliveryClient(told, clock=clock, now=clock.now, sleep=clock.sleep, random=lambda: 1.0), clock
 
 
 @pytest.mark.parametrize("compression", ["gzip", "none"])

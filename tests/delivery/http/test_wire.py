@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import zstandard
 
-from otel_posthog.delivery import Delivery, DeliveryOptions, Response
+from otel_posthog.delivery import DeliveryClient, DeliveryOptions, Response
 from otel_posthog.delivery.http.transport import RequestsTransport
 from otel_posthog.delivery.http.wire import v1_event
 from otel_posthog.local import Inbox
@@ -25,7 +25,7 @@ from tests.delivery.support import (
 )
 
 
-def v1(transport: ScriptedTransport, clock: Clock | None = None, **changes: Any) -> Delivery:
+def v1(transport: ScriptedTransport, clock: Clock | None = None, **changes: Any) -> DeliveryClient:
     return delivery(transport, clock or Clock(), capture_mode="v1", **changes)
 
 
@@ -152,7 +152,7 @@ def test_zstd_is_for_v1_and_gzip_for_the_rest() -> None:
             return answer(200)
 
     told = DeliveryOptions(api_key=KEY, endpoint="http://posthog.test", capture_mode="v1", compression="zstd")
-    send(Delivery(told, transport=Seen()), [event(), event("x")])
+    send(DeliveryClient(told, transport=Seen()), [event(), event("x")])
     assert bodies["/i/v0/ai/batch/"][0] == "gzip"
     encoding, body = bodies["/i/v1/analytics/events"]
     assert encoding == "zstd"
@@ -163,7 +163,7 @@ def test_zstd_is_for_v1_and_gzip_for_the_rest() -> None:
 def test_an_inbox_that_reads_v1_as_posthog_does_takes_it(compression: str) -> None:
     with Inbox() as inbox:
         told = DeliveryOptions(api_key=KEY, endpoint=inbox.url, capture_mode="v1", compression=compression)
-        sent = Delivery(told)
+        sent = DeliveryClient(told)
         made = event("llm_completion_success", **{"$session_id": "s", "$process_person_profile": False})
         assert send(sent, [made, event()])
         sent.close()

@@ -64,9 +64,9 @@ def test_a_spool_that_keeps_its_oldest_refuses_what_finds_no_room_and_takes_it_l
     assert spool.is_full()
     assert (spool.stats()["entries"], spool.stats()["dropped"]) == (kept, {})
     held = spool.take(1, 1)
-    assert spool.settle([each.id for each in held], entries("y" * 40_000))  # in the place of what goes
-    assert not spool.settle((), entries("y" * 60_000))
-    spool.settle([each.id for each in spool.take(5, 250_000)])
+    assert spool.acknowledge([each.id for each in held], entries("y" * 40_000))  # in the place of what goes
+    assert not spool.acknowledge((), entries("y" * 60_000))
+    spool.acknowledge([each.id for each in spool.take(5, 250_000)])
     assert not spool.is_full()
     assert spool.put(entries("z" * 50_000))
 
@@ -74,11 +74,11 @@ def test_a_spool_that_keeps_its_oldest_refuses_what_finds_no_room_and_takes_it_l
 def test_dead_letters_make_room_in_a_spool_that_keeps_its_oldest(tmp_path: Path) -> None:
     spool = make(tmp_path, max_bytes=1_000_000, drops_oldest=False)
     for _ in range(40):
-        spool.settle((), dead=[DeadLetter(b"x" * 50_000, 1.0, "invalid")])
+        spool.acknowledge((), dead=[DeadLetter(b"x" * 50_000, 1.0, "invalid")])
     assert not spool.is_full()
     for _ in range(8):
         assert spool.put(entries("y" * 50_000))
-        assert spool.settle((), entries("y" * 1_000))
+        assert spool.acknowledge((), entries("y" * 1_000))
     assert spool.stats()["entries"] == 16
     assert spool.stats()["dropped"].keys() == {"dead_letter"}
 
@@ -86,15 +86,15 @@ def test_dead_letters_make_room_in_a_spool_that_keeps_its_oldest(tmp_path: Path)
 @pytest.mark.parametrize("number", [1, 2])
 def test_dead_letters_stay_where_they_could_not_make_room_enough(tmp_path: Path, number: int) -> None:
     spool = make(tmp_path, max_bytes=1_000_000, drops_oldest=False)
-    spool.settle((), dead=[DeadLetter(b"x" * 50_000, 1.0, "invalid")] * 4)
+    spool.acknowledge((), dead=[DeadLetter(b"x" * 50_000, 1.0, "invalid")] * 4)
     assert spool.put(entries("y" * 1_000_000) * number) is None
-    assert not spool.settle((), entries("y" * 1_000_000))
+    assert not spool.acknowledge((), entries("y" * 1_000_000))
     assert (spool.stats()["dead_letters"], spool.stats()["dropped"]) == (4, {})
 
 
 def test_a_spool_is_full_though_a_dead_letter_could_go_that_is_too_small(tmp_path: Path) -> None:
     spool = make(tmp_path, max_bytes=1_000_000, drops_oldest=False)
-    spool.settle((), dead=[DeadLetter(b"x" * 100, 1.0, "invalid")])
+    spool.acknowledge((), dead=[DeadLetter(b"x" * 100, 1.0, "invalid")])
     while spool.put(entries("y" * 50_000)) is not None:
         assert spool.stats()["dead_letters"] == 1
     assert spool.is_full()
@@ -179,7 +179,7 @@ def test_what_is_put_held_is_nobody_elses(tmp_path: Path) -> None:
     assert ids
     assert took(other) == ""
     assert took(one) == ""
-    assert one.settle(ids)
+    assert one.acknowledge(ids)
     clock.seconds += LEASE
     assert took(other) == ""
 
@@ -188,7 +188,7 @@ def test_settling_takes_out_puts_back_and_buries_in_one(tmp_path: Path) -> None:
     spool = make(tmp_path)
     spool.put(entries("a", "b", "c"))
     held = spool.take(3, 99)
-    assert spool.settle([each.id for each in held], entries("B"), [DeadLetter(b"c", 1.0, "invalid")])
+    assert spool.acknowledge([each.id for each in held], entries("B"), [DeadLetter(b"c", 1.0, "invalid")])
     assert took(spool) == "B"
     stats = spool.stats()
     assert (stats["entries"], stats["dead_letters"]) == (1, 1)
@@ -201,7 +201,7 @@ def test_a_worker_whose_lease_ran_out_does_not_take_out_what_another_has(tmp_pat
     [held] = one.take(1, 99)
     clock.seconds += LEASE
     assert took(other) == "a"
-    one.settle([held.id])
+    one.acknowledge([held.id])
     assert other.stats()["entries"] == 1
 
 
@@ -230,7 +230,7 @@ def test_the_oldest_go_when_it_is_full_and_that_is_counted_and_said(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     spool = make(tmp_path, max_bytes=1_000_000)
-    spool.settle((), dead=[DeadLetter(b"x" * 1000, 1.0, "invalid")])
+    spool.acknowledge((), dead=[DeadLetter(b"x" * 1000, 1.0, "invalid")])
     for number in range(1500):
         spool.put(entries(f"{number:04}" + "x" * 996))
     held = spool.take(10_000, 10_000_000)
@@ -343,7 +343,7 @@ def test_where_no_directory_can_be_made_nothing_is_kept_and_it_is_said_once(
     spool = make(tmp_path / "file" / "spool", clock)
     for _ in range(3):
         assert spool.put(entries("a")) is None
-    assert (spool.take(1, 1), spool.waits(), spool.settle([1])) == ([], False, False)
+    assert (spool.take(1, 1), spool.waits(), spool.acknowledge([1])) == ([], False, False)
     assert len(caplog.records) == 1
     assert "memory only" in caplog.text
 
@@ -410,7 +410,7 @@ def test_any_page_may_be_broken(tmp_path: Path) -> None:
         found = make(directory)
         for _ in range(5):
             ids = [held.id for held in found.take(20, 100_000)]
-            found.settle(ids)
+            found.acknowledge(ids)
         if found.put(entries("new")) is None:
             pytest.fail(f"round {round_}: nothing can be kept")
         found.stats()
@@ -490,13 +490,13 @@ class AgainstAModel(RuleBasedStateMachine):
             self.there[identifier][1:] = [spool, True, self.until()]
 
     @rule(who=st.integers(0, 1), back=st.booleans(), bury=st.booleans())
-    def settle(self, who: int, back: bool, bury: bool) -> None:
+    def acknowledge(self, who: int, back: bool, bury: bool) -> None:
         spool = self.spools[who]
         ids = self.sent_by(spool)[:3]
         new = [f"back {self.count}"] if back else []
         self.count += back
         before = {*self.ids()}
-        assert spool.settle(ids, entries(*new), [DeadLetter(b"x", 1.0, "invalid")] if bury else [])
+        assert spool.acknowledge(ids, entries(*new), [DeadLetter(b"x", 1.0, "invalid")] if bury else [])
         for identifier in ids:
             del self.there[identifier]
         self.there |= {each: [new[0], spool, False, self.until()] for each in {*self.ids()} - before}
@@ -576,7 +576,7 @@ def test_what_was_sent_and_could_not_be_taken_out_is_not_sent_again(tmp_path: Pa
     ids = [held.id for held in spool.take(1, 99)]
     with sqlite3.connect(tmp_path / FILE_NAME, isolation_level=None) as other:
         other.execute("BEGIN IMMEDIATE")
-        assert not spool.settle(ids)
+        assert not spool.acknowledge(ids)
         other.execute("ROLLBACK")
     other.close()
     assert took(spool) == "b"

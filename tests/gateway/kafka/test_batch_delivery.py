@@ -23,7 +23,7 @@ class Parts:
         self._buried = [*buried]
         self.taken: list[list[Any]] = []
         self.letters: list[tuple[bytes | None, str]] = []
-        self.deliverer = Deliverer(self.read, self.take, self.bury)
+        self.deliverer = Deliverer(self.read, self.take, self.dead_letter)
 
     def read(self, value: bytes) -> tuple[list[str], str | None]:
         if value == b"bad":
@@ -36,7 +36,7 @@ class Parts:
             raise LookupError("what its spans say")
         return self._answers.pop(0) if self._answers else Answer(safe=True)
 
-    def bury(self, letters: Sequence[Letter]) -> str | None:
+    def dead_letter(self, letters: Sequence[Letter]) -> str | None:
         why = self._buried.pop(0) if self._buried else None
         if why is None:
             self.letters += [(letter.message.value(), letter.reason) for letter in letters]
