@@ -1,9 +1,9 @@
 """Streams: the user's loop runs as before, and the span of the call ends exactly once.
 
 A `StreamObserver` is told about every chunk and how the stream ended: exhausted, failed, or left early
-(closed, broken off, or dropped and garbage-collected; that is no error and keeps what came so far). `follow` and
-`follow_async` are generators that stand in the place of an SDK's own iterator, so that the stream object the
-user gets is the SDK's. Between chunks the caller's own span is current.
+(closed, broken off, or dropped and garbage-collected; that is no error and keeps what came so far).
+`follow` and `follow_async` are generators that stand in the place of an SDK's own iterator, so that the
+stream object the user gets is the SDK's. Between chunks the caller's own span is current.
 """
 
 from __future__ import annotations
