@@ -4,13 +4,18 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test coverage lint types contracts clean
+.PHONY: demo test check format coverage lint types contracts clean
 
 demo: $(READY)
 	@$(BIN)/otel-posthog demo
 
 test: $(READY)
 	@$(BIN)/python -m pytest --numprocesses=auto --dist=worksteal $(ARGS)
+
+check: lint types contracts test
+
+format: $(READY)
+	@$(BIN)/ruff check --fix . && $(BIN)/ruff format .
 
 coverage: $(READY)
 	@$(BIN)/python -m pytest --numprocesses=auto --dist=worksteal --cov --cov-report=term $(ARGS)

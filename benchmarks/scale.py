@@ -1,6 +1,6 @@
-"""The table of `docs/scale.md`, worked out from the one line in it that holds what was measured or supposed.
+"""The table of `docs/scaling.md`, worked out from its one line of figures that were measured or assumed.
 
-python -m benchmarks.scale            # say what the table is to be
+python -m benchmarks.scale            # print the table as it should be
 python -m benchmarks.scale --write    # after a change of the line
 """
 
@@ -13,9 +13,9 @@ from pathlib import Path
 
 from benchmarks import main_or_help
 
-PAGE = Path(__file__).parents[1] / "docs" / "scale.md"
+PAGE = Path(__file__).parents[1] / "docs" / "scaling.md"
 LOADS = (1_000, 100_000, 10_000_000)
-_LINE = re.compile(r"^ +(C = [\d,]+.*)$", re.MULTILINE)
+_LINE = re.compile(r"^(C = [\d,]+.*)$", re.MULTILINE)
 _ROWS = re.compile(r"(?<=\|---\|---\|---\|---\|---\|---\|---\|\n)(\|.*\n)+")
 
 

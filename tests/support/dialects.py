@@ -16,7 +16,7 @@ from otel_posthog.conversion.span_reader import DIALECTS
 from otel_posthog.conversion.spans.genai_detection import DIALECT_MARKERS
 from tests.support.spans import make_view
 
-__all__ = ["TITLES", "dialects_page"]
+__all__ = ["TITLES", "dialects_tables"]
 
 PIPELINE = Pipeline(families=frozenset({"ai", "llm_completion"}))
 
@@ -381,36 +381,14 @@ def names_of(dialect: Dialect) -> list[str]:
     return list(dict.fromkeys([*names, *BESIDES[dialect.name]]))
 
 
-CACHED = """## Cached tokens: in the input, or beside it
-
-Reporters differ. `$ai_cache_reporting_exclusive` tells PostHog which it is, by the first rule that fits:
-
-1. Fewer input tokens than cached ones, or a total that is input, output and cached together: beside it.
-2. OpenLLMetry on Bedrock writes the conventions' names with Bedrock's own input: beside it.
-3. The dialect knows: Vercel AI SDK 4 and 5 on Anthropic or Bedrock, and Anthropic's own object in Langfuse's
-   `usage_details`: beside it. Langfuse's own keys (`input_cache_read`) are added up first.
-4. Anthropic's own names (`cache_read_input_tokens`, `cache_creation_input_tokens`) of Anthropic or Bedrock
-   models: beside it, but for OpenLLMetry's Anthropic instrumentation and LiteLLM, which add them up.
-5. All else, as in the conventions: in it.
-"""
-
-
-def dialects_page() -> str:
-    """The whole page."""
-    lines = [
-        "# What becomes of each attribute",
-        "",
-        "Made by `UPDATE_GOLDEN=1 make test`: each attribute was tried on a span.",
-        "The right column is what PostHog's own OTLP route makes of the same attribute (its source, 2026).",
-        "Where several attributes of a dialect mean the same, the first in its table wins.",
-        "",
-        CACHED,
-    ]
+def dialects_tables() -> str:
+    """Return the part of the page that is made by trying: a table for each dialect."""
+    lines: list[str] = []
     for dialect in reversed(DIALECTS):
         lines += [f"## {TITLES[dialect.name]}", ""]
         markers = ", ".join(f"`{name}`" for name in sorted(DIALECT_MARKERS[dialect.name]))
         lines += [
-            f"Told by any of: {markers}.",
+            f"Recognised by any of: {markers}.",
             "",
             "| attribute | becomes | PostHog's own route |",
             "|---|---|---|",

@@ -1,4 +1,4 @@
-"""The arithmetic of `docs/scale.md` follows from its one line of figures."""
+"""The arithmetic of `docs/scaling.md` follows from its one line of figures."""
 
 from __future__ import annotations
 
