@@ -20,7 +20,7 @@ from tests.docs.blocks import Block, blocks
 from tests.docs.running import SECONDS, environment
 from tests.support.collector import Backend, collector, send
 from tests.support.spans import sdk_span
-from tests.support.waiting import free_ports, until
+from tests.support.waiting import until
 
 DATA = blocks("json", "yaml", "toml", "sql")
 MEASURED = {"$ai_latency"}
@@ -78,21 +78,21 @@ def test_a_collector_sends_to_where_the_gateway_beside_it_listens(block: Block) 
 @pytest.mark.usefixtures("_real_collector")
 @pytest.mark.parametrize("block", used_as("collector"), ids=lambda block: block.place)
 def test_a_real_collector_runs_with_it(block: Block, tmp_path: Path) -> None:
-    http, grpc, metrics = free_ports(3)
     configuration = yaml.safe_load(block.text)
+    # Ports that nobody else has; the environment of `collector` names them.
     configuration["receivers"]["otlp"]["protocols"] = {
-        "http": {"endpoint": f"127.0.0.1:{http}"},
-        "grpc": {"endpoint": f"127.0.0.1:{grpc}"},
+        "http": {"endpoint": "${env:COLLECTOR_HTTP}"},
+        "grpc": {"endpoint": "${env:COLLECTOR_GRPC}"},
     }
-    reader = {"pull": {"exporter": {"prometheus": {"host": "127.0.0.1", "port": metrics}}}}
-    configuration["service"]["telemetry"] = {"metrics": {"readers": [reader]}}
+    prometheus = {"host": "127.0.0.1", "port": "${env:COLLECTOR_METRICS_PORT}"}
+    configuration["service"]["telemetry"] = {
+        "metrics": {"readers": [{"pull": {"exporter": {"prometheus": prometheus}}}]}
+    }
+    file = tmp_path / "collector.yaml"
     with Backend() as backend:
         configuration["exporters"]["otlp_http/posthog"]["endpoint"] = backend.url
-        (tmp_path / "collector.yaml").write_text(yaml.safe_dump(configuration))
-        with collector(
-            tmp_path, str(tmp_path / "collector.yaml"), COLLECTOR_HTTP=f"127.0.0.1:{http}"
-        ) as running:
-            running.port, running.url = http, f"http://127.0.0.1:{http}"
+        file.write_text(yaml.safe_dump(configuration))
+        with collector(tmp_path, str(file)) as running:
             send(running, [sdk_span()])
             until(lambda: len(backend.spans) == 1, "the span arrives")
 
