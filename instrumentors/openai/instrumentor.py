@@ -4,7 +4,7 @@ Every request of the SDK goes through these two. Inside of them a neighbour's sp
 call is completed with what it lacks (`neighbours`); where there is none, a span of our own is opened.
 
 Our own span is the default also where opentelemetry-instrumentation-openai (Traceloop) is installed, as it is
-with `otel-posthog[openai]`: it has no span for images, audio, failed responses and moderations, leaves
+with the extra `openai`: it has no span for images, audio, failed responses and moderations, leaves
 cancelled calls open, and costs several times as much per call and most per streamed chunk (measured by
 `benchmarks/instrument.py`). Whoever switches it on keeps it, and gets one span a call all the same.
 """

@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from otel_posthog.runtime.install_hint import install_hint
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
@@ -237,7 +239,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ModuleNotFoundError as error:
         if command.extra is None or (error.name or "").partition(".")[0] == "otel_posthog":
             raise
-        return _fail(command, f"{error.name} is not installed: pip install 'otel-posthog[{command.extra}]'")
+        return _fail(command, f"{error.name} is not installed: {install_hint(command.extra)}")
     except KeyboardInterrupt:
         _fail(command, "stopped")
         return _INTERRUPTED

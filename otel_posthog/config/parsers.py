@@ -18,6 +18,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from otel_posthog.conversion.context_attributes import ARGUMENTS
+from otel_posthog.runtime.install_hint import install_hint
 
 REDACTABLE = ("email", "phone", "card", "iban", "ssn", "ip", "secret")
 EVENT_FAMILIES = frozenset({"ai", "llm_completion", "llm_generation"})
@@ -250,7 +251,7 @@ def compression(value: object) -> str:
     word = value.strip().lower() if isinstance(value, str) else value
     found = choice("gzip", "none", "zstd")("none" if word == "identity" else word)
     if found == "zstd" and importlib.util.find_spec("zstandard") is None:
-        raise ValueError("zstd needs: pip install 'otel-posthog[zstd]'")
+        raise ValueError(f"zstd needs: {install_hint('zstd')}")
     return found
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from otel_posthog.delivery.encoding.compression import COMPRESSORS
+from otel_posthog.runtime.install_hint import install_hint
 
 # PostHog rust/capture: 20 MB on the wire for /batch/ and /i/v0/ai/batch/; what stays is room for the
 # envelope.
@@ -46,7 +47,7 @@ class DeliveryOptions:
 
     def __post_init__(self) -> None:
         if self.compression not in COMPRESSORS:
-            hint = ": pip install 'otel-posthog[zstd]'" if self.compression == "zstd" else ""
+            hint = f": {install_hint('zstd')}" if self.compression == "zstd" else ""
             known = ", ".join(COMPRESSORS)
             raise ValueError(f"compression must be one of {known}, not {self.compression!r}{hint}")
         if self.capture_mode not in ("v0", "v1"):

@@ -27,6 +27,7 @@ from otel_posthog.gateway.limits import Limits
 from otel_posthog.gateway.settings import Settings, SettingsError
 from otel_posthog.gateway.startup_checks import delivery_options
 from otel_posthog.gateway.worker import application
+from otel_posthog.runtime.install_hint import install_hint
 
 __all__ = ["run"]
 
@@ -145,9 +146,7 @@ def _reserve(host: str, port: int) -> socket.socket:
     """
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # its lines would stand between those of our log
     if importlib.util.find_spec("grpc") is None:
-        raise SettingsError(
-            "--grpc-port needs grpcio, which is not installed: pip install 'otel-posthog[grpc]'"
-        )
+        raise SettingsError(f"--grpc-port needs grpcio, which is not installed: {install_hint('grpc')}")
     with _listen(host, port, "--grpc-port") as alone:
         family, address = alone.family, alone.getsockname()
     found = socket.socket(family, socket.SOCK_STREAM)

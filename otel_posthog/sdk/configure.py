@@ -10,6 +10,7 @@ from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
 from typing_extensions import Unpack
 
+from otel_posthog.runtime.install_hint import install_hint
 from otel_posthog.sdk.processor import PostHogSpanProcessor
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ def _instrument() -> None:
     try:
         from instrumentors import GeminiInstrumentor, OpenAIInstrumentor
     except ModuleNotFoundError:
-        _log.warning("Nothing is instrumented: pip install 'otel-posthog[openai]' or 'otel-posthog[gemini]'.")
+        _log.warning("Nothing is instrumented: %s", install_hint("openai", "gemini"))
         return
     for instrumentor in (OpenAIInstrumentor(), GeminiInstrumentor()):
         if instrumentor.is_instrumented_by_opentelemetry:

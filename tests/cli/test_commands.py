@@ -14,6 +14,7 @@ import pytest
 import requests
 
 from otel_posthog.cli import commands as cli
+from otel_posthog.runtime.install_hint import install_hint
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -123,7 +124,7 @@ def test_a_missing_extra_is_named(
     monkeypatch.setattr(cli, "COMMANDS", rows)
     assert cli.main(["demo"]) == 1
     assert capsys.readouterr().err == (
-        f"otel-posthog demo: {missing} is not installed: pip install 'otel-posthog[demo]'\n"
+        f"otel-posthog demo: {missing} is not installed: {install_hint('demo')}\n"
     )
 
 
@@ -142,7 +143,7 @@ def test_the_demo_without_openai_names_its_extra() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False
     )
     assert done.returncode == 1
-    assert done.stderr == "otel-posthog demo: openai is not installed: pip install 'otel-posthog[demo]'\n"
+    assert done.stderr == f"otel-posthog demo: openai is not installed: {install_hint('demo')}\n"
     assert done.stdout == ""
 
 

@@ -213,7 +213,7 @@ def test_without_zstandard_it_is_said_how_to_get_it(
     content: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "zstandard", None)
-    with pytest.raises(ValueError, match=r"pip install 'otel-posthog\[zstd\]'"):
+    with pytest.raises(ValueError, match=r"pip install 'zstandard>=0\.22'"):
         read(tmp_path, content)
 
 

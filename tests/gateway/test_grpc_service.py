@@ -26,6 +26,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2_grpc import TraceS
 from otel_posthog.gateway.grpc_service import EXPORT, READING, Certificates, _host_of, start_rpc
 from otel_posthog.gateway.limits import Limits
 from otel_posthog.gateway.server import _address, _reserve
+from otel_posthog.runtime.install_hint import install_hint
 from tests.delivery.capture_server import Answer, CaptureServer
 from tests.gateway.conftest import CertificateFiles, StartGateway, run_gateway, some_spans, span_ids
 from tests.gateway.support import Gate, gate
@@ -396,7 +397,7 @@ def test_a_missing_extra_is_said_in_a_sentence(missing: str, arguments: tuple[st
     done = run_gateway("--port", "0", *arguments, missing=missing)
     assert done.returncode == 1
     [line] = done.stderr.splitlines()
-    assert line.endswith(f" not installed: pip install 'otel-posthog[{extra}]'")
+    assert line.endswith(f" not installed: {install_hint(extra)}")
 
 
 def test_what_is_under_way_at_sigterm_is_answered(

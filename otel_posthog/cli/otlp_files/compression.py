@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
+from otel_posthog.runtime.install_hint import install_hint
+
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
@@ -104,5 +106,5 @@ def _zstandard() -> Any:
     try:
         import zstandard
     except ImportError:
-        raise ValueError("the file is compressed with zstd: pip install 'otel-posthog[zstd]'") from None
+        raise ValueError(f"the file is compressed with zstd: {install_hint('zstd')}") from None
     return zstandard
