@@ -18,7 +18,7 @@ from zlib import crc32
 from openai import OpenAI
 
 from otel_posthog import ai_context, configure
-from otel_posthog.demo.fake_providers.server import FakeProviders
+from otel_posthog.demo.fake_providers import FakeProviders
 from otel_posthog.local import Inbox
 
 FLAG = "smart-reply-model"

@@ -189,17 +189,18 @@ def _doctor_arguments(parser: argparse.ArgumentParser) -> None:
 def _doctor(args: argparse.Namespace) -> int:
     from datetime import date
 
-    from otel_posthog.doctor import checks
+    from otel_posthog.doctor.checks import look, set_up
+    from otel_posthog.doctor.report import as_json, as_table, is_well
 
-    setup = checks.set_up(os.environ, date.today(), args.prices)  # noqa: DTZ011  # of whoever asks
+    setup = set_up(os.environ, date.today(), args.prices)  # noqa: DTZ011  # the day on this machine
     findings = []
-    for name, found in checks.look(setup):
-        findings.append((name, found))
+    for name, finding in look(setup):
+        findings.append((name, finding))
         if not args.json:
-            _say(checks.as_table(name, found))
+            _say(as_table(name, finding))
     if args.json:
-        _say(checks.as_json(findings))
-    return _DONE if checks.is_well(findings) else _NOT_DONE
+        _say(as_json(findings))
+    return _DONE if is_well(findings) else _NOT_DONE
 
 
 COMMANDS: tuple[Command, ...] = (

@@ -21,7 +21,7 @@ from openai import OpenAI
 
 from otel_posthog.config.options import resolve
 from otel_posthog.demo import report
-from otel_posthog.demo.fake_providers.server import FakeProviders
+from otel_posthog.demo.fake_providers import FakeProviders
 from otel_posthog.demo.product import AFTERNOON, FEATURES, Clients, Moment, do
 from otel_posthog.local.console import fit, plain
 

@@ -6,7 +6,6 @@ A check is a row in `CHECKS`: a function that looks at the set-up and says what 
 from __future__ import annotations
 
 import difflib
-import json
 import os
 import sqlite3
 import tempfile
@@ -14,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 from urllib.parse import urlsplit
 
 from otel_posthog.config import options
@@ -22,26 +21,15 @@ from otel_posthog.conversion.pricing.cost import PriceBook
 from otel_posthog.conversion.pricing.price_file import with_mistakes
 from otel_posthog.delivery import destination_of, ingestion_host
 from otel_posthog.delivery.spool.admin import Count, counts
+from otel_posthog.doctor.report import FAILED, OK, WARNING, Finding
 from otel_posthog.forwarder import price_updates
 
-__all__ = ["CHECKS", "Finding", "Setup", "as_json", "as_table", "is_well", "look", "set_up"]
+__all__ = ["CHECKS", "Setup", "look", "set_up"]
 
 OLD_DAYS = 90
 """Days after which prices are old: by then there are models in use that the table does not know."""
 
-OK, WARNING, FAILED = "ok", "warning", "failed"
-
 _PRICES = options.PREFIX + "PRICES"
-
-
-class Finding(NamedTuple):
-    """What a check found."""
-
-    state: str
-    """`ok`, `warning` or `failed`."""
-    says: str
-    """One sentence, with what to do about it."""
-    facts: Mapping[str, Any] = {}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,22 +70,6 @@ def _looked(check: Check, setup: Setup) -> Iterator[Finding]:
         yield from check(setup)
     except Exception as error:  # noqa: BLE001  # the next one is still worth looking at
         yield Finding(FAILED, f"could not be looked at ({type(error).__name__}: {error})")
-
-
-def as_table(name: str, found: Finding) -> str:
-    """A finding as one line."""
-    return f"{found.state:8}  {name:14}  {found.says}"
-
-
-def as_json(findings: list[tuple[str, Finding]]) -> str:
-    """All findings, for programs."""
-    checks = [{"check": name, **found._asdict()} for name, found in findings]
-    return json.dumps({"ok": is_well(findings), "checks": checks}, indent=2)
-
-
-def is_well(findings: list[tuple[str, Finding]]) -> bool:
-    """Whether nothing has failed; a warning, as of old prices, is to be read."""
-    return all(found.state != FAILED for _, found in findings)
 
 
 # --- options ---

@@ -23,7 +23,7 @@ import pytest
 from typing_extensions import Self
 
 from otel_posthog.conversion.events.event_envelope import event_uuid
-from otel_posthog.demo.fake_providers.server import FakeProviders
+from otel_posthog.demo.fake_providers import FakeProviders
 from tests.collector.conftest import node_packages
 from tests.delivery.capture_server import Answer, CaptureServer, capture_server
 from tests.gateway.conftest import environment

@@ -13,7 +13,7 @@ from google import genai
 from google.genai import errors, types
 from openai import OpenAI
 
-from otel_posthog.demo.fake_providers.server import FakeProviders
+from otel_posthog.demo.fake_providers import FakeProviders
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from otel_posthog.demo.fake_providers.server import FakeProviders
+from otel_posthog.demo.fake_providers import FakeProviders
 
 
 @pytest.fixture

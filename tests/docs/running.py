@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from otel_posthog.demo.fake_providers.server import FakeProviders
+from otel_posthog.demo.fake_providers import FakeProviders
 from otel_posthog.local import Inbox
 from tests.docs.blocks import Block
 from tests.support.paths import ROOT

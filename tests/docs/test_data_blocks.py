@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from otel_posthog.demo.fake_providers.server import FakeProviders
+from otel_posthog.demo.fake_providers import FakeProviders
 from otel_posthog.gateway.project_file import read_projects
 from otel_posthog.local import Inbox
 from tests.collector.conftest import _real_collector  # noqa: F401 - the fixture

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from otel_posthog.demo.fake_providers.server import FakeProviders
+from otel_posthog.demo.fake_providers import FakeProviders
 from otel_posthog.local import Inbox
 from tests.docs.blocks import Block, blocks
 from tests.docs.programs import PROGRAMS

@@ -13,7 +13,7 @@ import pytest
 import requests
 from posthog import Posthog
 
-from otel_posthog.demo.fake_providers.server import FakeProviders
+from otel_posthog.demo.fake_providers import FakeProviders
 from otel_posthog.local import Inbox
 from tests.docs.blocks import README, Block, blocks, project
 from tests.docs.programs import PROGRAMS

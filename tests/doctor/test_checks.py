@@ -16,6 +16,7 @@ from otel_posthog.delivery import DeadLetter, Entry, destination_of
 from otel_posthog.delivery.spool.database import FILE_NAME
 from otel_posthog.delivery.spool.spool import Spool
 from otel_posthog.doctor import checks
+from otel_posthog.doctor.report import Finding
 from otel_posthog.forwarder import price_updates
 from otel_posthog.forwarder.price_updates import PriceData
 from tests.support.price_server import price_server
@@ -37,7 +38,7 @@ def _prices_are_of(monkeypatch: pytest.MonkeyPatch, day: date | None) -> None:
     monkeypatch.setattr(price_updates, "in_use", lambda _: found)
 
 
-def found(environ: dict[str, str] | None = None, prices: Path | None = None) -> dict[str, checks.Finding]:
+def found(environ: dict[str, str] | None = None, prices: Path | None = None) -> dict[str, Finding]:
     return dict(checks.look(checks.set_up(environ or {}, TODAY, prices)))
 
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from otel_posthog.demo.fake_providers.server import FakeProviders
+from otel_posthog.demo.fake_providers import FakeProviders
 from tests.instrumentors.neighbours import PAIR
 from tests.instrumentors.provider import Provider, Request
 from tests.instrumentors.recording import Recorder

@@ -30,7 +30,7 @@ from tests.instrumentors.provider import Provider, Request
 from tests.instrumentors.recording import Recorder, attributes, outcome, wire
 
 if TYPE_CHECKING:
-    from otel_posthog.demo.fake_providers.server import FakeProviders
+    from otel_posthog.demo.fake_providers import FakeProviders
 
 _SDKS: dict[str, tuple[str, Any, dict[str, Case]]] = {
     "openai": ("openai", OpenAIInstrumentor, of_openai.CASES),

@@ -31,7 +31,7 @@ from tests.instrumentors.recording import (
 )
 
 if TYPE_CHECKING:
-    from otel_posthog.demo.fake_providers.server import FakeProviders
+    from otel_posthog.demo.fake_providers import FakeProviders
 
 
 @pytest.fixture

@@ -41,7 +41,7 @@ from tests.instrumentors.recording import (
 from tests.support.paths import ROOT
 
 if TYPE_CHECKING:
-    from otel_posthog.demo.fake_providers.server import FakeProviders
+    from otel_posthog.demo.fake_providers import FakeProviders
 
 MODEL = "gpt-4o-mini"
 ASKED: Any = [{"role": "system", "content": "be nice"}, {"role": "user", "content": "hello"}]

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from otel_posthog.demo.fake_providers.server import FakeProviders
+from otel_posthog.demo.fake_providers import FakeProviders
 from otel_posthog.local import Inbox
 
 APP = """
