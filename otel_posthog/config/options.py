@@ -1,7 +1,7 @@
 """Every option, once: its name, its environment variables, its default and what it means.
 
 The table `OPTIONS` is the only place an option is declared; arguments, environment variables and the
-table in the README all follow from it. `resolve` turns arguments and an environment into a frozen
+table in the docs all follow from it. `resolve` turns arguments and an environment into a frozen
 `Config`. A wrong argument raises `ValueError` naming the option; a wrong environment value is reported
 through `warn` and the next source is used instead.
 """

@@ -27,7 +27,7 @@ def configure(**options: Unpack[Options]) -> PostHogSpanProcessor:
     """Set everything up: a tracer provider (or the existing one), our processor, both instrumentors.
 
     A second call changes nothing and returns the same processor. Every argument is optional, keyword
-    only, and has an environment variable; the README lists them.
+    only, and has an environment variable; `docs/configuration.md` lists them.
 
     Returns:
         The processor, with `force_flush(timeout_millis)`, `shutdown()` and `stats()`.

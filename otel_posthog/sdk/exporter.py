@@ -40,7 +40,7 @@ class PostHogSpanExporter(SpanExporter):
     Use it under any `SpanProcessor`. `PostHogSpanProcessor` does more: it puts `ai_context` onto spans,
     sends `llm_completion_requested` when a call starts, and loses nothing in a burst.
 
-    Every argument is optional, keyword only, and has an environment variable; the README lists them.
+    Every argument is optional, keyword only, and has an environment variable: see `docs/configuration.md`.
 
     Raises:
         ValueError: an argument is wrong; the text names it.

@@ -41,7 +41,7 @@ class PostHogSpanProcessor(SpanProcessor):
       sends `llm_completion_requested`;
     - at its end: it is handed over at once, however many end in a burst, and sent from a thread of our own.
 
-    Every argument is optional, keyword only, and has an environment variable; the README lists them.
+    Every argument is optional, keyword only, and has an environment variable: see `docs/configuration.md`.
     `exporter` is an existing `PostHogSpanExporter` to send through, instead of options.
 
     Raises:
