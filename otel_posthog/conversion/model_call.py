@@ -80,6 +80,13 @@ class Usage(NamedTuple):
     searches: int | None = None
     """Web searches that the provider made, and bills."""
 
+    @property
+    def total_tokens(self) -> int | None:
+        """The total as reported, else the sum of input and output if both are known."""
+        if self.total is None and self.input is not None and self.output is not None:
+            return self.input + self.output
+        return self.total
+
 
 class CallError(NamedTuple):
     """Why a call failed: class or code, the text (which may quote a prompt), the HTTP status."""
@@ -173,13 +180,19 @@ class ModelCall(NamedTuple):
     """What the provider or a gateway said that the call cost, in US dollars; so for the next two."""
     input_cost_usd: float | None = None
     output_cost_usd: float | None = None
+    given_name: str | None = None
+    """The name of the tool, agent, workflow or function, as the application's code has it."""
+    ended_after: float | None = None
+    """Seconds that a stream took, if the span is the record of its end; its request is another span."""
+    may_go_on: bool = False
+    """Whether the span may be the request of a stream, of which another span records the end."""
     evaluations: Sequence[Evaluation | Feedback] = ()
     linked_traces: Sequence[str] = ()
     """Ids of other traces that the span says it belongs with."""
 
     parameters: Mapping[str, Any] = _NOTHING
     """What the caller asked for besides messages: `temperature`, `max_tokens`, `top_p` ..."""
-    facts: Mapping[str, Any] = _NOTHING
+    details: Mapping[str, Any] = _NOTHING
     """What the conventions have no word for: image counts, web search, thinking level, lengths ..."""
     usage: Usage = NO_USAGE
     error: CallError | None = None
@@ -187,6 +200,11 @@ class ModelCall(NamedTuple):
     scope: str | None = None
     resource: Mapping[str, str] = _NOTHING
     """Which service it was: `service.name` and the like."""
+
+    @property
+    def trace_key(self) -> str:
+        """The trace as PostHog groups it: the application's own name for it, else OpenTelemetry's id."""
+        return self.context.trace_name or self.trace_id
 
     @property
     def model(self) -> str | None:

@@ -263,7 +263,7 @@ class Pipeline:
         return (
             self.content
             and not context.privacy_mode
-            and (not self.hides_some or self.shows(_features(context), events.trace_id(call)))
+            and (not self.hides_some or self.shows(_features(context), call.trace_key))
         )
 
     def shows(self, features: Sequence[str | None], trace_id: str | None) -> bool:

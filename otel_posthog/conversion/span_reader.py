@@ -196,7 +196,7 @@ _CONTEXT = _in_order(CallContext, "distinct_id", "own")
 
 
 def _call(view: SpanView, kind: Kind, parts: Parts, own: Plan | None) -> ModelCall:
-    call, facts, usage = parts["call"], parts["facts"], parts["usage"]
+    call, details, usage = parts["call"], parts["details"], parts["usage"]
     take = call.pop
     system, address, port = take("system", None), take("address", None), take("port", None)
     if system is not None:
@@ -221,7 +221,7 @@ def _call(view: SpanView, kind: Kind, parts: Parts, own: Plan | None) -> ModelCa
         settle(usage, call.get("provider"), view.scope, view.attributes)
     operation, name = take("operation", None) or kind.label, view.name
     if not _NAMES.isdisjoint(call):
-        name = _take_names(call, facts, name if kind.is_model_call else None) or name
+        name = _take_names(call, details, name if kind.is_model_call else None) or name
     return _new(
         ModelCall,
         (
@@ -236,7 +236,7 @@ def _call(view: SpanView, kind: Kind, parts: Parts, own: Plan | None) -> ModelCa
             *map(call.get, *_CALL),
             [trace for trace, _ in view.links if trace != view.trace_id] if view.links else (),
             parts["parameters"],
-            facts,
+            details,
             _new(Usage, map(usage.get, *_USAGE)) if usage else NO_USAGE,
             _error(view, parts["error"]),
             _context(parts, view.attributes, view.resource, own),
@@ -258,16 +258,16 @@ _OWN_NAMES = ("tool_name", "agent_name", "workflow_name", "entity_name", "writte
 _NAMES = frozenset({"prompt_name", "prompt_version", *_OWN_NAMES})
 
 
-def _take_names(call: dict[str, Any], facts: dict[str, Any], name: str | None) -> str | None:
+def _take_names(call: dict[str, Any], details: dict[str, Any], name: str | None) -> str | None:
     """Take names out of `call`; what has no `name` goes by its own: the tool's before its agent's."""
     for key in ("prompt_name", "prompt_version"):
         if key in call:
-            facts[key] = call.pop(key)
+            details[key] = call.pop(key)
     for key in _OWN_NAMES:
         found = call.pop(key, None)
         name = name or found
         if found and key != "written_name":
-            facts.setdefault("given_name", found)
+            call.setdefault("given_name", found)
     return name
 
 

@@ -237,7 +237,7 @@ _RULES = (
         dimensions=(count, "gen_ai.embeddings.dimension.count", "gen_ai.request.embedding.dimensions"),
     ),
     *rows(
-        "facts",
+        "details",
         service_tier=(text, "openai.response.service_tier", "posthog.response.service_tier"),
         prompt_length=(count, "posthog.prompt.length"),
         message_count=(count, "posthog.messages.count"),

@@ -74,10 +74,10 @@ def complete(parts: Parts, view: SpanView) -> None:
         call["written_name"] = name
     template = attributes.get("logfire.msg_template")
     if isinstance(template, str) and template.startswith(_CLOSING):
-        parts["facts"]["ended_after"] = seconds(attributes.get("duration")) or 0.0
+        call["ended_after"] = seconds(attributes.get("duration")) or 0.0
         call["stream"] = True
     elif view.kind == "CLIENT" and view.status != "ERROR" and not parts["usage"] and not call.get("output"):
-        parts["facts"]["may_go_on"] = True  # maybe a stream, of which another record tells the end
+        call["may_go_on"] = True  # maybe a stream, of which another record tells the end
     for name in ("gen_ai.usage.raw", "usage"):
         read_usage(parts, parse_json(attributes.get(name)))
     if (view.scope or "").startswith("logfire."):

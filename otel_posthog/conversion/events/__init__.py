@@ -2,7 +2,6 @@
 
 from otel_posthog.conversion.events.ai_events import ai_event
 from otel_posthog.conversion.events.completion_events import failed, generation, requested, success
-from otel_posthog.conversion.events.event_envelope import trace_id
 from otel_posthog.conversion.events.sampling import Sampling
 from otel_posthog.conversion.events.score_events import evaluation_events
 
@@ -14,5 +13,4 @@ __all__ = [
     "generation",
     "requested",
     "success",
-    "trace_id",
 ]

@@ -14,7 +14,6 @@ from otel_posthog.conversion.events.event_envelope import (
     common_properties,
     make_event,
     person_properties,
-    trace_id,
 )
 from otel_posthog.conversion.events.message_rendering import rendered
 from otel_posthog.conversion.model_call import NO_USAGE, CallError, Kind, ModelCall
@@ -43,7 +42,7 @@ def ai_event(call: ModelCall, cost: Cost | None, *, content: bool, media: Replac
     distinct_id, person = person_properties(call)
     properties = common_properties(call)
     properties |= _LIB
-    properties["$ai_trace_id"] = context.trace_name or call.trace_id
+    properties["$ai_trace_id"] = call.trace_key
     properties["$ai_span_id"] = call.span_id
     properties["$ai_span_name"] = call.name
     properties["$ai_is_error"] = error is not None
@@ -106,7 +105,7 @@ def _event_name(call: ModelCall) -> str:
 def _parent(call: ModelCall) -> str | None:
     """The span above, else the trace: PostHog's tree hangs from the trace's id."""
     if call.parent_id is None:
-        return trace_id(call) if call.kind.is_model_call else None
+        return call.trace_key if call.kind.is_model_call else None
     return call.context.parent_id or call.parent_id
 
 
@@ -135,7 +134,7 @@ _WRITTEN = frozenset({"stop", "response_format"})
 
 
 def _of_model_call(call: ModelCall, content: bool) -> dict[str, Any]:
-    parameters, facts = call.parameters, call.facts
+    parameters, details = call.parameters, call.details
     made: dict[str, Any] = {
         "$ai_base_url": call.base_url,
         "$ai_completion_id": call.response_id,
@@ -150,11 +149,11 @@ def _of_model_call(call: ModelCall, content: bool) -> dict[str, Any]:
         made["$ai_temperature"] = parameters.get("temperature")
         made["$ai_max_tokens"] = parameters.get("max_tokens")
         made["$ai_service_tier"] = parameters.get("service_tier")
-    if facts:
-        made["$ai_service_tier"] = facts.get("service_tier") or parameters.get("service_tier")
-        made["$ai_tool_call_count"] = facts.get("tool_call_count")
-        made["$ai_prompt_name"] = facts.get("prompt_name")
-        made["$ai_prompt_version"] = facts.get("prompt_version")
+    if details:
+        made["$ai_service_tier"] = details.get("service_tier") or parameters.get("service_tier")
+        made["$ai_tool_call_count"] = details.get("tool_call_count")
+        made["$ai_prompt_name"] = details.get("prompt_name")
+        made["$ai_prompt_version"] = details.get("prompt_version")
     if call.tools_called:
         called = call.tools_called if content else value_checks.identifiers(call.tools_called) or ()
         made["$ai_tools_called"] = ",".join(called) or None

@@ -14,7 +14,6 @@ from otel_posthog.conversion.events.event_envelope import (
     person_properties,
     reported,
     timestamp,
-    trace_id,
 )
 from otel_posthog.conversion.events.message_rendering import text_length
 from otel_posthog.conversion.model_call import ModelCall
@@ -50,9 +49,6 @@ def requested(call: ModelCall) -> dict[str, Any]:
 def success(call: ModelCall, cost: Cost | None) -> dict[str, Any]:
     """The call came back. Stamped with its end."""
     usage = call.usage
-    total = usage.total
-    if total is None and usage.input is not None and usage.output is not None:
-        total = usage.input + usage.output
     return _event(
         "llm_completion_success",
         call,
@@ -60,7 +56,7 @@ def success(call: ModelCall, cost: Cost | None) -> dict[str, Any]:
         {
             "prompt_tokens": usage.input,
             "completion_tokens": usage.output,
-            "total_tokens": total,
+            "total_tokens": usage.total_tokens,
             "cost_usd": cost.total if cost is not None else None,
             "finish_reason": call.finish_reasons[0] if call.finish_reasons else None,
             "latency_ms": _milliseconds(call),
@@ -90,15 +86,12 @@ def failed(call: ModelCall, *, content: bool) -> dict[str, Any]:
 def generation(call: ModelCall, cost: Cost | None) -> dict[str, Any]:
     """`llm_generation`: one flat event a call, for who wants no more."""
     usage = call.usage
-    total = usage.total
-    if total is None and usage.input is not None and usage.output is not None:
-        total = usage.input + usage.output
     distinct_id, person = person_properties(call)
     properties = {
         "model": call.model,
         "input_tokens": usage.input,
         "output_tokens": usage.output,
-        "total_tokens": total,
+        "total_tokens": usage.total_tokens,
         "estimated_cost": cost.total if cost is not None else None,
         "latency_ms": _milliseconds(call),
         "status": "success" if call.error is None else "failed",
@@ -116,7 +109,7 @@ def _event(
         **common_properties(call),
         "model": call.request_model or call.response_model,
         "provider": call.provider,
-        "$ai_trace_id": trace_id(call),
+        "$ai_trace_id": call.trace_key,
         "$ai_span_id": call.span_id,
         **specific,
         "metadata": _metadata(call, finished=finished),
@@ -125,45 +118,45 @@ def _event(
 
 
 def _metadata(call: ModelCall, *, finished: bool) -> dict[str, Any]:
-    facts = call.facts
+    details = call.details
     messages = [message for message in call.input if message.get("role") != "system"]
-    count = facts.get("message_count", len(messages) or None)
+    count = details.get("message_count", len(messages) or None)
     made = {
         "operation": call.operation,
         "message_count": count,
         "history_count": count - 1 if count else None,
         "choices": call.parameters.get("n"),
-        "tools_offered": len(call.tools) or facts.get("tools_offered"),
-        "web_search_enabled": facts.get("web_search_enabled"),
-        "url_context_enabled": facts.get("url_context_enabled"),
-        "thinking_level": facts.get("thinking_level") or call.parameters.get("reasoning_effort"),
-        "thinking_budget": facts.get("thinking_budget"),
-        "aspect_ratio": facts.get("aspect_ratio"),
-        "image_size": facts.get("image_size"),
-        "image_quality": facts.get("image_quality"),
-        "reference_image_count": facts.get("reference_image_count"),
-        "attached_file_count": facts.get("attached_file_count"),
+        "tools_offered": len(call.tools) or details.get("tools_offered"),
+        "web_search_enabled": details.get("web_search_enabled"),
+        "url_context_enabled": details.get("url_context_enabled"),
+        "thinking_level": details.get("thinking_level") or call.parameters.get("reasoning_effort"),
+        "thinking_budget": details.get("thinking_budget"),
+        "aspect_ratio": details.get("aspect_ratio"),
+        "image_size": details.get("image_size"),
+        "image_quality": details.get("image_quality"),
+        "reference_image_count": details.get("reference_image_count"),
+        "attached_file_count": details.get("attached_file_count"),
         "username": call.context.username,
-        "image_count": facts.get("image_count"),
+        "image_count": details.get("image_count"),
     }
     if finished:
         made |= {
             "tools_called": list(call.tools_called) or None,
-            "web_search_used": facts.get("web_search_used"),
-            "url_context_used": facts.get("url_context_used"),
-            "streaming_duration_ms": _rounded(facts.get("stream_seconds")),
+            "web_search_used": details.get("web_search_used"),
+            "url_context_used": details.get("url_context_used"),
+            "streaming_duration_ms": _rounded(details.get("stream_seconds")),
             "time_to_first_token_ms": _rounded(call.time_to_first_token),
-            "retry_count": facts.get("retry_count"),
-            "cached_content": facts.get("cached_content"),
-            "request_id": facts.get("request_id"),
-            "block_reason": facts.get("block_reason"),
+            "retry_count": details.get("retry_count"),
+            "cached_content": details.get("cached_content"),
+            "request_id": details.get("request_id"),
+            "block_reason": details.get("block_reason"),
             "http_status": call.error.http_status if call.error is not None else None,
         }
     return {**call.context.properties, **reported(made)}
 
 
 def _prompt_length(call: ModelCall) -> int | None:
-    reported: int | None = call.facts.get("prompt_length")
+    reported: int | None = call.details.get("prompt_length")
     if reported is not None:
         return reported
     if call.input:

@@ -22,7 +22,6 @@ __all__ = [
     "person_properties",
     "reported",
     "timestamp",
-    "trace_id",
 ]
 
 LIB = "otel-posthog"
@@ -74,18 +73,13 @@ def person_properties(call: ModelCall) -> tuple[str, dict[str, Any]]:
     properties: dict[str, Any] = {}
     distinct_id = context.distinct_id
     if distinct_id is None or is_nobody(distinct_id):
-        distinct_id = context.session_id or context.conversation_id or context.chat_id or trace_id(call)
+        distinct_id = context.session_id or context.conversation_id or context.chat_id or call.trace_key
         properties["$process_person_profile"] = False
     if context.groups:
         properties["$groups"] = dict(context.groups)
     if context.session_id is not None:
         properties["$session_id"] = context.session_id
     return short_id(distinct_id), properties
-
-
-def trace_id(call: ModelCall) -> str:
-    """The trace as PostHog groups it: the application's own name for it, else OpenTelemetry's id."""
-    return call.context.trace_name or call.trace_id
 
 
 def common_properties(call: ModelCall) -> dict[str, Any]:

@@ -20,7 +20,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from otel_posthog.conversion.events.event_envelope import trace_id
 from otel_posthog.conversion.model_call import ModelCall
 from otel_posthog.conversion.pricing.cost import Cost, PriceBook
 
@@ -54,7 +53,7 @@ class Sampling:
 
     def keeps_trace(self, call: ModelCall) -> bool:
         """Whether the trace of the call is kept."""
-        return draw(trace_id(call)) < self.rate(call)
+        return draw(call.trace_key) < self.rate(call)
 
     def keeps_anyway(self, call: ModelCall, cost: Cost | None) -> bool:
         """Whether the call is kept whatever becomes of its trace: it failed, or cost much."""

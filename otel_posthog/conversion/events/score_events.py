@@ -10,7 +10,6 @@ from otel_posthog.conversion.events.event_envelope import (
     make_event,
     person_properties,
     reported,
-    trace_id,
 )
 from otel_posthog.conversion.model_call import Evaluation, Feedback, Kind, ModelCall
 from otel_posthog.runtime.version import __version__
@@ -30,7 +29,7 @@ def evaluation_events(call: ModelCall, *, content: bool) -> list[dict[str, Any]]
     where = {
         "$ai_lib": LIB,
         "$ai_lib_version": __version__,
-        "$ai_trace_id": trace_id(call),
+        "$ai_trace_id": call.trace_key,
         "$ai_span_id": judged,
         "$ai_session_id": call.context.conversation_id or call.context.chat_id,
     }

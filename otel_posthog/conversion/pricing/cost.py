@@ -136,13 +136,13 @@ class PriceBook:
 
     def cost(self, call: ModelCall) -> Cost | None:
         """The cost of the call, or None where model or tokens are not known."""
-        facts = call.facts
-        tier = facts.get("service_tier") or call.parameters.get("service_tier")
+        details = call.details
+        tier = details.get("service_tier") or call.parameters.get("service_tier")
         for model in (call.response_model, call.request_model):
             if model is not None:
                 tiers = self._tiers(call.provider, model, tier, call.start_ns // _HALF_HOUR_NS)
                 if tiers:
-                    images = 0 if call.error is not None else facts.get("image_count") or 0
+                    images = 0 if call.error is not None else details.get("image_count") or 0
                     return cost_of(call.usage, tiers, images)
         return None
 

@@ -265,7 +265,7 @@ def hide_content(call: ModelCall) -> ModelCall:
 def _name(call: ModelCall, operation: str) -> str:
     """Operation and model of a call; of structure the name of the tool, agent or workflow."""
     if not call.kind.is_model_call:
-        return value_checks.identifier(call.facts.get("given_name")) or operation
+        return value_checks.identifier(call.given_name) or operation
     models = [model for model in (call.request_model, call.response_model) if value_checks.model(model)]
     usual = [f"{operation} {each}" for model in models for each in (model, str(model).rpartition("/")[2])]
     return call.name if call.name in (operation, *usual) else (*usual, operation)[0]

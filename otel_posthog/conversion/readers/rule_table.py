@@ -87,7 +87,7 @@ def apply(plan: Plan, attributes: Mapping[str, Any]) -> Parts:
         "call": {},
         "usage": {},
         "parameters": {},
-        "facts": {},
+        "details": {},
         "context": {},
         "error": {},
         "groups": {},

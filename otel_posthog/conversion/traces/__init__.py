@@ -89,11 +89,11 @@ def _resolved(by_id: Mapping[str, ModelCall], seen: SpanHistory, others: Parents
     ended = {
         stands_for[call.span_id]
         for call in calls
-        if "ended_after" in call.facts and call.span_id in stands_for
+        if call.ended_after is not None and call.span_id in stands_for
     }
     for span_id, call in by_id.items():
         if (
-            "may_go_on" in call.facts
+            call.may_go_on
             and not seen.span(call.trace_id, span_id)  # sent again, its end is expected already
             and ended.isdisjoint({span_id, stands_for.get(span_id)})
         ):
@@ -147,10 +147,6 @@ def _with_told(calls: Iterable[ModelCall], others: Parents | None) -> Parents | 
     return found
 
 
-def _trace(call: ModelCall) -> str:
-    return call.context.trace_name or call.trace_id
-
-
 def _placed(
     call: ModelCall, above: Mapping[str, str | None], stands_for: Mapping[str, str], seen: SpanHistory
 ) -> ModelCall:
@@ -159,12 +155,12 @@ def _placed(
         return call
     place = above[call.span_id]
     if place is None:
-        place = _trace(call)
+        place = call.trace_key
     else:
         before = seen.span(call.trace_id, place)
         place = stands_for.get(place) or (place if before is None else before.stands_for)
         if place == call.span_id:
-            place = _trace(call)
+            place = call.trace_key
     if place == call.context.parent_id:
         return call
     return call._replace(context=call.context._replace(parent_id=place))

@@ -43,7 +43,7 @@ def may_meet(
             return True
         if (call.trace_id, place) in seen.places or (call.trace_id, span_id) in seen.places:
             return True
-        if seen.span(call.trace_id, span_id) or "ended_after" in call.facts:
+        if seen.span(call.trace_id, span_id) or call.ended_after is not None:
             return True
         if scopes.setdefault((call.trace_id, place), scope) != scope:
             return True
@@ -243,19 +243,20 @@ def _distance(one: CallOrRecent, other: CallOrRecent) -> tuple[int, str]:
 def _join_ends(
     made: dict[str, ModelCall], above: Mapping[str, str | None], stands_for: dict[str, str], seen: SpanHistory
 ) -> set[str]:
-    """Unite the record of how a stream ended (`facts["ended_after"]`) with the span of its request.
+    """Unite the record of how a stream ended (`ended_after`) with the span of its request.
 
     Logfire writes two: one ends when the stream begins, the other is a log record when it is over. The ids of
     records whose request was counted in a batch before.
     """
     late, joined = set[str](), set[str]()
     begun: dict[Any, list[ModelCall]] = defaultdict(list)
-    if any("ended_after" in call.facts for call in made.values()):
+    if any(call.ended_after is not None for call in made.values()):
         for call in made.values():
-            if "ended_after" not in call.facts and call.usage.input is None and not call.output:
+            if call.ended_after is None and call.usage.input is None and not call.output:
                 begun[call.scope, _place(call, above)].append(call)
-    for end in sorted((call for call in made.values() if "ended_after" in call.facts), key=_outermost_first):
-        began = end.start_ns - int(end.facts["ended_after"] * 1e9)
+    ends = [(call, call.ended_after) for call in made.values() if call.ended_after is not None]
+    for end, seconds in sorted(ends, key=lambda each: _outermost_first(each[0])):
+        began = end.start_ns - int(seconds * 1e9)
         requests = [
             call
             for call in begun[end.scope, _place(end, above)][-NEIGHBOURS:]

@@ -10,10 +10,11 @@ __all__ = ["merge"]
 
 _NOT_MERGED = frozenset(
     {"kind", "operation", "name", "trace_id", "span_id", "parent_id", "start_ns", "end_ns", "scope"}
+    | {"ended_after", "may_go_on"}
 )
 _RICH = ("input", "output", "tools", "tools_called", "finish_reasons")
 _LISTS = ("evaluations", "linked_traces")
-_MAPPINGS = ("parameters", "facts", "resource")
+_MAPPINGS = ("parameters", "details", "resource")
 
 
 def merge(outer: ModelCall, inner: ModelCall) -> ModelCall:

@@ -33,7 +33,7 @@ def with_conversation(calls: list[ModelCall], seen: SpanHistory) -> list[ModelCa
                 _note(call, above, seen)
         elif call.parent_id is None:
             has_roots = has_roots or not call.kind.is_model_call
-        elif call.kind in _MAY_LEAD and call.context.parent_id == _trace(call):
+        elif call.kind in _MAY_LEAD and call.context.parent_id == call.trace_key:
             may_lead.append(call)
     heads = {id(call) for call in sorted(may_lead, key=_earliest_first) if _is_head(call, seen)}
     _hand_up(calls, above, seen)
@@ -47,18 +47,13 @@ def with_conversation(calls: list[ModelCall], seen: SpanHistory) -> list[ModelCa
     ]
 
 
-def _trace(call: ModelCall) -> str:
-    """The trace that PostHog knows."""
-    return call.context.trace_name or call.trace_id
-
-
 def _earliest_first(call: ModelCall) -> tuple[int, str]:
     return call.start_ns, call.span_id
 
 
 def _is_head(call: ModelCall, seen: SpanHistory) -> bool:
     """Whether it is the first that may lead its trace: two would hide one another."""
-    head = seen.heads.setdefault(_trace(call), call.span_id)
+    head = seen.heads.setdefault(call.trace_key, call.span_id)
     keep_latest(seen.heads, MAX_TRACES)
     return head == call.span_id
 
@@ -72,7 +67,7 @@ def _with_states(root: ModelCall, seen: SpanHistory) -> ModelCall:
     for side, notes in (("input", seen.first), ("output", seen.last)):
         if getattr(root, side + "_state") is None and not getattr(root, side):
             # A root is above all of its trace; of a head only what is below it is known to be its own.
-            trace = _trace(root)
+            trace = root.trace_key
             is_head = seen.heads.get(trace) == root.span_id
             said = notes.get((root.trace_id, root.span_id) if is_head else (trace, None))
             if said is not None and said[1] is not None:
@@ -85,7 +80,7 @@ def _note(call: ModelCall, above: Mapping[str, str | None], seen: SpanHistory) -
     first = (call.start_ns, _first_said(call.input)) if call.input else None
     last = (call.end_ns or call.start_ns, _last_said(call.output)) if call.output else None
     if call.parent_id is not None:
-        _note_said(seen, (_trace(call), None), first, last)
+        _note_said(seen, (call.trace_key, None), first, last)
     for span_id in _above(call, above, seen):
         _note_said(seen, (call.trace_id, span_id), first, last)
 

@@ -387,24 +387,24 @@ def test_the_span_that_remains_is_the_outermost_ones_place_and_time() -> None:
 
 @pytest.mark.parametrize("way", ["ab", "ba", "a|b"])
 def test_the_end_of_a_stream_belongs_to_its_request(way: str) -> None:
-    request = call("a", None, scope="logfire", until=100, facts={"may_go_on": True})
+    request = call("a", None, scope="logfire", until=100, may_go_on=True)
     end = call("b", None, scope="logfire", at=900, until=900, usage=Usage(10, 5), output=said("Hello"))
-    end = end._replace(facts={"ended_after": 0.8}, trace_id="f" * 32)
+    end = end._replace(ended_after=0.8, trace_id="f" * 32)
     assert counted(in_batches(TWO[way]([request, end]))) == ["a"]
     [whole] = resolve([request, end])
     assert (whole.stream, whole.end_ns, whole.usage.input) == (True, end.end_ns, 10)
 
 
 def test_the_end_of_a_stream_that_is_sent_again_is_not_counted_the_second_time() -> None:
-    request = call("a", None, scope="logfire", until=100, facts={"may_go_on": True})
-    end = call("b", None, scope="logfire", at=900, until=900, facts={"ended_after": 0.8})
+    request = call("a", None, scope="logfire", until=100, may_go_on=True)
+    end = call("b", None, scope="logfire", at=900, until=900, ended_after=0.8)
     assert counted(in_batches([[request], [end], [end]])) == ["a"]
 
 
 def test_a_request_that_is_sent_again_expects_one_end() -> None:
-    request = call("a", None, scope="logfire", until=100, facts={"may_go_on": True})
-    end = call("b", None, scope="logfire", at=900, until=900, facts={"ended_after": 0.8})
-    alone = call("c", None, scope="logfire", at=950, until=950, facts={"ended_after": 0.1})
+    request = call("a", None, scope="logfire", until=100, may_go_on=True)
+    end = call("b", None, scope="logfire", at=900, until=900, ended_after=0.8)
+    alone = call("c", None, scope="logfire", at=950, until=950, ended_after=0.1)
     assert counted(in_batches([[request], [request], [end], [alone]])) == ["a", "a", "c"]
 
 
@@ -418,8 +418,8 @@ def _some_batches(draw: st.DrawFn) -> Batches:
             st.sampled_from(
                 [
                     {},
-                    {"facts": {"ended_after": 0.8}},
-                    {"facts": {"may_go_on": True}},
+                    {"ended_after": 0.8},
+                    {"may_go_on": True},
                     {"kind": Kind.AGENT},
                     {"input": said(f"{number}?"), "output": said(f"{number}!", role="assistant")},
                 ]
@@ -444,7 +444,7 @@ def test_a_batch_that_is_sent_again_is_what_it_was(batches: Batches) -> None:
 
 
 def test_the_end_of_a_stream_without_its_request_is_a_call_that_began_before() -> None:
-    end = call("a", None, scope="logfire", at=900, until=900, facts={"ended_after": 0.8})
+    end = call("a", None, scope="logfire", at=900, until=900, ended_after=0.8)
     [found] = resolve([end])
     assert found.kind is Kind.GENERATION
     assert found.seconds == 0.8
@@ -828,7 +828,7 @@ def test_a_bounded_number_of_spans_and_traces_is_remembered(monkeypatch: pytest.
         trace = format(number, "032x")
         root = agent(f"root {number}", trace_id=trace)
         chat = call(f"chat {number}", root.span_id, input=said("a"), output=said("b"), trace_id=trace)
-        request = call(f"request {number}", f"app {number}", facts={"may_go_on": True}, trace_id=trace)
+        request = call(f"request {number}", f"app {number}", may_go_on=True, trace_id=trace)
         resolve([chat, root, request], seen)
     assert len(seen) == 20
     assert len(seen.places) <= 20
