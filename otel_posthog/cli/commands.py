@@ -1,7 +1,7 @@
 """The command line: `otel-posthog demo | local | gateway | consume | replay | doctor`.
 
-A subcommand is a row in `COMMANDS`; what it needs is imported when it is called, not before. The exit status
-is 0 only when the thing was done.
+A subcommand is a row in `COMMANDS` and imports its modules only when it is called. The exit status is 0 only
+if the command did its job.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _DONE, _NOT_DONE, _INTERRUPTED = 0, 1, 130
 
 
 class CommandError(Exception):
-    """The thing cannot be done; the text is one sentence for the person who asked."""
+    """A command that cannot do its job; the text is one sentence for the user."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ class Command:
     add_arguments: Callable[[argparse.ArgumentParser], object]
     run: Callable[[argparse.Namespace], int]
     extra: str | None = None
-    """The extra of the distribution that brings what the subcommand imports."""
+    """The extra of the distribution that the subcommand needs."""
 
 
 def _port(text: str) -> int:
@@ -60,7 +60,9 @@ def _local_arguments(parser: argparse.ArgumentParser) -> None:
         "--port", type=_port, default=DEFAULT_PORT, help="port (%(default)s; 0 takes a free one)"
     )
     parser.add_argument(
-        "--db", metavar="PATH", help="keep the events in this SQLite file (else they go at the end)"
+        "--db",
+        metavar="PATH",
+        help="keep the events in this SQLite file (default: delete them at the end)",
     )
 
 
@@ -69,21 +71,21 @@ def _local(args: argparse.Namespace) -> int:
     from otel_posthog.local.console import head
     from otel_posthog.local.store import UnusableFileError
 
-    with _stop_when_told() as told:
+    with _interrupt_on_signals() as signals:
         try:
-            inbox = Inbox(args.host, args.port, args.db, _say, color=sys.stdout.isatty())
+            inbox = Inbox(args.host, args.port, args.db, _print, color=sys.stdout.isatty())
         except OSError as error:
             raise CommandError(_why_not_listening(error, args.host, args.port)) from None
         except UnusableFileError as error:
             raise CommandError(f"{error}; choose another file with --db") from None
-        # Being stopped is how it ends, whenever it comes: the thing was done.
+        # Stopping it is the normal end, at any moment.
         with contextlib.suppress(KeyboardInterrupt), inbox:
-            _say(f"Listening at {inbox.url}; the events are at {inbox.url}/_events. Ctrl-C ends.")
-            _say(f"Try: POSTHOG_HOST={inbox.url} POSTHOG_API_KEY=phc_local otel-posthog demo")
-            _say("")
-            _say(head())
-            # Not one long wait: a signal that comes just before it begins would not end it.
-            while not told:
+            _print(f"Listening at {inbox.url}; the events are at {inbox.url}/_events. Ctrl-C ends.")
+            _print(f"Try: POSTHOG_HOST={inbox.url} POSTHOG_API_KEY=phc_local otel-posthog demo")
+            _print("")
+            _print(head())
+            # Short waits: a signal just before a long one would not end it.
+            while not signals:
                 time.sleep(0.2)
     return _DONE
 
@@ -97,24 +99,24 @@ def _why_not_listening(error: OSError, host: str, port: int) -> str:
 
 
 @contextlib.contextmanager
-def _stop_when_told() -> Iterator[list[int]]:
-    """Let SIGTERM, and a terminal that closes, end things like Ctrl-C does: a temporary file is removed.
+def _interrupt_on_signals() -> Iterator[list[int]]:
+    """Treat SIGTERM and a closed terminal like Ctrl-C, so that a temporary file is removed.
 
-    The list holds the signals that came: an interrupt that is raised in a finalizer gets lost.
+    The list holds the signals received: an interrupt that is raised in a finalizer gets lost.
     """
-    told: list[int] = []
+    signals: list[int] = []
 
     def stop(number: int, _frame: Any) -> None:
-        told.append(number)
+        signals.append(number)
         raise KeyboardInterrupt
 
     present = (getattr(signal, name, None) for name in ("SIGTERM", "SIGHUP"))
-    # What is ignored, as under nohup, stays ignored.
+    # A signal that is ignored, as under nohup, stays ignored.
     ours = [one for one in present if one is not None and signal.getsignal(one) == signal.SIG_DFL]
     for one in ours:
         signal.signal(one, stop)
     try:
-        yield told
+        yield signals
     finally:
         for one in ours:
             signal.signal(one, signal.SIG_DFL)
@@ -137,7 +139,7 @@ def _gateway(args: argparse.Namespace) -> int:
     from otel_posthog.gateway.settings import SettingsError, settings_of
 
     try:
-        run(settings_of(args), _say)
+        run(settings_of(args), _print)
     except SettingsError as error:
         raise CommandError(str(error)) from None
     return _DONE
@@ -165,25 +167,26 @@ def _replay_arguments(parser: argparse.ArgumentParser) -> None:
         "words",
         nargs="*",
         metavar="list | show NAME... | resend [NAME...] | adopt PROJECT | purge NAME...|all | FILE...",
-        help="what waits in the spool or was refused (list), one of it (show); send what waits and refused"
-        " events, all or those named (resend); make another key's yours (adopt); delete refused events, or"
-        " what is named (purge); or files of spans, OTLP/JSON or protobuf, to send",
+        help="list: show waiting entries and refused events; show: print one; resend: send the waiting"
+        " entries and the refused events, all or those named; adopt: move the entries of another project to"
+        " yours; purge: delete refused events or the entries named; FILE: send a file of spans, OTLP as JSON"
+        " or protobuf",
     )
-    parser.add_argument("--spool-dir", type=Path, metavar="DIR", help="the directory of the spool")
+    parser.add_argument("--spool-dir", type=Path, metavar="DIR", help="directory of the spool")
 
 
 def _replay(args: argparse.Namespace) -> int:
     from otel_posthog.cli.replay import ReplayError, replay
 
     try:
-        return _DONE if replay(args.words, args.spool_dir, _say) else _NOT_DONE
+        return _DONE if replay(args.words, args.spool_dir, _print) else _NOT_DONE
     except ReplayError as error:
         raise CommandError(str(error)) from None
 
 
 def _doctor_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--json", action="store_true", help="print what was found as JSON")
-    parser.add_argument("--prices", type=Path, metavar="FILE", help="check this file of own prices")
+    parser.add_argument("--json", action="store_true", help="print the findings as JSON")
+    parser.add_argument("--prices", type=Path, metavar="FILE", help="check this price file")
 
 
 def _doctor(args: argparse.Namespace) -> int:
@@ -197,39 +200,45 @@ def _doctor(args: argparse.Namespace) -> int:
     for name, finding in look(setup):
         findings.append((name, finding))
         if not args.json:
-            _say(as_table(name, finding))
+            _print(as_table(name, finding))
     if args.json:
-        _say(as_json(findings))
+        _print(as_json(findings))
     return _DONE if is_well(findings) else _NOT_DONE
 
 
 COMMANDS: tuple[Command, ...] = (
-    Command("demo", "run a small chat product and see what arrives", lambda _: None, _demo, extra="demo"),
-    Command("local", "an inbox on this machine that speaks PostHog's wires", _local_arguments, _local),
+    Command(
+        "demo",
+        "run a small chat product and show its events",
+        lambda _: None,
+        _demo,
+        extra="demo",
+    ),
+    Command("local", "run a PostHog-compatible inbox on this machine", _local_arguments, _local),
     Command(
         "gateway",
-        "take spans from an OpenTelemetry Collector and send them on",
+        "receive spans from a Collector and send events to PostHog",
         _gateway_arguments,
         _gateway,
         extra="gateway",
     ),
     Command(
         "consume",
-        "read the spans that a Collector writes to Kafka and send them on",
+        "read a Collector's spans from Kafka and send events to PostHog",
         _consume_arguments,
         _consume,
         extra="kafka",
     ),
-    Command("replay", "send what waits on disk, was refused, or is in files", _replay_arguments, _replay),
+    Command("replay", "send what the spool holds, or files of spans", _replay_arguments, _replay),
     Command("doctor", "check this set-up: options, key, spool, prices", _doctor_arguments, _doctor),
 )
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line and give its exit status; usage errors exit with 2 as argparse does it."""
+    """Run the command line and return its exit status; argparse exits with 2 after a usage error."""
     args = _parser().parse_args(argv)
     command: Command = args.command
-    # A terminal that cannot show a character shows a replacement; it is no reason to stop.
+    # A terminal that cannot show a character shows a replacement.
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")
@@ -245,7 +254,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         _fail(command, "stopped")
         return _INTERRUPTED
     except BrokenPipeError:
-        # Whoever read our output is gone (`| head`); the interpreter would complain once more at its exit.
+        # The reader of our output is gone (`| head`); without this the interpreter complains at its exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return _NOT_DONE
 
@@ -262,7 +271,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _say(text: str) -> None:
+def _print(text: str) -> None:
     print(text, flush=True)
 
 

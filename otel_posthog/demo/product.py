@@ -1,7 +1,7 @@
 """A small chat product: eight features, each a call to a model as such products make it.
 
-It knows nothing of OpenTelemetry or PostHog; that is the point. Each feature takes the clients and what the
-user wrote and gives what the user would see.
+It knows nothing of OpenTelemetry or PostHog, on purpose. Each feature takes the clients and the user's words,
+and returns the text that the user would see.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 OPENAI_LARGE, OPENAI_SMALL = "gpt-5.1", "gpt-5-mini"
 GEMINI_FAST, GEMINI_IMAGE = "gemini-3-flash-preview", "gemini-3-pro-image-preview"
 
-#: No service has it: the one call that fails, whether it is the stand-in that says so or the real thing.
 NO_SUCH_MODEL = "gpt-5-mini-unavailable"
+"""No service has this model: the one call that fails, at the fake providers and at the real ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ class Clients:
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """Something a user does: in which chat, and the words. ``model`` overrides the feature's own."""
+    """One action of a user: the chat and the words. `model` replaces the feature's own."""
 
     feature: str
     chat_id: str
@@ -45,7 +45,7 @@ class Moment:
 
 @dataclass(frozen=True, slots=True)
 class Feature:
-    """A feature of the product: the model it asks, and how."""
+    """A feature of the product: its model, and the function that calls it."""
 
     model: str
     ask: Callable[[Clients, str, str], str]
@@ -110,12 +110,12 @@ def _tldr(clients: Clients, model: str, words: str) -> str:
 
 
 def _picture(ratio: str, words: str) -> Callable[[Clients, str, str], str]:
-    def ask(clients: Clients, model: str, said: str) -> str:
+    def ask(clients: Clients, model: str, user_words: str) -> str:
         config = types.GenerateContentConfig(
             response_modalities=["TEXT", "IMAGE"], image_config=types.ImageConfig(aspect_ratio=ratio)
         )
         answer = clients.gemini.models.generate_content(
-            model=model, contents=f"{words} {said}", config=config
+            model=model, contents=f"{words} {user_words}", config=config
         )
         pictures = [part.inline_data for part in answer.parts or [] if part.inline_data]
         return ", ".join(f"[{picture.mime_type}, {len(picture.data or b''):,} bytes]" for picture in pictures)
@@ -174,6 +174,6 @@ AFTERNOON: tuple[Moment, ...] = (
 
 
 def do(clients: Clients, moment: Moment) -> str:
-    """Do what the user asks for; raises what the client raises."""
+    """Return the answer to the user. Errors of the client are raised."""
     feature = FEATURES[moment.feature]
     return feature.ask(clients, moment.model or feature.model, moment.words)

@@ -1,6 +1,6 @@
-"""What arrived, as a table by feature and as a verdict on whether all of it did. Pure.
+"""The events that arrived: a table by feature, and a verdict on whether all of them did. Pure.
 
-Everything is computed from the events alone: the figures are those that PostHog would show.
+All figures come from the events alone, as PostHog would show them.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ TOTAL = "total"
 
 
 @dataclass(slots=True)
-class Row:
-    """One feature: what its calls came to."""
+class FeatureRow:
+    """The sums of one feature."""
 
     feature: str
     calls: int = 0
@@ -33,11 +33,11 @@ class Row:
     tokens: float | None = None
     cost_usd: float | None = None
     latencies_ms: list[float] = field(default_factory=list)
-    """Of the calls that succeeded: how fast an error came says nothing about a model."""
+    """Latencies of the calls that succeeded: the time until an error says nothing about a model."""
 
     @property
     def average_ms(self) -> float | None:
-        """The mean latency in milliseconds, None without a successful call."""
+        """The mean latency in milliseconds, or None without a successful call."""
         return sum(self.latencies_ms) / len(self.latencies_ms) if self.latencies_ms else None
 
     @property
@@ -70,18 +70,18 @@ def _properties(event: Event) -> Event:
     return properties if isinstance(properties, dict) else {}
 
 
-def rows(events: Iterable[Event]) -> list[Row]:
-    """Give a row for each feature, by name, and the total as the last."""
-    found: dict[str, Row] = {}
-    total = Row(TOTAL)
+def rows(events: Iterable[Event]) -> list[FeatureRow]:
+    """Return a row for each feature, sorted by name, and the total as the last row."""
+    by_feature: dict[str, FeatureRow] = {}
+    total = FeatureRow(TOTAL)
     for event in events:
         name, properties = str(event.get("event")), _properties(event)
         if name not in {REQUESTED, SUCCESS, FAILED}:
             continue
         feature = str(properties.get("feature") or ABSENT)
-        for row in (found.setdefault(feature, Row(feature)), total):
+        for row in (by_feature.setdefault(feature, FeatureRow(feature)), total):
             row.count(name, properties)
-    return [*(found[feature] for feature in sorted(found)), total]
+    return [*(by_feature[feature] for feature in sorted(by_feature)), total]
 
 
 def _shown(value: float | None, form: str) -> str:
@@ -92,7 +92,7 @@ _HEADS = ("feature", "calls", "failures", "tokens", "cost", "average", "p95")
 _WIDTHS = (16, 6, 9, 9, 11, 9, 9)
 
 
-def _cells(row: Row) -> tuple[str, ...]:
+def _cells(row: FeatureRow) -> tuple[str, ...]:
     return (
         plain(row.feature),
         f"{row.calls:,}",
@@ -104,10 +104,10 @@ def _cells(row: Row) -> tuple[str, ...]:
     )
 
 
-def table(found: Sequence[Row]) -> str:
-    """Give the rows as text, the last of them under a rule."""
+def table(feature_rows: Sequence[FeatureRow]) -> str:
+    """Return the rows as text, the last of them under a rule."""
     rule = "  ".join("-" * width for width in _WIDTHS)
-    lines = [_HEADS, *map(_cells, found)]
+    lines = [_HEADS, *map(_cells, feature_rows)]
     text = [
         "  ".join(
             fit(cell, width, right=index > 0)
@@ -120,14 +120,14 @@ def table(found: Sequence[Row]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """Whether everything arrived, once, and a sentence that says so."""
+    """A judgement: whether every event arrived, once, and a sentence for people."""
 
     complete: bool
     sentence: str
 
 
 def verdict(events: Sequence[Event], *, calls: int, failed: int) -> Verdict:
-    """Hold the events against the calls that were made and how many of those failed."""
+    """Compare the events with the number of calls and how many of those failed."""
     names = Counter(str(event.get("event")) for event in events)
     expected = {REQUESTED: calls, SUCCESS: calls - failed, FAILED: failed, GENERATION: calls}
     counted = (
@@ -153,13 +153,13 @@ def verdict(events: Sequence[Event], *, calls: int, failed: int) -> Verdict:
 
 
 def _copies(events: Sequence[Event]) -> int:
-    """Count what was sent again: the inbox keeps one and says how often it came."""
+    """Return how many events were sent again: the inbox keeps one and counts its copies."""
     inbox = (event.get("_inbox") for event in events)
     return sum(about.get("copies", 1) - 1 for about in inbox if isinstance(about, dict))
 
 
 def _tells_one_story(events: Sequence[Event]) -> bool:
-    """Each span that was requested has its outcome and its generation, and no other span has any."""
+    """Whether each requested span has its outcome and its generation, and no other span has any."""
     spans: dict[str, set[Any]] = {REQUESTED: set(), SUCCESS: set(), FAILED: set(), GENERATION: set()}
     for event in events:
         name = str(event.get("event"))

@@ -1,7 +1,7 @@
-"""The demo: an afternoon of a small chat product, watched the way a real one would be.
+"""The demo: an afternoon of a small chat product, observed as a real one would be.
 
-Real clients, a real exporter, a real wire. Only the far ends are swapped where no keys are set: a stand-in
-answers for OpenAI and Gemini, an inbox takes the events for PostHog, both on this machine.
+Clients, exporter and wire are real. Without keys the far ends are on this machine: fake providers answer for
+OpenAI and Gemini, and an inbox takes the events for PostHog.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     Say = Callable[[str], None]
     Event = dict[str, Any]
 
-#: The flush before it has done the work; this is for what an interrupted run leaves.
 _SHUTDOWN_MILLIS = 2_000
+"""The flush before it has done the work; this is for the rest of an interrupted run."""
 
 _LOOPBACK = "127.0.0.1,localhost"
 
@@ -42,7 +42,7 @@ Every event as it is:   {inbox} local  (it says how to send this demo's events t
 
 
 def _runnable(command: str) -> str:
-    """How to call a command of this environment: `make demo` leaves its own off the path."""
+    """Return how to call a command of this environment, which `make demo` does not put on the path."""
     if shutil.which(command):
         return command
     beside = Path(sys.executable).parent / command
@@ -51,19 +51,19 @@ def _runnable(command: str) -> str:
 
 @dataclass(slots=True)
 class Target:
-    """Where the events go, and how to get at those that went there."""
+    """The place the events go to, and how to read those that went there."""
 
     name: str
     arguments: dict[str, Any]
-    """What `configure` is told."""
+    """The arguments of `configure`."""
     events: Callable[[], Sequence[Event]]
     posthog: str | None = None
-    """The address of a PostHog, whose events can only be seen as they leave."""
+    """The address of a real PostHog, whose events can be seen only as they leave."""
 
 
 @dataclass(slots=True)
 class Played:
-    """What the product saw of its calls."""
+    """The calls, as the product saw them."""
 
     calls: int = 0
     failures: list[str] = field(default_factory=list)
@@ -77,10 +77,10 @@ def run(
     chunk_pause: float = 0.004,
     flush_millis: int = 30_000,
 ) -> int:
-    """Run the demo; 0 only if every expected event arrived, once.
+    """Run the demo and return 0 only if every expected event arrived, once.
 
-    ``latency`` and ``chunk_pause`` are the stand-in's, in seconds; ``flush_millis`` is how long delivering
-    what is left at the end may take.
+    `latency` and `chunk_pause`, in seconds, are those of the fake providers; `flush_millis` limits the last
+    delivery.
     """
     from otel_posthog import ai_context, configure
 
@@ -107,17 +107,17 @@ def run(
         )
         return 1
     say("\n" + report.table(report.rows(events)))
-    found = report.verdict(events, calls=played.calls, failed=len(played.failures))
+    verdict = report.verdict(events, calls=played.calls, failed=len(played.failures))
     remark = "" if target.posthog is None else " Counted as they left; PostHog shows what arrived."
-    say(f"\n{found.sentence}.{remark}")
+    say(f"\n{verdict.sentence}.{remark}")
     if not flushed:
         say(f"Not everything could be delivered within {flush_millis / 1000:g} seconds.")
     say(_NEXT.format(line=_runnable("opentelemetry-instrument"), inbox=_runnable("otel-posthog")))
-    return 0 if found.complete and flushed else 1
+    return 0 if verdict.complete and flushed else 1
 
 
 def play(clients: Clients, moments: Sequence[Moment], context: Callable[..., Any], say: Say) -> Played:
-    """Do one thing after the other, each in its context, with a line for each. Failures do not stop it."""
+    """Do one moment after the other, each in its `ai_context`; print a line for each, failed or not."""
     played = Played()
     for moment in moments:
         played.calls += 1
@@ -162,7 +162,7 @@ def _clients(
 
 
 def _openai_at(here: FakeProviders) -> OpenAI:
-    # Retries would only lengthen the one failure that is meant.
+    # Retries would only delay the one failure that is meant.
     return OpenAI(api_key="stand-in", base_url=here.openai_base_url, max_retries=0)
 
 
@@ -198,6 +198,6 @@ def _target(environ: MutableMapping[str, str]) -> Iterator[Target]:
 
 
 def _spare_loopback_the_proxy(environ: MutableMapping[str, str]) -> None:
-    """Keep what is meant for this machine away from a proxy that the environment names."""
+    """Keep requests to this machine away from a proxy of the environment."""
     for name in ("NO_PROXY", "no_proxy"):
         environ[name] = ",".join(filter(None, (environ.get(name), _LOOPBACK)))

@@ -1,6 +1,6 @@
-"""`otel-posthog doctor`: what is checked of a set-up, and what was found.
+"""`otel-posthog doctor`: the checks of a set-up.
 
-A check is a row in `CHECKS`: a function that looks at the set-up and says what it found, all of it.
+A check is a row in `CHECKS`: a function that takes the set-up and yields all its findings.
 """
 
 from __future__ import annotations
@@ -27,27 +27,27 @@ from otel_posthog.forwarder import price_updates
 __all__ = ["CHECKS", "Setup", "look", "set_up"]
 
 OLD_DAYS = 90
-"""Days after which prices are old: by then there are models in use that the table does not know."""
+"""Days after which prices are old: by then models are in use that the table does not know."""
 
 _PRICES = options.PREFIX + "PRICES"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Setup:
-    """What is looked at."""
+    """The set-up to check."""
 
     config: options.Config
     today: date
     environ: Mapping[str, str] = field(default_factory=dict)
     wrong: Mapping[str, str] = field(default_factory=dict)
-    """Sentences about environment variables that are not usable."""
+    """By environment variable: a sentence about its unusable value."""
 
 
 Check = Callable[[Setup], Iterator[Finding]]
 
 
 def set_up(environ: Mapping[str, str], today: date, prices: Path | None = None) -> Setup:
-    """The set-up of an environment, with another price file if one is given."""
+    """Return the set-up of an environment, with the price file `prices` if one is given."""
     wrong: dict[str, str] = {}
     config = options.resolve({}, environ, wrong.__setitem__)
     if prices is not None:
@@ -60,16 +60,16 @@ def set_up(environ: Mapping[str, str], today: date, prices: Path | None = None) 
 
 
 def look(setup: Setup) -> Iterator[tuple[str, Finding]]:
-    """Do all checks, in their order; one that fails for a fault of ours is told, and hides no other."""
+    """Yield the findings of all checks in order. A check that raises yields a finding and stops no other."""
     for name, check in CHECKS:
-        yield from ((name, found) for found in _looked(check, setup))
+        yield from ((name, finding) for finding in _run(check, setup))
 
 
-def _looked(check: Check, setup: Setup) -> Iterator[Finding]:
+def _run(check: Check, setup: Setup) -> Iterator[Finding]:
     try:
         yield from check(setup)
-    except Exception as error:  # noqa: BLE001  # the next one is still worth looking at
-        yield Finding(FAILED, f"could not be looked at ({type(error).__name__}: {error})")
+    except Exception as error:  # noqa: BLE001  # the next check may still find something
+        yield Finding(FAILED, f"the check itself failed ({type(error).__name__}: {error})")
 
 
 # --- options ---
@@ -78,19 +78,17 @@ _OWN_ROWS = frozenset((_PRICES, options.PREFIX + "PRICE_UPDATES"))
 
 
 def _variables(setup: Setup) -> Iterator[Finding]:
-    """Those that are not usable, and those that nobody reads."""
+    """Check for unusable values and for variables without effect."""
     bad = [says for variable, says in setup.wrong.items() if variable not in _OWN_ROWS]
     known = {variable: option for option in options.OPTIONS for variable in option.variables}
     arguments = {options.PREFIX + option.name.upper() for option in options.OPTIONS if option.argument_only}
     ours = sorted(name for name in setup.environ if name.startswith(options.PREFIX))
     for name in ours:
         if name in arguments:
-            bad.append(f"{name} is read by nobody: that option is an argument only")
+            bad.append(f"{name} has no effect: this option can only be passed as an argument")
         elif name not in known:
             near = difflib.get_close_matches(name, known, n=1)
-            bad.append(
-                f"{name} is no option" + (f"; is {near[0]} meant?" if near else ", and read by nobody")
-            )
+            bad.append(f"{name} is no option" + (f"; is {near[0]} meant?" if near else " and has no effect"))
     yield from (Finding(FAILED, says) for says in bad)
     if not bad:
         count = sum(bool(setup.environ[name].strip()) for name in setup.environ if name in known)
@@ -98,21 +96,21 @@ def _variables(setup: Setup) -> Iterator[Finding]:
 
 
 _PERSONAL = ("phx_", "phs_", "pha_", "phr_")
-"""How PostHog's keys begin that are a person's or an application's (posthog/models/utils.py)."""
+"""Prefixes of keys of a person or an application (PostHog: posthog/models/utils.py)."""
 
 
 def _key(setup: Setup) -> Iterator[Finding]:
     key = setup.config.api_key
     if key is None:
         says = (
-            "none in the environment: unless the application gives one, nothing is sent; set POSTHOG_API_KEY"
+            "none in the environment: unless the application passes one, nothing is sent; set POSTHOG_API_KEY"
         )
         yield Finding(WARNING, says)
     elif key.startswith(_PERSONAL):
-        says = f"{key[:4]}... is no project key: take the one of the project's settings, phc_..."
+        says = f"{key[:4]}... is no project key: use the one in the project's settings, phc_..."
         yield Finding(FAILED, says)
     elif not key.startswith("phc_"):
-        yield Finding(WARNING, "does not look like a project key of PostHog's, phc_...")
+        yield Finding(WARNING, "does not look like a PostHog project key, phc_...")
     else:
         yield Finding(OK, "a project key")
 
@@ -122,10 +120,10 @@ def _endpoint(setup: Setup) -> Iterator[Finding]:
     address, facts = urlsplit(host), {"endpoint": host}
     is_here = address.hostname in ("localhost", "127.0.0.1", "::1")
     if address.scheme == "http" and not is_here:
-        says = f"{host}: whoever is in between can read prompts and the key; take https://"
+        says = f"{host}: anyone on the way can read prompts and the key; use https://"
         yield Finding(WARNING, says, facts)
     elif address.query or address.fragment:
-        yield Finding(FAILED, f"{host}: an address ends before ? and #", facts)
+        yield Finding(FAILED, f"{host}: remove the part from ? or # on", facts)
     else:
         yield Finding(OK, host, facts)
 
@@ -133,7 +131,7 @@ def _endpoint(setup: Setup) -> Iterator[Finding]:
 def _spool(setup: Setup) -> Iterator[Finding]:
     directory = setup.config.spool_dir
     if directory is None:
-        yield Finding(OK, "none: what waits is in memory only", {"directory": None})
+        yield Finding(OK, "none: unsent spans are in memory only", {"directory": None})
         return
     facts = {"directory": str(directory)}
     there = next(each for each in (directory, *directory.parents) if each.exists())
@@ -145,7 +143,7 @@ def _spool(setup: Setup) -> Iterator[Finding]:
         yield Finding(FAILED, says, facts)
         return
     if there != directory:
-        yield Finding(OK, f"{directory}, to be made", facts)
+        yield Finding(OK, f"{directory}, which will be created", facts)
         return
     try:
         found = counts(directory)
@@ -158,7 +156,7 @@ def _spool(setup: Setup) -> Iterator[Finding]:
 
 
 def _in_spool(directory: Path, found: Mapping[str, Count], key: str | None) -> Iterator[Finding]:
-    """How much there is; without a key nobody can say of which it is."""
+    """Check the entries in the spool. Without a key, those of every project count."""
     mine = None if key is None else destination_of(key)
     own = [count for project, count in found.items() if project == mine or mine is None]
     count = Count(sum(each.waiting for each in own), sum(each.refused for each in own))
@@ -182,7 +180,7 @@ def _in_spool(directory: Path, found: Mapping[str, Count], key: str | None) -> I
 
 
 def _price_updates(setup: Setup) -> Iterator[Finding]:
-    """Where updates are on, new prices are fetched, as by the application, and looked at after this."""
+    """Fetch new prices if updates are on, as the application does; the next check reads them."""
     variable = options.PREFIX + "PRICE_UPDATES"
     wanted = setup.config.price_updates
     if variable in setup.wrong:
@@ -240,7 +238,7 @@ def _own_prices(setup: Setup) -> Iterator[Finding]:
         return
     facts["models"] = len(found)
     if setup.config.cost == "server":
-        yield Finding(WARNING, f"{file.name} is not used: by cost=server PostHog works out the costs", facts)
+        yield Finding(WARNING, f"{file.name} is not used: with cost=server PostHog computes the costs", facts)
         return
     yield Finding(OK, f"{file.name}, for {_counted(len(found), 'model')}", facts)
     book = PriceBook()

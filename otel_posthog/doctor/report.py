@@ -12,7 +12,7 @@ OK, WARNING, FAILED = "ok", "warning", "failed"
 
 
 class Finding(NamedTuple):
-    """What a check found."""
+    """One result of a check."""
 
     state: str
     """`ok`, `warning` or `failed`."""
@@ -21,17 +21,17 @@ class Finding(NamedTuple):
     facts: Mapping[str, Any] = {}
 
 
-def as_table(name: str, found: Finding) -> str:
-    """A finding as one line."""
-    return f"{found.state:8}  {name:14}  {found.says}"
+def as_table(name: str, finding: Finding) -> str:
+    """Return a finding as one line."""
+    return f"{finding.state:8}  {name:14}  {finding.says}"
 
 
 def as_json(findings: list[tuple[str, Finding]]) -> str:
-    """All findings, for programs."""
-    checks = [{"check": name, **found._asdict()} for name, found in findings]
+    """Return all findings as JSON: `ok`, and `checks` with state, sentence and facts."""
+    checks = [{"check": name, **finding._asdict()} for name, finding in findings]
     return json.dumps({"ok": is_well(findings), "checks": checks}, indent=2)
 
 
 def is_well(findings: list[tuple[str, Finding]]) -> bool:
-    """Whether nothing has failed; a warning, as of old prices, is to be read."""
-    return all(found.state != FAILED for _, found in findings)
+    """Whether no check failed; warnings, such as old prices, do not count."""
+    return all(finding.state != FAILED for _, finding in findings)

@@ -1,4 +1,4 @@
-"""What both generations of the wire share: limits, refusals, unpacking a body. Pure."""
+"""Limits, refusals and the unpacking of a body, shared by both generations of the wire. Pure."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ Event = dict[str, Any]
 
 _KB, _MB, _MIB = 1000, 1000 * 1000, 1024 * 1024
 
-#: A distinct id is cut at this length by v0, refused above it by v1; an event name is refused by v1.
 MAX_NAME_LENGTH = 200
+"""Characters. v0 cuts a distinct id at this length; v1 refuses a longer one, and a longer event name."""
 AI_PREFIX = "$ai_"
 
 
 @dataclass(frozen=True, slots=True)
 class Wire:
-    """One way in: what it takes and how much of it. Sizes in bytes."""
+    """One way in, and its limits in bytes."""
 
     name: str
     max_body: int
@@ -30,7 +30,7 @@ class Wire:
     max_ai_event: int
     """Above it the whole request is refused (v0) or the one event dropped (v1)."""
     max_event: int
-    """The same for every other event."""
+    """The same limit for every other event."""
     ai_only: bool = False
     v1: bool = False
 
@@ -43,9 +43,9 @@ V1 = Wire("v1", 10 * _MIB, 50 * _MIB, 8 * _MIB, 1000 * _KB, v1=True)
 
 
 class RefusalError(Exception):
-    """The request as a whole is refused.
+    """A refusal of the whole request.
 
-    ``status`` is the HTTP status, ``tag`` PostHog's name for the reason (v1 sends it), ``str()`` a sentence.
+    `status` is the HTTP status, `tag` PostHog's name for the reason (v1 sends it), `str()` a sentence.
     """
 
     def __init__(self, status: int, tag: str, sentence: str) -> None:
@@ -56,25 +56,25 @@ class RefusalError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """What a request brought: the events to keep, and the answer to give once they are kept."""
+    """The events of a request, and the answer to send once they are stored."""
 
     events: list[Event]
     answer: dict[str, Any]
 
 
 def check_length(wire: Wire, length: int) -> None:
-    """Refuse with 413 a body of ``length`` bytes that the wire would not take, before it is read."""
+    """Refuse a body of `length` bytes with 413 if the wire does not take so many, before it is read."""
     if length > wire.max_body:
         raise too_large(f"the body has {length:,} bytes on the wire, {wire.max_body:,} are allowed")
 
 
 def too_large(sentence: str) -> RefusalError:
-    """Make the 413 of both wires."""
+    """Return the 413 of both wires."""
     return RefusalError(413, "payload_too_large", sentence)
 
 
 def unpack(wire: Wire, body: bytes, encoding: str) -> bytes:
-    """Inflate ``body`` within the wire's ceiling; 415 for an encoding that nobody here can read."""
+    """Return the body inflated, within the wire's limit; refuse an unknown encoding with 415."""
     if encoding in {"", "identity"}:
         return body
     codec = decompression.CODECS.get(encoding)
@@ -90,7 +90,7 @@ def unpack(wire: Wire, body: bytes, encoding: str) -> bytes:
 
 
 def parse(body: bytes) -> Any:
-    """Parse strict JSON: no NaN, no lone surrogates, as the server's parser has it."""
+    """Return the parsed body. JSON is strict as at the server: no NaN, no lone surrogates."""
     try:
         return orjson.loads(body)
     except orjson.JSONDecodeError as error:
@@ -98,7 +98,7 @@ def parse(body: bytes) -> Any:
 
 
 def size_of(event: Event) -> int:
-    """Give the event's size as compact JSON, in bytes: what the limits count."""
+    """Return the bytes of the event as compact JSON, which the limits count."""
     try:
         return len(orjson.dumps(event))
     except orjson.JSONEncodeError:  # It came from JSON, so nesting is all that can be wrong.
@@ -106,12 +106,12 @@ def size_of(event: Event) -> int:
 
 
 def ceiling_for(wire: Wire, name: str) -> int:
-    """Give the largest size of an event of this name, in bytes."""
+    """Return the most bytes that an event of this name may have."""
     return wire.max_ai_event if name.startswith(AI_PREFIX) else wire.max_event
 
 
 def check_token(token: object) -> None:
-    """Refuse with 401 what cannot be a project key, a personal one by its name."""
+    """Refuse a token that cannot be a project key with 401; name a personal key as one."""
     if not isinstance(token, str) or not token:
         raise RefusalError(401, "invalid_api_token", "event submitted without an api_key")
     if token.startswith("phx_"):
@@ -121,7 +121,7 @@ def check_token(token: object) -> None:
 
 
 def parse_uuid(value: object) -> str:
-    """Normalise a UUID's text; 400 for anything else."""
+    """Return the UUID in its usual spelling; refuse anything else with 400."""
     try:
         return str(uuid.UUID(value if isinstance(value, str) else ""))
     except ValueError:

@@ -1,6 +1,6 @@
 """The v0 wires: the key in the body, and all or nothing.
 
-Follows ``rust/capture/src/v0_request.rs`` and ``common/types/src/event.rs``. The forms of posthog-js (base64,
+It follows `rust/capture/src/v0_request.rs` and `common/types/src/event.rs`. The forms of posthog-js (base64,
 LZ64, form fields) are not read: servers do not send them.
 """
 
@@ -33,9 +33,9 @@ if TYPE_CHECKING:
 
 
 def read(wire: Wire, headers: Mapping[str, str], body: bytes) -> Accepted:
-    """Turn a v0 request into its events, or raise ``RefusalError``.
+    """Return the events of a v0 request, or raise `RefusalError`.
 
-    gzip is known by its first bytes, as the server does it; no header is needed for it and none is believed.
+    gzip is recognised by its first bytes, as by the server; headers do not matter.
     """
     del headers
     data = parse(unpack(wire, body, "gzip" if body.startswith(decompression.GZIP_MAGIC) else ""))
@@ -47,7 +47,7 @@ def read(wire: Wire, headers: Mapping[str, str], body: bytes) -> Accepted:
 
 
 def _events_of(data: Any) -> list[Any]:
-    """Find the events in the three shapes v0 takes: an array, a batch, one event."""
+    """Return the events, from any of the three shapes of v0: an array, a batch, one event."""
     if isinstance(data, list):
         return data
     if not isinstance(data, dict):

@@ -1,7 +1,7 @@
 """The v1 wire: required headers, and a result for each event instead of all or nothing.
 
-Follows ``rust/capture/src/v1``: what is wrong with the request, or with a uuid by which results are told
-apart, refuses the whole; what is wrong with one event drops that one.
+It follows `rust/capture/src/v1`: a fault of the request, or of a uuid that tells results apart, refuses the
+request; a fault of one event drops that event.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _REQUIRED = (
     "user-agent",
 )
 
-#: Field of an event -> the property it goes back to.
+# By field of an event: the property it goes back to.
 _LIFTED_FIELDS = {"session_id": "$session_id", "window_id": "$window_id"}
 
 _ILLEGAL_DISTINCT_IDS = frozenset(
@@ -65,7 +65,7 @@ _ILLEGAL_DISTINCT_IDS = frozenset(
 
 
 def read(wire: Wire, headers: Mapping[str, str], body: bytes) -> Accepted:
-    """Turn a v1 request into its events and a result for each, or raise ``RefusalError``."""
+    """Return the events of a v1 request and a result for each, or raise `RefusalError`."""
     _check_headers(headers)
     data = parse(unpack(wire, body, headers.get("content-encoding", "").lower()))
     batch = data.get("batch") if isinstance(data, dict) else None
@@ -135,7 +135,7 @@ _HEADER_FORMS: dict[str, Callable[[str], bool]] = {
 
 
 def _check_types(raw: Any) -> Event:
-    """Refuse the whole request where a field of an event has a wrong type; the ids come back trimmed."""
+    """Return the event with its ids trimmed; refuse the request if a field has a wrong type."""
     if not isinstance(raw, dict):
         raise RefusalError(400, "request_parsing_error", "an event is not an object")
     wrong = [
@@ -148,7 +148,7 @@ def _check_types(raw: Any) -> Event:
 
 
 def _fault_of(wire: Wire, event: Event) -> str | None:
-    """Say why this one event is dropped, in PostHog's words, or None."""
+    """Return why this one event is dropped, in PostHog's words, or None."""
     name, distinct_id = event["event"], event["distinct_id"]
     too_big = "ai_event_too_big" if ceiling_for(wire, name) == wire.max_ai_event else "event_too_big"
     faults = (
@@ -175,7 +175,7 @@ def _as_text(value: object) -> str | None:
     return value if isinstance(value, str) else str(value) if type(value) is int else None
 
 
-#: Option -> the property it goes back to, and how its value is read.
+# By option: the property it goes back to, and how its value is read.
 _OPTIONS: dict[str, tuple[str, Callable[[object], object]]] = {
     "cookieless_mode": ("$cookieless_mode", _as_bool),
     "disable_skew_correction": ("$ignore_sent_at", _as_bool),
@@ -185,22 +185,22 @@ _OPTIONS: dict[str, tuple[str, Callable[[object], object]]] = {
 
 
 def _options_of(event: Event) -> Event | None:
-    """Read the options as properties; None if one cannot be read."""
+    """Return the options as properties; None if one cannot be read."""
     options = event.get("options")
     if options is None:
         return {}
     if not isinstance(options, dict):
         return None
-    read_ = {
+    properties = {
         name: convert(options[option])
         for option, (name, convert) in _OPTIONS.items()
         if options.get(option) is not None
     }
-    return None if None in read_.values() else read_
+    return None if None in properties.values() else properties
 
 
 def _as_v0(event: Event, injected: Event) -> Event:
-    """Put back into the properties what v1 lifts out of them."""
+    """Return the event in the shape of v0: the fields that v1 lifts out of the properties go back there."""
     lifted = {name: event[field] for field, name in _LIFTED_FIELDS.items() if event.get(field) is not None}
     properties = {**event.get("properties", {}), **(_options_of(event) or {}), **lifted, **injected}
     kept = {name: event[name] for name in ("event", "uuid", "distinct_id", "timestamp")}

@@ -1,8 +1,7 @@
 """PostHog's capture wires: a request goes in, events or a refusal come out. Pure.
 
-What each path takes, its limits and its status codes follow PostHog's ``rust/capture`` as far as it bears on
-a sender; quotas and restrictions are not played. Whichever wire an event came by, it leaves here in one
-shape, that of ``/batch/``.
+Paths, limits and status codes follow PostHog's `rust/capture` as far as a sender notices them, without quotas
+and restrictions. Events of either wire come out in one shape, that of `/batch/`.
 """
 
 from __future__ import annotations
@@ -38,7 +37,7 @@ __all__ = [
     "wire_at",
 ]
 
-#: Path without its trailing slash -> wire. Both spellings are served.
+# By path without its trailing slash; both spellings are served.
 WIRES: dict[str, Wire] = {
     "/batch": BATCH,
     "/i/v0/e": SINGLE,
@@ -50,7 +49,7 @@ WIRES: dict[str, Wire] = {
 
 
 def wire_at(path: str) -> Wire:
-    """Find the wire at ``path`` (no query string); refuses an unknown one with 404."""
+    """Return the wire at `path` (without query string); refuse an unknown path with 404."""
     wire = WIRES.get(path.rstrip("/"))
     if wire is None:
         raise RefusalError(404, "not_found", f"no such path; capture is at {', '.join(WIRES)}")
@@ -58,7 +57,7 @@ def wire_at(path: str) -> Wire:
 
 
 def read(wire: Wire, headers: Mapping[str, str], body: bytes) -> Accepted:
-    """Turn a request into its events, or raise ``RefusalError``. Header names in lower case."""
+    """Return the events of a request, or raise `RefusalError`. Header names are in lower case."""
     check_length(wire, len(body))
     reader = capture_v1.read if wire.v1 else capture_v0.read
     return reader(wire, headers, body)

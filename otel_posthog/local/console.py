@@ -20,14 +20,14 @@ _RED, _DIM, _RESET = "\x1b[31m", "\x1b[2m", "\x1b[0m"
 
 
 def plain(value: object) -> str:
-    """Give ``value`` as text that cannot move the cursor, colour the terminal or break the line."""
+    """Return `value` as text that cannot move the cursor, colour the terminal or break the line."""
     return "".join(
         "?" if unicodedata.category(char)[0] == "C" or char in "\u2028\u2029" else char for char in str(value)
     )
 
 
 def columns_of(text: str) -> int:
-    """Count the terminal columns that ``text`` takes: two for wide characters, none for combining ones."""
+    """Return the terminal columns of `text`: two for a wide character, none for a combining one."""
     return sum(
         0 if unicodedata.combining(char) else 2 if unicodedata.east_asian_width(char) in "WF" else 1
         for char in text
@@ -35,7 +35,7 @@ def columns_of(text: str) -> int:
 
 
 def fit(text: str, width: int, *, right: bool = False) -> str:
-    """Cut or fill ``text`` to exactly ``width`` terminal columns."""
+    """Return `text`, cut or filled to exactly `width` terminal columns."""
     if columns_of(text) > width:
         while columns_of(text) > width - 1:
             text = text[:-1]
@@ -45,14 +45,14 @@ def fit(text: str, width: int, *, right: bool = False) -> str:
 
 
 def number(value: object) -> float | None:
-    """Give a finite number, or None: properties come from outside and may hold anything."""
+    """Return the value if it is a finite number, else None: foreign properties may hold anything."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     return float(value) if abs(value) < float("inf") else None
 
 
 def first(properties: Properties, *names: str) -> Any:
-    """Give the first of these properties that is there, else None."""
+    """Return the first of these properties that is present, else None."""
     return next((properties[name] for name in names if properties.get(name) is not None), None)
 
 
@@ -70,7 +70,7 @@ def _tokens(event: Mapping[str, Any], properties: Properties, _: tzinfo | None) 
     )
     if counts == (None, None):
         return None
-    # What is known before the call, and of most failed ones, is an estimate.
+    # Before a call, and for most failed ones, only an estimate is known.
     estimated = event.get("event") in {"llm_completion_requested", "llm_completion_failed"}
     estimate = "~" if estimated and counts[1] is None else ""
     return estimate + "/".join(ABSENT if count is None else f"{count:.0f}" for count in counts)
@@ -82,7 +82,7 @@ def _cost(_: Mapping[str, Any], properties: Properties, __: tzinfo | None) -> st
 
 
 def latency_ms(properties: Properties) -> float | None:
-    """Give the latency in milliseconds, whichever property holds it."""
+    """Return the latency in milliseconds, from whichever property holds it."""
     seconds = number(properties.get("$ai_latency"))
     return seconds * 1000 if seconds is not None else number(properties.get("latency_ms"))
 
@@ -101,7 +101,7 @@ def _user(event: Mapping[str, Any], properties: Properties, _: tzinfo | None) ->
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column: its head, its width in terminal columns, where its text comes from."""
+    """A column: its head, its width in terminal columns, and the function that makes its text."""
 
     head: str
     width: int
@@ -123,18 +123,18 @@ COLUMNS = (
 
 
 def head() -> str:
-    """Give the line that stands above the others."""
+    """Return the line of column heads."""
     return "  ".join(fit(column.head, column.width, right=column.right) for column in COLUMNS).rstrip()
 
 
 def line(event: Mapping[str, Any], *, color: bool = False, zone: tzinfo | None = None) -> str:
-    """Give the event as one line, ``-`` where something is absent.
+    """Return the event as one line, with `-` for each absent value.
 
-    ``zone`` is the time zone of the time column, None for this machine's. With ``color`` a failure is red and
-    a request that only just began is dim. After the columns, a failure has its type.
+    `zone` is the time zone of the time column, None for this machine's. With `color` a failure is red and a
+    call that has just begun is dim. After the columns, a failure has its type.
     """
-    found = event.get("properties")
-    properties: Properties = found if isinstance(found, dict) else {}
+    raw = event.get("properties")
+    properties: Properties = raw if isinstance(raw, dict) else {}
     cells = []
     for column in COLUMNS:
         value = column.text(event, properties, zone)
@@ -151,6 +151,6 @@ def line(event: Mapping[str, Any], *, color: bool = False, zone: tzinfo | None =
 
 
 def error_of(event: Mapping[str, Any], properties: Properties) -> str | None:
-    """Give the type of the failure that the event tells of, None where it tells of none."""
+    """Return the type of the failure that the event reports, or None."""
     failed = event.get("event") == "llm_completion_failed" or properties.get("$ai_is_error") in {True, "true"}
     return str(first(properties, "$ai_error_type", "error_type") or "error") if failed else None

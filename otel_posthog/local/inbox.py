@@ -1,6 +1,6 @@
-"""The inbox as one thing to open and close: a store, a server in front of it, a line for what arrives.
+"""The inbox: a store, a server in front of it, and a line of text for each event that arrives.
 
-It leaves nothing behind: no thread, no open connection, and no file unless it was given one.
+Closed, it leaves no thread, no open connection, and no file but the one it was given.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ if TYPE_CHECKING:
 
 
 class Inbox:
-    """A PostHog on this machine, as far as capture goes.
+    """The capture side of PostHog on this machine.
 
-    ``port=0`` takes a free one. ``db`` is the file for the events; without one they are in a temporary file
-    that goes with the inbox. ``echo`` gets a line for each new event (and each refused request), from the
-    thread of the request; ``color`` is for a terminal.
+    `port=0` takes a free port. `db` is the file for the events; without it they are in a temporary file that
+    `close` removes. `echo` gets a line for each new event and each refused request, on the thread of the
+    request; `color` adds the colours of a terminal.
 
         with Inbox() as inbox:
             posthog = Posthog("phc_x", host=inbox.url)
@@ -50,7 +50,7 @@ class Inbox:
         self._echo_lock = threading.Lock()
         self._refused = 0
         self._closed = False
-        # The port first: where it is taken, no file is made.
+        # The port first: if it is taken, no file is made.
         self._server = Server(self, host, port)
         self._scratch = None if db is not None else Path(tempfile.mkdtemp(prefix="otel-posthog-inbox-"))
         try:
@@ -62,34 +62,34 @@ class Inbox:
         self._thread = threading.Thread(
             target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, name="otel-posthog-inbox"
         )
-        # A program that forgets close() ends all the same.
+        # A program that never calls close() still ends.
         self._thread.daemon = True
         self._thread.start()
 
     @property
     def url(self) -> str:
-        """Where the inbox is, without a slash at the end."""
+        """The address of the inbox, without a slash at the end."""
         host, port = self._server.server_address[:2]
         name = str(host)
         return f"http://[{name}]:{port}" if ":" in name else f"http://{name}:{port}"
 
     def events(self, event: str | None = None, *, after: int = 0) -> list[dict[str, Any]]:
-        """Give the events in order of arrival, those of one name if asked.
+        """Return the events in order of arrival, all or those called `event`.
 
-        ``_inbox`` in each holds ``id``, ``path``, ``received_at`` and ``copies`` (how often it arrived).
+        Each has an `_inbox` with its `id`, `path`, `received_at` and `copies` (how often it arrived).
         """
         return list(self.stream(event, after=after))
 
     def stream(self, event: str | None = None, *, after: int = 0) -> Iterator[dict[str, Any]]:
-        """Give the same one by one, however many there are."""
+        """Yield the same events one by one; they are never all in memory."""
         return self._store.read(event=event, after=after)
 
     def counts(self) -> dict[str, int]:
-        """Count ``events`` kept, ``duplicates`` not kept again, ``refused`` requests of this run."""
+        """Return the numbers of `events` kept, `duplicates` not kept again, and requests `refused` so far."""
         return {**self._store.counts(), "refused": self._refused}
 
     def close(self) -> None:
-        """Stop serving, end the connections, close the file; a temporary one is removed."""
+        """Stop serving, end the connections, close the file; remove it if it is a temporary one."""
         if self._closed:
             return
         self._closed = True
@@ -111,20 +111,20 @@ class Inbox:
         if self._scratch is not None:
             shutil.rmtree(self._scratch, ignore_errors=True)
 
-    def take(self, path: str, accepted: capture_wire.Accepted) -> None:
-        """Keep what a request brought, all or none, and say what is new. For the server's threads."""
+    def keep(self, path: str, accepted: capture_wire.Accepted) -> None:
+        """Store the events of a request, all or none, and print the new ones. For the server's threads."""
         now = datetime.now(timezone.utc).isoformat()
         for event in self._store.add(accepted.events, path=path, received_at=now):
             # A sender may leave the timestamp out; PostHog then takes the time of arrival.
-            self._say(line({"timestamp": now, **event}, color=self._color))
+            self._print(line({"timestamp": now, **event}, color=self._color))
 
     def refuse(self, path: str, refusal: capture_wire.RefusalError) -> None:
-        """Count a request that was refused, and say why. For the server's threads."""
+        """Count a refused request and print why. For the server's threads."""
         with self._echo_lock:
             self._refused += 1
-        self._say(f"refused with {refusal.status}: {plain(path)[:60]}: {plain(refusal)}")
+        self._print(f"refused with {refusal.status}: {plain(path)[:60]}: {plain(refusal)}")
 
-    def _say(self, text: str) -> None:
+    def _print(self, text: str) -> None:
         if self._echo is None:
             return
         # A closed pipe or terminal is no reason to refuse an event.

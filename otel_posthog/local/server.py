@@ -1,7 +1,6 @@
-"""The inbox over HTTP: the capture wires in, ``/_events`` and a plain page out.
+"""The inbox over HTTP: the capture wires in, `/_events` and a plain page out.
 
-HTTP/1.1 with keep-alive, a thread for each connection. A server that is closed leaves no connection and no
-thread behind.
+HTTP/1.1 with keep-alive, a thread for each connection. Closed, the server leaves no connection and no thread.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ import socket
 import socketserver
 import sqlite3
 import threading
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 from urllib.parse import parse_qs, urlsplit
 
 import orjson
@@ -24,15 +23,12 @@ from otel_posthog.local import capture_wire
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from otel_posthog.local.inbox import Inbox
-
-
-#: Seconds that a connection may stay silent, in a request or between two.
 SILENCE = 60.0
+"""Seconds that a connection may stay silent, in a request or between two."""
 
-#: A body that is too large is read and thrown away up to this size, so that the sender gets to see the 413
-#: instead of a broken pipe; beyond it the connection is cut.
-_PATIENCE = 256 * 1024 * 1024
+_MAX_DISCARDED = 256 * 1024 * 1024
+"""Bytes of a body that is too large: so many are read and discarded, so that the sender sees the 413 and no
+broken pipe. Beyond it the connection is cut."""
 
 _PIECE = 64 * 1024
 
@@ -43,15 +39,31 @@ _PAGE = """<!doctype html>
 """
 
 
+class EventStore(Protocol):
+    """The inbox behind the server, as far as the server uses it."""
+
+    def keep(self, path: str, accepted: capture_wire.Accepted) -> None:
+        """Store the events of a request, all or none."""
+
+    def refuse(self, path: str, refusal: capture_wire.RefusalError) -> None:
+        """Count a request that was refused."""
+
+    def stream(self, event: str | None = None, *, after: int = 0) -> Iterator[dict[str, Any]]:
+        """Yield the events stored after the id `after`, all or those called `event`."""
+
+    def counts(self) -> dict[str, int]:
+        """Return the number of events, duplicates and refused requests."""
+
+
 class Server(http.server.ThreadingHTTPServer):
-    """Listens from construction on; ``serve_forever()`` answers, and what it takes goes to ``inbox``."""
+    """A server that listens from construction on; `serve_forever()` answers, with the events of `inbox`."""
 
     # server_close() waits for the threads of the connections, which it has ended before.
     daemon_threads = False
     block_on_close = True
     request_queue_size = 128
 
-    def __init__(self, inbox: Inbox, host: str, port: int) -> None:
+    def __init__(self, inbox: EventStore, host: str, port: int) -> None:
         self.inbox = inbox
         self._connections: set[socket.socket] = set()
         self._connections_lock = threading.Lock()
@@ -60,8 +72,8 @@ class Server(http.server.ThreadingHTTPServer):
         super().__init__((host, port), _Handler)
 
     def server_bind(self) -> None:
-        """Bind without a name."""
-        # HTTPServer's own looks the host's name up, which can take seconds where there is no DNS.
+        """Bind without looking up a name."""
+        # HTTPServer looks the host's name up, which can take seconds without DNS.
         socketserver.TCPServer.server_bind(self)
 
     @property
@@ -90,7 +102,7 @@ class Server(http.server.ThreadingHTTPServer):
         super().server_close()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Say nothing: a client that hangs up is everyday, and the handler answers its own errors."""
+        """Log nothing: clients hang up every day, and the handler answers its own errors."""
 
 
 class _Handler(http.server.BaseHTTPRequestHandler):
@@ -107,16 +119,16 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         return cast("Server", self.server)
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  # the signature is the base class's
-        """Leave the talking to the inbox."""
+        """Log nothing: the inbox prints what arrives."""
 
     def handle_expect_100(self) -> bool:
-        """Tell a sender that waits for it to go on; it waits, so the buffer must not."""
+        """Answer a sender that waits for 100 Continue, past the buffer."""
         go_on = super().handle_expect_100()
         self.wfile.flush()
         return go_on
 
     def do_POST(self) -> None:
-        """Take events in."""
+        """Take events."""
         path = self.path.partition("?")[0]
         inbox = self._server.inbox
         is_v1 = False
@@ -129,7 +141,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
                 raise
             accepted = capture_wire.read(way, _lower(self.headers), self._body(way.max_body))
             try:
-                inbox.take(path, accepted)
+                inbox.keep(path, accepted)
             except sqlite3.Error as error:
                 # Nothing of the request is kept, so that the sender may send it again.
                 raise capture_wire.RefusalError(
@@ -142,7 +154,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             self._answer(200, orjson.dumps(accepted.answer), "application/json")
 
     def do_GET(self) -> None:
-        """Show what is there."""
+        """Serve the page and the events."""
         path, _, query = self.path.partition("?")
         inbox = self._server.inbox
         if self._server.is_private and not _is_safe_host(self.headers.get("Host", "")):
@@ -196,10 +208,10 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def _body(self, limit: int) -> bytes:
-        """Read the body, of at most ``limit`` bytes; what is above is read away and refused with 413.
+        """Return the body, of at most `limit` bytes; a larger one is read, discarded and refused with 413.
 
-        A path that does not exist is asked with 0 and throws its body away all the same: on a connection
-        that is kept, the next request begins behind it.
+        With a limit of 0, for a path that does not exist, the body is discarded as well: on a connection that
+        is kept, the next request begins behind it.
         """
         kept, seen = bytearray(), 0
         try:
@@ -207,7 +219,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
                 seen += len(piece)
                 if seen <= limit:
                     kept += piece
-                elif seen > _PATIENCE:
+                elif seen > _MAX_DISCARDED:
                     self.close_connection = True
                     break
         except TimeoutError:

@@ -62,7 +62,7 @@ def _open(path: Path) -> sqlite3.Connection:
 
 
 class Store:
-    """Events in a file, safe to use from many threads. Other processes may read it meanwhile."""
+    """Events in a file. Threads may share it, and other processes may read the file meanwhile."""
 
     def __init__(self, path: Path) -> None:
         self._lock = threading.Lock()
@@ -77,7 +77,7 @@ class Store:
             self._db.close()
 
     def add(self, events: Iterable[Event], *, path: str, received_at: str) -> list[Event]:
-        """Keep the events of one request, all or none; give those that were not there before."""
+        """Store the events of one request, all or none; return those that were not there before."""
         fresh = []
         with self._lock, self._transaction():
             for event in events:
@@ -107,10 +107,9 @@ class Store:
         self._db.execute("COMMIT")
 
     def read(self, *, event: str | None = None, after: int = 0) -> Iterator[Event]:
-        """Give the events in order of arrival, page by page, so that a large inbox is not held in memory.
+        """Yield the events in order of arrival, read page by page: a large inbox is never all in memory.
 
-        What the inbox knows about each stands in it as ``_inbox``: ``id``, ``path``, ``received_at`` and
-        ``copies``, how often it arrived.
+        Each has an `_inbox` with its `id`, `path`, `received_at` and `copies` (how often it arrived).
         """
         while True:
             with self._lock:
@@ -127,7 +126,7 @@ class Store:
                 return
 
     def counts(self) -> dict[str, Any]:
-        """Count the ``events`` kept and the ``duplicates`` that were not kept again."""
+        """Return the number of `events` kept and of `duplicates` that were not kept again."""
         with self._lock:
             events, copies = self._db.execute(
                 "SELECT count(*), coalesce(sum(copies), 0) FROM events"

@@ -1,4 +1,4 @@
-"""Reading the timestamps of events: RFC 3339 and the ISO 8601 that Python's ``isoformat`` writes."""
+"""Timestamps of events: RFC 3339, and the ISO 8601 that Python's `isoformat` writes."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ _FORM = re.compile(
 
 
 def parse(text: object) -> datetime | None:
-    """Read a timestamp, aware or naive as written; None for anything else.
+    """Return the moment, aware or naive as written; None for anything else.
 
-    By hand, since ``datetime.fromisoformat`` of Python 3.10 knows neither "Z" nor seven digits of a second.
+    Read by hand: `datetime.fromisoformat` of Python 3.10 knows neither "Z" nor seven digits of a second.
     """
     match = _FORM.fullmatch(text) if isinstance(text, str) else None
     if match is None:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from otel_posthog.demo.report import Row, rows, table, verdict
+from otel_posthog.demo.report import FeatureRow, rows, table, verdict
 
 GOLDEN = Path(__file__).with_name("table.txt")
 
@@ -48,7 +48,7 @@ def test_rows_sum_what_was_reported_and_leave_out_what_was_not() -> None:
 
 
 def test_no_events_make_an_empty_table() -> None:
-    assert rows([]) == [Row("total")]
+    assert rows([]) == [FeatureRow("total")]
     assert table(rows([])).splitlines()[-1].split() == ["total", "0", "0", "-", "-", "-", "-"]
 
 
@@ -66,7 +66,7 @@ def test_absurd_values_are_not_summed() -> None:
     ("count", "p95"), [(1, 1), (2, 2), (19, 19), (20, 19), (21, 20), (100, 95), (101, 96)]
 )
 def test_p95_is_the_nearest_rank(count: int, p95: float) -> None:
-    assert Row("f", latencies_ms=[float(value) for value in range(count, 0, -1)]).p95_ms == p95
+    assert FeatureRow("f", latencies_ms=[float(value) for value in range(count, 0, -1)]).p95_ms == p95
 
 
 def test_everything_arrived() -> None:

@@ -67,7 +67,7 @@ def test_the_age_of_the_prices_is_told_and_old_ones_are_a_warning(
         (GOOD, {}, "ok", "own.toml, for 1 model"),
         (GOOD + "imput = 3\n", {}, "failed", "own.toml: line 4: model 'my-*': 'imput' is no price"),
         ("[models", {}, "failed", "own.toml: "),
-        (GOOD, {"COST": "server"}, "warning", "own.toml is not used: by cost=server"),
+        (GOOD, {"COST": "server"}, "warning", "own.toml is not used: with cost=server"),
     ],
 )
 @pytest.mark.parametrize("by_flag", [False, True], ids=["variable", "flag"])
@@ -116,7 +116,7 @@ def test_a_check_that_breaks_is_told_and_hides_no_other(monkeypatch: pytest.Monk
 
     monkeypatch.setattr(price_updates, "in_use", broken)
     findings = found()
-    assert findings["price data"] == ("failed", "could not be looked at (ZeroDivisionError: oh)", {})
+    assert findings["price data"] == ("failed", "the check itself failed (ZeroDivisionError: oh)", {})
     assert findings["own prices"].state == "ok"
 
 
@@ -195,8 +195,8 @@ def told(check: str, environ: dict[str, str], prices: Path | None = None) -> lis
             "failed",
             f"{PREFIX}SPOOLDIR is no option; is {PREFIX}SPOOL_DIR meant?",
         ),
-        ({PREFIX + "BEFORE_SEND": "x"}, "failed", f"{PREFIX}BEFORE_SEND is read by nobody: that option is"),
-        ({PREFIX + "Q" * 40: "x"}, "failed", f"{PREFIX}{'Q' * 40} is no option, and read by nobody"),
+        ({PREFIX + "BEFORE_SEND": "x"}, "failed", f"{PREFIX}BEFORE_SEND has no effect: this option"),
+        ({PREFIX + "Q" * 40: "x"}, "failed", f"{PREFIX}{'Q' * 40} is no option and has no effect"),
         ({PREFIX + "TIMEOUT": "soon"}, "failed", f"{PREFIX}TIMEOUT is not usable: a number of seconds"),
         ({"POSTHOG_HOST": "posthog"}, "failed", "POSTHOG_HOST is not usable: a URL such as"),
     ],
@@ -244,8 +244,12 @@ def test_a_key_that_is_missing_or_of_another_kind_is_told_and_never_shown(
         ("", "ok", "https://us.i.posthog.com"),
         ("https://eu.posthog.com/", "ok", "https://eu.i.posthog.com"),
         ("http://127.0.0.1:8765", "ok", "http://127.0.0.1:8765"),
-        ("http://posthog.example", "warning", "http://posthog.example: whoever is in between"),
-        ("https://posthog.example/?a=b", "failed", "https://posthog.example/?a=b: an address ends before"),
+        ("http://posthog.example", "warning", "http://posthog.example: anyone on the way"),
+        (
+            "https://posthog.example/?a=b",
+            "failed",
+            "https://posthog.example/?a=b: remove the part from ? or # on",
+        ),
     ],
 )
 def test_where_events_go_is_told(host: str, state: str, says: str) -> None:
@@ -257,7 +261,7 @@ def test_where_events_go_is_told(host: str, state: str, says: str) -> None:
 def test_a_spool_that_can_be_written_to_is_well_and_nothing_is_left_in_it(tmp_path: Path) -> None:
     assert told("spool", {PREFIX + "SPOOL_DIR": str(tmp_path)}) == [("ok", f"{tmp_path}: nothing waiting")]
     below = tmp_path / "a" / "b"
-    assert told("spool", {PREFIX + "SPOOL_DIR": str(below)}) == [("ok", f"{below}, to be made")]
+    assert told("spool", {PREFIX + "SPOOL_DIR": str(below)}) == [("ok", f"{below}, which will be created")]
     assert [*tmp_path.iterdir()] == []
 
 

@@ -264,7 +264,7 @@ def test_a_stalled_body_is_408(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_an_endless_body_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server, "_PATIENCE", 3_000_000)
+    monkeypatch.setattr(server, "_MAX_DISCARDED", 3_000_000)
     with Inbox() as inbox, connect(inbox) as connection:
         connection.sendall(b"POST /e/ HTTP/1.1\r\nHost: x\r\nContent-Length: 99000000000\r\n\r\n")
         with pytest.raises(OSError):  # noqa: PT011  # reset or broken pipe, as the machine has it
