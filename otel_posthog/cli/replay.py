@@ -1,4 +1,4 @@
-"""`otel-posthog replay`: what waits on disk, what PostHog refused, and files of spans, looked at and sent."""
+"""`otel-posthog replay`: list and send spool entries, events that PostHog refused, and files of spans."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ from otel_posthog.forwarder.forwarder import Forwarder, forwarder
 __all__ = ["ACTIONS", "ReplayError", "replay"]
 
 _TOGETHER = 1000
-"""Spans that are looked at and sent in one go."""
+"""Spans that are converted and sent together."""
 _SECONDS = 60.0
-"""So long one go may take."""
+"""The most seconds that sending them may take."""
 _SPOOL = tuple(options.PREFIX + name for name in ("SPOOL_DIR", "DURABILITY"))
 
 Say = Callable[[str], None]
 
 
 class ReplayError(Exception):
-    """It cannot be done; the text is one sentence for the person who asked."""
+    """A replay that cannot be done; the text is one sentence for the user."""
 
 
 def replay(words: Sequence[str], directory: Path | None, say: Say) -> bool:
-    """Do what the words ask for: an action of `ACTIONS`, with names, or files to send; whether it is done."""
+    """Run an action of `ACTIONS` on the names after it, or send files; return whether all is done."""
     action, rest = (words[0], words[1:]) if words else ("list", ())
     if action in ACTIONS:
         try:
@@ -47,10 +47,10 @@ def replay(words: Sequence[str], directory: Path | None, say: Say) -> bool:
 
 
 def _spool_dir(directory: Path | None) -> Path:
-    found = directory or _config().spool_dir
-    if found is None:
+    spool_dir = directory or _config().spool_dir
+    if spool_dir is None:
         raise ReplayError("name the spool's directory with --spool-dir or OTEL_EXPORTER_POSTHOG_SPOOL_DIR")
-    return found
+    return spool_dir
 
 
 def _config() -> options.Config:
@@ -80,7 +80,7 @@ def _show(directory: Path, names: Sequence[str], say: Say) -> bool:
     for name in _checked(names, "show"):
         body = show(directory, name)
         if body is None:
-            raise ReplayError(f"there is no {name}; `otel-posthog replay list` tells what there is")
+            raise ReplayError(f"there is no {name}; `otel-posthog replay list` shows the names")
         say(body.decode("utf-8", "replace"))
     return True
 
@@ -94,16 +94,16 @@ def _resend(directory: Path, names: Sequence[str], say: Say) -> bool:
         if name.startswith("w"):
             raise ReplayError(f"{name} waits and is sent with all that waits: `resend` without names")
         if name not in there:
-            raise ReplayError(f"there is no {name}; `otel-posthog replay list` tells what there is")
-    others = counts(directory)  # before there is a sender, which begins at once
+            raise ReplayError(f"there is no {name}; `otel-posthog replay list` shows the names")
+    by_project = counts(directory)  # before the sender exists: it begins at once
     sender = _sender({"spool_dir": directory})
     mine = destination_of(sender.config.api_key or "")
-    own = others.pop(mine, None)
+    own = by_project.pop(mine, None)
     if own is None:
         sender.outbox.close(0.0)
-        say(f"Nothing waits under the key that is set, that of project {mine}.")
-        _tell_of_other_keys(others, say)
-        return not others
+        say(f"Nothing waits for project {mine}, whose key is set.")
+        _show_other_projects(by_project, say)
+        return not by_project
     revived = revive(directory, mine, wanted or None)
     say(f"{revived} refused events wait again.")
     before = own.waiting + revived
@@ -114,18 +114,18 @@ def _resend(directory: Path, names: Sequence[str], say: Say) -> bool:
     say(f"{max(before - left, 0)} of {before} that waited are sent; {left} wait.")
     refused = bool(stats["events"]["refused"])
     if refused:
-        say("Some were refused again; `otel-posthog replay list` tells which.")
+        say("PostHog refused some again; `otel-posthog replay list` shows which.")
     elif left and not stats["requests"]["requests"]:
-        say("They are held by a process that is running and sends them itself, or the disk is full.")
-    _tell_of_other_keys(others, say)
+        say("Another process holds their lease and sends them itself, or the disk is full.")
+    _show_other_projects(by_project, say)
     return not left and not refused
 
 
-def _tell_of_other_keys(found: Mapping[str, object], say: Say) -> None:
-    for project, count in found.items():
+def _show_other_projects(by_project: Mapping[str, object], say: Say) -> None:
+    for project, count in by_project.items():
         say(
-            f"Under another key, that of project {project}: {count};"
-            f" `otel-posthog replay adopt {project}` gives them to this one."
+            f"Project {project}, which has another key: {count};"
+            f" `otel-posthog replay adopt {project}` moves them to this one."
         )
 
 
@@ -133,11 +133,11 @@ def _adopt(directory: Path, names: Sequence[str], say: Say) -> bool:
     from otel_posthog.delivery.spool.admin import adopt, rows
 
     if len(names) != 1 or names[0] not in {row.destination for row in rows(directory)}:
-        raise ReplayError("name the project, as `otel-posthog replay list` tells it")
+        raise ReplayError("name the project, as `otel-posthog replay list` shows it")
     key = _config().api_key
     if key is None:
-        raise ReplayError("set POSTHOG_API_KEY to the key of the project that is to have them, phc_...")
-    say(f"{adopt(directory, names[0], destination_of(key))} are of project {destination_of(key)} now.")
+        raise ReplayError("set POSTHOG_API_KEY to the key of the project that they move to, phc_...")
+    say(f"{adopt(directory, names[0], destination_of(key))} now belong to project {destination_of(key)}.")
     return True
 
 
@@ -145,14 +145,14 @@ def _purge(directory: Path, names: Sequence[str], say: Say) -> bool:
     from otel_posthog.delivery.spool.admin import counts, purge
 
     if not names:
-        raise ReplayError("say what to delete: `purge all` for all refused events, or their names")
-    gone = purge(directory, None if list(names) == ["all"] else _checked(names))
-    say(f"{gone} deleted.")
+        raise ReplayError("name what to delete: `purge all` deletes all refused events")
+    deleted = purge(directory, None if list(names) == ["all"] else _checked(names))
+    say(f"{deleted} deleted.")
     waiting = sum(count.waiting for count in counts(directory).values())
     if list(names) == ["all"] and waiting:
         say(
             f"`purge all` deletes refused events only; {waiting} still waiting:"
-            " `resend` sends them, `purge` deletes those whose names it is told."
+            " `resend` sends them, `purge NAME...` deletes those named."
         )
     return True
 
@@ -161,10 +161,12 @@ def _checked(names: Sequence[str], action: str | None = None) -> list[str]:
     if list(names) == ["all"]:
         return []
     if action and not names:
-        raise ReplayError(f"say what to {action}: the names that `otel-posthog replay list` tells")
+        raise ReplayError(f"name what to {action}: `otel-posthog replay list` shows the names")
     for name in names:
         if name[:1] not in ("w", "d") or not name[1:].isdecimal() or len(name) > 18:
-            raise ReplayError(f"{name} is no name: w12 and d3 are, as `otel-posthog replay list` tells them")
+            raise ReplayError(
+                f"{name} is no name such as w12 or d3: `otel-posthog replay list` shows the names"
+            )
     return [*names]
 
 
@@ -174,7 +176,7 @@ def _send_files(words: Sequence[str], say: Say) -> bool:
         if not file.is_file():
             known = ", ".join(ACTIONS)
             raise ReplayError(f"{file} is neither a file nor one of {known}")
-    # Without a spool: what is sent is at PostHog, and the rest is still in the file.
+    # Without a spool: an event is either at PostHog or still in the file.
     sender = _sender({}, {name: value for name, value in os.environ.items() if name not in _SPOOL})
     complete = True
     for file in files:
@@ -188,14 +190,16 @@ def _send_files(words: Sequence[str], say: Say) -> bool:
     return complete
 
 
-def _send_file(sender: Forwarder, file: Path, hear: Say, say: Say) -> bool:
+def _send_file(sender: Forwarder, file: Path, report_unreadable: Say, say: Say) -> bool:
     sent = 0
     complete = True
     try:
-        known = _known(spans_of_file(file, lambda _: None))
-        for views in _some(span for span in spans_of_file(file, hear) if isinstance(span, SpanView)):
-            events = sender.conversion.finished(views, others=_above(views, known))
-            # What is not sent is still in the file: nothing of it is to wait in memory, or be called lost.
+        context_spans = _context_spans(spans_of_file(file, lambda _: None))
+        for views in _batches(
+            span for span in spans_of_file(file, report_unreadable) if isinstance(span, SpanView)
+        ):
+            events = sender.conversion.finished(views, others=_ancestors(views, context_spans))
+            # An event that is not sent is still in the file: it must not wait in memory, nor count as lost.
             complete, _ = sender.outbox.attempt([EncodedEvent.of_event(each) for each in events], _SECONDS)
             sent += len(views)
             if not complete:
@@ -214,12 +218,12 @@ def _send_file(sender: Forwarder, file: Path, hear: Say, say: Say) -> bool:
     return complete
 
 
-Known = dict[tuple[str, str], ContextSpan]
-"""What is above what in a file, and hands down what, by trace and span."""
+ContextSpans = dict[tuple[str, str], ContextSpan]
+"""The spans of a file by trace and span id, as far as their children inherit from them."""
 
 
-def _known(spans: Iterable[SpanView | ContextSpan]) -> Known:
-    """Read the file once for that: a span is often far from those below it, who may not be sent without."""
+def _context_spans(spans: Iterable[SpanView | ContextSpan]) -> ContextSpans:
+    """Return them from a first reading: in a file a span is often far from the children that need it."""
     return {
         (span.trace_id, span.span_id): span
         if isinstance(span, ContextSpan)
@@ -230,29 +234,29 @@ def _known(spans: Iterable[SpanView | ContextSpan]) -> Known:
     }
 
 
-def _above(views: Sequence[SpanView], known: Known) -> list[ContextSpan]:
-    """The spans above these that are not among them; one that is not in the file is the trace itself."""
+def _ancestors(views: Sequence[SpanView], context_spans: ContextSpans) -> list[ContextSpan]:
+    """Return the ancestors of the views that are no views here; a missing one stands for the trace."""
     own = {(view.trace_id, view.span_id) for view in views}
-    found: Known = {}
+    ancestors: ContextSpans = {}
     for view in views:
         key = (view.trace_id, view.parent_id or "")
-        while key[1] and key not in own and key not in found:
-            found[key] = known.get(key) or ContextSpan(*key, None, {})
-            key = (view.trace_id, found[key].parent_id or "")
-    return [*found.values()]
+        while key[1] and key not in own and key not in ancestors:
+            ancestors[key] = context_spans.get(key) or ContextSpan(*key, None, {})
+            key = (view.trace_id, ancestors[key].parent_id or "")
+    return [*ancestors.values()]
 
 
-def _some(spans: Iterable[SpanView]) -> Iterator[list[SpanView]]:
+def _batches(spans: Iterable[SpanView]) -> Iterator[list[SpanView]]:
     rest = iter(spans)
     while some := [*islice(rest, _TOGETHER)]:
         yield some
 
 
 def _sender(arguments: dict[str, Any], environ: Mapping[str, str] | None = None) -> Forwarder:
-    found = forwarder(arguments, environ=environ)
-    if not found.enabled:
+    sender = forwarder(arguments, environ=environ)
+    if not sender.enabled:
         raise ReplayError("nothing can be sent: POSTHOG_API_KEY (phc_...) or POSTHOG_HOST is not usable")
-    return found
+    return sender
 
 
 ACTIONS: dict[str, Callable[[Path, Sequence[str], Say], bool]] = {

@@ -104,8 +104,8 @@ def test_what_waits_for_a_wrong_key_can_be_had_by_the_right_one(
 ) -> None:
     other = destination_of("phc_other")
     assert run("resend", "--spool-dir", spool) == 0
-    said = f"Under another key, that of project {other}: 1 waiting; `otel-posthog replay adopt {other}`"
-    assert said in capsys.readouterr().out
+    hint = f"Project {other}, which has another key: 1 waiting; `otel-posthog replay adopt {other}`"
+    assert hint in capsys.readouterr().out
     assert run("adopt", other, "--spool-dir", spool) == 0
     assert run("resend", "--spool-dir", spool) == 0
     assert len(inbox.events("$ai_span")) == 1
@@ -117,12 +117,10 @@ def test_where_all_waits_under_other_keys_it_is_said_and_nothing_is_done(
     monkeypatch.setenv("POSTHOG_API_KEY", "phc_third")
     assert run("resend", "--spool-dir", spool) == 1
     nothing, *others = capsys.readouterr().out.splitlines()
-    assert (
-        nothing == f"Nothing waits under the key that is set, that of project {destination_of('phc_third')}."
-    )
+    assert nothing == f"Nothing waits for project {destination_of('phc_third')}, whose key is set."
     assert sorted(others) == sorted(
-        f"Under another key, that of project {project}: {count};"
-        f" `otel-posthog replay adopt {project}` gives them to this one."
+        f"Project {project}, which has another key: {count};"
+        f" `otel-posthog replay adopt {project}` moves them to this one."
         for project, count in (
             (destination_of(KEY), "1 waiting, 1 refused"),
             (destination_of("phc_other"), "1 waiting"),
@@ -136,7 +134,7 @@ def test_in_an_empty_spool_there_is_nothing_to_do(
 ) -> None:
     assert run("purge", "w1", "w2", "d1", "--spool-dir", spool) == 0
     assert run("resend", "--spool-dir", spool) == 0
-    assert "Nothing waits under the key that is set" in capsys.readouterr().out
+    assert ", whose key is set." in capsys.readouterr().out
 
 
 def test_a_file_is_sent_only_when_posthog_has_it(
@@ -196,8 +194,8 @@ def test_purge_deletes_what_is_named_or_all_that_was_refused(
     [
         (["list"], "--spool-dir"),
         (["list", "--spool-dir", "nowhere"], "there is no spool in nowhere"),
-        (["show", "--spool-dir", "SPOOL"], "say what to show"),
-        (["show", "x1", "--spool-dir", "SPOOL"], "x1 is no name"),
+        (["show", "--spool-dir", "SPOOL"], "name what to show"),
+        (["show", "x1", "--spool-dir", "SPOOL"], "x1 is no name such as w12"),
         (["show", "w99", "--spool-dir", "SPOOL"], "there is no w99"),
         (["purge", "--spool-dir", "SPOOL"], "purge all"),
         (["nothing.json"], "nothing.json is neither a file nor one of list, show, resend, adopt, purge"),
