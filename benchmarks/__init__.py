@@ -6,9 +6,9 @@ import sys
 from collections.abc import Callable
 
 
-def main_or_help(main: Callable[[], object], said: str | None) -> None:
-    """Do what `main` does, or print what is said of it where somebody asks for help."""
+def main_or_help(main: Callable[[], object], help_text: str | None) -> None:
+    """Run `main`, or print its help text if `-h` or `--help` is given."""
     if {"-h", "--help"}.isdisjoint(sys.argv[1:]):
         main()
     else:
-        print((said or "").strip())
+        print((help_text or "").strip())

@@ -52,15 +52,15 @@ class Measured(NamedTuple):
 
 
 def messages(per_message: int) -> list[bytes]:
-    """What is in a topic: no two spans alike."""
+    """Return the messages of a topic: no two spans are alike."""
     request = encode_spans(chat_spans(per_message))
     spans = [span for each in request.resource_spans for scoped in each.scope_spans for span in scoped.spans]
-    made = []
+    requests = []
     for _ in range(SPANS // per_message):
         for span in spans:
             span.trace_id, span.span_id = os.urandom(16), os.urandom(8)
-        made.append(request.SerializeToString())
-    return made
+        requests.append(request.SerializeToString())
+    return requests
 
 
 def fill(to: Broker, topic: str, bodies: Sequence[bytes]) -> None:
@@ -81,12 +81,12 @@ def cpu_and_peak(pid: int) -> tuple[float, float]:
 def metric(port: int, name: str) -> float:
     try:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
-            found = re.search(
+            match = re.search(
                 rf"^otel_posthog_consume_{name}{{.*}} (\S+)$", answer.read().decode(), re.MULTILINE
             )
     except OSError:  # it does not listen yet
         return 0.0
-    return float(found[1]) if found else 0.0
+    return float(match[1]) if match else 0.0
 
 
 def consume(at: Broker, topic: str, host: str, processes: int, group: str) -> Measured:
@@ -169,15 +169,15 @@ def main() -> None:
         gc.collect()
         gc.freeze()
         gc.set_threshold(100_000, 50, 100)  # as the consumer has it
-        found: list[dict[str, Measured]] = []
+        rounds: list[dict[str, Measured]] = []
         for turn in range(ROUNDS):
-            found.append({name: run(turn) for name, run in rows.items()})
+            rounds.append({name: run(turn) for name, run in rows.items()})
             print(f"\rround {turn + 1} of {ROUNDS}", end="", file=sys.stderr)
         print(file=sys.stderr)
     for name in rows:
-        mine = [each[name] for each in found]
+        mine = [each[name] for each in rounds]
         cpu = statistics.median(each.cpu for each in mine)
-        ratio = statistics.median(each[name].cpu / each["the work alone"].cpu for each in found)
+        ratio = statistics.median(each[name].cpu / each["the work alone"].cpu for each in rounds)
         print(
             f"{name:30} {SPANS / statistics.median(each.seconds for each in mine):7,.0f} spans/s"
             f" {cpu / SPANS * 1e6:6.1f} us of CPU a span ({ratio:4.2f} of the work alone),"

@@ -80,10 +80,10 @@ def main() -> None:
             calc_price(usage, "gpt-5.1", provider_id="openai")
 
     book = PriceBook()
-    asked = [pipeline.read(view) for span in spans if (view := of_sdk_span(span))]
+    calls = [pipeline.read(view) for span in spans if (view := of_sdk_span(span))]
 
     def cost() -> None:
-        for call in asked:
+        for call in calls:
             book.cost(call)
 
     rows: dict[str, Callable[[], None]] = {

@@ -95,9 +95,9 @@ def main() -> None:
             len(batches),
         )
     print(f"{'':42}{'us/span':>9}{'ratio':>8}")
-    for name, found in measured.items():
-        ratio = statistics.median(one / other for one, other in zip(found, measured[REFERENCE], strict=True))
-        print(f"{name:42}{statistics.median(found):9.1f}{ratio:8.2f}")
+    for name, times in measured.items():
+        ratio = statistics.median(one / other for one, other in zip(times, measured[REFERENCE], strict=True))
+        print(f"{name:42}{statistics.median(times):9.1f}{ratio:8.2f}")
 
 
 REFERENCE = "posthog.ai.otel.PostHogTraceExporter"

@@ -1,4 +1,4 @@
-"""What a gateway carries: GenAI spans of a Collector's batches, decoded, converted and sent on compressed.
+"""The throughput of a gateway: GenAI spans of a Collector's batches, decoded, converted and sent on compressed.
 
     python -m benchmarks.gateway [COLLECTOR]
 
@@ -68,7 +68,7 @@ class _Accepts:
 def bodies(count: int, number: int) -> list[bytes]:
     """Requests of so many spans each, which differ in their ids."""
     spans = encode_spans(chat_spans(count))
-    made = []
+    requests = []
     for _ in range(number):
         for scope in spans.resource_spans[0].scope_spans:
             for span in scope.spans:
@@ -76,12 +76,12 @@ def bodies(count: int, number: int) -> list[bytes]:
                 for pair in span.attributes:
                     if pair.key == "gen_ai.response.id":
                         pair.value.string_value = f"chatcmpl-{os.urandom(16).hex()}"
-        made.append(spans.SerializeToString())
-    return made
+        requests.append(spans.SerializeToString())
+    return requests
 
 
 def stages(several: list[bytes]) -> dict[str, Stage]:
-    """What is measured in this process, a request a turn."""
+    """The measurements in this process, a request a turn."""
     ours = forwarder({"api_key": "phc_x", "events": "ai"}, environ={}, transport=_Accepts())
     intake = ProjectIngest(ours)
     nothing: frozenset[str] = frozenset()
@@ -157,9 +157,9 @@ def family(pid: int) -> list[int]:
 
 
 def peak_mib(pids: list[int]) -> float:
-    """Of the largest of the processes."""
+    """Return the peak memory of the largest process, in MiB."""
     texts = (Path(f"/proc/{pid}/status").read_text() for pid in pids)
-    return max(int(found[1]) / 1024 for text in texts if (found := re.search(r"VmHWM:\s+(\d+)", text)))
+    return max(int(match[1]) / 1024 for text in texts if (match := re.search(r"VmHWM:\s+(\d+)", text)))
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""What a span's end costs the application, and how much memory an outage takes, by durability.
+"""The cost of a span's end for the application, and the memory of an outage takes, by durability.
 
     python -m benchmarks.hand_over
 

@@ -1,4 +1,4 @@
-"""What instrumentation adds to a call on the caller's own thread, side by side in one run.
+"""The time that instrumentation adds to a call on the caller's own thread, side by side in one run.
 
     pip install --group bench   (or the names in pyproject.toml, group bench)
     python -m benchmarks.instrument
@@ -240,10 +240,10 @@ def main() -> None:
     print(file=sys.stderr)
     added = {
         row: [
-            statistics.median(one[kind] - bare[kind] for one, bare in zip(found, figures[BARE], strict=True))
+            statistics.median(one[kind] - bare[kind] for one, bare in zip(times, figures[BARE], strict=True))
             for kind in (0, 1)
         ]
-        for row, found in figures.items()
+        for row, times in figures.items()
     }
     reference = added.get(REFERENCE, [float("nan")])[0]
     print(f"{'added on the calling thread':44}{'us/call':>9}{'ratio':>8}{'us/chunk':>10}")

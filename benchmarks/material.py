@@ -1,4 +1,4 @@
-"""What is measured on: chat spans of about 2.4 KB, and a sink that answers at once."""
+"""The material of the benchmarks: chat spans of about 2.4 KB, and a sink that answers at once."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def chat_spans(count: int) -> list[ReadableSpan]:
     provider.add_span_processor(SimpleSpanProcessor(keep))
     tracer = provider.get_tracer("otel_posthog.openai", "0.1.0")
     for number in range(count):
-        said = [
+        messages = [
             {"role": "system", "parts": [{"type": "text", "content": text(40, randomly)}]},
             {"role": "user", "parts": [{"type": "text", "content": text(130, randomly)}]},
         ]
@@ -62,7 +62,7 @@ def chat_spans(count: int) -> list[ReadableSpan]:
                 "gen_ai.request.model": "gpt-5.1",
                 "gen_ai.request.temperature": 0.5,
                 "gen_ai.request.max_tokens": 400,
-                "gen_ai.input.messages": json.dumps(said),
+                "gen_ai.input.messages": json.dumps(messages),
                 "gen_ai.output.messages": json.dumps(answer),
                 "gen_ai.response.model": "gpt-5.1-2025-11-13",
                 "gen_ai.response.id": f"chatcmpl-{number:032x}",

@@ -3,7 +3,7 @@
     python -m benchmarks.redact
 
 Ordinary text, JSON and digits; then what is made to be slow: texts that nearly are what is looked for, over
-and over. `twice as long` is the time for two megabytes over that for one: 2 where it grows with the text.
+and over. `twice as long` is the time for two megabytes over that for one: 2 if it grows with the text.
 The last rows are what every span pays: the look for keys in a chat span of 2.4 KB. Medians of rounds.
 """
 
@@ -27,9 +27,9 @@ MEGABYTE, ROUNDS = 1_000_000, 5
 
 def ordinary(randomly: random.Random) -> dict[str, str]:
     """Texts of every day; one line in forty of the second chat says something personal."""
-    said = text(180_000, randomly)
+    sample = text(180_000, randomly)
     personal = " Write to jane.doe@example.com or call +1 415-555-2671, card 4111 1111 1111 1111. "
-    pieces = [said[at : at + 2000] for at in range(0, MEGABYTE, 2000)]
+    pieces = [sample[at : at + 2000] for at in range(0, MEGABYTE, 2000)]
     log = "".join(
         f"2026-01-{day:02d}T10:{minute:02d}:07.123Z INFO worker-{minute} took {minute * 1.7:.3f}s, "
         f"id {day * 7919}\n"
@@ -48,7 +48,7 @@ def ordinary(randomly: random.Random) -> dict[str, str]:
         for number in range(8000)
     ]
     return {
-        "chat": said,
+        "chat": sample,
         "chat with personal data": personal.join(pieces),
         "logs": log * 12,
         "JSON": json.dumps(rows),
@@ -93,16 +93,16 @@ ADVERSARIAL = {
     "://a:": "://a:",
     "-----BEGIN": "-----BEGIN PRIVATE KEY",
 }
-"""What is repeated to a megabyte."""
+"""Samples that are repeated up to a megabyte."""
 
 
-def milliseconds(run: Callable[[str], str], said: str) -> float:
+def milliseconds(run: Callable[[str], str], sample: str) -> float:
     spent = []
     for _ in range(ROUNDS):
         before = time.process_time()
-        run(said)
+        run(sample)
         spent.append(time.process_time() - before)
-    return statistics.median(spent) * 1e9 / len(said)
+    return statistics.median(spent) * 1e9 / len(sample)
 
 
 def per_span() -> None:
@@ -122,19 +122,21 @@ def per_span() -> None:
             for call in calls:
                 step(call)
             figures[name].append((time.process_time() - before) / len(calls) * 1e6)
-    for name, found in figures.items():
-        print(f"a chat span, {name:27}{statistics.median(found):8.2f} us")
+    for name, times in figures.items():
+        print(f"a chat span, {name:27}{statistics.median(times):8.2f} us")
 
 
 def main() -> None:
     every, none = redactor(KINDS), redactor()
     texts = ordinary(random.Random(17))
-    texts |= {f"{name} ...": "! " + said * (MEGABYTE // len(said)) for name, said in ADVERSARIAL.items()}
+    texts |= {
+        f"{name} ...": "! " + sample * (MEGABYTE // len(sample)) for name, sample in ADVERSARIAL.items()
+    }
     print(f"{'ms per MB':40}{'all kinds':>12}{'always on':>12}{'twice as long':>15}")
-    for name, said in texts.items():
-        cost = milliseconds(every, said)
-        growth = 2 * milliseconds(every, said * 2) / cost
-        print(f"{name:40}{cost:12.1f}{milliseconds(none, said):12.1f}{growth:15.2f}")
+    for name, sample in texts.items():
+        cost = milliseconds(every, sample)
+        growth = 2 * milliseconds(every, sample * 2) / cost
+        print(f"{name:40}{cost:12.1f}{milliseconds(none, sample):12.1f}{growth:15.2f}")
     per_span()
 
 

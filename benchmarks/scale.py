@@ -20,7 +20,7 @@ _ROWS = re.compile(r"(?<=\|---\|---\|---\|---\|---\|---\|---\|\n)(\|.*\n)+")
 
 
 def figures(page: str) -> dict[str, float]:
-    """What the line says, by letter."""
+    """The terms of the line, by letter."""
     [line] = _LINE.findall(page)
     return {name: float(value.replace(",", "")) for name, value in re.findall(r"(\w) = ([\d.,]*\d)", line)}
 

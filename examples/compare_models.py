@@ -26,7 +26,7 @@ MODELS = {"control": "gpt-5.1", "small": "gpt-5-mini"}
 
 
 class Result(NamedTuple):
-    """What one variant did."""
+    """The figures of one variant."""
 
     variant: str
     model: str
@@ -54,20 +54,20 @@ def reply(client: OpenAI, user: str) -> None:
 
 
 def results(events: Iterable[Mapping[str, Any]]) -> list[Result]:
-    """What PostHog would show by the flag's variants."""
+    """Return the figures that PostHog would show for each variant of the flag."""
     by_variant: dict[str, list[Mapping[str, Any]]] = {}
     for event in events:
         by_variant.setdefault(event["properties"]["$feature/" + FLAG], []).append(event)
     return [
         Result(
             variant,
-            found[0]["properties"]["$ai_model"],
-            len(found),
-            len({event["distinct_id"] for event in found}),
-            sum(event["properties"]["$ai_total_cost_usd"] for event in found) / len(found),
-            median(event["properties"]["$ai_latency"] for event in found),
+            rows[0]["properties"]["$ai_model"],
+            len(rows),
+            len({event["distinct_id"] for event in rows}),
+            sum(event["properties"]["$ai_total_cost_usd"] for event in rows) / len(rows),
+            median(event["properties"]["$ai_latency"] for event in rows),
         )
-        for variant, found in sorted(by_variant.items())
+        for variant, rows in sorted(by_variant.items())
     ]
 
 
@@ -79,15 +79,15 @@ def main(users: int = 40) -> list[Result]:
             for number in range(users):
                 reply(client, f"user_{number}")
         processor.force_flush()
-        found = results(inbox.events("$ai_generation"))
+        rows = results(inbox.events("$ai_generation"))
         processor.shutdown()
     print(f"{'variant':<10}{'model':<14}{'calls':>6}{'users':>6}{'$/call':>12}{'median':>10}")
-    for each in found:
+    for each in rows:
         print(
             f"{each.variant:<10}{each.model:<14}{each.calls:>6}{each.users:>6}{each.cost:>12.6f}"
             f"{each.latency * 1000:>7,.0f} ms"
         )
-    return found
+    return rows
 
 
 if __name__ == "__main__":

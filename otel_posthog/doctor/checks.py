@@ -146,19 +146,19 @@ def _spool(setup: Setup) -> Iterator[Finding]:
         yield Finding(OK, f"{directory}, which will be created", facts)
         return
     try:
-        found = counts(directory)
+        by_project = counts(directory)
     except FileNotFoundError:
-        found = {}
+        by_project = {}
     except sqlite3.Error as error:
         yield Finding(FAILED, f"{directory}: the spool cannot be read ({error})", facts)
         return
-    yield from _in_spool(directory, found, setup.config.api_key)
+    yield from _in_spool(directory, by_project, setup.config.api_key)
 
 
-def _in_spool(directory: Path, found: Mapping[str, Count], key: str | None) -> Iterator[Finding]:
+def _in_spool(directory: Path, by_project: Mapping[str, Count], key: str | None) -> Iterator[Finding]:
     """Check the entries in the spool. Without a key, those of every project count."""
     mine = None if key is None else destination_of(key)
-    own = [count for project, count in found.items() if project == mine or mine is None]
+    own = [count for project, count in by_project.items() if project == mine or mine is None]
     count = Count(sum(each.waiting for each in own), sum(each.refused for each in own))
     facts = {"directory": str(directory), **count._asdict()}
     if count.refused:
@@ -166,7 +166,7 @@ def _in_spool(directory: Path, found: Mapping[str, Count], key: str | None) -> I
         yield Finding(WARNING, says, facts)
     else:
         yield Finding(OK, f"{directory}: {count}", facts)
-    for project, other in found.items():
+    for project, other in by_project.items():
         if mine not in (None, project):
             yield Finding(
                 WARNING,
@@ -198,20 +198,20 @@ def _price_updates(setup: Setup) -> Iterator[Finding]:
 
 
 def _price_data(setup: Setup) -> Iterator[Finding]:
-    found = price_updates.in_use(setup.today)
-    age = None if found.date is None else (setup.today - found.date).days
+    data = price_updates.in_use(setup.today)
+    age = None if data.date is None else (setup.today - data.date).days
     facts = {
-        "version": found.version,
-        "models": found.models,
-        "date": None if found.date is None else found.date.isoformat(),
+        "version": data.version,
+        "models": data.models,
+        "date": None if data.date is None else data.date.isoformat(),
         "age_days": age,
-        "fetched": found.is_fetched,
+        "fetched": data.is_fetched,
     }
-    table = f"genai-prices {found.version}, {_counted(found.models, 'model')}"
+    table = f"genai-prices {data.version}, {_counted(data.models, 'model')}"
     if age is None:
         yield Finding(WARNING, f"{table}, of an unknown date", facts)
         return
-    table += f", of {found.date} ({_counted(age, 'day')} old)"
+    table += f", of {data.date} ({_counted(age, 'day')} old)"
     if age > OLD_DAYS:
         yield Finding(WARNING, f"{table}: pip install -U genai-prices brings newer ones", facts)
     else:
@@ -232,17 +232,17 @@ def _own_prices(setup: Setup) -> Iterator[Finding]:
     except (OSError, ValueError) as error:
         yield Finding(FAILED, f"{file.name}: {error}", facts)
         return
-    found, mistakes = with_mistakes(text, toml=file.suffix.lower() == ".toml")
+    own_rates, mistakes = with_mistakes(text, toml=file.suffix.lower() == ".toml")
     yield from (Finding(FAILED, f"{file.name}: {says}", facts) for says in mistakes)
     if mistakes:
         return
-    facts["models"] = len(found)
+    facts["models"] = len(own_rates)
     if setup.config.cost == "server":
         yield Finding(WARNING, f"{file.name} is not used: with cost=server PostHog computes the costs", facts)
         return
-    yield Finding(OK, f"{file.name}, for {_counted(len(found), 'model')}", facts)
+    yield Finding(OK, f"{file.name}, for {_counted(len(own_rates), 'model')}", facts)
     book = PriceBook()
-    for name, rates in found.items():
+    for name, rates in own_rates.items():
         if rates.lacks and not book.lists(name):
             sides = " and no ".join(rates.lacks)
             says = f"model {name!r} has no {sides} price, nor has the built-in table: its calls have no cost"

@@ -1,6 +1,6 @@
 """Files of spans, as an OpenTelemetry Collector's file exporter writes them and as people save requests.
 
-What the exporter writes is in opentelemetry-collector-contrib/exporter/fileexporter. `format: json` is one
+Its formats are documented in opentelemetry-collector-contrib/exporter/fileexporter. `format: json` is one
 request a line. `format: proto`, and either format with `compression: zstd`, is messages, each compressed by
 itself and after its length in 4 bytes, big-endian. With the feature gate `exporter.file.nativeCompression`
 (from v0.154.0) the whole file is zstd instead, and inside as it would be without compression.
@@ -17,7 +17,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from otel_posthog.cli.otlp_files.compression import DamagedError, damages, inflate, inflated, is_zstd
-from otel_posthog.cli.otlp_files.json_text import BOM, LARGEST, NO_OTLP, Hear, at, of_json, of_text
+from otel_posthog.cli.otlp_files.json_text import BOM, LARGEST, NO_OTLP, Report, at, of_json, of_text
 from otel_posthog.conversion.spans.span_view import ContextSpan, SpanView, of_request
 
 __all__ = ["spans_of_file"]
@@ -25,16 +25,19 @@ __all__ = ["spans_of_file"]
 _HEAD = 4096
 _LENGTH = 4
 _TAG = b"\x0a"
-"""Of `resource_spans`, the only field of a request, in protobuf. As text it ends a line."""
+"""The tag of `resource_spans`, the only field of a request, in protobuf. As text it ends a line."""
 _NEVER_IN_TEXT = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f]")
 _LINE_OF_OBJECT = re.compile(rb'^[ \t\[]*\{\s*"', re.MULTILINE)
 
 
-def spans_of_file(path: Path, unreadable: Hear) -> Iterator[SpanView | ContextSpan]:
-    """All spans in a file, views of those of concern.
+def spans_of_file(path: Path, unreadable: Report) -> Iterator[SpanView | ContextSpan]:
+    """Yield the spans of a file: a `SpanView` for each GenAI span, a `ContextSpan` for each other one.
 
-    What cannot be read is left out, and `unreadable` hears one sentence with its place. A file that is none
-    of those known here is a ValueError. One without content has no spans.
+    A part that cannot be read is left out, and `unreadable` gets one sentence with its place. An empty file
+    has no spans.
+
+    Raises:
+        ValueError: the file is none of the kinds known here.
     """
     with ExitStack() as opened:
         try:
@@ -48,7 +51,7 @@ def spans_of_file(path: Path, unreadable: Hear) -> Iterator[SpanView | ContextSp
             unreadable(f"the rest of the file: its compression is damaged ({error})")
 
 
-def _reader_for(head: bytes) -> Callable[[io.BufferedReader, Hear], Iterator[SpanView | ContextSpan]]:
+def _reader_for(head: bytes) -> Callable[[io.BufferedReader, Report], Iterator[SpanView | ContextSpan]]:
     text = head.removeprefix(BOM).lstrip()
     if not _NEVER_IN_TEXT.search(head) and (not text or _LINE_OF_OBJECT.search(text)):
         return of_text
@@ -62,7 +65,7 @@ def _reader_for(head: bytes) -> Callable[[io.BufferedReader, Hear], Iterator[Spa
     raise ValueError(NO_OTLP)
 
 
-def _of_bare_request(stream: io.BufferedReader, _: Hear) -> Iterator[SpanView | ContextSpan]:
+def _of_bare_request(stream: io.BufferedReader, _: Report) -> Iterator[SpanView | ContextSpan]:
     data = stream.read(LARGEST + 1)
     if len(data) > LARGEST:
         raise ValueError(f"the file has more than {LARGEST:,} bytes for one request")
@@ -72,32 +75,32 @@ def _of_bare_request(stream: io.BufferedReader, _: Hear) -> Iterator[SpanView | 
         raise ValueError(NO_OTLP) from None
 
 
-def _of_messages(stream: io.BufferedReader, unreadable: Hear) -> Iterator[SpanView | ContextSpan]:
+def _of_messages(stream: io.BufferedReader, unreadable: Report) -> Iterator[SpanView | ContextSpan]:
     number = 0
     while prefix := stream.read(_LENGTH):
         number += 1
-        hear = at(f"message {number}", unreadable)
+        report = at(f"message {number}", unreadable)
         length = _length(prefix)
         if length > LARGEST:
-            hear(f"its length of {length:,} bytes is beyond {LARGEST:,}; what follows it is not read")
+            report(f"its length of {length:,} bytes is beyond {LARGEST:,}; what follows it is not read")
             return
         message = stream.read(length)
         if len(prefix) < _LENGTH or len(message) < length:
-            hear("the file ends before it does")
+            report("the file ends before it does")
             return
-        yield from _of_message(message, hear)
+        yield from _of_message(message, report)
 
 
 def _length(head: bytes) -> int:
     return int.from_bytes(head[:_LENGTH], "big")
 
 
-def _of_message(message: bytes, hear: Hear) -> Iterator[SpanView | ContextSpan]:
+def _of_message(message: bytes, report: Report) -> Iterator[SpanView | ContextSpan]:
     try:
         plain = inflate(message, LARGEST) if is_zstd(message) else message
-        views = of_json(plain, hear) if plain.startswith(b"{") else _of_protobuf(plain)
+        views = of_json(plain, report) if plain.startswith(b"{") else _of_protobuf(plain)
     except DamagedError as error:
-        hear(str(error))
+        report(str(error))
     else:
         yield from views
 

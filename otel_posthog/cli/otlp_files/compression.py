@@ -51,7 +51,7 @@ class _Inflated(io.RawIOBase):
 
 
 def inflated(stream: io.BufferedReader, opened: ExitStack) -> io.BufferedReader:
-    """What a file holds, without the compression around it, if any. `opened` closes what is opened."""
+    """Return the content of a file without the compression around it. `opened` closes what is opened here."""
     for magic, pieces in ((_GZIP, _gunzip), (_ZSTD, _unzstd)):
         if stream.peek(len(magic)).startswith(magic):
             stream = opened.enter_context(io.BufferedReader(_Inflated(pieces(stream))))
@@ -78,7 +78,7 @@ def _unzstd(stream: io.BufferedReader | io.BytesIO) -> Iterator[bytes]:
 
 
 def damages() -> tuple[type[Exception], ...]:
-    """What reading an `inflated` file may raise, besides what any file may."""
+    """Return the exceptions that reading an `inflated` file may raise, beside those of any file."""
     zstandard: Any = sys.modules.get("zstandard")
     always = (EOFError, zlib.error, gzip.BadGzipFile)
     return always if zstandard is None else (*always, zstandard.ZstdError)

@@ -11,7 +11,7 @@ import orjson
 from otel_posthog.conversion.spans.otlp_json import of_json_request
 from otel_posthog.conversion.spans.span_view import ContextSpan, SpanView
 
-__all__ = ["BOM", "LARGEST", "NO_OTLP", "Hear", "at", "of_json", "of_text"]
+__all__ = ["BOM", "LARGEST", "NO_OTLP", "Report", "at", "of_json", "of_text"]
 
 LARGEST = 0x0A00_0000
 """Bytes (160 MiB) of a line, message or document."""
@@ -26,10 +26,10 @@ _SIGNALS = ("Spans", "spans", "Metrics", "metrics", "Logs", "logs")
 """The exporter's pipelines may share a file. Only spans are read."""
 _FIELDS = frozenset(f"{start}{each}" for each in _SIGNALS for start in ("resource", "resource_"))
 
-Hear = Callable[[str], object]
+Report = Callable[[str], object]
 
 
-def of_text(stream: io.BufferedReader, unreadable: Hear) -> Iterator[SpanView | ContextSpan]:
+def of_text(stream: io.BufferedReader, unreadable: Report) -> Iterator[SpanView | ContextSpan]:
     """JSON lines from the first line that is a request; without any such line the whole is one document."""
     lines = _lines(stream, unreadable)
     before: list[tuple[int, bytes]] = []
@@ -55,7 +55,7 @@ def of_text(stream: io.BufferedReader, unreadable: Hear) -> Iterator[SpanView | 
         yield from _of_line(number, line, unreadable)
 
 
-def _lines(stream: io.BufferedReader, unreadable: Hear) -> Iterator[tuple[int, bytes]]:
+def _lines(stream: io.BufferedReader, unreadable: Report) -> Iterator[tuple[int, bytes]]:
     """The lines that are not blank, numbered from 1."""
     number = 0
     while line := stream.readline(LARGEST + 1):
@@ -82,21 +82,21 @@ def _is_request(document: Any) -> bool:
     return isinstance(first, dict) and not _FIELDS.isdisjoint(first)
 
 
-def _of_line(number: int, line: bytes, unreadable: Hear) -> Iterator[SpanView | ContextSpan]:
+def _of_line(number: int, line: bytes, unreadable: Report) -> Iterator[SpanView | ContextSpan]:
     return of_json(line, at(f"line {number}", unreadable))
 
 
-def of_json(data: bytes, hear: Hear) -> Iterator[SpanView | ContextSpan]:
-    """The views of a line or message; `hear` is told what is wrong with it."""
+def of_json(data: bytes, report: Report) -> Iterator[SpanView | ContextSpan]:
+    """Yield the views of a line or message; `report` gets a sentence for each fault."""
     try:
         document = orjson.loads(data)
     except orjson.JSONDecodeError as error:
-        hear(f"is not JSON ({error.msg} at column {error.colno})")
+        report(f"is not JSON ({error.msg} at column {error.colno})")
     else:
-        yield from _of_parsed(document, hear)
+        yield from _of_parsed(document, report)
 
 
-def _of_document(data: bytes, unreadable: Hear) -> Iterator[SpanView | ContextSpan]:
+def _of_document(data: bytes, unreadable: Report) -> Iterator[SpanView | ContextSpan]:
     try:
         document = orjson.loads(data)
     except orjson.JSONDecodeError as error:
@@ -106,21 +106,21 @@ def _of_document(data: bytes, unreadable: Hear) -> Iterator[SpanView | ContextSp
     return _of_parsed(document, unreadable)
 
 
-def _of_parsed(document: Any, hear: Hear) -> Iterator[SpanView | ContextSpan]:
+def _of_parsed(document: Any, report: Report) -> Iterator[SpanView | ContextSpan]:
     if isinstance(document, list):
         for number, request in enumerate(document, 1):
-            yield from _of_parsed_request(request, at(f"request {number}", hear))
+            yield from _of_parsed_request(request, at(f"request {number}", report))
     else:
-        yield from _of_parsed_request(document, hear)
+        yield from _of_parsed_request(document, report)
 
 
-def _of_parsed_request(request: Any, hear: Hear) -> Iterator[SpanView | ContextSpan]:
+def _of_parsed_request(request: Any, report: Report) -> Iterator[SpanView | ContextSpan]:
     if isinstance(request, dict) and request and _FIELDS.isdisjoint(request):
-        hear("has no resourceSpans")
+        report("has no resourceSpans")
     else:
-        yield from of_json_request(request, hear)
+        yield from of_json_request(request, report)
 
 
-def at(place: str, hear: Hear) -> Hear:
-    """`hear`, told the place first."""
-    return lambda sentence: hear(f"{place}: {sentence}")
+def at(place: str, report: Report) -> Report:
+    """Return `report` with the place before each sentence."""
+    return lambda sentence: report(f"{place}: {sentence}")

@@ -38,7 +38,7 @@ def camel_case(value: Any) -> Any:
         return value
     own = {"args", "response", "parameters", "parametersJsonSchema", "parameters_json_schema"}
     return {
-        re.sub(r"_([a-z])", lambda found: found[1].upper(), name): one if name in own else camel_case(one)
+        re.sub(r"_([a-z])", lambda match: match[1].upper(), name): one if name in own else camel_case(one)
         for name, one in value.items()
     }
 
@@ -73,8 +73,8 @@ def _generate(model: str, request: JSON, *, stream: bool) -> Reply:
         call = {"name": functions[0]["name"], "args": arguments_for(schema, prompt)}
         parts, text = [{"functionCall": call}], ""
     draws = "image" in model or "IMAGE" in (config.get("responseModalities") or [])
-    spoken = count_tokens(text or json.dumps(parts))
-    asked = count_tokens(everything)
+    answer_tokens = count_tokens(text or json.dumps(parts))
+    prompt_tokens = count_tokens(everything)
     pictures = IMAGE_TOKENS * sum("inlineData" in part or "fileData" in part for part in given)
     thinking = config.get("thinkingConfig") or {}
     level = str(
@@ -82,9 +82,9 @@ def _generate(model: str, request: JSON, *, stream: bool) -> Reply:
     ).lower()
     thoughts = min(REASONING_TOKENS.get(level, 48), thinking.get("thinkingBudget", 1024)) if not draws else 0
     usage: JSON = {
-        "promptTokenCount": asked + pictures,
-        "candidatesTokenCount": spoken + (IMAGE_TOKENS if draws else 0),
-        "promptTokensDetails": [{"modality": "TEXT", "tokenCount": asked}]
+        "promptTokenCount": prompt_tokens + pictures,
+        "candidatesTokenCount": answer_tokens + (IMAGE_TOKENS if draws else 0),
+        "promptTokensDetails": [{"modality": "TEXT", "tokenCount": prompt_tokens}]
         + ([{"modality": "IMAGE", "tokenCount": pictures}] if pictures else []),
     }
     if draws:
@@ -92,10 +92,10 @@ def _generate(model: str, request: JSON, *, stream: bool) -> Reply:
         picture = png(prompt, *IMAGE_SIZES.get(ratio, (64, 64)))
         parts = [*parts, {"inlineData": {"mimeType": "image/png", "data": picture}}]
         usage["candidatesTokensDetails"] = [
-            {"modality": "TEXT", "tokenCount": spoken},
+            {"modality": "TEXT", "tokenCount": answer_tokens},
             {"modality": "IMAGE", "tokenCount": IMAGE_TOKENS},
         ]
-    if cached := cached_tokens(asked):
+    if cached := cached_tokens(prompt_tokens):
         usage["cachedContentTokenCount"] = cached
         usage["cacheTokensDetails"] = [{"modality": "TEXT", "tokenCount": cached}]
     if thoughts:
@@ -105,27 +105,27 @@ def _generate(model: str, request: JSON, *, stream: bool) -> Reply:
         usage["toolUsePromptTokenCount"] = 40
         candidate["groundingMetadata"] = {"webSearchQueries": [prompt[:60]], "groundingChunks": []}
     if "urlContext" in tools:
-        found = {"retrievedUrl": "https://example.com/", "urlRetrievalStatus": "URL_RETRIEVAL_STATUS_SUCCESS"}
-        candidate["urlContextMetadata"] = {"urlMetadata": [found]}
+        page = {"retrievedUrl": "https://example.com/", "urlRetrievalStatus": "URL_RETRIEVAL_STATUS_SUCCESS"}
+        candidate["urlContextMetadata"] = {"urlMetadata": [page]}
     counted = ("promptTokenCount", "candidatesTokenCount", "thoughtsTokenCount", "toolUsePromptTokenCount")
     usage["totalTokenCount"] = sum(int(usage.get(name) or 0) for name in counted)
     head = {"modelVersion": model, "responseId": digest(model, everything)[:22]}
     if not stream:
-        said = [{"text": text}, *parts] if text else parts
+        answer_parts = [{"text": text}, *parts] if text else parts
         answer = {
-            "content": {"role": "model", "parts": said},
+            "content": {"role": "model", "parts": answer_parts},
             "finishReason": finish,
             "index": 0,
             **candidate,
         }
         return Reply({"candidates": [answer], "usageMetadata": usage, **head})
-    said = [*({"text": piece} for piece in split_text(text, 24)), *parts]
-    early = {"promptTokenCount": asked + pictures, "totalTokenCount": asked + pictures}
+    answer_parts = [*({"text": piece} for piece in split_text(text, 24)), *parts]
+    early = {"promptTokenCount": prompt_tokens + pictures, "totalTokenCount": prompt_tokens + pictures}
 
     def events() -> Iterator[tuple[str | None, JSON | str]]:
-        for number, part in enumerate(said, 1):
+        for number, part in enumerate(answer_parts, 1):
             answer = {"content": {"role": "model", "parts": [part]}, "index": 0}
-            last = number == len(said)
+            last = number == len(answer_parts)
             if last:
                 answer |= {"finishReason": finish, **candidate}
             yield None, {"candidates": [answer], "usageMetadata": usage if last else early, **head}
@@ -141,8 +141,8 @@ def _embed_one(request: JSON) -> JSON:
 def _embed(model: str, request: JSON) -> Reply:
     if failure := failure_for(model, text_of(request.get("content") or {})):
         return _google_failure(failure)
-    asked = count_tokens(text_of(request.get("content") or {}))
-    usage = {"promptTokenCount": asked, "totalTokenCount": asked}
+    prompt_tokens = count_tokens(text_of(request.get("content") or {}))
+    usage = {"promptTokenCount": prompt_tokens, "totalTokenCount": prompt_tokens}
     return Reply({"embedding": _embed_one(request), "usageMetadata": usage})
 
 
@@ -151,8 +151,8 @@ def _embed_batch(model: str, request: JSON) -> Reply:
     texts = [text_of(one.get("content") or {}) for one in requests]
     if failure := failure_for(model, "".join(texts)):
         return _google_failure(failure)
-    asked = sum(map(count_tokens, texts))
-    usage = {"promptTokenCount": asked, "totalTokenCount": asked}
+    prompt_tokens = sum(map(count_tokens, texts))
+    usage = {"promptTokenCount": prompt_tokens, "totalTokenCount": prompt_tokens}
     return Reply({"embeddings": [_embed_one(one) for one in requests], "usageMetadata": usage})
 
 

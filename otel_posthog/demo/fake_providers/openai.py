@@ -77,13 +77,13 @@ def _chat(request: JSON) -> Reply:
         ]
         text, finish = "", "tool_calls"
     reasoning = REASONING_TOKENS.get(request.get("reasoning_effort") or "none", 0)
-    spoken = count_tokens(text or calls[0]["function"]["arguments"]) * count
-    asked = count_tokens(everything)
+    answer_tokens = count_tokens(text or calls[0]["function"]["arguments"]) * count
+    prompt_tokens = count_tokens(everything)
     usage = {
-        "prompt_tokens": asked,
-        "completion_tokens": spoken + reasoning,
-        "total_tokens": asked + spoken + reasoning,
-        "prompt_tokens_details": {"cached_tokens": cached_tokens(asked), "audio_tokens": 0},
+        "prompt_tokens": prompt_tokens,
+        "completion_tokens": answer_tokens + reasoning,
+        "total_tokens": prompt_tokens + answer_tokens + reasoning,
+        "prompt_tokens_details": {"cached_tokens": cached_tokens(prompt_tokens), "audio_tokens": 0},
         "completion_tokens_details": {
             "reasoning_tokens": reasoning,
             "audio_tokens": 0,
@@ -168,8 +168,8 @@ def _responses(request: JSON) -> Reply:
         message = {"id": "msg_" + mark, "type": "message", "role": "assistant", "status": "completed"}
         output.append({**message, "content": [part]})
     reasoning = REASONING_TOKENS.get((request.get("reasoning") or {}).get("effort") or "none", 0)
-    asked = count_tokens(everything)
-    spoken = count_tokens(text or output[-1].get("arguments", "")) + reasoning
+    prompt_tokens = count_tokens(everything)
+    answer_tokens = count_tokens(text or output[-1].get("arguments", "")) + reasoning
     response = {
         "id": "resp_" + mark,
         "object": "response",
@@ -189,11 +189,11 @@ def _responses(request: JSON) -> Reply:
         "tools": request.get("tools") or [],
         "top_p": request.get("top_p", 1.0),
         "usage": {
-            "input_tokens": asked,
-            "input_tokens_details": {"cached_tokens": cached_tokens(asked), "cache_write_tokens": 0},
-            "output_tokens": spoken,
+            "input_tokens": prompt_tokens,
+            "input_tokens_details": {"cached_tokens": cached_tokens(prompt_tokens), "cache_write_tokens": 0},
+            "output_tokens": answer_tokens,
             "output_tokens_details": {"reasoning_tokens": reasoning},
-            "total_tokens": asked + spoken,
+            "total_tokens": prompt_tokens + answer_tokens,
         },
     }
     return Reply(events=_response_events(response)) if request.get("stream") else Reply(response)
@@ -265,13 +265,13 @@ def _images(request: JSON) -> Reply:
         return _openai_failure(failure)
     count = int(request.get("n") or 1)
     pictures = int(request.get("reference_images") or 0) * IMAGE_TOKENS
-    asked, drawn = count_tokens(prompt), IMAGE_TOKENS * count
+    prompt_tokens, image_tokens = count_tokens(prompt), IMAGE_TOKENS * count
     usage = {
-        "input_tokens": asked + pictures,
-        "input_tokens_details": {"text_tokens": asked, "image_tokens": pictures},
-        "output_tokens": drawn,
-        "output_tokens_details": {"text_tokens": 0, "image_tokens": drawn},
-        "total_tokens": asked + pictures + drawn,
+        "input_tokens": prompt_tokens + pictures,
+        "input_tokens_details": {"text_tokens": prompt_tokens, "image_tokens": pictures},
+        "output_tokens": image_tokens,
+        "output_tokens_details": {"text_tokens": 0, "image_tokens": image_tokens},
+        "total_tokens": prompt_tokens + pictures + image_tokens,
     }
     shape: JSON = {
         "created": CREATED if not request.get("stream") else None,

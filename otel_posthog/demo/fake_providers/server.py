@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 def _route(path: str, request: JSON) -> Reply:
     path = path.partition("?")[0].strip("/")
-    if found := re.search(r"models/([^/:]+):(\w+)$", path):
-        model, method = found.groups()
+    if match := re.search(r"models/([^/:]+):(\w+)$", path):
+        model, method = match.groups()
         if method in METHODS:
             return METHODS[method](model, camel_case(request))
     elif path.startswith("v1/") and (answer := ENDPOINTS.get(path[3:])):
@@ -133,12 +133,12 @@ class FakeProviders:
 
     @property
     def openai_base_url(self) -> str:
-        """What ``OpenAI(base_url=...)`` takes."""
+        """The address for `OpenAI(base_url=...)`."""
         return f"{self.gemini_base_url}/v1"
 
     @property
     def gemini_base_url(self) -> str:
-        """What ``genai.Client(http_options=HttpOptions(base_url=...))`` takes."""
+        """The address for `genai.Client(http_options=HttpOptions(base_url=...))`."""
         return f"http://{self.host}:{self.port}"
 
     def close(self) -> None:
