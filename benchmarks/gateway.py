@@ -1,4 +1,4 @@
-"""The throughput of a gateway: GenAI spans of a Collector's batches, decoded, converted and sent on compressed.
+"""The throughput of a gateway: GenAI spans of a Collector's batches, decoded, converted, compressed.
 
     python -m benchmarks.gateway [COLLECTOR]
 
