@@ -138,12 +138,12 @@ def wait(ports: Sequence[int], name: str, wanted: float) -> None:
 
 def alone(bodies: Sequence[bytes], host: str) -> Measured:
     """The same work without Kafka: as many messages at once as the consumer takes."""
-    intake = ProjectIngest(forwarder({"api_key": "phc_x", "endpoint": host, "events": "ai"}, environ={}))
-    read = reader(ENCODINGS["otlp_proto"], intake.extra_attributes)
+    ingest = ProjectIngest(forwarder({"api_key": "phc_x", "endpoint": host, "events": "ai"}, environ={}))
+    read = reader(ENCODINGS["otlp_proto"], ingest.extra_attributes)
     together = max(BATCH_BYTES // len(bodies[0]), 1)
     began, before = time.monotonic(), time.process_time()
     for start in range(0, len(bodies), together):
-        intake.take([span for body in bodies[start : start + together] for span in read(body)[0]])
+        ingest.ingest([span for body in bodies[start : start + together] for span in read(body)[0]])
     return Measured(time.monotonic() - began, time.process_time() - before, 0.0)
 
 

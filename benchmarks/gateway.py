@@ -83,7 +83,7 @@ def bodies(count: int, number: int) -> list[bytes]:
 def stages(several: list[bytes]) -> dict[str, Stage]:
     """The measurements in this process, a request a turn."""
     ours = forwarder({"api_key": "phc_x", "events": "ai"}, environ={}, transport=_Accepts())
-    intake = ProjectIngest(ours)
+    ingest = ProjectIngest(ours)
     nothing: frozenset[str] = frozenset()
     packed = {body: gzip.compress(body, 1) for body in several}
     turns = {name: itertools.cycle(several) for name in ("inflate", "read", "convert", "send", "all", "pass")}
@@ -113,7 +113,7 @@ def stages(several: list[bytes]) -> dict[str, Stage]:
         "read the spans": lambda: [*spans(next(turns["read"]))],
         "convert and encode": converted,
         "compress and send": lambda: ours.outbox.attempt(items[next(turns["send"])], 10),
-        "all of it": lambda: intake.take(spans(inflated("all"))),
+        "all of it": lambda: ingest.ingest(spans(inflated("all"))),
         "a pass-through in Python": passed_through,
     }
 

@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 
 from otel_posthog.gateway.auth import check_token
 from otel_posthog.gateway.decode import JSON, PROTOBUF, READERS
-from otel_posthog.gateway.limits import Limits, RefusedError, Share, overloaded
+from otel_posthog.gateway.limits import Limits, RequestRejectedError, Reservation, overloaded
 from otel_posthog.gateway.otlp_response import accepted_body, refusal_body
-from otel_posthog.gateway.request_handler import Request, RequestHandler
+from otel_posthog.gateway.request_handler import OtlpRequest, RequestHandler
 from otel_posthog.gateway.settings import SettingsError
 
 __all__ = ["Gateway"]
@@ -27,7 +27,7 @@ TRACES = "/v1/traces"
 _TEXT = "text/plain; charset=utf-8"
 
 
-class Reply(NamedTuple):
+class HttpResponse(NamedTuple):
     """An answer over HTTP."""
 
     status: int
@@ -41,7 +41,7 @@ class Gateway:
 
     def __init__(
         self,
-        reception: RequestHandler,
+        request_handler: RequestHandler,
         executor: Executor,
         *,
         life: Callable[[], AbstractAsyncContextManager[None]] = contextlib.nullcontext,
@@ -53,8 +53,8 @@ class Gateway:
         `life` is entered before the first request and left after the last answer; the server does not start
         where that fails.
         """
-        self.limits = reception.limits
-        self._reception = reception
+        self.limits = request_handler.limits
+        self._request_handler = request_handler
         self._executor = executor
         self._life = life
         self._token = None if token is None else token.encode()
@@ -72,7 +72,7 @@ class Gateway:
         if path == TRACES:
             peer = (scope.get("client") or ("an unknown address",))[0]
             reply = await self._traces(method, headers, receive, peer)
-            self._reception.answered("http", str(reply.status))
+            self._request_handler.answered("http", str(reply.status))
         else:
             reply = await self._other(path, method, headers)
         # What is left of a body that is not read would be taken for the next request.
@@ -106,38 +106,40 @@ class Gateway:
             await receive()
         await send({"type": "lifespan.shutdown.complete"})
 
-    async def _traces(self, method: str, headers: Headers, receive: Receive, peer: str) -> Reply:
+    async def _traces(self, method: str, headers: Headers, receive: Receive, peer: str) -> HttpResponse:
         kind = headers.get("content-type", "").partition(";")[0].strip().lower()
         said = kind if kind in READERS else PROTOBUF
         try:
             if method != "POST":
-                return Reply(405, _TEXT, b"spans come by POST\n", (("allow", "POST"),))
+                return HttpResponse(405, _TEXT, b"spans come by POST\n", (("allow", "POST"),))
             check_token(self._token, headers.get("authorization", ""))
             if kind not in READERS:
-                raise RefusedError(415, f"Content-Type must be {PROTOBUF} or {JSON}")
-            with self._reception.budget.share() as share:
-                body = await self._body(headers, receive, share)
+                raise RequestRejectedError(415, f"Content-Type must be {PROTOBUF} or {JSON}")
+            with self._request_handler.budget.reservation() as reservation:
+                body = await self._body(headers, receive, reservation)
                 encoding = headers.get("content-encoding", "").strip().lower()
-                request = Request(kind, body, encoding, headers, peer)
+                request = OtlpRequest(kind, body, encoding, headers, peer)
                 del body
                 loop = asyncio.get_running_loop()
-                answer = await loop.run_in_executor(self._executor, self._reception.take, request, share)
-        except RefusedError as refusal:
+                answer = await loop.run_in_executor(
+                    self._executor, self._request_handler.handle, request, reservation
+                )
+        except RequestRejectedError as refusal:
             return self._refused(said, peer, refusal)
         except (asyncio.CancelledError, RuntimeError):
             # The server waits no longer, or its threads have ended: of itself it would answer 500.
             return self._refused(said, peer, overloaded("the gateway ends; send again"))
         if answer.safe:
-            return Reply(200, kind, accepted_body(kind, answer.rejected, answer.reason))
+            return HttpResponse(200, kind, accepted_body(kind, answer.rejected, answer.reason))
         body = refusal_body(kind, 503, answer.reason or "")
-        return Reply(503, kind, body, (_retry_after(answer.retry_after),))
+        return HttpResponse(503, kind, body, (_retry_after(answer.retry_after),))
 
-    def _refused(self, said: str, peer: str, refusal: RefusedError) -> Reply:
-        self._reception.refused(refusal, peer)
+    def _refused(self, said: str, peer: str, refusal: RequestRejectedError) -> HttpResponse:
+        self._request_handler.refused(refusal, peer)
         again = () if refusal.retry_after is None else (_retry_after(refusal.retry_after),)
-        return Reply(refusal.status, said, refusal_body(said, refusal.status, str(refusal)), again)
+        return HttpResponse(refusal.status, said, refusal_body(said, refusal.status, str(refusal)), again)
 
-    async def _body(self, headers: Headers, receive: Receive, share: Share) -> bytes:
+    async def _body(self, headers: Headers, receive: Receive, reservation: Reservation) -> bytes:
         """All of the body, as sent, within the limits of bytes and time."""
         limits = self.limits
         length = headers.get("content-length", "")
@@ -152,39 +154,39 @@ class Gateway:
             try:
                 message = await asyncio.wait_for(receive(), max(patience, 0.0))
             except asyncio.TimeoutError:
-                raise RefusedError(
+                raise RequestRejectedError(
                     503, f"the body stopped after {size:,} bytes: send it again", retry_after=1
                 ) from None
             if message["type"] == "http.disconnect":
-                raise RefusedError(400, f"the sender hung up after {size:,} bytes of the body")
+                raise RequestRejectedError(400, f"the sender hung up after {size:,} bytes of the body")
             piece: bytes = message.get("body", b"")
             size += len(piece)
             if size > limits.body:
                 raise _too_large(limits)
-            share.grow(len(piece))
+            reservation.grow(len(piece))
             pieces.append(piece)
             if not message.get("more_body", False):
                 return b"".join(pieces) if len(pieces) > 1 else piece
 
-    async def _other(self, path: str, method: str, headers: Headers) -> Reply:
+    async def _other(self, path: str, method: str, headers: Headers) -> HttpResponse:
         if method not in ("GET", "HEAD"):
-            return Reply(404 if path not in _PAGES else 405, _TEXT, b"spans go to POST /v1/traces\n")
+            return HttpResponse(404 if path not in _PAGES else 405, _TEXT, b"spans go to POST /v1/traces\n")
         if path == "/healthz":
-            return Reply(200, _TEXT, b"ok\n")
+            return HttpResponse(200, _TEXT, b"ok\n")
         if path == "/readyz":
             loop = asyncio.get_running_loop()
-            found = await loop.run_in_executor(None, self._reception.projects.readiness)
+            found = await loop.run_in_executor(None, self._request_handler.projects.readiness)
             text = "; ".join(["ready"] * found.ready + found.troubles)
-            return Reply(200 if found.ready else 503, _TEXT, f"{text}\n".encode())
+            return HttpResponse(200 if found.ready else 503, _TEXT, f"{text}\n".encode())
         if path == "/metrics" and self._metrics is not None:
             try:
                 check_token(self._token, headers.get("authorization", ""))
-            except RefusedError as refusal:
-                return Reply(401, _TEXT, f"{refusal}\n".encode())
+            except RequestRejectedError as refusal:
+                return HttpResponse(401, _TEXT, f"{refusal}\n".encode())
             loop = asyncio.get_running_loop()
             text = await loop.run_in_executor(None, self._metrics)
-            return Reply(200, METRICS_KIND, text.encode())
-        return Reply(404, _TEXT, b"spans go to POST /v1/traces\n")
+            return HttpResponse(200, METRICS_KIND, text.encode())
+        return HttpResponse(404, _TEXT, b"spans go to POST /v1/traces\n")
 
 
 _BEFORE_THE_END = (401, 405, 413, 415, 503)
@@ -201,5 +203,7 @@ def _retry_after(seconds: float) -> tuple[str, str]:
     return ("retry-after", str(max(math.ceil(seconds), 1)))
 
 
-def _too_large(limits: Limits) -> RefusedError:
-    return RefusedError(413, f"a body may have {limits.body:,} bytes: lower the sender's send_batch_max_size")
+def _too_large(limits: Limits) -> RequestRejectedError:
+    return RequestRejectedError(
+        413, f"a body may have {limits.body:,} bytes: lower the sender's send_batch_max_size"
+    )

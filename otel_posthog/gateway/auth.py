@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hmac
 
-from otel_posthog.gateway.limits import RefusedError
+from otel_posthog.gateway.limits import RequestRejectedError
 
 __all__ = ["check_token"]
 
@@ -13,7 +13,7 @@ def check_token(tokens: bytes | None, authorization: str) -> None:
     """Compare what a sender bears, in a time that tells nothing of the tokens, which stand one a line.
 
     Raises:
-        RefusedError: it is none of them.
+        RequestRejectedError: it is none of them.
     """
     if tokens is None:
         return
@@ -21,4 +21,4 @@ def check_token(tokens: bytes | None, authorization: str) -> None:
     held = given.strip().encode()
     same = [hmac.compare_digest(held, token) for token in tokens.splitlines()]
     if scheme.lower() != "bearer" or not any(same):
-        raise RefusedError(401, "the header Authorization must be Bearer and a token of this gateway")
+        raise RequestRejectedError(401, "the header Authorization must be Bearer and a token of this gateway")

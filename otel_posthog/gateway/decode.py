@@ -11,7 +11,7 @@ import orjson
 from otel_posthog.conversion.spans.otlp_json import count_spans, of_json_request
 from otel_posthog.conversion.spans.otlp_stream import DecodeError, of_request_bytes
 from otel_posthog.conversion.spans.span_view import ContextSpan, SpanView
-from otel_posthog.gateway.limits import RefusedError
+from otel_posthog.gateway.limits import RequestRejectedError
 from otel_posthog.runtime.decompression import CODECS, BrokenBodyError, TooMuchError, inflate
 
 __all__ = ["JSON", "PROTOBUF", "READERS", "RejectedSpans", "plain_body", "spans_of"]
@@ -43,38 +43,40 @@ def plain_body(body: bytes, encoding: str, ceiling: int) -> bytes:
     """The body without its Content-Encoding.
 
     Raises:
-        RefusedError: there is no such encoding here, it is damaged, or inflates to more than `ceiling` bytes.
+        RequestRejectedError: there is no such encoding here, it is damaged, or larger than `ceiling` bytes.
     """
     if encoding in ("", "identity"):
         return body
     codec = CODECS.get(encoding)
     if codec is None:
-        raise RefusedError(415, f"Content-Encoding {encoding[:40]!r} is not one of {', '.join(CODECS)}")
+        raise RequestRejectedError(
+            415, f"Content-Encoding {encoding[:40]!r} is not one of {', '.join(CODECS)}"
+        )
     try:
         return inflate(codec, body, ceiling, every_part=True)
     except TooMuchError as error:
-        raise RefusedError(413, f"{error}: lower the sender's send_batch_max_size") from None
+        raise RequestRejectedError(413, f"{error}: lower the sender's send_batch_max_size") from None
     except BrokenBodyError as error:
-        raise RefusedError(400, str(error)) from None
+        raise RequestRejectedError(400, str(error)) from None
 
 
 def spans_of(
-    kind: str, body: bytes, extra_attributes: frozenset[str], unread: RejectedSpans
+    kind: str, body: bytes, extra_attributes: frozenset[str], rejected: RejectedSpans
 ) -> Iterator[SpanView | ContextSpan]:
     """All spans in an OTLP request of a content type; views of those of concern.
 
     Of the others the attributes that are handed down are kept, and these `extra_attributes`. What cannot be
-    read is left out and told `unread`.
+    read is left out and told `rejected`.
 
     Raises:
-        RefusedError: it is no OTLP request, or has too many parts; raised when the place is reached.
+        RequestRejectedError: it is no OTLP request, or has too many parts; raised when the place is reached.
     """
-    spans = READERS[kind](body, extra_attributes, unread)
+    spans = READERS[kind](body, extra_attributes, rejected)
     del body  # it goes when its last span is read
     try:
-        yield from _checked(spans, unread)
+        yield from _checked(spans, rejected)
     except (DecodeError, RecursionError) as error:
-        raise RefusedError(400, f"the body is no OTLP request in protobuf: {error}") from None
+        raise RequestRejectedError(400, f"the body is no OTLP request in protobuf: {error}") from None
 
 
 def _of_protobuf(
@@ -84,22 +86,24 @@ def _of_protobuf(
 
 
 def _of_json(
-    body: bytes, extra_attributes: frozenset[str], unread: RejectedSpans
+    body: bytes, extra_attributes: frozenset[str], rejected: RejectedSpans
 ) -> Iterator[SpanView | ContextSpan]:
     if _marks(body) > MAX_MARKS and _has_too_many_marks(body):
-        raise RefusedError(413, f"the body has more than {MAX_MARKS:,} members: send fewer spans at once")
+        raise RequestRejectedError(
+            413, f"the body has more than {MAX_MARKS:,} members: send fewer spans at once"
+        )
     try:
         document = orjson.loads(body)
     except orjson.JSONDecodeError as error:
-        raise RefusedError(400, f"the body is no JSON: {error}") from None
+        raise RequestRejectedError(400, f"the body is no JSON: {error}") from None
     if not isinstance(document, dict):
-        raise RefusedError(400, "the body is no OTLP request: it is not an object")
+        raise RequestRejectedError(400, "the body is no OTLP request: it is not an object")
     reasons: list[str] = []
     read = 0
     for read, span in enumerate(of_json_request(document, reasons.append, extra_attributes), 1):  # noqa: B007  # at the end
         yield span
     if reasons:  # one reason may stand for all spans of a resource
-        unread.add(reasons[0], max(count_spans(document) - read, 1))
+        rejected.add(reasons[0], max(count_spans(document) - read, 1))
 
 
 def _has_too_many_marks(body: bytes) -> bool:
@@ -121,7 +125,7 @@ READERS: dict[str, Callable[[bytes, frozenset[str], RejectedSpans], Iterator[Spa
 
 
 def _checked(
-    spans: Iterable[SpanView | ContextSpan], unread: RejectedSpans
+    spans: Iterable[SpanView | ContextSpan], rejected: RejectedSpans
 ) -> Iterator[SpanView | ContextSpan]:
     """The spans, without those of concern that have no ids: their events could not be told apart."""
     left = MAX_PARTS
@@ -131,11 +135,11 @@ def _checked(
             if span.events or span.links:
                 left -= len(span.links) + sum(1 + _parts(event.attributes) for event in span.events)
             if left < 0:
-                raise RefusedError(
+                raise RequestRejectedError(
                     413, f"the request has more than {MAX_PARTS:,} attributes: send fewer spans at once"
                 )
             if not (_is_id(span.trace_id, 32) and _is_id(span.span_id, 16)):
-                unread.add("a span has no trace id or span id")
+                rejected.add("a span has no trace id or span id")
                 continue
         yield span
 

@@ -1,4 +1,4 @@
-"""OTLP over gRPC: the same reception in gRPC's words.
+"""OTLP over gRPC: the same request_handler in gRPC's words.
 
 grpcio hands a message over when all of it is there, and its older versions inflate it without a limit: so it
 is told to leave it as it came, and messages that are still coming are counted here. What is to be sent again
@@ -21,10 +21,10 @@ import grpc.aio
 
 from otel_posthog.gateway.auth import check_token
 from otel_posthog.gateway.decode import PROTOBUF
-from otel_posthog.gateway.ingest import Answer
-from otel_posthog.gateway.limits import Limits, RefusedError, overloaded
+from otel_posthog.gateway.ingest import IngestResult
+from otel_posthog.gateway.limits import Limits, RequestRejectedError, overloaded
 from otel_posthog.gateway.otlp_response import CODES, accepted_body, refusal_body, retry_info
-from otel_posthog.gateway.request_handler import Request, RequestHandler
+from otel_posthog.gateway.request_handler import OtlpRequest, RequestHandler
 
 __all__ = ["Certificates", "start_rpc"]
 
@@ -71,7 +71,7 @@ class Certificates(NamedTuple):
 
 async def start_rpc(
     address: str,
-    reception: RequestHandler,
+    request_handler: RequestHandler,
     executor: Executor,
     *,
     token: str | None = None,
@@ -82,8 +82,8 @@ async def start_rpc(
     Raises:
         OSError, RuntimeError: the certificates or the address cannot be used.
     """
-    server = grpc.aio.server(options=_options(reception.limits))
-    server.add_generic_rpc_handlers((_Traces(reception, executor, token),))
+    server = grpc.aio.server(options=_options(request_handler.limits))
+    server.add_generic_rpc_handlers((_Traces(request_handler, executor, token),))
     if certificates is None:
         server.add_insecure_port(address)
     else:
@@ -116,11 +116,11 @@ def _ms(seconds: float) -> int:
 class _Traces(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpcio has no types
     """The service of traces, the only one."""
 
-    def __init__(self, reception: RequestHandler, executor: Executor, token: str | None) -> None:
-        self._reception = reception
+    def __init__(self, request_handler: RequestHandler, executor: Executor, token: str | None) -> None:
+        self._request_handler = request_handler
         self._executor = executor
         self._token = None if token is None else token.encode()
-        self._readers = _Readers(reception.limits)
+        self._readers = _Readers(request_handler.limits)
         # On the wire a stream of one message is a message; but nothing of it is read before we ask for it.
         self._handler = grpc.stream_unary_rpc_method_handler(self._export)
 
@@ -133,41 +133,43 @@ class _Traces(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpcio has no ty
         try:
             answer = await self._answer(context)
             if answer.safe:
-                self._reception.answered("grpc", "OK")
+                self._request_handler.answered("grpc", "OK")
                 return accepted_body(PROTOBUF, answer.rejected, answer.reason)
-            refusal = RefusedError(503, answer.reason or "", retry_after=answer.retry_after)
+            refusal = RequestRejectedError(503, answer.reason or "", retry_after=answer.retry_after)
         except asyncio.CancelledError:
-            self._reception.answered("grpc", "CANCELLED")
+            self._request_handler.answered("grpc", "CANCELLED")
             raise
-        except RefusedError as error:
+        except RequestRejectedError as error:
             refusal = _without_frames(error)
         except Exception as error:  # noqa: BLE001  # what is answered UNKNOWN a Collector drops
             _log.exception("a request could not be answered: please report this")
-            refusal = RefusedError(503, f"a fault of the gateway ({type(error).__name__})", retry_after=30)
-        self._reception.refused(refusal, _host_of(context.peer()))
+            refusal = RequestRejectedError(
+                503, f"a fault of the gateway ({type(error).__name__})", retry_after=30
+            )
+        self._request_handler.refused(refusal, _host_of(context.peer()))
         code = _STATUS[CODES.get(refusal.status, _UNKNOWN)]
-        self._reception.answered("grpc", code.name)
+        self._request_handler.answered("grpc", code.name)
         await context.abort(code, str(refusal), _details(refusal))
         raise AssertionError  # abort does not return
 
-    async def _answer(self, context: Any) -> Answer:
+    async def _answer(self, context: Any) -> IngestResult:
         headers = {name: value for name, value in context.invocation_metadata() if isinstance(value, str)}
         check_token(self._token, headers.get("authorization", ""))
         body = await self._readers.read(context)
         with contextlib.ExitStack() as stack:
-            share = stack.enter_context(self._reception.budget.share())
-            share.grow(len(body))
-            request = Request(PROTOBUF, body, _encoding(body), headers, _host_of(context.peer()))
+            reservation = stack.enter_context(self._request_handler.budget.reservation())
+            reservation.grow(len(body))
+            request = OtlpRequest(PROTOBUF, body, _encoding(body), headers, _host_of(context.peer()))
             del body
             loop = asyncio.get_running_loop()
-            work = loop.run_in_executor(self._executor, self._reception.take, request, share)
+            work = loop.run_in_executor(self._executor, self._request_handler.handle, request, reservation)
             # A sender that hangs up does not end the work, so its bytes are given back when that is done.
             done = stack.pop_all().close
             work.add_done_callback(lambda _: done())
         return await asyncio.shield(work)
 
 
-def _without_frames(refusal: RefusedError) -> RefusedError:
+def _without_frames(refusal: RequestRejectedError) -> RequestRejectedError:
     """The refusal without the frames that it came through: they hold the message, and each other."""
     refusal.__traceback__ = refusal.__context__ = refusal.__cause__ = None
     return refusal
@@ -183,7 +185,7 @@ _STATUS = {code.value[0]: code for code in grpc.StatusCode}
 _UNKNOWN = 2
 
 
-def _details(refusal: RefusedError) -> tuple[tuple[str, bytes], ...]:
+def _details(refusal: RequestRejectedError) -> tuple[tuple[str, bytes], ...]:
     """Trailers of a refusal: its status as Go's clients read it, and the pause as Python's exporter does."""
     status = refusal_body(PROTOBUF, refusal.status, str(refusal), refusal.retry_after)
     found = (("grpc-status-details-bin", status),)
@@ -210,7 +212,7 @@ class _Readers:
         """The message of a request.
 
         Raises:
-            RefusedError: there are too many on their way, or it does not come in time.
+            RequestRejectedError: there are too many on their way, or it does not come in time.
         """
         await self._room()
         task: asyncio.Task[Any] = asyncio.ensure_future(context.read())
@@ -224,7 +226,7 @@ class _Readers:
             task.cancel()
             self._since.pop(task, None)
         if not isinstance(message, bytes):  # the end of the stream
-            raise RefusedError(400, "the request has no message")
+            raise RequestRejectedError(400, "the request has no message")
         return message
 
     async def _room(self) -> None:

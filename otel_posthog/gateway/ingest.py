@@ -16,7 +16,7 @@ from otel_posthog.forwarder.forwarder import Forwarder
 from otel_posthog.forwarder.span_converter import emptied
 from otel_posthog.gateway.trace_window import TraceWindow
 
-__all__ = ["Answer", "ProjectIngest"]
+__all__ = ["IngestResult", "ProjectIngest"]
 
 RETRY_AFTER = 5.0
 """Seconds, where PostHog does not take events and nobody knows for how long."""
@@ -26,7 +26,7 @@ MOST_UNDELIVERED = 24 * 1024 * 1024
 """Bytes of events that wait for PostHog while further requests are read."""
 
 
-class Answer(NamedTuple):
+class IngestResult(NamedTuple):
     """What became of the spans of a request."""
 
     safe: bool
@@ -58,7 +58,7 @@ class ProjectIngest:
         took: Callable[[str, float], object] = lambda *_: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Make the intake of a project; with a window, calls wait so long for the spans above them.
+        """Make the ingest of a project; with a window, calls wait so long for the spans above them.
 
         `took` hears how many seconds a request took to `decode`, `convert` and `deliver`.
         """
@@ -75,7 +75,7 @@ class ProjectIngest:
         self._rests_until = float("-inf")
         forwarder.outbox.watch()
 
-    def take(self, spans: Iterable[SpanView | ContextSpan]) -> Answer:
+    def ingest(self, spans: Iterable[SpanView | ContextSpan]) -> IngestResult:
         """Have the events of the spans accepted or stored; what `spans` raises goes through.
 
         The same spans again give the same events, by their uuid.
@@ -107,7 +107,7 @@ class ProjectIngest:
 
     def _converted(
         self, views: list[SpanView], others: list[ContextSpan]
-    ) -> tuple[list[EncodedEvent], Answer]:
+    ) -> tuple[list[EncodedEvent], IngestResult]:
         """The events of the views, and the answer if they can be delivered."""
         conversion = self.forwarder.conversion
         count = len(views)
@@ -118,7 +118,7 @@ class ProjectIngest:
             ]
             failed = self._failures() - failed
         reason = "spans could not be converted: please report this" if failed else None
-        return items, Answer(safe=True, spans=count - failed, rejected=failed, reason=reason)
+        return items, IngestResult(safe=True, spans=count - failed, rejected=failed, reason=reason)
 
     def _wait_for_delivery(self, size: int) -> None:
         with self._delivered:
@@ -145,7 +145,7 @@ class ProjectIngest:
         failures: int = self.forwarder.conversion.stats()["spans"]["failed to convert"]
         return failures
 
-    def _sent(self, items: list[EncodedEvent], converted: Answer) -> Answer:
+    def _sent(self, items: list[EncodedEvent], converted: IngestResult) -> IngestResult:
         outbox = self.forwarder.outbox
         if self.rests_for() and outbox.keep(items):
             return converted
@@ -163,8 +163,8 @@ class ProjectIngest:
         """Seconds for which PostHog is not asked, since it did not take events a moment ago."""
         return max(self._rests_until - self._clock(), self.forwarder.delivery.halted_for(), 0.0)
 
-    def _not_now(self, converted: Answer) -> Answer:
-        return Answer(
+    def _not_now(self, converted: IngestResult) -> IngestResult:
+        return IngestResult(
             safe=False,
             retry_after=max(self.rests_for(), 1.0),
             spans=converted.spans + converted.rejected,
@@ -194,7 +194,7 @@ def _parted(spans: Iterable[SpanView | ContextSpan]) -> tuple[list[SpanView], li
     return views, others
 
 
-def _with_refused(answer: Answer, report: Report) -> Answer:
+def _with_refused(answer: IngestResult, report: Report) -> IngestResult:
     """The answer, where PostHog refused events for good: it is not asked again, and says so."""
     if not report.refused:
         return answer

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Iterator
 from typing import NamedTuple
 
-__all__ = ["Budget", "Limits", "RefusedError", "overloaded"]
+__all__ = ["Budget", "Limits", "RequestRejectedError", "overloaded"]
 
 MIB = 1024 * 1024
 
@@ -33,7 +33,7 @@ class Limits(NamedTuple):
     """That a connection is kept between two requests."""
 
 
-class RefusedError(Exception):
+class RequestRejectedError(Exception):
     """A request that is not taken; `str()` is one sentence for whoever runs the sender.
 
     `status` is that of HTTP. A Collector sends again after 429, 502, 503 and 504, and drops after any other.
@@ -46,9 +46,9 @@ class RefusedError(Exception):
         """Seconds, where it makes sense to send it again."""
 
 
-def overloaded(sentence: str) -> RefusedError:
+def overloaded(sentence: str) -> RequestRejectedError:
     """Refuse for now."""
-    return RefusedError(503, sentence, retry_after=1.0)
+    return RequestRejectedError(503, sentence, retry_after=1.0)
 
 
 class Budget:
@@ -59,29 +59,29 @@ class Budget:
         self._lock = threading.Lock()
         self.used = 0
 
-    def take(self, size: int) -> None:
+    def reserve(self, size: int) -> None:
         """Take so many bytes, or refuse the request."""
         with self._lock:
             if self.used + size > self.limit:
                 raise overloaded("too many bytes are being worked on; send again, or run more gateways")
             self.used += size
 
-    def give(self, size: int) -> None:
+    def release(self, size: int) -> None:
         """Give bytes back."""
         with self._lock:
             self.used -= size
 
     @contextlib.contextmanager
-    def share(self) -> Iterator[Share]:
+    def reservation(self) -> Iterator[Reservation]:
         """One request's bytes, which are given back at its end."""
-        share = Share(self)
+        reservation = Reservation(self)
         try:
-            yield share
+            yield reservation
         finally:
-            self.give(share.size)
+            self.release(reservation.size)
 
 
-class Share:
+class Reservation:
     """What one request has of a budget."""
 
     def __init__(self, budget: Budget) -> None:
@@ -90,5 +90,5 @@ class Share:
 
     def grow(self, size: int) -> None:
         """Take more, or refuse the request."""
-        self._budget.take(size)
+        self._budget.reserve(size)
         self.size += size

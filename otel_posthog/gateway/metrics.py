@@ -59,9 +59,9 @@ class Metrics:
         """Count what a part of a request took."""
         self._duration.record(seconds, {"part": what})
 
-    def watch(self, reception: RequestHandler, connections: Callable[[], Collection[object]]) -> None:
+    def watch(self, request_handler: RequestHandler, connections: Callable[[], Collection[object]]) -> None:
         """Report what is counted there, and by the forwarders of its projects."""
-        forwarders = {name: intake.forwarder for name, intake in reception.projects.intakes.items()}
+        forwarders = {name: ingest.forwarder for name, ingest in request_handler.projects.by_name.items()}
         for name, forwarder in forwarders.items():
             measure(forwarder, self._provider, _about(name))
 
@@ -72,7 +72,7 @@ class Metrics:
             return [(bool(each.delivery.halted_for()), _about(name)) for name, each in forwarders.items()]
 
         for name, unit, about, read in _OF_RECEPTION:
-            self._observe(name, unit, about, functools.partial(_read, reception, read))
+            self._observe(name, unit, about, functools.partial(_read, request_handler, read))
         self._observe("connections", "{connection}", "Connections that are open", connected)
         self._observe("halted", "", "Whether PostHog refuses the key or the account", halted)
         for row in _OF_SPOOL:
@@ -129,8 +129,8 @@ def _about(project: str) -> dict[str, str]:
     return {"posthog.project": project} if project else {}
 
 
-def _read(reception: RequestHandler, read: Callable[[_Stats], Reading]) -> Reading:
-    return read(reception.stats())
+def _read(request_handler: RequestHandler, read: Callable[[_Stats], Reading]) -> Reading:
+    return read(request_handler.stats())
 
 
 def _requests(stats: _Stats) -> Reading:

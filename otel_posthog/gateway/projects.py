@@ -11,8 +11,8 @@ from typing import NamedTuple
 from otel_posthog.conversion.spans.span_view import ContextSpan, SpanView
 from otel_posthog.forwarder.span_converter import emptied
 from otel_posthog.gateway.decode import RejectedSpans
-from otel_posthog.gateway.ingest import Answer, ProjectIngest
-from otel_posthog.gateway.limits import RefusedError
+from otel_posthog.gateway.ingest import IngestResult, ProjectIngest
+from otel_posthog.gateway.limits import RequestRejectedError
 
 __all__ = ["Projects", "Readiness"]
 
@@ -35,16 +35,16 @@ class Projects:
 
     def __init__(
         self,
-        intakes: Mapping[str, ProjectIngest],
+        ingests: Mapping[str, ProjectIngest],
         *,
         header: str | None = None,
         resource_attribute: str | None = None,
         default: str | None = None,
     ) -> None:
-        """Make the projects of their intakes, by name; see `ProjectTable`."""
-        self.intakes = intakes
+        """Make the projects of their ingests, by name; see `ProjectTable`."""
+        self.by_name = ingests
         self.extra_attributes = frozenset[str]().union(
-            *(intake.extra_attributes for intake in intakes.values())
+            *(ingest.extra_attributes for ingest in ingests.values())
         )
         """Attributes of any span that the rules for features ask for."""
         self._header = header
@@ -53,29 +53,29 @@ class Projects:
         self._parting = threading.Lock()
 
     @classmethod
-    def only(cls, intake: ProjectIngest) -> Projects:
+    def only(cls, ingest: ProjectIngest) -> Projects:
         """One project without a name, which all is for."""
-        return cls({"": intake}, default="")
+        return cls({"": ingest}, default="")
 
-    def take(
-        self, headers: Mapping[str, str], spans: Iterable[SpanView | ContextSpan], unread: RejectedSpans
-    ) -> Answer:
-        """What became of the spans of a request; those that are for no project are told `unread`.
+    def ingest(
+        self, headers: Mapping[str, str], spans: Iterable[SpanView | ContextSpan], rejected: RejectedSpans
+    ) -> IngestResult:
+        """What became of the spans of a request; those that are for no project are told `rejected`.
 
         Raises:
-            RefusedError: the request is for no project.
+            RequestRejectedError: the request is for no project.
         """
         named = None if self._header is None else headers.get(self._header)
         if not named and self._attribute is not None:
-            return self._taken_by_each(spans, self._attribute, unread)
+            return self._taken_by_each(spans, self._attribute, rejected)
         name = named or self._default
-        if name is None or name not in self.intakes:
-            raise RefusedError(400, _no_project(f"the header {self._header}", named))
-        return _of_project(name, self.intakes[name].take(spans))
+        if name is None or name not in self.by_name:
+            raise RequestRejectedError(400, _no_project(f"the header {self._header}", named))
+        return _of_project(name, self.by_name[name].ingest(spans))
 
     def _taken_by_each(
-        self, spans: Iterable[SpanView | ContextSpan], attribute: str, unread: RejectedSpans
-    ) -> Answer:
+        self, spans: Iterable[SpanView | ContextSpan], attribute: str, rejected: RejectedSpans
+    ) -> IngestResult:
         """The answer for spans whose resources name their projects.
 
         All projects hear what is handed down, but for what stands on a span of another project.
@@ -92,15 +92,15 @@ class Projects:
                     others.append((named, span))
                     continue
                 name = named or self._default
-                if name is None or name not in self.intakes:
-                    unread.add(_no_project(f"the resource attribute {attribute}", named))
+                if name is None or name not in self.by_name:
+                    rejected.add(_no_project(f"the resource attribute {attribute}", named))
                 else:
                     found.setdefault(name, []).append(span)
         count = sum(map(len, found.values()))
-        answer = Answer(safe=True, ignored=len(others))
+        answer = IngestResult(safe=True, ignored=len(others))
         for name, views in self._in_order(found):
             theirs = (other for owner, other in others if owner in ("", name))
-            taken = _of_project(name, self.intakes[name].take(chain(emptied(views), theirs)))
+            taken = _of_project(name, self.by_name[name].ingest(chain(emptied(views), theirs)))
             if not taken.safe:
                 return taken._replace(spans=count, ignored=len(others))
             answer = answer._replace(
@@ -112,26 +112,26 @@ class Projects:
 
     def _in_order(self, found: Mapping[str, list[SpanView]]) -> Iterator[tuple[str, list[SpanView]]]:
         """Whoever has something to take: those that take nothing now first."""
-        resting = sorted(self.intakes, key=lambda name: -self.intakes[name].rests_for())
+        resting = sorted(self.by_name, key=lambda name: -self.by_name[name].rests_for())
         for name in resting:
-            if name in found or self.intakes[name].remembers:
+            if name in found or self.by_name[name].remembers:
                 yield name, found.get(name, [])
 
     def readiness(self) -> Readiness:
         """Whether any project takes spans; a spool is one for all."""
-        halted = [name for name, intake in self.intakes.items() if intake.forwarder.delivery.halted_for()]
+        halted = [name for name, ingest in self.by_name.items() if ingest.forwarder.delivery.halted_for()]
         troubles = [
             _of(name) + "PostHog refuses the project key or the account: see the log" for name in halted
         ]
-        full = any(intake.forwarder.backlog.is_full() for intake in self.intakes.values())
+        full = any(ingest.forwarder.backlog.is_full() for ingest in self.by_name.values())
         if full:
             troubles.append("the spool is full: raise spool_max_bytes, or see why PostHog takes nothing")
-        return Readiness(not full and len(halted) < len(self.intakes), troubles)
+        return Readiness(not full and len(halted) < len(self.by_name), troubles)
 
     def close(self) -> None:
         """Let no request wait any more: the gateway ends."""
-        for intake in self.intakes.values():
-            intake.close()
+        for ingest in self.by_name.values():
+            ingest.close()
 
 
 def _no_project(where: str, named: str | None) -> str:
@@ -144,7 +144,7 @@ def _no_project(where: str, named: str | None) -> str:
     return f"{where} names {shown!r}, which is no project of this gateway"
 
 
-def _of_project(name: str, answer: Answer) -> Answer:
+def _of_project(name: str, answer: IngestResult) -> IngestResult:
     """The answer, whose sentence says which project it is about."""
     return answer if answer.reason is None else answer._replace(reason=_of(name) + answer.reason)
 

@@ -12,19 +12,19 @@ from typing import Any
 
 from otel_posthog.conversion.spans.span_view import ContextSpan, SpanView
 from otel_posthog.gateway.decode import RejectedSpans, plain_body, spans_of
-from otel_posthog.gateway.ingest import Answer
-from otel_posthog.gateway.limits import Budget, Limits, RefusedError, Share
+from otel_posthog.gateway.ingest import IngestResult
+from otel_posthog.gateway.limits import Budget, Limits, RequestRejectedError, Reservation
 from otel_posthog.gateway.projects import Projects
 from otel_posthog.runtime.notices import RateLimitedLog
 
-__all__ = ["Request", "RequestHandler"]
+__all__ = ["OtlpRequest", "RequestHandler"]
 
 _log = logging.getLogger("otel_posthog.gateway")
 _OUTCOMES = ("accepted", "handed back", "rejected", "ignored")
 
 
 @dataclass(slots=True)
-class Request:
+class OtlpRequest:
     """An OTLP request, whatever brought it."""
 
     kind: str
@@ -55,29 +55,29 @@ class RequestHandler:
         self._requests: Counter[tuple[str, str]] = Counter()
         self._spans = Counter(dict.fromkeys(_OUTCOMES, 0))
 
-    def take(self, request: Request, share: Share) -> Answer:
-        """What became of the spans of the request; its bytes are taken from `share`, which has the body's.
+    def handle(self, request: OtlpRequest, reservation: Reservation) -> IngestResult:
+        """Return the result for the spans of the request; what it inflates to is added to `reservation`.
 
         Raises:
-            RefusedError: the request cannot be read, is too large, or there is no room for it now.
+            RequestRejectedError: the request cannot be read, is too large, or there is no room for it now.
         """
-        unread = RejectedSpans()
-        spans = self._read(request, share, unread)
+        rejected = RejectedSpans()
+        spans = self._read(request, reservation, rejected)
         try:
-            answer = self.projects.take(request.headers, spans, unread)
-        except RefusedError:
+            answer = self.projects.ingest(request.headers, spans, rejected)
+        except RequestRejectedError:
             raise
         except Exception as error:  # noqa: BLE001  # a fault of ours: a Collector drops on 500, so not that
             _log.exception("a request could not be taken: please report this")
-            raise RefusedError(
+            raise RequestRejectedError(
                 503, f"a fault of the gateway ({type(error).__name__})", retry_after=30
             ) from None
         with self._lock:
             self._spans["accepted" if answer.safe else "handed back"] += answer.spans
             self._spans["ignored"] += answer.ignored
-            self._spans["rejected"] += answer.rejected + unread.count
-        if unread.count:
-            answer = answer._replace(rejected=answer.rejected + unread.count, reason=unread.reason)
+            self._spans["rejected"] += answer.rejected + rejected.count
+        if rejected.count:
+            answer = answer._replace(rejected=answer.rejected + rejected.count, reason=rejected.reason)
         if answer.rejected:
             self._notices.warn(
                 f"rejected {request.peer}",
@@ -89,19 +89,21 @@ class RequestHandler:
         return answer
 
     def _read(
-        self, request: Request, share: Share, unread: RejectedSpans
+        self, request: OtlpRequest, reservation: Reservation, rejected: RejectedSpans
     ) -> Iterator[SpanView | ContextSpan]:
         """The spans of the request, which is inflated when the first is asked for: its turn has come."""
-        yield from spans_of(request.kind, self._plain(request, share), self.projects.extra_attributes, unread)
+        yield from spans_of(
+            request.kind, self._plain(request, reservation), self.projects.extra_attributes, rejected
+        )
 
-    def _plain(self, request: Request, share: Share) -> bytes:
+    def _plain(self, request: OtlpRequest, reservation: Reservation) -> bytes:
         packed = request.release()
         body = plain_body(packed, request.encoding, self.limits.body)
         if body is not packed:
-            share.grow(len(body))
+            reservation.grow(len(body))
         return body
 
-    def refused(self, refusal: RefusedError, peer: str) -> None:
+    def refused(self, refusal: RequestRejectedError, peer: str) -> None:
         """Say once a minute that a request was refused for good: its sender may drop it without a word."""
         if refusal.retry_after is None:
             self._notices.warn(

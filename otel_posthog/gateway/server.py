@@ -56,9 +56,9 @@ def run(settings: Settings, said: Callable[[str], object]) -> None:
             _log.info("project %s stands in the spool as %s", name, destination_of(key))
     listening = _listen(settings.host, settings.port, "--port")
     rpc = None if settings.grpc_port is None else _reserve(settings.host, settings.grpc_port)
-    meeting = _meeting(told.spool_dir) if settings.workers > 1 else None
+    peer_directory = _peer_directory(told.spool_dir) if settings.workers > 1 else None
     uvicorn_config = uvicorn.Config(
-        functools.partial(application, settings, None if rpc is None else _address(rpc), meeting),
+        functools.partial(application, settings, None if rpc is None else _address(rpc), peer_directory),
         factory=True,
         interface="asgi3",
         lifespan="on",
@@ -81,7 +81,7 @@ def run(settings: Settings, said: Callable[[str], object]) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: None)
     try:
-        _serve(settings, uvicorn_config, listening, meeting)
+        _serve(settings, uvicorn_config, listening, peer_directory)
     finally:
         # One more, while the interpreter ends, would have it die of the signal and not exit with 0.
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -89,7 +89,7 @@ def run(settings: Settings, said: Callable[[str], object]) -> None:
 
 
 def _serve(
-    settings: Settings, uvicorn_config: uvicorn.Config, listening: socket.socket, meeting: Path | None
+    settings: Settings, uvicorn_config: uvicorn.Config, listening: socket.socket, peer_directory: Path | None
 ) -> None:
     if settings.workers == 1:
         server = uvicorn.Server(uvicorn_config)
@@ -97,18 +97,18 @@ def _serve(
             server.run([listening])
         started = server.started
     else:
-        parent = _Parent(uvicorn_config, [listening])
+        parent = _WorkerSupervisor(uvicorn_config, [listening])
         try:
             parent.run()
         finally:
-            if meeting is not None:
-                shutil.rmtree(meeting, ignore_errors=True)
+            if peer_directory is not None:
+                shutil.rmtree(peer_directory, ignore_errors=True)
         started = all(each.exitcode != STARTUP_FAILURE for each in parent.processes)
     if not started:
         raise SettingsError("the gateway could not start: the log says why")
 
 
-class _Parent(Multiprocess):
+class _WorkerSupervisor(Multiprocess):
     """As uvicorn's, but a worker that dies while it is asked whether it lives is noticed at once."""
 
     def keep_subprocess_alive(self) -> None:
@@ -118,7 +118,7 @@ class _Parent(Multiprocess):
         super().keep_subprocess_alive()
 
 
-def _meeting(spool: Path | None) -> Path | None:
+def _peer_directory(spool: Path | None) -> Path | None:
     """A directory of our own where workers find each other; None where nothing can be written."""
     for directory in (None, "/dev/shm", spool):  # noqa: S108  # a directory of our own in it
         try:

@@ -43,8 +43,8 @@ THREADS_THAT_WAIT = 128
 _log = logging.getLogger("otel_posthog.gateway")
 
 
-def application(settings: Settings, rpc_address: str | None, meeting: Path | None) -> Gateway:
-    """The application of this worker; `meeting` is a directory where several find each other.
+def application(settings: Settings, rpc_address: str | None, peer_directory: Path | None) -> Gateway:
+    """The application of this worker; `peer_directory` is a directory where several find each other.
 
     Where there is no application, the process ends and the gateway with it.
     """
@@ -52,7 +52,7 @@ def application(settings: Settings, rpc_address: str | None, meeting: Path | Non
     json_log.set_up()
     _end_with_parent()
     try:
-        made = _application(settings, rpc_address, meeting)
+        made = _application(settings, rpc_address, peer_directory)
     except Exception as error:  # noqa: BLE001  # any other exit status would have the parent try for ever
         what = f": {error}" if isinstance(error, SettingsError) else f" ({type(error).__name__})"
         _log.error("the gateway cannot start%s", what)
@@ -61,7 +61,7 @@ def application(settings: Settings, rpc_address: str | None, meeting: Path | Non
     return made
 
 
-def _application(settings: Settings, rpc_address: str | None, meeting: Path | None) -> Gateway:
+def _application(settings: Settings, rpc_address: str | None, peer_directory: Path | None) -> Gateway:
     limits = Limits(
         body=settings.max_body_bytes,
         in_flight=settings.max_in_flight_bytes,
@@ -69,16 +69,16 @@ def _application(settings: Settings, rpc_address: str | None, meeting: Path | No
     )
     metrics = Metrics()
     forwarders = _forwarders(settings.projects)
-    intakes = {
+    ingests = {
         name: ProjectIngest(ours, window_seconds=settings.trace_window, took=metrics.took)
         for name, ours in forwarders.items()
     }
-    reception = RequestHandler(_projects(intakes, settings.projects), limits)
+    request_handler = RequestHandler(_projects(ingests, settings.projects), limits)
     threads = THREADS_THAT_WAIT if settings.trace_window else THREADS
     executor = ThreadPoolExecutor(threads, thread_name_prefix="otel-posthog-gateway")
 
     def finish() -> None:
-        reception.projects.close()
+        request_handler.projects.close()
         executor.shutdown(wait=True, cancel_futures=True)
         safe = _closed(forwarders.values())
         waiting = _waiting(forwarders.values())
@@ -90,11 +90,11 @@ def _application(settings: Settings, rpc_address: str | None, meeting: Path | No
     async def life() -> AsyncIterator[None]:
         loop = asyncio.get_running_loop()
         told = asyncio.Event()
-        rpc = await _rpc(settings, rpc_address, reception, executor)
+        rpc = await _rpc(settings, rpc_address, request_handler, executor)
 
         async def end() -> None:
             await told.wait()
-            reception.projects.close()
+            request_handler.projects.close()
             if rpc is not None:
                 await rpc.stop(settings.shutdown_seconds)
 
@@ -108,13 +108,13 @@ def _application(settings: Settings, rpc_address: str | None, meeting: Path | No
             await loop.run_in_executor(None, finish)
 
     gateway = Gateway(
-        reception,
+        request_handler,
         executor,
         life=life,
         token=settings.token,
-        metrics=_metrics_text(metrics, meeting, is_alone=settings.workers == 1),
+        metrics=_metrics_text(metrics, peer_directory, is_alone=settings.workers == 1),
     )
-    metrics.watch(reception, lambda: gateway.connections)
+    metrics.watch(request_handler, lambda: gateway.connections)
     return gateway
 
 
@@ -128,11 +128,11 @@ def _forwarders(table: ProjectTable | None) -> dict[str, Forwarder]:
     }
 
 
-def _projects(intakes: dict[str, ProjectIngest], table: ProjectTable | None) -> Projects:
+def _projects(ingests: dict[str, ProjectIngest], table: ProjectTable | None) -> Projects:
     if table is None:
-        return Projects.only(intakes[""])
+        return Projects.only(ingests[""])
     return Projects(
-        intakes,
+        ingests,
         header=table.header,
         resource_attribute=table.resource_attribute,
         default=table.default,
@@ -154,27 +154,27 @@ def _waiting(forwarders: Collection[Forwarder]) -> int:
     return found
 
 
-def _metrics_text(metrics: Metrics, meeting: Path | None, *, is_alone: bool) -> Callable[[], str]:
+def _metrics_text(metrics: Metrics, peer_directory: Path | None, *, is_alone: bool) -> Callable[[], str]:
     """What says all numbers, those of other workers as well; where those cannot meet none has a number."""
     if is_alone:
         return lambda: merged({"0": metrics.text()}, SPOOL_FAMILIES)
-    if meeting is None:
+    if peer_directory is None:
         return metrics.text
     try:
-        siblings = WorkerPeers(meeting, functools.partial(metrics.text, spool=False))
+        peers = WorkerPeers(peer_directory, functools.partial(metrics.text, spool=False))
     except OSError as error:
         _log.warning("/metrics shows one worker at a time: %s", error.strerror or error)
         return metrics.text
 
     def text() -> str:
-        texts = {str(siblings.number): metrics.text(), **siblings.others()}
+        texts = {str(peers.number): metrics.text(), **peers.others()}
         return merged(dict(sorted(texts.items())), SPOOL_FAMILIES)
 
     return text
 
 
 async def _rpc(
-    settings: Settings, address: str | None, reception: RequestHandler, executor: ThreadPoolExecutor
+    settings: Settings, address: str | None, request_handler: RequestHandler, executor: ThreadPoolExecutor
 ) -> grpc.aio.Server | None:
     """The server of gRPC, if that is wanted."""
     if address is None:
@@ -186,7 +186,9 @@ async def _rpc(
     if chain is not None:
         certificates = Certificates(chain, settings.tls_key or chain, settings.client_ca)
     try:
-        return await start_rpc(address, reception, executor, token=settings.token, certificates=certificates)
+        return await start_rpc(
+            address, request_handler, executor, token=settings.token, certificates=certificates
+        )
     except (OSError, RuntimeError) as error:
         raise SettingsError(f"cannot serve gRPC at {address}: {error}") from None
 

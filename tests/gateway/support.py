@@ -33,7 +33,7 @@ def body_of(*spans: ReadableSpan, kind: str = PROTOBUF) -> bytes:
     return json.dumps(otlp_json(request)).encode() if kind == JSON else request.SerializeToString()
 
 
-class Answer(NamedTuple):
+class Response(NamedTuple):
     status: int
     headers: dict[str, str]
     body: bytes
@@ -45,7 +45,7 @@ class Client:
     def __init__(self, app: Gateway) -> None:
         self.app = app
 
-    def post(self, *pieces: bytes, kind: str = PROTOBUF, path: str = TRACES, **headers: str) -> Answer:
+    def post(self, *pieces: bytes, kind: str = PROTOBUF, path: str = TRACES, **headers: str) -> Response:
         """Send a body in pieces."""
         return self.ask("POST", path, {"content-type": kind, **headers}, pieces)
 
@@ -56,7 +56,7 @@ class Client:
         headers: Mapping[str, str] | None = None,
         pieces: tuple[bytes, ...] = (),
         then: dict[str, Any] | None = None,
-    ) -> Answer:
+    ) -> Response:
         """Send a request; after the pieces nothing comes, unless something is to come `then`."""
         messages = [
             {"type": "http.request", "body": piece, "more_body": number < len(pieces)}
@@ -69,7 +69,7 @@ class Client:
 
     async def _ask(
         self, method: str, path: str, headers: Mapping[str, str], messages: list[dict[str, Any]]
-    ) -> Answer:
+    ) -> Response:
         sent: list[dict[str, Any]] = []
         left = iter(messages)
 
@@ -92,7 +92,7 @@ class Client:
         start, body = sent
         found = {name.decode(): value.decode() for name, value in start["headers"]}
         assert int(found["content-length"]) == len(body["body"]) or method == "HEAD"
-        return Answer(start["status"], found, body["body"])
+        return Response(start["status"], found, body["body"])
 
 
 def _real(headers: Mapping[str, str]) -> dict[str, str]:
@@ -101,7 +101,7 @@ def _real(headers: Mapping[str, str]) -> dict[str, str]:
 
 class Gate(NamedTuple):
     client: Client
-    reception: RequestHandler
+    request_handler: RequestHandler
     server: CaptureServer
 
 
@@ -123,11 +123,11 @@ def gate(
             spool_drops_oldest=False,
         )
         clocked: dict[str, Any] = {} if clock is None else {"clock": clock}
-        intake = ProjectIngest(ours, window_seconds=window_seconds, **clocked)
-        reception = RequestHandler(Projects.only(intake), limits or Limits())
-        app = Gateway(reception, executor, token=token)
+        ingest = ProjectIngest(ours, window_seconds=window_seconds, **clocked)
+        request_handler = RequestHandler(Projects.only(ingest), limits or Limits())
+        app = Gateway(request_handler, executor, token=token)
         try:
-            yield Gate(Client(app), reception, server)
+            yield Gate(Client(app), request_handler, server)
         finally:
-            intake.close()
+            ingest.close()
             ours.outbox.close(1)

@@ -19,7 +19,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from otel_posthog.delivery.spool import backlog
 from otel_posthog.gateway.app import Gateway
 from otel_posthog.gateway.decode import JSON, PROTOBUF, RejectedSpans, spans_of
-from otel_posthog.gateway.limits import Limits, RefusedError
+from otel_posthog.gateway.limits import Limits, RequestRejectedError
 from tests.delivery.capture_server import Answer as Fault
 from tests.gateway.support import KEY, Client, body_of, gate
 from tests.support.otlp_json import otlp_json
@@ -68,10 +68,10 @@ def test_an_empty_request_is_accepted() -> None:
 
 
 def test_spans_that_are_not_genai_are_accepted_and_ignored() -> None:
-    with gate() as (client, reception, server):
+    with gate() as (client, request_handler, server):
         answer = client.post(body_of(sdk_span({"http.route": "/chat"})))
         assert (answer.status, answer.body) == (200, b"")
-        assert reception.projects.intakes[""].forwarder.stats()["spans"]["not ours"] == 1
+        assert request_handler.projects.by_name[""].forwarder.stats()["spans"]["not ours"] == 1
     assert server.requests == []
 
 
@@ -137,13 +137,13 @@ def test_what_cannot_be_read_is_refused_with_a_sentence_in_the_kind_of_the_reque
     body: bytes, kind: str, headers: dict[str, str], status: int, words: str
 ) -> None:
     limits = Limits(body=10_000 if body.startswith(b"[[") else 1000)
-    with gate(limits=limits) as (client, reception, server):
+    with gate(limits=limits) as (client, request_handler, server):
         answer = client.ask("POST", headers={"content-type": kind, **headers}, pieces=(body,))
         assert answer.status == status
         assert answer.headers["content-type"] == (kind if kind in (PROTOBUF, JSON) else PROTOBUF)
         assert words in answer.body.decode("utf-8", "replace")
         assert b"\n" not in answer.body[10:]
-        assert reception.budget.used == 0
+        assert request_handler.budget.used == 0
     assert server.requests == []
 
 
@@ -210,9 +210,9 @@ def test_with_the_token_spans_are_taken() -> None:
 @pytest.mark.parametrize("kind", [PROTOBUF, JSON])
 def test_spans_without_ids_are_rejected_and_the_others_taken(kind: str) -> None:
     good, bad = sdk_span(), sdk_span(span_id=0)
-    with gate() as (client, reception, server):
+    with gate() as (client, request_handler, server):
         answer = client.post(body_of(good, bad, kind=kind), kind=kind)
-        assert reception.stats()["spans"] == {
+        assert request_handler.stats()["spans"] == {
             "accepted": 1,
             "handed back": 0,
             "rejected": 1,
@@ -255,7 +255,7 @@ def test_spans_of_an_unreadable_resource_are_all_counted() -> None:
 
 
 def test_without_a_spool_what_posthog_does_not_take_is_handed_back() -> None:
-    with gate(timeout=0.2) as (client, reception, server):
+    with gate(timeout=0.2) as (client, request_handler, server):
         server.faults.extend([Fault(503)] * 50)
         answer = client.post(body_of(sdk_span()))
         assert answer.status == 503
@@ -265,7 +265,7 @@ def test_without_a_spool_what_posthog_does_not_take_is_handed_back() -> None:
         again = client.post(body_of(sdk_span()))  # at once: PostHog is not asked
         assert (again.status, len(server.requests)) == (503, asked)
         assert NO_SPOOL in again.body
-        assert reception.projects.intakes[""].forwarder.stats()["queue"]["waiting"] == 0
+        assert request_handler.projects.by_name[""].forwarder.stats()["queue"]["waiting"] == 0
     assert server.events == []
 
 
@@ -283,12 +283,12 @@ def test_after_a_pause_posthog_is_asked_again() -> None:
 
 
 def test_with_a_spool_what_posthog_does_not_take_is_accepted_and_sent_later(tmp_path: Path) -> None:
-    with gate(timeout=0.2, spool=tmp_path) as (client, reception, server):
+    with gate(timeout=0.2, spool=tmp_path) as (client, request_handler, server):
         server.faults.extend([Fault(503)] * 50)
         for number in (1, 2, 3):  # the first is tried, the others go to disk at once
             assert client.post(body_of(sdk_span(span_id=number))).status == 200
         server.faults.clear()
-        assert reception.projects.intakes[""].forwarder.outbox.flush(20)
+        assert request_handler.projects.by_name[""].forwarder.outbox.flush(20)
     assert len({event["uuid"] for event in server.events}) == 3
 
 
@@ -305,9 +305,9 @@ def test_what_another_gateway_leaves_is_sent_by_one_that_is_idle(
 
 def test_a_full_spool_hands_back_and_loses_nothing_that_was_accepted(tmp_path: Path) -> None:
     accepted: list[int] = []
-    with gate(timeout=0.2, spool=tmp_path, spool_max_bytes=1024 * 1024) as (client, reception, server):
+    with gate(timeout=0.2, spool=tmp_path, spool_max_bytes=1024 * 1024) as (client, request_handler, server):
         server.faults.extend([Fault(503)] * 500)
-        assert reception.projects.readiness().troubles == []
+        assert request_handler.projects.readiness().troubles == []
         for number in range(1, 40):
             answer = client.post(
                 body_of(sdk_span({**CHAT, "posthog.property.x": "x" * 60_000}, span_id=number))
@@ -318,9 +318,9 @@ def test_a_full_spool_hands_back_and_loses_nothing_that_was_accepted(tmp_path: P
                 assert answer.status == 503
                 assert b"PostHog does not take events now, and the spool is full or unusable" in answer.body
         assert 5 < len(accepted) < 39
-        assert reception.projects.intakes[""].forwarder.stats()["spool"]["dropped"] == {}
+        assert request_handler.projects.by_name[""].forwarder.stats()["spool"]["dropped"] == {}
         server.faults.clear()
-        assert reception.projects.intakes[""].forwarder.outbox.flush(20)
+        assert request_handler.projects.by_name[""].forwarder.outbox.flush(20)
     sent = {int(event["properties"]["$ai_span_id"], 16) for event in server.events}
     assert sent >= {*accepted}
 
@@ -372,14 +372,14 @@ def test_events_that_posthog_never_takes_are_rejected_and_the_others_taken() -> 
 
 
 def test_bytes_beyond_the_budget_are_handed_back_at_once() -> None:
-    with gate(limits=Limits(in_flight=5000)) as (client, reception, server):
-        reception.budget.take(4500)  # others'
+    with gate(limits=Limits(in_flight=5000)) as (client, request_handler, server):
+        request_handler.budget.reserve(4500)  # others'
         answer = client.post(body_of(sdk_span({**CHAT, "gen_ai.prompt": "x" * 1000})))
         assert (answer.status, answer.headers["retry-after"]) == (503, "1")
-        assert reception.budget.used == 4500
-        reception.budget.give(4500)
+        assert request_handler.budget.used == 4500
+        request_handler.budget.release(4500)
         assert client.post(body_of(sdk_span())).status == 200
-        assert reception.budget.used == 0
+        assert request_handler.budget.used == 0
     assert len(server.events) == 1
 
 
@@ -391,19 +391,19 @@ def test_what_is_inflated_counts_as_well() -> None:
 
 
 def test_a_body_that_stops_is_given_up() -> None:
-    with gate(limits=Limits(chunk_seconds=0.01)) as (client, reception, _):
+    with gate(limits=Limits(chunk_seconds=0.01)) as (client, request_handler, _):
         answer = client.ask("POST", headers={"content-type": PROTOBUF}, pieces=(b"abc",), then={})
         assert (answer.status, answer.headers["connection"]) == (503, "close")
         assert b"after 3 bytes" in answer.body
-        assert reception.budget.used == 0
+        assert request_handler.budget.used == 0
 
 
 def test_a_sender_that_hangs_up_is_forgotten() -> None:
-    with gate() as (client, reception, _):
+    with gate() as (client, request_handler, _):
         gone = {"type": "http.disconnect"}
         answer = client.ask("POST", headers={"content-type": PROTOBUF}, pieces=(b"abc",), then=gone)
         assert answer.status == 400
-        assert reception.budget.used == 0
+        assert request_handler.budget.used == 0
 
 
 def test_json_of_too_many_members_is_refused_before_it_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -422,7 +422,7 @@ def test_texts_in_json_take_neither_time_nor_memory(text: bytes) -> None:
     began = time.process_time()
     tracemalloc.start()
     try:
-        with pytest.raises(RefusedError):
+        with pytest.raises(RequestRejectedError):
             [*spans_of(JSON, b"," * 1_600_000 + text, frozenset(), RejectedSpans())]
         _, peak = tracemalloc.get_traced_memory()
     finally:
@@ -509,12 +509,12 @@ def test_no_json_is_answered_with_a_fault(fuzzed: Client, document: Any) -> None
 def test_a_fault_of_ours_is_a_503_and_says_no_value(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with gate() as (client, reception, _):
+    with gate() as (client, request_handler, _):
 
         def fail(*_: object) -> None:
             raise KeyError("a prompt")
 
-        monkeypatch.setattr(reception.projects.intakes[""], "take", fail)
+        monkeypatch.setattr(request_handler.projects.by_name[""], "ingest", fail)
         answer = client.post(otlp_request(sdk_span()).SerializeToString())
     assert (answer.status, answer.headers["retry-after"]) == (503, "30")
     assert b"a prompt" not in answer.body
@@ -522,7 +522,7 @@ def test_a_fault_of_ours_is_a_503_and_says_no_value(
 
 
 def test_what_comes_when_no_thread_takes_requests_any_more_is_to_be_sent_again() -> None:
-    with gate() as (_, reception, _), ThreadPoolExecutor(1) as ended:
+    with gate() as (_, request_handler, _), ThreadPoolExecutor(1) as ended:
         ended.shutdown()
-        answer = Client(Gateway(reception, ended)).post(body_of(sdk_span()))
+        answer = Client(Gateway(request_handler, ended)).post(body_of(sdk_span()))
     assert (answer.status, answer.headers["retry-after"]) == (503, "1")

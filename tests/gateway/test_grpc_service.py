@@ -56,7 +56,7 @@ def rpc_gate(
     with gate(**options) as made, ThreadPoolExecutor(4) as executor, _reserve("127.0.0.1", 0) as reserved:
         target = _address(reserved)
         server = asyncio.run_coroutine_threadsafe(
-            start_rpc(target, made.reception, executor, token=token, certificates=certificates), loop
+            start_rpc(target, made.request_handler, executor, token=token, certificates=certificates), loop
         ).result(10)
         try:
             yield RpcGate(target, made)
@@ -223,7 +223,7 @@ def test_only_who_bears_the_token_may_send(bears: dict[str, str], code: str) -> 
         sent = send(served.target, some_spans(1).SerializeToString(), **bears)
         assert sent.code.name == code
         assert span_ids(served.posthog) == [1] * (code == "OK")
-        assert served.gate.reception.stats()["requests"] == {("grpc", code): 1}
+        assert served.gate.request_handler.stats()["requests"] == {("grpc", code): 1}
 
 
 def test_where_posthog_takes_nothing_spans_are_to_be_sent_again_after_a_pause() -> None:
@@ -247,7 +247,7 @@ def test_more_bytes_than_may_be_worked_on_are_to_be_sent_again() -> None:
         sent = send(served.target, body)
         assert (sent.code.name, sent.pause) == ("UNAVAILABLE", 1.0)
         assert "too many bytes" in sent.details
-        assert served.gate.reception.budget.used == 0
+        assert served.gate.request_handler.budget.used == 0
 
 
 def test_the_bytes_of_a_sender_that_hangs_up_are_given_back_when_the_work_is_done() -> None:
@@ -257,9 +257,9 @@ def test_the_bytes_of_a_sender_that_hangs_up_are_given_back_when_the_work_is_don
             call = channel.unary_unary(EXPORT).future(some_spans(1).SerializeToString())
             until(lambda: served.posthog.requests)
             call.cancel()
-            until(lambda: served.gate.reception.stats()["requests"] == {("grpc", "CANCELLED"): 1})
-            assert served.gate.reception.budget.used > 0
-            until(lambda: served.gate.reception.budget.used == 0)
+            until(lambda: served.gate.request_handler.stats()["requests"] == {("grpc", "CANCELLED"): 1})
+            assert served.gate.request_handler.budget.used > 0
+            until(lambda: served.gate.request_handler.budget.used == 0)
         assert span_ids(served.posthog) == [1]
 
 

@@ -113,8 +113,8 @@ def gate(
             )
             for name, key in (("acme", ACME), ("beta", BETA))
         }
-        intakes = {name: ProjectIngest(each) for name, each in forwarders.items()}
-        projects = Projects(intakes, header=header, resource_attribute=attribute, default=default)
+        ingests = {name: ProjectIngest(each) for name, each in forwarders.items()}
+        projects = Projects(ingests, header=header, resource_attribute=attribute, default=default)
         try:
             yield Gate(Client(Gateway(RequestHandler(projects), executor)), posthog, forwarders)
         finally:

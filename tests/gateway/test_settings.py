@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from otel_posthog.gateway.auth import check_token
-from otel_posthog.gateway.limits import RefusedError
+from otel_posthog.gateway.limits import RequestRejectedError
 from otel_posthog.gateway.settings import TOKEN_VARIABLE, Settings, SettingsError, add_arguments, settings_of
 from otel_posthog.gateway.startup_checks import delivery_options
 
@@ -79,7 +79,7 @@ def test_any_token_of_a_file_opens(tmp_path: Path) -> None:
     for held in (FIRST, SECOND):
         check_token(token.encode(), f"Bearer {held}")
     for held in (FIRST + SECOND, f"{FIRST}\n{SECOND}", "", FIRST[:-1]):
-        with pytest.raises(RefusedError, match="Bearer"):
+        with pytest.raises(RequestRejectedError, match="Bearer"):
             check_token(token.encode(), f"Bearer {held}")
 
 

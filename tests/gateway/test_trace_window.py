@@ -171,7 +171,7 @@ def _posted(gateway: Gate, *spans: Any) -> int:
 
 def test_a_root_that_comes_later_gives_its_user_to_the_call(waiting: Any) -> None:
     with gate(window_seconds=LONG, features={"http.route": {"/memes": "meme"}}) as gateway:
-        window = gateway.reception.projects.intakes[""]._window
+        window = gateway.request_handler.projects.by_name[""]._window
         assert window is not None
         status = waiting(lambda: _posted(gateway, sdk_span()))
         _is_waited_for(window, 1)
@@ -193,7 +193,7 @@ def test_privacy_of_a_root_that_comes_later_holds(waiting: Any) -> None:
     root = sdk_span({"posthog.privacy_mode": True}, span_id=PARENT_ID, parent=False)
     content = {**CHAT, "gen_ai.prompt.0.content": "canary", "gen_ai.prompt.0.role": "user"}
     with gate(window_seconds=LONG) as gateway:
-        window = gateway.reception.projects.intakes[""]._window
+        window = gateway.request_handler.projects.by_name[""]._window
         assert window is not None
         status = waiting(lambda: _posted(gateway, sdk_span(content, span_id=SPAN_ID)))
         _is_waited_for(window, 1)

@@ -23,7 +23,7 @@ from uvicorn.supervisors import multiprocess
 from uvicorn.supervisors.multiprocess import Process
 
 from otel_posthog.gateway.grpc_service import EXPORT
-from otel_posthog.gateway.server import _Parent
+from otel_posthog.gateway.server import _WorkerSupervisor
 from tests.delivery.capture_server import Answer, CaptureServer
 from tests.gateway.conftest import (
     KEY,
@@ -162,7 +162,7 @@ def test_a_worker_that_dies_while_it_is_asked_whether_it_lives_is_replaced_at_on
 ) -> None:
     monkeypatch.setattr(signal, "signal", lambda *_: None)
     monkeypatch.setattr(multiprocess, "Process", DiesWhenAsked)
-    parent = _Parent(uvicorn.Config("nothing:here", workers=1, timeout_worker_healthcheck=3600), [])
+    parent = _WorkerSupervisor(uvicorn.Config("nothing:here", workers=1, timeout_worker_healthcheck=3600), [])
     parent.init_processes()
     [first] = parent.processes
     asks = threading.Thread(target=parent.keep_subprocess_alive, daemon=True)

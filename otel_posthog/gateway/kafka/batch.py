@@ -17,7 +17,7 @@ __all__ = [
     "BATCH_BYTES",
     "LINGER_SECONDS",
     "Batch",
-    "Part",
+    "Partition",
     "Progress",
     "backoff",
     "is_due",
@@ -33,7 +33,7 @@ MESSAGE_BYTES = 200
 """What a message takes in memory beside its value, about: bounds how many small ones go together."""
 FIRST_BACKOFF_SECONDS, LONGEST_BACKOFF_SECONDS = 0.5, 30.0
 
-Part = tuple[str, int]
+Partition = tuple[str, int]
 """A partition: its topic and number."""
 
 
@@ -89,21 +89,21 @@ class Batch:
         self.has_ended = False
         self.over = threading.Event()
         """No further attempt is to be made."""
-        self._stretches: dict[Part, tuple[Progress, _Stretch]] = {}
+        self._stretches: dict[Partition, tuple[Progress, _Stretch]] = {}
 
-    def add(self, message: Message, part: Part, offset: int, progress: Progress) -> None:
+    def add(self, message: Message, partition: Partition, offset: int, progress: Progress) -> None:
         """Take a message in."""
-        found = self._stretches.get(part)
+        found = self._stretches.get(partition)
         if found is None:
-            found = self._stretches[part] = (progress, progress.begin())
+            found = self._stretches[partition] = (progress, progress.begin())
         found[1].end = offset + 1
         self.messages.append(message)
         self.size += size_of(message)
 
-    def drop(self, parts: Collection[Part]) -> None:
+    def drop(self, partitions: Collection[Partition]) -> None:
         """Let go of partitions that another consumer reads from now on."""
-        for part in parts:
-            self._stretches.pop(part, None)
+        for partition in partitions:
+            self._stretches.pop(partition, None)
         self.messages = [
             each for each in self.messages if (each.topic(), each.partition()) in self._stretches
         ]
@@ -114,9 +114,9 @@ class Batch:
         for _, stretch in self._stretches.values():
             stretch.is_safe = True
 
-    def concerns(self, parts: Collection[Part]) -> bool:
+    def concerns(self, partitions: Collection[Partition]) -> bool:
         """Whether it holds messages of one of these partitions."""
-        return not self._stretches.keys().isdisjoint(parts)
+        return not self._stretches.keys().isdisjoint(partitions)
 
     def is_wanted(self) -> bool:
         """Whether one of its partitions is still ours."""

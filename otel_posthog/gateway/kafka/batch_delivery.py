@@ -5,14 +5,15 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 from confluent_kafka import Message
 
 from otel_posthog.forwarder.span_converter import emptied
+from otel_posthog.gateway.ingest import IngestResult
 from otel_posthog.gateway.kafka.batch import Batch, backoff
 
-__all__ = ["Deliverer", "Letter", "UnreadableError"]
+__all__ = ["DeadLetter", "Deliverer", "UnreadableError"]
 
 _logger = logging.getLogger("otel_posthog.consume")
 
@@ -21,40 +22,27 @@ class UnreadableError(Exception):
     """Nothing of a message can be read; the text says why."""
 
 
-class Letter(NamedTuple):
+class DeadLetter(NamedTuple):
     """A message for the dead-letter topic."""
 
     message: Message
     reason: str
 
 
-class Answered(Protocol):
-    """What we use of an `intake.Answer`."""
-
-    @property
-    def safe(self) -> bool: ...
-    @property
-    def retry_after(self) -> float: ...
-    @property
-    def rejected(self) -> int: ...
-    @property
-    def reason(self) -> str | None: ...
-
-
-Read = Callable[[bytes], tuple[Sequence[Any], "str | None"]]
+ReadMessage = Callable[[bytes], tuple[Sequence[Any], "str | None"]]
 """The spans of a message, and why some of it could not be read, if so; raises `UnreadableError`."""
-Take = Callable[[Iterable[Any]], Answered]
-Bury = Callable[[Sequence[Letter]], "str | None"]
+Ingest = Callable[[Iterable[Any]], IngestResult]
+WriteDeadLetters = Callable[[Sequence[DeadLetter]], "str | None"]
 """Sends dead letters and waits for the broker's word; None if all are there, else one sentence."""
 
 
 class Deliverer:
     """Makes batches safe, on any thread. Counts what it did."""
 
-    def __init__(self, read: Read, take: Take, dead_letter: Bury) -> None:
+    def __init__(self, read: ReadMessage, ingest: Ingest, write_dead_letters: WriteDeadLetters) -> None:
         self._read = read
-        self._take = take
-        self._bury = dead_letter
+        self._ingest = ingest
+        self._write_dead_letters = write_dead_letters
         self._lock = threading.Lock()
         self.counts: dict[str, int] = dict.fromkeys(("spans", "rejected_spans", "dead_letters", "retries"), 0)
 
@@ -75,15 +63,15 @@ class Deliverer:
         try:
             return self._made_safe(batch, [message], spans)
         except Exception as error:  # noqa: BLE001  # it would come again, and hold up all after it
-            letter = Letter(message, f"a fault of ours, please report it: {type(error).__name__}")
+            letter = DeadLetter(message, f"a fault of ours, please report it: {type(error).__name__}")
             return self._until(batch, lambda: self._buried([letter]))
 
     def _made_safe(self, batch: Batch, messages: Sequence[Message], spans: list[Any]) -> bool:
         return not spans or self._until(batch, lambda: self._taken(messages, spans))
 
-    def _sorted(self, messages: Sequence[Message]) -> tuple[list[Any], list[Letter]]:
+    def _sorted(self, messages: Sequence[Message]) -> tuple[list[Any], list[DeadLetter]]:
         spans: list[Any] = []
-        letters: list[Letter] = []
+        letters: list[DeadLetter] = []
         for message in messages:
             value = message.value()
             try:
@@ -91,11 +79,13 @@ class Deliverer:
                     raise UnreadableError("the message has no value")
                 found, wrong = self._read(value)
             except UnreadableError as error:
-                letters.append(Letter(message, str(error)))
+                letters.append(DeadLetter(message, str(error)))
                 continue
             spans += found
             if wrong is not None:  # what could be read is delivered; sent again, it is the same events
-                letters.append(Letter(message, f"a part could not be read, the rest is delivered: {wrong}"))
+                letters.append(
+                    DeadLetter(message, f"a part could not be read, the rest is delivered: {wrong}")
+                )
         return spans, letters
 
     def _until(self, batch: Batch, attempt: Callable[[], tuple[float, str] | None]) -> bool:
@@ -113,8 +103,8 @@ class Deliverer:
         batch.is_backing_off = False
         return True
 
-    def _buried(self, letters: Sequence[Letter]) -> tuple[float, str] | None:
-        why = self._bury(letters)
+    def _buried(self, letters: Sequence[DeadLetter]) -> tuple[float, str] | None:
+        why = self._write_dead_letters(letters)
         if why is not None:
             return 0.0, why
         self._count("dead_letters", len(letters))
@@ -126,7 +116,7 @@ class Deliverer:
         if not spans:  # the attempt before this one let go of them, as it made events
             spans += self._sorted(messages)[0]
         count = len(spans)
-        answer = self._take(emptied(spans))
+        answer = self._ingest(emptied(spans))
         if not answer.safe:
             return answer.retry_after, answer.reason or "PostHog does not take events now"
         self._count("spans", count)

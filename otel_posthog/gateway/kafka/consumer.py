@@ -17,12 +17,12 @@ from otel_posthog.gateway.decode import JSON, RejectedSpans, spans_of
 from otel_posthog.gateway.ingest import ProjectIngest
 from otel_posthog.gateway.kafka import metrics
 from otel_posthog.gateway.kafka.batch_delivery import Deliverer, UnreadableError
-from otel_posthog.gateway.kafka.dead_letters import DeadLetters
+from otel_posthog.gateway.kafka.dead_letters import DeadLetterTopic
 from otel_posthog.gateway.kafka.group import Group
 from otel_posthog.gateway.kafka.lag import LagWatch
 from otel_posthog.gateway.kafka.log import OncePerMinute
 from otel_posthog.gateway.kafka.settings import ENCODINGS, ConsumeSettings, for_consumer, for_producer
-from otel_posthog.gateway.limits import RefusedError
+from otel_posthog.gateway.limits import RequestRejectedError
 from otel_posthog.gateway.startup_checks import delivery_options
 
 __all__ = ["ConsumeError", "reader", "run"]
@@ -47,7 +47,7 @@ def run(settings: ConsumeSettings) -> None:
     except ValueError as error:
         raise ConsumeError(str(error)) from None
     ours = forwarder({}, spool_drops_oldest=False)
-    intake = ProjectIngest(ours)
+    ingest = ProjectIngest(ours)
 
     def stats() -> dict[str, int]:
         return {**group.stats(), **deliverer.counts}
@@ -58,13 +58,15 @@ def run(settings: ConsumeSettings) -> None:
 
     client_log = {"logger": _client_logger()}
     try:
-        letters = DeadLetters(for_producer(settings) | client_log, settings.dead_letter_topic, settings.group)
+        letters = DeadLetterTopic(
+            for_producer(settings) | client_log, settings.dead_letter_topic, settings.group
+        )
         deliverer = Deliverer(
-            reader(ENCODINGS[settings.encoding], intake.extra_attributes), intake.take, letters.dead_letter
+            reader(ENCODINGS[settings.encoding], ingest.extra_attributes), ingest.ingest, letters.write
         )
         config = for_consumer(settings) | client_log
         group = Group(config, settings.topic, deliverer.deliver)
-        lag = LagWatch(config, group.parts, tell)
+        lag = LagWatch(config, group.partitions, tell)
     except KafkaException as error:
         raise ConsumeError(f"Kafka's client does not take the settings: {error.args[0].str()}") from None
 
@@ -90,12 +92,12 @@ def reader(
     """What makes spans of the value of a message, in the encoding of that content type."""
 
     def read(value: bytes) -> tuple[list[SpanView | ContextSpan], str | None]:
-        unread = RejectedSpans()
+        rejected = RejectedSpans()
         if kind == JSON and value.startswith(b"["):  # rotel writes what should be in `resourceSpans` alone
             value = b'{"resourceSpans":%b}' % value
         try:
-            return [*spans_of(kind, value, extra_attributes, unread)], unread.reason
-        except RefusedError as error:
+            return [*spans_of(kind, value, extra_attributes, rejected)], rejected.reason
+        except RequestRejectedError as error:
             raise UnreadableError(str(error)) from None
         except Exception as error:
             # Whatever it is, it would come again with the same message, and hold up all after it.

@@ -8,11 +8,11 @@ from typing import Any
 
 from confluent_kafka import KafkaError, Message, Producer
 
-from otel_posthog.gateway.kafka.batch_delivery import Letter
+from otel_posthog.gateway.kafka.batch_delivery import DeadLetter
 
 Headers = list[tuple[str, "str | bytes | None"]]
 
-__all__ = ["HEADER", "DeadLetters"]
+__all__ = ["HEADER", "DeadLetterTopic"]
 
 HEADER = "otel-posthog."
 """Before the names of our headers: `reason`, `topic`, `partition`, `offset`, `group`, `left-out`."""
@@ -26,7 +26,7 @@ _OURS: Mapping[str, Any] = {
 }
 
 
-class DeadLetters:
+class DeadLetterTopic:
     """Writes to the dead-letter topic. Safe to share by threads."""
 
     def __init__(self, config: Mapping[str, Any], topic: str, group: str) -> None:
@@ -35,7 +35,7 @@ class DeadLetters:
         self._topic = topic
         self._group = group
 
-    def dead_letter(self, letters: Sequence[Letter]) -> str | None:
+    def write(self, letters: Sequence[DeadLetter]) -> str | None:
         """Write them all, and wait until the broker has confirmed each; else one sentence why not.
 
         One that is too large for the topic is written without its value, with the header `left-out`.
@@ -52,7 +52,9 @@ class DeadLetters:
             left = [letter for letter, _ in failed]
         return None
 
-    def _written(self, letters: Sequence[Letter], *, keep_value: bool) -> list[tuple[Letter, KafkaError]]:
+    def _written(
+        self, letters: Sequence[DeadLetter], *, keep_value: bool
+    ) -> list[tuple[DeadLetter, KafkaError]]:
         """Those that are not, with the reason."""
         waiting = {number: KafkaError(KafkaError._MSG_TIMED_OUT) for number in range(len(letters))}
         for number, (message, reason) in enumerate(letters):

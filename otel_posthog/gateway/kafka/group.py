@@ -14,7 +14,7 @@ from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
-from otel_posthog.gateway.kafka.batch import Batch, Part, Progress, is_due, must_hold
+from otel_posthog.gateway.kafka.batch import Batch, Partition, Progress, is_due, must_hold
 
 __all__ = ["Group"]
 
@@ -55,15 +55,15 @@ class Group:
         self._topic = topic
         self._deliver = deliver
         self._clock = clock
-        self._progress: dict[Part, Progress] = {}
+        self._progress: dict[Partition, Progress] = {}
         self._batch = Batch(clock())
         self._under_way: list[Batch] = []
         self._work: queue.SimpleQueue[Batch | None] = queue.SimpleQueue()
         self._change = threading.Condition()
         self._fault: BaseException | None = None
         self._is_held = False
-        self._fresh: set[Part] = set()
-        self._paused: set[Part] = set()
+        self._fresh: set[Partition] = set()
+        self._paused: set[Partition] = set()
         self._is_committing = False
         self._commit_due = 0.0
         self.counts: dict[str, int] = dict.fromkeys(
@@ -98,7 +98,7 @@ class Group:
             "paused": int(self._is_held),
         }
 
-    def parts(self) -> list[Part]:
+    def partitions(self) -> list[Partition]:
         """The partitions that are ours now."""
         return [*self._progress]
 
@@ -155,17 +155,17 @@ class Group:
         hold = must_hold(self._batch.size, has_room=self._has_room(), is_backing_off=self._is_backing_off())
         ours = self._progress.keys()
         if self._fresh and not hold:  # one that comes back is still paused by what it was before
-            self._consumer.resume([TopicPartition(*part) for part in self._fresh])
+            self._consumer.resume([TopicPartition(*partition) for partition in self._fresh])
         self._fresh.clear()
         if hold and not ours <= self._paused:
             fresh = ours - self._paused
-            self._consumer.pause([TopicPartition(*part) for part in fresh])
+            self._consumer.pause([TopicPartition(*partition) for partition in fresh])
             self._paused |= fresh
         if hold and not self._is_held:
             self.counts["pauses"] += 1
             _logger.info("paused: nothing more is fetched until what is here is delivered")
         if self._is_held and not hold:
-            self._consumer.resume([TopicPartition(*part) for part in self._paused & ours])
+            self._consumer.resume([TopicPartition(*partition) for partition in self._paused & ours])
             self._paused.clear()
             _logger.info("resumed")
         self._is_held = hold
@@ -191,11 +191,11 @@ class Group:
 
     # --- commits ---
 
-    def _commit(self, parts: Iterable[Part], *, wait: bool) -> None:
+    def _commit(self, partitions: Iterable[Partition], *, wait: bool) -> None:
         offsets = [
-            TopicPartition(*part, safe)
-            for part in parts
-            if part in self._progress and (safe := self._progress[part].safe()) is not None
+            TopicPartition(*partition, safe)
+            for partition in partitions
+            if partition in self._progress and (safe := self._progress[partition].safe()) is not None
         ]
         if not offsets:
             return
@@ -232,30 +232,30 @@ class Group:
             self._fresh.add((each.topic, each.partition))
         _logger.info("assigned: %s", _names(partitions))
 
-    def _revoked(self, _: Consumer, partitions: list[TopicPartition]) -> None:
-        parts = {(each.topic, each.partition) for each in partitions}
-        self._batch.drop(parts)
-        concerned = [batch for batch in self._under_way if batch.concerns(parts)]
+    def _revoked(self, _: Consumer, given: list[TopicPartition]) -> None:
+        partitions = {(each.topic, each.partition) for each in given}
+        self._batch.drop(partitions)
+        concerned = [batch for batch in self._under_way if batch.concerns(partitions)]
         self._wait(
             lambda: all(batch.has_ended or batch.is_backing_off for batch in concerned), REVOKE_SECONDS
         )
-        self._commit(parts, wait=True)
-        self._let_go(parts)
-        _logger.info("revoked: %s", _names(partitions))
+        self._commit(partitions, wait=True)
+        self._let_go(partitions)
+        _logger.info("revoked: %s", _names(given))
 
-    def _lost(self, _: Consumer, partitions: list[TopicPartition]) -> None:
+    def _lost(self, _: Consumer, given: list[TopicPartition]) -> None:
         """Another consumer may have them already: what we would commit could be behind what it did."""
-        parts = {(each.topic, each.partition) for each in partitions}
-        self._batch.drop(parts)
-        self._let_go(parts)
-        self.counts["lost_partitions"] += len(parts)
-        _logger.warning("lost: %s; what is under way of them is not committed", _names(partitions))
+        partitions = {(each.topic, each.partition) for each in given}
+        self._batch.drop(partitions)
+        self._let_go(partitions)
+        self.counts["lost_partitions"] += len(partitions)
+        _logger.warning("lost: %s; what is under way of them is not committed", _names(given))
 
-    def _let_go(self, parts: Iterable[Part]) -> None:
-        for part in parts:
-            self._paused.discard(part)
-            self._fresh.discard(part)
-            progress = self._progress.pop(part, None)
+    def _let_go(self, partitions: Iterable[Partition]) -> None:
+        for partition in partitions:
+            self._paused.discard(partition)
+            self._fresh.discard(partition)
+            progress = self._progress.pop(partition, None)
             if progress is not None:
                 progress.is_ours = False
         for batch in self._under_way:

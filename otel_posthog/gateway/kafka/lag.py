@@ -8,7 +8,7 @@ from typing import Any
 
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
-from otel_posthog.gateway.kafka.batch import Part
+from otel_posthog.gateway.kafka.batch import Partition
 
 __all__ = ["LagWatch", "lag_of"]
 
@@ -31,16 +31,19 @@ class LagWatch:
     """Asks the broker, on a thread and by a client of its own: while one thread polls others wait for it."""
 
     def __init__(
-        self, config: Mapping[str, Any], parts: Callable[[], Sequence[Part]], tell: Callable[[int], None]
+        self,
+        config: Mapping[str, Any],
+        partitions: Callable[[], Sequence[Partition]],
+        tell: Callable[[int], None],
     ) -> None:
         """Make one with a consumer's settings; it joins no group.
 
         `tell` hears the sum of all lags, once a minute, for the log.
         """
-        self.lags: Mapping[Part, int] = {}
+        self.lags: Mapping[Partition, int] = {}
         """By partition, as of the last look."""
         self._consumer = Consumer(dict(config))
-        self._parts = parts
+        self._partitions = partitions
         self._tell = tell
         self._stop = threading.Event()
 
@@ -54,10 +57,10 @@ class LagWatch:
 
     def look(self) -> None:
         """Ask the broker now."""
-        parts = [TopicPartition(*part) for part in self._parts()]
-        found: dict[Part, int] = {}
+        partitions = [TopicPartition(*partition) for partition in self._partitions()]
+        found: dict[Partition, int] = {}
         try:
-            for each in self._consumer.committed(parts, timeout=_ANSWER_SECONDS) if parts else ():
+            for each in self._consumer.committed(partitions, timeout=_ANSWER_SECONDS) if partitions else ():
                 low, high = self._consumer.get_watermark_offsets(each, timeout=_ANSWER_SECONDS)
                 found[each.topic, each.partition] = lag_of(each.offset, low, high)
         except KafkaException:  # that the broker is away is said by the one who polls

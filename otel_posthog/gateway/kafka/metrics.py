@@ -10,7 +10,7 @@ from opentelemetry.metrics import CallbackOptions, Observation
 from opentelemetry.sdk.metrics import MeterProvider
 from prometheus_client import start_http_server
 
-from otel_posthog.gateway.kafka.batch import Part
+from otel_posthog.gateway.kafka.batch import Partition
 from otel_posthog.runtime.version import __version__
 
 __all__ = ["serve"]
@@ -37,7 +37,7 @@ _GAUGES = {
 
 
 def serve(
-    host: str, port: int, stats: Callable[[], Mapping[str, int]], lags: Callable[[], Mapping[Part, int]]
+    host: str, port: int, stats: Callable[[], Mapping[str, int]], lags: Callable[[], Mapping[Partition, int]]
 ) -> Callable[[], None]:
     """Serve `/metrics`; call what is returned to end it.
 

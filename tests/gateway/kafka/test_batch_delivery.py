@@ -8,35 +8,35 @@ from typing import Any
 import pytest
 from confluent_kafka import Message
 
-from otel_posthog.gateway.ingest import Answer
+from otel_posthog.gateway.ingest import IngestResult
 from otel_posthog.gateway.kafka.batch import Batch, Progress
-from otel_posthog.gateway.kafka.batch_delivery import Deliverer, Letter, UnreadableError
+from otel_posthog.gateway.kafka.batch_delivery import DeadLetter, Deliverer, UnreadableError
 
-NOT_NOW = Answer(safe=False, retry_after=0.0, reason="not now")
+NOT_NOW = IngestResult(safe=False, retry_after=0.0, reason="not now")
 
 
 class Parts:
     """A PostHog and a dead-letter topic that answer by script."""
 
-    def __init__(self, answers: Iterable[Answer] = (), buried: Iterable[str | None] = ()) -> None:
+    def __init__(self, answers: Iterable[IngestResult] = (), buried: Iterable[str | None] = ()) -> None:
         self._answers = [*answers]
         self._buried = [*buried]
         self.taken: list[list[Any]] = []
         self.letters: list[tuple[bytes | None, str]] = []
-        self.deliverer = Deliverer(self.read, self.take, self.dead_letter)
+        self.deliverer = Deliverer(self.read, self.ingest, self.write_dead_letters)
 
     def read(self, value: bytes) -> tuple[list[str], str | None]:
         if value == b"bad":
             raise UnreadableError("it is bad")
         return [value.decode()], "half of it" if value == b"half" else None
 
-    def take(self, spans: Iterable[Any]) -> Answer:
+    def ingest(self, spans: Iterable[Any]) -> IngestResult:
         self.taken.append([*spans])
         if "poison" in self.taken[-1]:
             raise LookupError("what its spans say")
-        return self._answers.pop(0) if self._answers else Answer(safe=True)
+        return self._answers.pop(0) if self._answers else IngestResult(safe=True)
 
-    def dead_letter(self, letters: Sequence[Letter]) -> str | None:
+    def write_dead_letters(self, letters: Sequence[DeadLetter]) -> str | None:
         why = self._buried.pop(0) if self._buried else None
         if why is None:
             self.letters += [(letter.message.value(), letter.reason) for letter in letters]
@@ -121,6 +121,6 @@ def test_a_batch_that_is_over_is_not_tried_again() -> None:
 
 
 def test_spans_that_can_never_be_there_are_counted_and_hold_up_nothing() -> None:
-    parts = Parts([Answer(safe=True, rejected=1, reason="PostHog refused 1 events (400)")])
+    parts = Parts([IngestResult(safe=True, rejected=1, reason="PostHog refused 1 events (400)")])
     assert parts.deliverer.deliver(batch(b"a", b"b"))
     assert parts.deliverer.counts["rejected_spans"] == 1
