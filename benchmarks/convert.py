@@ -23,7 +23,8 @@ from benchmarks import main_or_help
 from benchmarks.material import chat_spans
 from otel_posthog.conversion.pipeline import Pipeline
 from otel_posthog.conversion.pricing.cost import PriceBook
-from otel_posthog.conversion.spans.span_view import SpanView, of_sdk_span
+from otel_posthog.conversion.spans.sdk_span import view_of_sdk_span
+from otel_posthog.conversion.spans.span_view import SpanView
 from otel_posthog.conversion.traces import SpanHistory
 
 SPANS, TOGETHER, ROUNDS = 1024, 32, 15
@@ -62,25 +63,25 @@ def main() -> None:
     def convert() -> None:
         seen = SpanHistory()
         for start in range(0, SPANS, TOGETHER):
-            views = [view for span in spans[start : start + TOGETHER] if (view := of_sdk_span(span))]
+            views = [view for span in spans[start : start + TOGETHER] if (view := view_of_sdk_span(span))]
             pipeline.finished(*views, seen=seen)
 
     def only_read() -> None:
         for span in spans:
-            view = of_sdk_span(span)
+            view = view_of_sdk_span(span)
             assert isinstance(view, SpanView)
             pipeline.read(view)
 
     def pass_over() -> None:
         for span in foreign:
-            of_sdk_span(span)
+            view_of_sdk_span(span)
 
     def price() -> None:
         for _ in range(SPANS):
             calc_price(usage, "gpt-5.1", provider_id="openai")
 
     book = PriceBook()
-    calls = [pipeline.read(view) for span in spans if (view := of_sdk_span(span))]
+    calls = [pipeline.read(view) for span in spans if (view := view_of_sdk_span(span))]
 
     def cost() -> None:
         for call in calls:

@@ -23,7 +23,7 @@ from posthog.ai.otel import PostHogTraceExporter
 from benchmarks import main_or_help
 from benchmarks.material import chat_spans, sink
 from otel_posthog import PostHogSpanExporter
-from otel_posthog.conversion.spans.span_view import of_sdk_span
+from otel_posthog.conversion.spans.sdk_span import view_of_sdk_span
 
 SPANS, BATCH, ROUNDS = 2000, 100, 15
 """PostHog's own route takes at most 100 AI spans a request."""
@@ -77,7 +77,8 @@ def main() -> None:
 
         forwarder = ours(events="ai").forwarder
         events = [
-            list(forwarder.conversion.finished(filter(None, map(of_sdk_span, batch)))) for batch in batches
+            list(forwarder.conversion.finished(filter(None, map(view_of_sdk_span, batch))))
+            for batch in batches
         ]
         measured = measure(
             {

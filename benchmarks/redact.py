@@ -20,7 +20,7 @@ from benchmarks.material import chat_spans, text
 from otel_posthog.conversion.model_call import ModelCall
 from otel_posthog.conversion.pipeline import Pipeline
 from otel_posthog.conversion.privacy.redaction import KINDS, redacted, redacted_content, redactor
-from otel_posthog.conversion.spans.span_view import of_sdk_span
+from otel_posthog.conversion.spans.sdk_span import view_of_sdk_span
 
 MEGABYTE, ROUNDS = 1_000_000, 5
 
@@ -107,7 +107,7 @@ def milliseconds(run: Callable[[str], str], sample: str) -> float:
 
 def per_span() -> None:
     pipeline = Pipeline(families=frozenset({"ai"}), prices=None)
-    views = [view for span in chat_spans(512) if (view := of_sdk_span(span))]
+    views = [view for span in chat_spans(512) if (view := view_of_sdk_span(span))]
     calls = [pipeline.read(view) for view in views]
     mask = redactor(KINDS)
     steps: dict[str, Callable[[ModelCall], object]] = {

@@ -20,7 +20,8 @@ from otel_posthog.conversion.pricing.rates import Rates
 from otel_posthog.conversion.privacy.media import Replace, placeholder, storing
 from otel_posthog.conversion.privacy.redaction import Mask, redactor
 from otel_posthog.conversion.spans.feature_rules import FeatureRules
-from otel_posthog.conversion.spans.span_view import PackedSpan, Place, pack
+from otel_posthog.conversion.spans.packed_span import PackedSpan, pack
+from otel_posthog.conversion.spans.sdk_span import Ancestor
 from otel_posthog.delivery import (
     Backlog,
     DeliveryClient,
@@ -192,14 +193,14 @@ class Forwarder:
         for item in self.conversion.announce(load):
             self.outbox.enqueue(item, item.size)
 
-    def ended(self, span: Any, place: Place | None = None) -> bool:
+    def ended(self, span: Any, ancestor: Ancestor | None = None) -> bool:
         """Hand over a span that ended, where it stands if that is known; whether it is one of concern."""
         if self.durable and self.conversion.hides_content:
-            made = self.conversion.restored(span, place)
+            made = self.conversion.restored(span, ancestor)
             if made is not None:
                 self.outbox.enqueue(made, made.size)
             return made is not None
-        packed = pack(span, place)
+        packed = pack(span, ancestor)
         if packed is not None:
             self.ended_together((packed,))
         return packed is not None

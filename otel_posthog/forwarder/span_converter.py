@@ -21,17 +21,9 @@ from otel_posthog.conversion.model_call import ModelCall
 from otel_posthog.conversion.pipeline import Pipeline
 from otel_posthog.conversion.privacy.redaction import may_hold_credentials
 from otel_posthog.conversion.spans.inheritance import inherit_context
-from otel_posthog.conversion.spans.span_view import (
-    ContextSpan,
-    PackedSpan,
-    Place,
-    SpanView,
-    entry_of,
-    of_entry,
-    of_sdk_span,
-    put_in_place,
-    unpack,
-)
+from otel_posthog.conversion.spans.packed_span import PackedSpan, spool_entry, unpack, view_of_spool_entry
+from otel_posthog.conversion.spans.sdk_span import Ancestor, set_parent_id, view_of_sdk_span
+from otel_posthog.conversion.spans.span_view import ContextSpan, SpanView
 from otel_posthog.delivery import EncodedEvent, Entry
 from otel_posthog.forwarder.event_finisher import Event, EventFinisher, Hook
 from otel_posthog.runtime.log import warn_once
@@ -201,7 +193,7 @@ class SpanConverter:
             document = orjson.loads(entry.body)
             recipe = orjson.dumps(document["made_with"])
             self.pipeline.by_recipe(recipe)
-            return Restored(of_entry(document["span"]), bool(document["announced"]), recipe)
+            return Restored(view_of_spool_entry(document["span"]), bool(document["announced"]), recipe)
         except (ValueError, TypeError, LookupError, AttributeError):
             return None
 
@@ -212,11 +204,11 @@ class SpanConverter:
         made = [self._finish.again(orjson.loads(item.data), kind) for item in items]
         return [EncodedEvent.of_event(event) for event in made if event is not None]
 
-    def restored(self, span: Any, place: Place | None = None) -> Restored | None:
+    def restored(self, span: Any, ancestor: Ancestor | None = None) -> Restored | None:
         """A span that ended, to be made events at once; None where it is no concern of ours."""
-        view = of_sdk_span(span)
-        if view is not None and place is not None:
-            put_in_place(view.attributes, span, place)
+        view = view_of_sdk_span(span)
+        if view is not None and ancestor is not None:
+            set_parent_id(view.attributes, span, ancestor)
         return None if view is None else Restored(view, self.is_announced(view.span_id), self._recipe)
 
     def announce(self, load: Started) -> list[EncodedEvent]:
@@ -237,7 +229,7 @@ class SpanConverter:
     def _body(self, load: Ended) -> bytes | None:
         if self.hides_content:
             return None
-        document = entry_of(load.packed)
+        document = spool_entry(load.packed)
         if document is None or _PRIVATE in document or may_hold_credentials(document):
             return None
         announced = load.announced or self.is_announced(load.packed.span_id)
@@ -251,9 +243,11 @@ class SpanConverter:
             if ended is not None and around is None:
                 continue
             span = load.span() if ended is None else None
-            view = unpack(ended) if ended is not None else of_sdk_span(span) if span is not None else None
+            view = (
+                unpack(ended) if ended is not None else view_of_sdk_span(span) if span is not None else None
+            )
             if view is not None:
-                outer = of_sdk_span(around) if around is not None else None
+                outer = view_of_sdk_span(around) if around is not None else None
                 if ended is not None and outer is not None and outer.span_id in over:
                     continue  # nobody has announced either
                 found = (view, outer, ended is not None)

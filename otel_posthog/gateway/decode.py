@@ -8,8 +8,8 @@ from typing import Any
 
 import orjson
 
-from otel_posthog.conversion.spans.otlp_json import count_spans, of_json_request
-from otel_posthog.conversion.spans.otlp_stream import DecodeError, of_request_bytes
+from otel_posthog.conversion.spans.otlp_json import count_spans, views_of_json_request
+from otel_posthog.conversion.spans.otlp_stream import DecodeError, views_of_request_bytes
 from otel_posthog.conversion.spans.span_view import ContextSpan, SpanView
 from otel_posthog.gateway.limits import RequestRejectedError
 from otel_posthog.runtime.decompression import CODECS, BrokenBodyError, TooMuchError, inflate
@@ -82,7 +82,7 @@ def spans_of(
 def _of_protobuf(
     body: bytes, extra_attributes: frozenset[str], _: RejectedSpans
 ) -> Iterator[SpanView | ContextSpan]:
-    return of_request_bytes(body, extra_attributes)
+    return views_of_request_bytes(body, extra_attributes)
 
 
 def _of_json(
@@ -100,7 +100,7 @@ def _of_json(
         raise RequestRejectedError(400, "the body is no OTLP request: it is not an object")
     reasons: list[str] = []
     read = 0
-    for read, span in enumerate(of_json_request(document, reasons.append, extra_attributes), 1):  # noqa: B007  # at the end
+    for read, span in enumerate(views_of_json_request(document, reasons.append, extra_attributes), 1):  # noqa: B007  # at the end
         yield span
     if reasons:  # one reason may stand for all spans of a resource
         rejected.add(reasons[0], max(count_spans(document) - read, 1))

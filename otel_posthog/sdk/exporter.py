@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 from typing_extensions import Unpack
 
-from otel_posthog.conversion.spans.span_view import of_sdk_span, other_of_sdk_span
+from otel_posthog.conversion.spans.sdk_span import context_of_sdk_span, view_of_sdk_span
 from otel_posthog.forwarder.forwarder import Forwarder, forwarder
 from otel_posthog.forwarder.metrics import measure
 from otel_posthog.runtime.forks import follow_forks
@@ -91,7 +91,7 @@ class PostHogSpanExporter(SpanExporter):
         hint = not self.has_processor and in_use()
         conversion = self.forwarder.conversion
         for span in spans:
-            view = of_sdk_span(span)
+            view = view_of_sdk_span(span)
             conversion.count("seen")
             if view is None or not is_sampled(span):
                 conversion.count("not ours")
@@ -114,7 +114,7 @@ class PostHogSpanExporter(SpanExporter):
                 span = by_id.get(int(step, 16))
                 if span is None:  # another view, or none that came along
                     break
-                other = found[step] = other_of_sdk_span(span, names)
+                other = found[step] = context_of_sdk_span(span, names)
                 step = other.parent_id
         return found.values()
 

@@ -15,14 +15,15 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from otel_posthog.conversion.spans.genai_detection import is_genai_span, looks_like_model_call
-from otel_posthog.conversion.spans.span_view import attributes_of
+from otel_posthog.conversion.spans.sdk_span import attributes_of
 from otel_posthog.conversion.traces import NEAR_NS
 from otel_posthog.runtime.forks import follow_forks
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import ReadableSpan, Span
 
-    from otel_posthog.conversion.spans.span_view import PackedSpan, Place
+    from otel_posthog.conversion.spans.packed_span import PackedSpan
+    from otel_posthog.conversion.spans.sdk_span import Ancestor
 
 __all__ = ["FLUSH_WAIT_SECONDS", "OpenSpans"]
 
@@ -89,7 +90,7 @@ class OpenSpans:
             self._take_in(span)
         return above
 
-    def place_of(self, span: ReadableSpan) -> Place:
+    def ancestor_of(self, span: ReadableSpan) -> Ancestor:
         """Where a span stands that is about to end."""
         return (self._above.get(span.context.span_id),)
 

@@ -16,7 +16,8 @@ from typing_extensions import Unpack
 
 from otel_posthog.conversion.context_attributes import FEATURE, PARENT_ID, inherited, says
 from otel_posthog.conversion.spans.genai_detection import is_genai_span
-from otel_posthog.conversion.spans.span_view import attributes_of, pack
+from otel_posthog.conversion.spans.packed_span import pack
+from otel_posthog.conversion.spans.sdk_span import attributes_of
 from otel_posthog.forwarder.span_converter import Started
 from otel_posthog.runtime.log import warn_once
 from otel_posthog.sdk.context.ai_context import current_attributes, send_as_baggage
@@ -176,11 +177,11 @@ class PostHogSpanProcessor(SpanProcessor):
 
     def _end(self, span: ReadableSpan) -> bool:
         """Hand the span over, or have it wait for the one around it; whether it is one of concern."""
-        place = self._open.place_of(span)
+        ancestor = self._open.ancestor_of(span)
         if self._forwarder.durable or self._closed:  # on disk before the application goes on: no waiting
             self._open.ended(span, None)
-            return self._forwarder.ended(span, place)
-        packed = pack(span, place)
+            return self._forwarder.ended(span, ancestor)
+        packed = pack(span, ancestor)
         ready = self._open.ended(span, packed)
         if ready:
             self._forwarder.ended_together(ready)

@@ -14,7 +14,9 @@ import pytest
 from opentelemetry.trace import StatusCode
 
 from otel_posthog.conversion.model_call import Evaluation, Feedback, Kind
-from otel_posthog.conversion.spans.span_view import SpanView, of_request, of_sdk_span
+from otel_posthog.conversion.spans.otlp_protobuf import views_of_request
+from otel_posthog.conversion.spans.sdk_span import view_of_sdk_span
+from otel_posthog.conversion.spans.span_view import SpanView
 from otel_posthog.forwarder.mask_hook import MOST_STUCK, MaskHook
 from tests.conversion.privacy.test_privacy import Wire, on_disk, running
 from tests.delivery.support import Clock
@@ -258,7 +260,7 @@ def test_a_mask_sees_what_leaves_on_every_way(way: str, tmp_path: Path) -> None:
         if way == "exporter":
             assert made.send(made.conversion.finished([_view(span)], others=[]), 60)
         elif way == "otlp":
-            read = [view for view in of_request(otlp_request(span)) if isinstance(view, SpanView)]
+            read = [view for view in views_of_request(otlp_request(span)) if isinstance(view, SpanView)]
             assert made.send(made.conversion.finished(read, others=[]), 60)
         else:
             if way == "processor":
@@ -278,7 +280,7 @@ def test_a_mask_sees_what_leaves_on_every_way(way: str, tmp_path: Path) -> None:
 
 
 def _view(span: Any) -> SpanView:
-    view = of_sdk_span(span)
+    view = view_of_sdk_span(span)
     assert view is not None
     return view
 

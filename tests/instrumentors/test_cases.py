@@ -21,7 +21,7 @@ from opentelemetry.trace import SpanKind, StatusCode
 
 from instrumentors import GeminiInstrumentor, OpenAIInstrumentor
 from otel_posthog.conversion.span_reader import read
-from otel_posthog.conversion.spans.span_view import of_sdk_span
+from otel_posthog.conversion.spans.sdk_span import view_of_sdk_span
 from tests.instrumentors.cases import Case, Expected
 from tests.instrumentors.cases import gemini as of_gemini
 from tests.instrumentors.cases import openai as of_openai
@@ -152,7 +152,7 @@ _NO_CALLS = ("moderation", "invoke_agent")
 
 
 def _is_model_call(span: ReadableSpan) -> bool:
-    view = of_sdk_span(span)
+    view = view_of_sdk_span(span)
     return view is not None and read(view).kind.is_model_call
 
 

@@ -18,7 +18,8 @@ from pathlib import Path
 
 from otel_posthog.cli.otlp_files.compression import DamagedError, damages, inflate, inflated, is_zstd
 from otel_posthog.cli.otlp_files.json_text import BOM, LARGEST, NO_OTLP, Report, at, of_json, of_text
-from otel_posthog.conversion.spans.span_view import ContextSpan, SpanView, of_request
+from otel_posthog.conversion.spans.otlp_protobuf import views_of_request
+from otel_posthog.conversion.spans.span_view import ContextSpan, SpanView
 
 __all__ = ["spans_of_file"]
 
@@ -110,6 +111,6 @@ def _of_protobuf(data: bytes) -> Iterator[SpanView | ContextSpan]:
     from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
     try:
-        return of_request(ExportTraceServiceRequest.FromString(data))
+        return views_of_request(ExportTraceServiceRequest.FromString(data))
     except DecodeError:
         raise DamagedError("is neither JSON nor protobuf of a trace request") from None

@@ -8,7 +8,7 @@ from typing import Any
 
 import orjson
 
-from otel_posthog.conversion.spans.otlp_json import of_json_request
+from otel_posthog.conversion.spans.otlp_json import views_of_json_request
 from otel_posthog.conversion.spans.span_view import ContextSpan, SpanView
 
 __all__ = ["BOM", "LARGEST", "NO_OTLP", "Report", "at", "of_json", "of_text"]
@@ -118,7 +118,7 @@ def _of_parsed_request(request: Any, report: Report) -> Iterator[SpanView | Cont
     if isinstance(request, dict) and request and _FIELDS.isdisjoint(request):
         report("has no resourceSpans")
     else:
-        yield from of_json_request(request, report)
+        yield from views_of_json_request(request, report)
 
 
 def at(place: str, report: Report) -> Report:

@@ -1,4 +1,4 @@
-"""Spans that OTLP brought as JSON: the same views that `view.of_request` gives for the protobuf form."""
+"""Spans of an OTLP request in JSON, as the same views that `otlp_protobuf` makes of protobuf."""
 
 from __future__ import annotations
 
@@ -18,46 +18,52 @@ from otel_posthog.conversion.spans.otlp_json_fields import (
     one,
     text,
 )
-from otel_posthog.conversion.spans.span_view import MAX_SCOPE, Attributes, ContextSpan, SpanEvent, SpanView
+from otel_posthog.conversion.spans.span_view import (
+    MAX_SCOPE,
+    OTLP_KINDS,
+    OTLP_STATUSES,
+    Attributes,
+    ContextSpan,
+    SpanEvent,
+    SpanView,
+)
 
-__all__ = ["count_spans", "of_json_request"]
+__all__ = ["count_spans", "views_of_json_request"]
 
-_KINDS = ("INTERNAL", "INTERNAL", "SERVER", "CLIENT", "PRODUCER", "CONSUMER")
-_STATUS = ("UNSET", "OK", "ERROR")
-
-Scope = tuple[str | None, str | None]
-"""Name and version."""
+ScopeNameVersion = tuple[str | None, str | None]
+Report = Callable[[str], object]
 
 
-def of_json_request(
+def views_of_json_request(
     document: Any,
-    unreadable: Callable[[str], object] | None = None,
+    report: Report | None = None,
     extra_attributes: frozenset[str] = frozenset(),
 ) -> Iterator[SpanView | ContextSpan]:
-    """All spans in an OTLP/JSON request (or `TracesData`), parsed from JSON; views of those of concern.
+    """Yield the spans of an OTLP/JSON request (or `TracesData`) that was parsed from JSON.
 
-    Of the others the attributes that are handed down are kept, and these `extra_attributes`.
+    A GenAI span is a `SpanView`; any other is a `ContextSpan` with inherited attributes and
+    `extra_attributes`.
 
-    What cannot be read is left out, and `unreadable` hears one sentence with its place; without that it is a
-    ValueError. A resource or scope that cannot be read is heard of once, and takes its spans with it.
+    An unreadable span is skipped, and `report` gets one sentence that names its path; without `report` it
+    raises ValueError. An unreadable resource or scope is reported once, and its spans are skipped with it.
     """
-    hear = unreadable or _refuse
-    for in_request, resource_spans in _walk(document, "resourceSpans", "", hear):
-        resource = _attempt(in_request, hear, one, resource_spans, "resource", attributes, {})
+    report = report or _raise
+    for request_path, resource_spans in _walk(document, "resourceSpans", "", report):
+        resource = _attempt(request_path, report, one, resource_spans, "resource", attributes, {})
         if resource is None:
             continue
-        for in_resource, scope_spans in _walk(resource_spans, "scopeSpans", in_request, hear):
-            scope = _attempt(in_resource, hear, one, scope_spans, "scope", _scope, (None, None))
+        for resource_path, scope_spans in _walk(resource_spans, "scopeSpans", request_path, report):
+            scope = _attempt(resource_path, report, one, scope_spans, "scope", _scope, (None, None))
             if scope is None:
                 continue
-            for in_scope, span in _walk(scope_spans, "spans", in_resource, hear):
-                view = _attempt(in_scope, hear, _view, span, scope, resource, extra_attributes)
+            for span_path, span in _walk(scope_spans, "spans", resource_path, report):
+                view = _attempt(span_path, report, _view, span, scope, resource, extra_attributes)
                 if view is not None:
                     yield view
 
 
 def count_spans(document: Any) -> int:
-    """How many spans are in a request, readable or not."""
+    """Return the number of spans in a request, readable or not."""
     return sum(
         len(_listed(scope_spans, "spans"))
         for resource_spans in _listed(document, "resourceSpans")
@@ -72,37 +78,37 @@ def _listed(holder: Any, name: str) -> list[Any]:
         return []
 
 
-def _refuse(sentence: str) -> NoReturn:
+def _raise(sentence: str) -> NoReturn:
     raise ValueError(sentence)
 
 
-def _attempt(where: str, hear: Callable[[str], object], read: Callable[..., Any], *args: Any) -> Any:
-    """What `read` gives; None where it could not and `hear` was told."""
+def _attempt(path: str, report: Report, reader: Callable[..., Any], *args: Any) -> Any:
+    """Return the value of `reader`; None if it could not read and `report` got the reason."""
     try:
-        return read(*args)
+        return reader(*args)
     except UnreadableError as error:
-        complaint = f"{where}{error}"
-    hear(f"the request{complaint}" if complaint.startswith(" ") else complaint.removeprefix("."))
+        sentence = f"{path}{error}"
+    report(f"the request{sentence}" if sentence.startswith(" ") else sentence.removeprefix("."))
     return None
 
 
-def _walk(holder: Any, name: str, where: str, hear: Callable[[str], object]) -> Iterator[tuple[str, Any]]:
-    """The members of a repeated field, each with its place."""
-    for index, found in enumerate(_attempt(where, hear, members, holder, name) or ()):
-        yield f"{where}.{name}[{index}]".removeprefix("."), found
+def _walk(holder: Any, name: str, path: str, report: Report) -> Iterator[tuple[str, Any]]:
+    """Yield the members of a repeated field, each with its path."""
+    for index, item in enumerate(_attempt(path, report, members, holder, name) or ()):
+        yield f"{path}.{name}[{index}]".removeprefix("."), item
 
 
 def _view(
-    span: Any, scope: Scope, resource: Attributes, extra_attributes: frozenset[str]
+    span: Any, scope: ScopeNameVersion, resource: Attributes, extra_attributes: frozenset[str]
 ) -> SpanView | ContextSpan | None:
-    if not any(map(_marks, members(span, "attributes"))) and not any(
+    if not any(map(_is_marker, members(span, "attributes"))) and not any(
         isinstance(event, dict) and event.get("name") == EVALUATION_EVENT for event in members(span, "events")
     ):
-        return _other(span, resource, extra_attributes)
+        return _context_span(span, resource, extra_attributes)
     status, message = one(span, "status", _status, ("UNSET", None))
     return SpanView(
         name=one(span, "name", text, ""),
-        kind=one(span, "kind", member, "INTERNAL", "SPAN_KIND_", _KINDS),
+        kind=one(span, "kind", member, "INTERNAL", "SPAN_KIND_", OTLP_KINDS),
         trace_id=one(span, "traceId", hex_id, ""),
         span_id=one(span, "spanId", hex_id, ""),
         parent_id=_parent(span),
@@ -119,9 +125,9 @@ def _view(
     )
 
 
-def _other(span: Any, resource: Attributes, extra_attributes: frozenset[str]) -> ContextSpan | None:
-    """A span of no concern; nobody needs to hear of one that cannot be read."""
-    shared = [
+def _context_span(span: Any, resource: Attributes, extra_attributes: frozenset[str]) -> ContextSpan | None:
+    """Return a non-GenAI span; None if it is unreadable, which nobody needs to know."""
+    kept = [
         pair
         for pair in members(span, "attributes")
         if isinstance(pair, dict)
@@ -133,7 +139,7 @@ def _other(span: Any, resource: Attributes, extra_attributes: frozenset[str]) ->
             one(span, "traceId", hex_id, ""),
             one(span, "spanId", hex_id, ""),
             _parent(span),
-            attributes({"attributes": shared}),
+            attributes({"attributes": kept}),
             resource=resource,
         )
     except UnreadableError:
@@ -141,22 +147,22 @@ def _other(span: Any, resource: Attributes, extra_attributes: frozenset[str]) ->
 
 
 def _parent(span: Any) -> str | None:
-    """The id of the span above; zeros say that there is none."""
-    found: str = one(span, "parentSpanId", hex_id, "")
-    return found if found.strip("0") else None
+    """Return the parent's id; zeros mean that there is none."""
+    parent_id: str = one(span, "parentSpanId", hex_id, "")
+    return parent_id if parent_id.strip("0") else None
 
 
-def _marks(pair: Any) -> bool:
+def _is_marker(pair: Any) -> bool:
     key = pair.get("key") if isinstance(pair, dict) else None
     return isinstance(key, str) and key in MARKERS
 
 
-def _scope(scope: Any) -> Scope:
+def _scope(scope: Any) -> ScopeNameVersion:
     return one(scope, "name", text, "")[:MAX_SCOPE] or None, one(scope, "version", text, None) or None
 
 
 def _status(status: Any) -> tuple[str, str | None]:
-    code = one(status, "code", member, "UNSET", "STATUS_CODE_", _STATUS)
+    code = one(status, "code", member, "UNSET", "STATUS_CODE_", OTLP_STATUSES)
     return code, one(status, "message", text, None) or None
 
 

@@ -14,9 +14,10 @@ from opentelemetry.proto.common.v1.common_pb2 import InstrumentationScope
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
-from otel_posthog.conversion.spans.span_view import ContextSpan, SpanView, of_otlp_spans, otlp_attributes
+from otel_posthog.conversion.spans.otlp_protobuf import otlp_attributes, views_of_spans
+from otel_posthog.conversion.spans.span_view import ContextSpan, SpanView
 
-__all__ = ["DecodeError", "of_request_bytes"]
+__all__ = ["DecodeError", "views_of_request_bytes"]
 
 MAX_SPANS = 200_000
 """In one request: a Collector's default batch has 8,192."""
@@ -46,7 +47,7 @@ _OWNERS: dict[Any, _Shape] = {Resource: {1: _PAIR, 3: {}}, InstrumentationScope:
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 
 
-def of_request_bytes(
+def views_of_request_bytes(
     data: bytes, extra_attributes: frozenset[str] = frozenset()
 ) -> Iterator[SpanView | ContextSpan]:
     """All spans in an encoded OTLP request (or `TracesData`); views of those of concern.
@@ -69,7 +70,7 @@ def of_request_bytes(
             if left < 0:
                 raise DecodeError(f"a request may have {MAX_SPANS:,} spans at most")
             spans = (_span(data, *place) for place in places)
-            yield from of_otlp_spans(spans, scope, about, extra_attributes)
+            yield from views_of_spans(spans, scope, about, extra_attributes)
 
 
 def _owner_and_below(

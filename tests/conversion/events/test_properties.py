@@ -31,16 +31,11 @@ from otel_posthog.conversion.readers.messages import messages, tools
 from otel_posthog.conversion.readers.provider_payloads import read_answer
 from otel_posthog.conversion.span_reader import DIALECTS
 from otel_posthog.conversion.spans.genai_detection import EVALUATION_EVENT, MARKERS
-from otel_posthog.conversion.spans.otlp_json import of_json_request
-from otel_posthog.conversion.spans.span_view import (
-    ContextSpan,
-    SpanEvent,
-    SpanView,
-    of_request,
-    of_sdk_span,
-    pack,
-    unpack,
-)
+from otel_posthog.conversion.spans.otlp_json import views_of_json_request
+from otel_posthog.conversion.spans.otlp_protobuf import views_of_request
+from otel_posthog.conversion.spans.packed_span import pack, unpack
+from otel_posthog.conversion.spans.sdk_span import view_of_sdk_span
+from otel_posthog.conversion.spans.span_view import ContextSpan, SpanEvent, SpanView
 from otel_posthog.conversion.traces import deduplication, matching
 from otel_posthog.conversion.traces import history as seen_module
 from otel_posthog.delivery.encoding.json_encoder import encode, plain
@@ -397,15 +392,15 @@ def test_a_span_gives_the_same_events_whatever_way_it_came(
         parent=parent,
     )
     request = ExportTraceServiceRequest.FromString(otlp_request(span).SerializeToString())
-    view, packed = of_sdk_span(span), pack(span)
+    view, packed = view_of_sdk_span(span), pack(span)
     assert view is not None
     assert packed is not None
     expected = _written(PIPELINE.finished(view))
     assert expected or view.attributes.keys() & {"gen_ai.evaluation.name"} or event == EVALUATION_EVENT
     assert _written(PIPELINE.finished(unpack(packed))) == expected
-    assert _written(PIPELINE.finished(*_views(of_request(request)))) == expected
+    assert _written(PIPELINE.finished(*_views(views_of_request(request)))) == expected
     document = json.loads(json.dumps(otlp_json(request)))
-    assert _written(PIPELINE.finished(*_views(of_json_request(document)))) == expected
+    assert _written(PIPELINE.finished(*_views(views_of_json_request(document)))) == expected
 
 
 # --- readers ---------------------------------------------------------------------------------------
@@ -891,8 +886,8 @@ def test_the_text_of_an_error_that_only_the_answer_holds_is_told() -> None:
 def test_a_scope_without_a_name_is_none() -> None:
     span = sdk_span()
     span._instrumentation_scope = InstrumentationScope("")
-    [over_otlp] = of_request(otlp_request(span))
-    assert of_sdk_span(span) == over_otlp
+    [over_otlp] = views_of_request(otlp_request(span))
+    assert view_of_sdk_span(span) == over_otlp
 
 
 @pytest.mark.skipif(not hasattr(time, "tzset"), reason="Windows has one time zone")

@@ -26,7 +26,9 @@ from otel_posthog.conversion.pricing.cost import PriceBook
 from otel_posthog.conversion.privacy.pseudonyms import pseudonym
 from otel_posthog.conversion.span_reader import DIALECTS
 from otel_posthog.conversion.spans.genai_detection import EVALUATION_EVENT, MARKERS
-from otel_posthog.conversion.spans.span_view import SpanEvent, SpanView, of_request, of_sdk_span
+from otel_posthog.conversion.spans.otlp_protobuf import views_of_request
+from otel_posthog.conversion.spans.sdk_span import view_of_sdk_span
+from otel_posthog.conversion.spans.span_view import SpanEvent, SpanView
 from otel_posthog.delivery import Response, TransportError, destination_of
 from otel_posthog.delivery.encoding.json_encoder import encode
 from otel_posthog.delivery.spool.admin import revive
@@ -358,11 +360,11 @@ def test_nothing_planted_is_sent_or_logged(
             assert [span for span in spans if not made.ended(span)] == []
             assert made.outbox.flush(60)
         elif way == "exporter":
-            views = [view for span in spans if (view := of_sdk_span(span)) is not None]
+            views = [view for span in spans if (view := view_of_sdk_span(span)) is not None]
             assert made.send(made.conversion.finished(views, others=[]), 60)
         else:
             request = ExportTraceServiceRequest.FromString(otlp_request(*spans).SerializeToString())
-            read = [view for view in of_request(request) if isinstance(view, SpanView)]
+            read = [view for view in views_of_request(request) if isinstance(view, SpanView)]
             assert made.send(made.conversion.finished(read, others=[]), 60)
         assert made.stats()["spans"]["converted"] == len(spans)
     sent = b"".join(wire.bytes)
@@ -405,7 +407,7 @@ def test_spans_that_another_process_kept_whole_are_hidden_by_the_one_that_sends_
 def outage(directory: Path, *spans: ReadableSpan, **options: Any) -> bytes:
     """Finished events of the spans, left on disk by a process that could not send them."""
     with running(Wire(up=False), spool_dir=directory, timeout=0.1, max_retry_seconds=0.1, **options) as made:
-        views = [view for span in spans if (view := of_sdk_span(span)) is not None]
+        views = [view for span in spans if (view := view_of_sdk_span(span)) is not None]
         made.send(made.conversion.finished(views, others=[]), 0.0)
     return on_disk(directory)
 
@@ -487,7 +489,7 @@ def test_events_that_were_finished_as_they_are_here_are_sent_as_they_were_kept(
     span = sdk_span(LEAKY)
     wire = Wire()
     with running(wire, spool_dir=tmp_path / "other", **options) as made:
-        view = of_sdk_span(span)
+        view = view_of_sdk_span(span)
         assert view is not None
         assert made.send(made.conversion.finished([view], others=[]), 60)
     outage(tmp_path, span, **options)

@@ -17,7 +17,7 @@ from otel_posthog.conversion.pipeline import Pipeline
 from otel_posthog.conversion.privacy import credentials, personal_data, personal_numbers
 from otel_posthog.conversion.privacy.redaction import KINDS, may_hold_credentials, redacted, redactor, walked
 from otel_posthog.conversion.span_reader import read
-from otel_posthog.conversion.spans.span_view import pack
+from otel_posthog.conversion.spans.packed_span import pack
 from otel_posthog.forwarder.forwarder import forwarder
 from otel_posthog.forwarder.span_converter import Ended, Restored, SpanConverter
 from tests.conversion.readers.test_attribute_values import ANYTHING

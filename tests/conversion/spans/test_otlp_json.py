@@ -18,8 +18,9 @@ from opentelemetry.proto.common.v1.common_pb2 import (
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Span, Status
 
-from otel_posthog.conversion.spans.otlp_json import of_json_request
-from otel_posthog.conversion.spans.span_view import ContextSpan, SpanView, of_request
+from otel_posthog.conversion.spans.otlp_json import views_of_json_request
+from otel_posthog.conversion.spans.otlp_protobuf import views_of_request
+from otel_posthog.conversion.spans.span_view import ContextSpan, SpanView
 from tests.support.otlp_json import otlp_json
 
 # --- protobuf requests -----------------------------------------------------------------------------
@@ -97,7 +98,7 @@ def test_a_request_looks_the_same_as_json_and_as_protobuf(
 ) -> None:
     document = otlp_json(request, as_in_proto=as_in_proto, enum_names=enum_names)
     # repr: a type is seen by it as well, and NaN is no other NaN
-    assert repr(list(of_json_request(document))) == repr(list(of_request(request)))
+    assert repr(list(views_of_json_request(document))) == repr(list(views_of_request(request)))
 
 
 # --- single fields ---------------------------------------------------------------------------------
@@ -110,7 +111,7 @@ def request_of(*spans: Any) -> dict[str, Any]:
 
 
 def view_with(**fields: Any) -> SpanView:
-    (view,) = of_json_request(request_of({"attributes": [MARK], **fields}))
+    (view,) = views_of_json_request(request_of({"attributes": [MARK], **fields}))
     assert isinstance(view, SpanView)
     return view
 
@@ -238,9 +239,9 @@ SECOND = f"{SPAN}.attributes[1].value"
 def test_what_cannot_be_read_is_named_with_its_place(fields: dict[str, Any], sentence: str) -> None:
     document = request_of({"attributes": [MARK], **fields})
     with pytest.raises(ValueError, match="^" + re.escape(sentence)) as raised:
-        list(of_json_request(document))
+        list(views_of_json_request(document))
     heard: list[str] = []
-    assert list(of_json_request(document, heard.append)) == []
+    assert list(views_of_json_request(document, heard.append)) == []
     assert heard == [str(raised.value)]
 
 
@@ -262,20 +263,20 @@ def test_what_cannot_be_read_is_named_with_its_place(fields: dict[str, Any], sen
 )
 def test_what_is_around_spans_is_named_as_well(document: Any, sentence: str) -> None:
     heard: list[str] = []
-    assert list(of_json_request(document, heard.append)) == []
+    assert list(views_of_json_request(document, heard.append)) == []
     assert heard == [sentence]
 
 
 def test_one_unreadable_span_does_not_take_the_others() -> None:
     good = {"attributes": [MARK], "name": "good"}
     heard: list[str] = []
-    views = list(of_json_request(request_of(good, {**good, "spanId": "?"}, good), heard.append))
+    views = list(views_of_json_request(request_of(good, {**good, "spanId": "?"}, good), heard.append))
     assert [view.name for view in views if isinstance(view, SpanView)] == ["good", "good"]
     assert heard == ["resourceSpans[0].scopeSpans[0].spans[1].spanId is not hex"]
 
 
 def test_a_span_of_no_concern_is_not_read() -> None:
-    assert list(of_json_request(request_of({"traceId": "?", "attributes": [{"key": ["odd"]}]}))) == []
+    assert list(views_of_json_request(request_of({"traceId": "?", "attributes": [{"key": ["odd"]}]}))) == []
 
 
 # --- arbitrary JSON --------------------------------------------------------------------------------
@@ -314,6 +315,6 @@ def test_arbitrary_json_gives_views_or_sentences(odd: Any, fields: dict[str, Any
     heard: list[str] = []
     span = {"attributes": [MARK, {"key": "x", "value": value}], **fields}
     for document in (odd, {"resourceSpans": odd}, request_of(odd, span, {**span, "attributes": [MARK, odd]})):
-        for view in of_json_request(document, heard.append):
+        for view in views_of_json_request(document, heard.append):
             assert isinstance(view, SpanView | ContextSpan)
     assert all(" is " in sentence for sentence in heard)

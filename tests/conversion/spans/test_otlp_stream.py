@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from otel_posthog.conversion.spans import otlp_stream
-from otel_posthog.conversion.spans.otlp_json import of_json_request
-from otel_posthog.conversion.spans.otlp_stream import of_request_bytes
-from otel_posthog.conversion.spans.span_view import SpanView, of_request
+from otel_posthog.conversion.spans.otlp_json import views_of_json_request
+from otel_posthog.conversion.spans.otlp_protobuf import views_of_request
+from otel_posthog.conversion.spans.otlp_stream import views_of_request_bytes
+from otel_posthog.conversion.spans.span_view import SpanView
 from tests.support.otlp_json import otlp_json
 from tests.support.spans import CHAT, otlp_request, sdk_span
 
@@ -40,7 +41,7 @@ _SPANS = st.builds(
 @given(st.lists(_SPANS, max_size=5))
 def test_the_bytes_give_what_the_message_gives(spans: list[Any]) -> None:
     request = otlp_request(*spans)
-    assert [*of_request_bytes(request.SerializeToString())] == [*of_request(request)]
+    assert [*views_of_request_bytes(request.SerializeToString())] == [*views_of_request(request)]
 
 
 @settings(deadline=None)
@@ -51,18 +52,18 @@ def test_damaged_bytes_give_spans_or_a_decode_error(spans: list[Any], data: st.D
         body[data.draw(st.integers(0, len(body) - 1))] = data.draw(st.integers(0, 255))
     cut = bytes(body[: data.draw(st.integers(0, len(body)))])
     with contextlib.suppress(DecodeError):
-        [*of_request_bytes(cut)]
+        [*views_of_request_bytes(cut)]
 
 
 @settings(deadline=None)
 @given(st.binary(max_size=200))
 def test_any_bytes_give_spans_or_a_decode_error(body: bytes) -> None:
     try:
-        ours: list[Any] | None = [*of_request_bytes(body)]
+        ours: list[Any] | None = [*views_of_request_bytes(body)]
     except DecodeError:
         ours = None
     try:
-        theirs: list[Any] | None = [*of_request(ExportTraceServiceRequest.FromString(body))]
+        theirs: list[Any] | None = [*views_of_request(ExportTraceServiceRequest.FromString(body))]
     except DecodeError:
         theirs = None
     # What is unknown is passed over without a look into it; what protobuf reads, we read the same.
@@ -81,7 +82,7 @@ def test_a_resource_that_comes_after_its_spans_is_theirs() -> None:
     group = otlp_request(sdk_span(resource={"service.name": "late"})).resource_spans[0]
     below = _field(2, group.scope_spans[0].SerializeToString())
     body = _field(1, below + _field(1, group.resource.SerializeToString()))
-    [view] = of_request_bytes(body)
+    [view] = views_of_request_bytes(body)
     assert isinstance(view, SpanView)
     assert view.resource == {"service.name": "late"}
 
@@ -101,15 +102,15 @@ def test_a_resource_that_comes_after_its_spans_is_theirs() -> None:
 )
 def test_what_is_no_request_is_a_decode_error(body: bytes) -> None:
     with pytest.raises(DecodeError):
-        [*of_request_bytes(body)]
+        [*views_of_request_bytes(body)]
 
 
 def test_too_many_spans_are_a_decode_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(otlp_stream, "MAX_SPANS", 2)
     body = otlp_request(*[sdk_span()] * 3).SerializeToString()
     with pytest.raises(DecodeError, match="2 spans at most"):
-        [*of_request_bytes(body)]
-    assert len([*of_request_bytes(otlp_request(*[sdk_span()] * 2).SerializeToString())]) == 2
+        [*views_of_request_bytes(body)]
+    assert len([*views_of_request_bytes(otlp_request(*[sdk_span()] * 2).SerializeToString())]) == 2
 
 
 def test_a_large_span_of_too_many_parts_is_not_even_read(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -117,11 +118,11 @@ def test_a_large_span_of_too_many_parts_is_not_even_read(monkeypatch: pytest.Mon
     monkeypatch.setattr(otlp_stream, "MAX_PARTS", 1000)
     empty_attributes = _field(9, b"") * 2000
     with pytest.raises(DecodeError, match="too many fields"):
-        [*of_request_bytes(_field(1, _field(2, _field(2, empty_attributes))))]
+        [*views_of_request_bytes(_field(1, _field(2, _field(2, empty_attributes))))]
     long_text = otlp_request(sdk_span({**CHAT, "gen_ai.prompt": "a, b " * 5000})).SerializeToString()
-    assert len([*of_request_bytes(long_text)]) == 1
+    assert len([*views_of_request_bytes(long_text)]) == 1
     numbers = otlp_request(sdk_span({**CHAT, "x": [1.0] * 400})).SerializeToString()
-    assert len([*of_request_bytes(numbers)]) == 1
+    assert len([*views_of_request_bytes(numbers)]) == 1
 
 
 def test_messages_within_each_other_have_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -130,7 +131,7 @@ def test_messages_within_each_other_have_an_end(monkeypatch: pytest.MonkeyPatch)
     for _ in range(200):
         value = _field(5, _field(1, value))
     with pytest.raises(DecodeError, match="100 messages within each other"):
-        [*of_request_bytes(_field(1, _field(2, _field(2, _field(9, _field(2, value))))))]
+        [*views_of_request_bytes(_field(1, _field(2, _field(2, _field(9, _field(2, value))))))]
 
 
 _RESOURCE = _field(1, b"".join(_field(1, _field(1, b"name %d" % number)) for number in range(10_000)))
@@ -154,7 +155,7 @@ def test_countless_empty_messages_take_neither_time_nor_memory(body: bytes) -> N
     tracemalloc.start()
     try:
         with pytest.raises(DecodeError, match="too many fields"):
-            [*of_request_bytes(body)]
+            [*views_of_request_bytes(body)]
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
@@ -165,7 +166,7 @@ def test_countless_empty_messages_take_neither_time_nor_memory(body: bytes) -> N
 def test_a_resource_is_read_once_for_all_its_scopes() -> None:
     span = otlp_request(sdk_span()).resource_spans[0].scope_spans[0].spans[0].SerializeToString()
     body = _field(1, _RESOURCE + _field(2, _field(2, span)) * 1000)
-    views = [each for each in of_request_bytes(body) if isinstance(each, SpanView)]
+    views = [each for each in views_of_request_bytes(body) if isinstance(each, SpanView)]
     assert len(views) == 1000
     assert len({id(view.resource) for view in views}) == 1
 
@@ -173,9 +174,9 @@ def test_a_resource_is_read_once_for_all_its_scopes() -> None:
 def test_the_name_of_a_scope_is_cut() -> None:
     request = otlp_request(sdk_span())
     request.resource_spans[0].scope_spans[0].scope.name = "x" * 1_000_000
-    [view] = of_request_bytes(request.SerializeToString())
+    [view] = views_of_request_bytes(request.SerializeToString())
     assert isinstance(view, SpanView)
     assert view.scope == "x" * 1000
-    [same] = of_json_request(otlp_json(request))
+    [same] = views_of_json_request(otlp_json(request))
     assert isinstance(same, SpanView)
     assert same.scope == view.scope

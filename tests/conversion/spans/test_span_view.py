@@ -8,7 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from opentelemetry.trace import SpanKind, StatusCode
 
-from otel_posthog.conversion.spans.span_view import SpanView, of_request, of_sdk_span, pack, unpack
+from otel_posthog.conversion.spans.otlp_protobuf import views_of_request
+from otel_posthog.conversion.spans.packed_span import pack, unpack
+from otel_posthog.conversion.spans.sdk_span import view_of_sdk_span
+from otel_posthog.conversion.spans.span_view import SpanView
 from tests.support.spans import CHAT, START, otlp_request, sdk_span
 
 VALUES: st.SearchStrategy[Any] = st.recursive(
@@ -34,7 +37,7 @@ def the_view(view: SpanView | None) -> SpanView:
 
 
 def from_otlp(*spans: Any) -> list[SpanView]:
-    return [view for view in of_request(otlp_request(*spans)) if isinstance(view, SpanView)]
+    return [view for view in views_of_request(otlp_request(*spans)) if isinstance(view, SpanView)]
 
 
 @given(attributes=ATTRIBUTES)
@@ -46,7 +49,7 @@ def test_a_span_looks_the_same_from_the_sdk_from_otlp_and_after_waiting(attribut
         events=(("exception", START + 5, {"exception.type": "X", "parts": ["a", "b"]}),),
         resource={"service.name": "chat-api", "hosts": ["a", "b"]},
     )
-    view = the_view(of_sdk_span(span))
+    view = the_view(view_of_sdk_span(span))
     assert from_otlp(span) == [view]
     packed = pack(span)
     assert packed is not None
@@ -71,7 +74,7 @@ def test_a_value_arrives_in_plain_types(put: Any, seen: Any) -> None:
     span = sdk_span({**CHAT, "x": put})
     packed = pack(span)
     assert packed is not None
-    for view in (the_view(of_sdk_span(span)), from_otlp(span)[0], unpack(packed)):
+    for view in (the_view(view_of_sdk_span(span)), from_otlp(span)[0], unpack(packed)):
         assert view.attributes["x"] == seen
         assert type(view.attributes["x"]) is type(seen)
 
@@ -84,7 +87,7 @@ def test_a_value_that_json_cannot_hold_waits_all_the_same(odd: Any) -> None:
 
 
 def test_a_span_is_described() -> None:
-    view = the_view(of_sdk_span(sdk_span(kind=SpanKind.INTERNAL, end=None)))
+    view = the_view(view_of_sdk_span(sdk_span(kind=SpanKind.INTERNAL, end=None)))
     assert view.kind == "INTERNAL"
     assert view.end_ns is None
     assert view.trace_id == "1ccef0580a178f3612a542518f9fff59"
@@ -99,7 +102,7 @@ def test_a_span_is_described() -> None:
 )
 def test_a_span_that_is_about_no_model_agent_or_tool_is_no_concern(attributes: dict[str, Any]) -> None:
     span = sdk_span(attributes)
-    assert of_sdk_span(span) is None
+    assert view_of_sdk_span(span) is None
     assert pack(span) is None
     assert from_otlp(span) == []
 
