@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from otel_posthog.delivery.counters import Counters
     from otel_posthog.delivery.encoding.encoded_event import EncodedEvent
     from otel_posthog.delivery.options import DeliveryOptions
-    from otel_posthog.runtime.notices import RateLimitedLog
+    from otel_posthog.runtime.log import RateLimitedLog
 
 HALT_SECONDS = 300.0
 """So long nothing is sent after an answer that only a person can change, such as 401."""

@@ -14,7 +14,7 @@ from otel_posthog.delivery.encoding.encoded_event import EncodedEvent, batches
 from otel_posthog.delivery.http.retry import Retrying
 from otel_posthog.delivery.http.routes import EVENTS, EVENTS_V1, Route, Routes
 from otel_posthog.delivery.http.transport import RequestsTransport, Transport
-from otel_posthog.runtime.notices import RateLimitedLog
+from otel_posthog.runtime.log import RateLimitedLog
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

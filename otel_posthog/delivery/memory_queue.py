@@ -7,7 +7,7 @@ import time
 from collections import Counter, deque
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
-from otel_posthog.runtime.notices import RateLimitedLog
+from otel_posthog.runtime.log import RateLimitedLog
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence

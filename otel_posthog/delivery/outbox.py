@@ -16,7 +16,7 @@ from otel_posthog.delivery.encoding.encoded_event import EncodedEvent
 from otel_posthog.delivery.memory_queue import ByteBoundedQueue, Queued
 from otel_posthog.delivery.spool.backlog import MAX_TAKEN, Backlog, Converter, Load, events_of
 from otel_posthog.runtime.forks import follow_forks
-from otel_posthog.runtime.notices import RateLimitedLog
+from otel_posthog.runtime.log import RateLimitedLog
 from otel_posthog.runtime.threads import start_thread
 
 if TYPE_CHECKING:

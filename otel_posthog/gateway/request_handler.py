@@ -15,7 +15,7 @@ from otel_posthog.gateway.decode import RejectedSpans, plain_body, spans_of
 from otel_posthog.gateway.ingest import IngestResult
 from otel_posthog.gateway.limits import Budget, Limits, RequestRejectedError, Reservation
 from otel_posthog.gateway.projects import Projects
-from otel_posthog.runtime.notices import RateLimitedLog
+from otel_posthog.runtime.log import RateLimitedLog
 
 __all__ = ["OtlpRequest", "RequestHandler"]
 

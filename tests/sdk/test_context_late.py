@@ -33,7 +33,6 @@ from otel_posthog import (
 )
 from otel_posthog.conversion.context_attributes import ARGUMENTS
 from otel_posthog.local import Inbox
-from otel_posthog.sdk.context import ai_context as sdk_context
 from otel_posthog.sdk.context.ai_context import Words, current_attributes, send_as_baggage
 from tests.support.spans import CHAT
 
@@ -185,7 +184,6 @@ def test_what_holds_no_flags_is_one_clear_error(flags: Any) -> None:
 def test_outside_of_any_context_late_words_are_refused_with_one_warning(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    sdk_context._warn_once.cache_clear()
     assert [update_ai_context(user_id="u"), update_ai_context(user_id="u")] == [False, False]
     assert user() is None
     assert [record.levelno for record in caplog.records] == [logging.WARNING]

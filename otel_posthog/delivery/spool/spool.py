@@ -19,7 +19,7 @@ from otel_posthog.delivery.spool.database import identity, is_broken, move_aside
 from otel_posthog.delivery.spool.entries import DeadLetter, Entry, Held
 from otel_posthog.delivery.spool.lease_holder import is_alive, name_of_holder
 from otel_posthog.runtime.forks import follow_forks
-from otel_posthog.runtime.notices import RateLimitedLog
+from otel_posthog.runtime.log import RateLimitedLog
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence

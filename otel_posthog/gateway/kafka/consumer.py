@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import time
 from collections.abc import Callable
 from types import FrameType
 
@@ -20,10 +21,10 @@ from otel_posthog.gateway.kafka.batch_delivery import Deliverer, UnreadableError
 from otel_posthog.gateway.kafka.dead_letters import DeadLetterTopic
 from otel_posthog.gateway.kafka.group import Group
 from otel_posthog.gateway.kafka.lag import LagWatch
-from otel_posthog.gateway.kafka.log import OncePerMinute
 from otel_posthog.gateway.kafka.settings import ENCODINGS, ConsumeSettings, for_consumer, for_producer
 from otel_posthog.gateway.limits import RequestRejectedError
 from otel_posthog.gateway.startup_checks import delivery_options
+from otel_posthog.runtime.log import RateLimitedLog
 
 __all__ = ["ConsumeError", "reader", "run"]
 
@@ -107,11 +108,14 @@ def reader(
 
 
 def _client_logger() -> logging.Logger:
-    """The logger of librdkafka; it, and we about it, say the same once a minute."""
-    _logger.addFilter(OncePerMinute(by_first_word=False))
-    found = _logger.getChild("librdkafka")
-    found.addFilter(OncePerMinute(by_first_word=True))
-    return found
+    """Return the logger of librdkafka, which without a broker repeats itself twenty times a second.
+
+    A line begins with the word for its problem.
+    """
+    problems = RateLimitedLog(time.monotonic)
+    logger = _logger.getChild("librdkafka")
+    logger.addFilter(lambda record: problems.is_due(record.getMessage().partition(" ")[0]))
+    return logger
 
 
 def _metrics(

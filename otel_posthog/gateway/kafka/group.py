@@ -15,6 +15,7 @@ from typing import Any
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from otel_posthog.gateway.kafka.batch import Batch, Partition, Progress, is_due, must_hold
+from otel_posthog.runtime.log import RateLimitedLog
 
 __all__ = ["Group"]
 
@@ -51,6 +52,7 @@ class Group:
         Raises:
             KafkaException: a setting is wrong.
         """
+        self._problems = RateLimitedLog(clock, _logger)
         self._consumer = Consumer({**config, "on_commit": self._committed, "error_cb": self._broken})
         self._topic = topic
         self._deliver = deliver
@@ -217,10 +219,8 @@ class Group:
                 progress.committed = each.offset
         if error is not None:
             self.counts["failed_commits"] += 1
-            _logger.warning(
-                "offsets were not committed, and will be with those to come: %s",
-                error.str(),
-                extra={"problem": "commit"},
+            self._problems.warn(
+                "commit", "offsets were not committed, and will be with those to come: %s", error.str()
             )
 
     # --- rebalances: called from within `poll` and `close` ---
@@ -285,7 +285,7 @@ class Group:
         self._consumer.close()
 
     def _broken(self, error: KafkaError) -> None:
-        _logger.warning("Kafka: %s (%s)", error.str(), error.name(), extra={"problem": error.name()})
+        self._problems.warn(error.name(), "Kafka: %s (%s)", error.str(), error.name())
 
 
 def _names(partitions: Iterable[TopicPartition]) -> str:

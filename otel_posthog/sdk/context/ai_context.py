@@ -7,9 +7,7 @@ The values live in OpenTelemetry's own context (`scopes`), so they go wherever i
 
 from __future__ import annotations
 
-import functools
 import inspect
-import logging
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar, Token
 from typing import TYPE_CHECKING, Any, ParamSpec, TypedDict, TypeVar, cast, get_type_hints
@@ -17,6 +15,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypedDict, TypeVar, cast, get_
 from typing_extensions import Unpack
 
 from otel_posthog.conversion.context_attributes import ARGUMENTS, FLAG, GROUP, PROPERTY, is_inherited
+from otel_posthog.runtime.log import warn_once
 from otel_posthog.sdk.context.decorators import within
 from otel_posthog.sdk.context.scope import (
     Scope,
@@ -152,15 +151,11 @@ def update_ai_context(**words: Unpack[Words]) -> bool:
     """
     if say_late(_attributes("update_ai_context", words)):
         return True
-    _warn_once()
-    return False
-
-
-@functools.cache
-def _warn_once() -> None:
-    logging.getLogger("otel_posthog").warning(
-        "update_ai_context() outside of any ai_context does nothing: enter one where the request begins."
+    warn_once(
+        "update_ai_context",
+        "update_ai_context() outside of any ai_context does nothing: enter one where the request begins.",
     )
+    return False
 
 
 def _attributes(function: str, words: Words) -> dict[str, AttributeValue]:
