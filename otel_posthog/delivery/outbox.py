@@ -246,12 +246,6 @@ class Outbox:
             "spool": self._backlog.stats() if spool else {},
         }
 
-    def before_fork(self) -> None:
-        """Nothing of ours is in the way: what a thread may hold is made anew in the child."""
-
-    def after_fork_in_parent(self) -> None:
-        """Go on."""
-
     def after_fork_in_child(self) -> None:
         """What waits is the parent's to send; a thread of our own starts when it is first needed."""
         self._queue.reset_after_fork()

@@ -243,12 +243,6 @@ class Forwarder:
             "fields": {"dropped": {} if self.masking is None else self.masking.stats()},
         }
 
-    def before_fork(self) -> None:
-        """Nothing of ours is in the way."""
-
-    def after_fork_in_parent(self) -> None:
-        """Go on."""
-
     def after_fork_in_child(self) -> None:
         """What the parent was doing stays the parent's."""
         self.conversion.reset_after_fork()

@@ -1,1 +1,1 @@
-"""The process this code runs in: its log, forks and threads. Knows nothing of the domain."""
+"""The process this code runs in: its log, forks and threads. It knows nothing of the domain."""

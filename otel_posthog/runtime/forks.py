@@ -1,4 +1,4 @@
-"""What must happen around `os.fork`, for every object that asks for it as long as it lives."""
+"""Hooks around `os.fork` for every object that follows forks, for as long as the object lives."""
 
 from __future__ import annotations
 
@@ -8,50 +8,55 @@ import weakref
 from typing import Protocol
 
 
-class Forked(Protocol):
-    """What an object may do around a fork."""
+class ForkFollower(Protocol):
+    """An object with something to do in a forked child.
 
-    def before_fork(self) -> None:
-        """Make sure that no thread of ours is where a copy of it could not go on."""
-
-    def after_fork_in_parent(self) -> None:
-        """Go on as before."""
+    It may also have `before_fork`, which leaves no thread holding a lock or connection that the child would
+    inherit, and `after_fork_in_parent`, which lets those threads go on.
+    """
 
     def after_fork_in_child(self) -> None:
-        """Begin anew: what the parent was doing stays the parent's."""
+        """Begin anew, with new locks: all work in progress stays the parent's."""
 
 
-_objects: weakref.WeakSet[Forked] = weakref.WeakSet()
-_held: list[Forked] = []
+_followers: weakref.WeakSet[ForkFollower] = weakref.WeakSet()
+_forking: list[ForkFollower] = []
+"""The followers that were there before the fork that is in progress."""
 _one_at_a_time = threading.Lock()
 """Two threads may fork at the same time."""
 
 
-def follow_forks(followed: Forked) -> None:
-    """Tell the object of every fork of this process."""
-    _objects.add(followed)
+def follow_forks(follower: ForkFollower) -> None:
+    """Call the fork hooks that `follower` has at every fork of this process."""
+    _followers.add(follower)
+
+
+def _call(hook: str, follower: ForkFollower) -> None:
+    method = getattr(follower, hook, None)
+    if method is not None:
+        method()
 
 
 def _before() -> None:
     _one_at_a_time.acquire()
-    _held[:] = _objects
-    for followed in _held:
-        followed.before_fork()
+    _forking[:] = _followers
+    for follower in _forking:
+        _call("before_fork", follower)
 
 
 def _in_parent() -> None:
-    for followed in reversed(_held):
-        followed.after_fork_in_parent()
-    _held.clear()
+    for follower in reversed(_forking):
+        _call("after_fork_in_parent", follower)
+    _forking.clear()
     _one_at_a_time.release()
 
 
 def _in_child() -> None:
-    global _one_at_a_time  # noqa: PLW0603  # what the parent's threads held nobody lets go
+    global _one_at_a_time  # noqa: PLW0603  # a thread of the parent may hold the old one
     _one_at_a_time = threading.Lock()
-    for followed in reversed(_held):
-        followed.after_fork_in_child()
-    _held.clear()
+    for follower in reversed(_forking):
+        follower.after_fork_in_child()
+    _forking.clear()
 
 
 if hasattr(os, "register_at_fork"):

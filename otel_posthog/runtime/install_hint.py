@@ -1,7 +1,7 @@
-"""How to install an optional part, by the packages that it needs.
+"""The command that installs an optional part, by the packages that it needs.
 
-Messages do not name our extras (`otel-posthog[grpc]`): pip would look for this package on an index, and it is
-on none.
+Messages do not name our extras (`otel-posthog[grpc]`): pip would look for this package on an index, and no
+index has it.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ __all__ = ["install_hint"]
 
 
 def install_hint(*extras: str) -> str:
-    """Return the command that installs the packages of these extras, as our own metadata states them."""
+    """Return the command that installs the packages of these extras, as our own metadata lists them."""
     needed = [
         requirement.strip()
         for extra in extras

@@ -1,8 +1,8 @@
-"""Threads of the operating system, or greenlets where gevent was there first.
+"""Threads of the operating system, or greenlets if gevent patched the process before our import.
 
-An application that gevent patches after we were imported would have `threading.Thread` run our loop as a
-greenlet, in which our locks, made of the unpatched kind, stop all of it. What was imported together goes
-together.
+If gevent patches after our import, `threading.Thread` would run our loop as a greenlet, while our locks are
+still of the unpatched kind and would block every greenlet. A start function imported at the same time as the
+locks is of the same kind as they are.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def start_thread(run: Callable[[], None]) -> None:
     """Run a function on a daemon thread of its own.
 
     Raises:
-        RuntimeError: no thread can be started, for example at the end of the interpreter.
+        RuntimeError: no thread can be started, for example while the interpreter shuts down.
     """
 
     def named() -> None:

@@ -1,4 +1,4 @@
-"""TOML files of people, told to be wrong with the line."""
+"""TOML files that a person writes, read so that an error can name the line."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ __all__ = ["line_in_toml", "parse_toml"]
 
 
 def parse_toml(text: str) -> dict[str, Any]:
-    """What the text says.
+    """Return the content of a TOML document.
 
     Raises:
-        ValueError: it is no TOML; the text says why and in which line.
+        ValueError: it is not TOML; the text states why and in which line.
     """
-    return tomllib.loads(text + "\n")  # a fault at the very end is told without a line
+    return tomllib.loads(text + "\n")  # without a last newline, an error at the very end has no line
 
 
 def line_in_toml(text: str, path: Sequence[str]) -> int | None:
-    """The line where the key at the end of `path` stands, which no parser tells.
+    """Return the line of the key at the end of `path`, which no parser reports; None if there is none.
 
-    It is the first up to which the text, parsed alone, has that key.
+    It is the last line of the shortest beginning of `text` that has that key when parsed alone.
     """
     lines = text.splitlines()
     for number, line in enumerate(lines, start=1):
@@ -37,11 +37,11 @@ def line_in_toml(text: str, path: Sequence[str]) -> int | None:
 
 def _has(text: str, path: Sequence[str]) -> bool:
     try:
-        found: Any = tomllib.loads(text)
-    except ValueError:  # in the middle of something
+        value: Any = tomllib.loads(text)
+    except ValueError:  # `text` ends in the middle of a value
         return False
     for key in path:
-        if not isinstance(found, Mapping) or key not in found:
+        if not isinstance(value, Mapping) or key not in value:
             return False
-        found = found[key]
+        value = value[key]
     return True

@@ -155,12 +155,6 @@ class PostHogSpanExporter(SpanExporter):
         elif not self._closed:
             self.force_flush(self.forwarder.config.timeout * 1000)
 
-    def before_fork(self) -> None:
-        """Nothing of ours is in the way."""
-
-    def after_fork_in_parent(self) -> None:
-        """Go on."""
-
     def after_fork_in_child(self) -> None:
         """What was under way is the parent's."""
         self._under_way = []

@@ -193,12 +193,6 @@ class OpenSpans:
 
     # --- forks ---
 
-    def before_fork(self) -> None:
-        """Nothing of ours is in the way."""
-
-    def after_fork_in_parent(self) -> None:
-        """Go on."""
-
     def after_fork_in_child(self) -> None:
         """What waits is the parent's; spans that are open may end in either."""
         self._lock = threading.RLock()

@@ -67,12 +67,6 @@ class _Ends:
         finally:
             os.kill(os.getpid(), number)
 
-    def before_fork(self) -> None:
-        """Nothing of ours is in the way."""
-
-    def after_fork_in_parent(self) -> None:
-        """Go on."""
-
     def after_fork_in_child(self) -> None:
         """Children of those that run finalizers get one."""
         self.armed = False  # Celery resets signals in its children, after this

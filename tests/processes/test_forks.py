@@ -162,7 +162,6 @@ for child in range(40):
     assert len(returned) == 40
     # The leases of the dead run out in a minute; this clock is an hour ahead.
     later = """
-from otel_posthog.delivery import spool
 handle = configure()
 handle.exporter.forwarder.backlog._spool._clock = lambda: time.monotonic() + 3600
 assert handle.force_flush(60_000)
@@ -331,19 +330,19 @@ os.waitpid(pid, 0)
 def test_a_process_has_fetched_prices_and_so_has_its_child_with_a_thread_of_its_own(run: Run) -> None:
     code = """
 from genai_prices.data_snapshot import get_snapshot
-from otel_posthog import price_data
+from otel_posthog.forwarder import price_updates
 fetched = threading.Event()
-fetch = price_data.fetch
+fetch = price_updates.fetch
 def fetch_and_say(url):
     fetch(url)
     fetched.set()
-price_data.fetch = fetch_and_say
+price_updates.fetch = fetch_and_say
 configure()
 assert fetched.wait(20)
-parent = price_data._follower
+parent = price_updates._follower
 pid = os.fork()
 if not pid:
-    same = get_snapshot().from_auto_update and price_data._follower == os.getpid() != parent
+    same = get_snapshot().from_auto_update and price_updates._follower == os.getpid() != parent
     os._exit(0 if same else 3)
 _, status = os.waitpid(pid, 0)
 assert os.waitstatus_to_exitcode(status) == 0

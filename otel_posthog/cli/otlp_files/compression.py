@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
+from otel_posthog.runtime import decompression
 from otel_posthog.runtime.install_hint import install_hint
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ def _gunzip(stream: io.BufferedReader) -> Iterator[bytes]:
             yield piece
 
 
-def _unzstd(stream: io.BufferedReader | io.BytesIO) -> Iterator[bytes]:
+def _unzstd(stream: io.BufferedReader) -> Iterator[bytes]:
     begin = _zstandard().ZstdDecompressor().decompressobj
     frame = None
     while data := stream.read1(_ZSTD_STEP):
@@ -90,21 +91,29 @@ def is_zstd(message: bytes) -> bool:
 
 
 def inflate(message: bytes, ceiling: int) -> bytes:
-    """A message of zstd, inflated; not above `ceiling` bytes."""
-    whole = bytearray()
+    """Return a message of zstd without its compression.
+
+    Raises:
+        DamagedError: it is damaged, or has more than `ceiling` bytes.
+    """
+    codec = decompression.zstd_codec()
+    if codec is None:
+        raise _missing_zstd()
     try:
-        for piece in _unzstd(io.BytesIO(message)):
-            whole += piece
-            if len(whole) > ceiling:
-                raise DamagedError(f"inflated it has more than {ceiling:,} bytes")
-    except damages() as error:
+        return decompression.inflate(codec, message, ceiling, every_part=True)
+    except decompression.TooMuchError:
+        raise DamagedError(f"inflated it has more than {ceiling:,} bytes") from None
+    except decompression.BrokenBodyError as error:
         raise DamagedError(f"its compression is damaged ({error})") from None
-    return bytes(whole)
 
 
 def _zstandard() -> Any:
     try:
         import zstandard
     except ImportError:
-        raise ValueError(f"the file is compressed with zstd: {install_hint('zstd')}") from None
+        raise _missing_zstd() from None
     return zstandard
+
+
+def _missing_zstd() -> ValueError:
+    return ValueError(f"the file is compressed with zstd: {install_hint('zstd')}")
