@@ -1,4 +1,4 @@
-"""Who may send: those who bear a token of the gateway's, where it has any."""
+"""The check of a sender's bearer token, if the gateway has tokens."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ __all__ = ["check_token"]
 
 
 def check_token(tokens: bytes | None, authorization: str) -> None:
-    """Compare what a sender bears, in a time that tells nothing of the tokens, which stand one a line.
+    """Compare the header Authorization with `tokens`, one a line, in constant time.
 
     Raises:
-        RequestRejectedError: it is none of them.
+        RequestRejectedError: it has none of them.
     """
     if tokens is None:
         return
-    scheme, _, given = authorization.partition(" ")
-    held = given.strip().encode()
-    same = [hmac.compare_digest(held, token) for token in tokens.splitlines()]
-    if scheme.lower() != "bearer" or not any(same):
+    scheme, _, credentials = authorization.partition(" ")
+    sent = credentials.strip().encode()
+    matches = [hmac.compare_digest(sent, token) for token in tokens.splitlines()]  # all, for constant time
+    if scheme.lower() != "bearer" or not any(matches):
         raise RequestRejectedError(401, "the header Authorization must be Bearer and a token of this gateway")

@@ -1,4 +1,4 @@
-"""The body of a request becomes spans; what cannot be read is refused, or counted and said."""
+"""Spans out of the body of a request; a malformed body is rejected, an unreadable span is counted."""
 
 from __future__ import annotations
 
@@ -18,32 +18,33 @@ __all__ = ["JSON", "PROTOBUF", "READERS", "RejectedSpans", "plain_body", "spans_
 
 PROTOBUF, JSON = "application/x-protobuf", "application/json"
 
-MAX_PARTS = 1_000_000
+MAX_VALUES = 1_000_000
 """Attributes, events, links and members of lists in one request: a Collector's default batch has 200,000."""
-MAX_MARKS = 1_500_000
+MAX_JSON_MEMBERS = 1_500_000
 """Members, objects and lists in a JSON body: 8,192 spans of 18 attributes have 700,000."""
-_TEXT = re.compile(rb'"[^"]*(?:"|\Z)')  # also one without an end: else each quote in it would begin one
+# Also a string without an end: each quote in it would otherwise begin another one.
+_STRING = re.compile(rb'"[^"]*(?:"|\Z)')
 _ZEROS = "0" * 32
 
 
 class RejectedSpans:
-    """Spans of a request that could not be read: how many, and the first reason."""
+    """The number of spans of a request that are rejected, and the first reason."""
 
     def __init__(self) -> None:
         self.count = 0
         self.reason: str | None = None
 
     def add(self, reason: str, count: int = 1) -> None:
-        """Count spans that could not be read for a reason."""
+        """Count rejected spans."""
         self.count += count
         self.reason = self.reason or reason
 
 
 def plain_body(body: bytes, encoding: str, ceiling: int) -> bytes:
-    """The body without its Content-Encoding.
+    """Return the body without its Content-Encoding.
 
     Raises:
-        RequestRejectedError: there is no such encoding here, it is damaged, or larger than `ceiling` bytes.
+        RequestRejectedError: the encoding is unknown, the body is damaged, or larger than `ceiling` bytes.
     """
     if encoding in ("", "identity"):
         return body
@@ -63,16 +64,16 @@ def plain_body(body: bytes, encoding: str, ceiling: int) -> bytes:
 def spans_of(
     kind: str, body: bytes, extra_attributes: frozenset[str], rejected: RejectedSpans
 ) -> Iterator[SpanView | ContextSpan]:
-    """All spans in an OTLP request of a content type; views of those of concern.
+    """Yield a `SpanView` per GenAI span and a `ContextSpan` for the rest of an OTLP request.
 
-    Of the others the attributes that are handed down are kept, and these `extra_attributes`. What cannot be
-    read is left out and told `rejected`.
+    A context span keeps the attributes that are inherited, and `extra_attributes`. Unreadable spans are
+    skipped and recorded in `rejected`.
 
     Raises:
-        RequestRejectedError: it is no OTLP request, or has too many parts; raised when the place is reached.
+        RequestRejectedError: the body is no OTLP request, or has too many values; after the spans before it.
     """
     spans = READERS[kind](body, extra_attributes, rejected)
-    del body  # it goes when its last span is read
+    del body  # its memory is freed when its last span is read
     try:
         yield from _checked(spans, rejected)
     except (DecodeError, RecursionError) as error:
@@ -88,9 +89,9 @@ def _of_protobuf(
 def _of_json(
     body: bytes, extra_attributes: frozenset[str], rejected: RejectedSpans
 ) -> Iterator[SpanView | ContextSpan]:
-    if _marks(body) > MAX_MARKS and _has_too_many_marks(body):
+    if _punctuation(body) > MAX_JSON_MEMBERS and _has_too_many_members(body):
         raise RequestRejectedError(
-            413, f"the body has more than {MAX_MARKS:,} members: send fewer spans at once"
+            413, f"the body has more than {MAX_JSON_MEMBERS:,} members: send fewer spans at once"
         )
     try:
         document = orjson.loads(body)
@@ -102,18 +103,21 @@ def _of_json(
     read = 0
     for read, span in enumerate(views_of_json_request(document, reasons.append, extra_attributes), 1):  # noqa: B007  # at the end
         yield span
-    if reasons:  # one reason may stand for all spans of a resource
+    if reasons:  # one reason may apply to all spans of a resource
         rejected.add(reasons[0], max(count_spans(document) - read, 1))
 
 
-def _has_too_many_marks(body: bytes) -> bool:
-    """Whether it has too many marks outside of texts, or more texts than could be between the marks."""
+def _has_too_many_members(body: bytes) -> bool:
+    """Whether the body has too many members outside of strings, or more strings than they could hold."""
     body = body.replace(rb"\\", b"").replace(rb"\"", b"")
-    return body.count(b'"') > 4 * (MAX_MARKS + 1) or _marks(_TEXT.sub(b"", body)) > MAX_MARKS
+    return (
+        body.count(b'"') > 4 * (MAX_JSON_MEMBERS + 1)
+        or _punctuation(_STRING.sub(b"", body)) > MAX_JSON_MEMBERS
+    )
 
 
-def _marks(text: bytes) -> int:
-    """What separates members, and opens objects and lists."""
+def _punctuation(text: bytes) -> int:
+    """Return the number of commas and opening brackets: a bound for members, objects and lists."""
     return sum(map(text.count, (b",", b"{", b"[")))
 
 
@@ -127,16 +131,16 @@ READERS: dict[str, Callable[[bytes, frozenset[str], RejectedSpans], Iterator[Spa
 def _checked(
     spans: Iterable[SpanView | ContextSpan], rejected: RejectedSpans
 ) -> Iterator[SpanView | ContextSpan]:
-    """The spans, without those of concern that have no ids: their events could not be told apart."""
-    left = MAX_PARTS
+    """Yield the spans, without GenAI spans that have no ids: their events would share one uuid."""
+    left = MAX_VALUES
     for span in spans:
         if isinstance(span, SpanView):
-            left -= _parts(span.attributes)
+            left -= _count_values(span.attributes)
             if span.events or span.links:
-                left -= len(span.links) + sum(1 + _parts(event.attributes) for event in span.events)
+                left -= len(span.links) + sum(1 + _count_values(event.attributes) for event in span.events)
             if left < 0:
                 raise RequestRejectedError(
-                    413, f"the request has more than {MAX_PARTS:,} attributes: send fewer spans at once"
+                    413, f"the request has more than {MAX_VALUES:,} attributes: send fewer spans at once"
                 )
             if not (_is_id(span.trace_id, 32) and _is_id(span.span_id, 16)):
                 rejected.add("a span has no trace id or span id")
@@ -148,10 +152,10 @@ def _is_id(text: str, digits: int) -> bool:
     return len(text) == digits and text != _ZEROS[:digits]
 
 
-def _parts(value: Any) -> int:
-    """How many values are in a dict or list and in those within it."""
+def _count_values(value: Any) -> int:
+    """Return the number of values in a dict or list, nested ones included."""
     count = len(value)
     for inner in value.values() if type(value) is dict else value:
         if type(inner) is dict or type(inner) is list:
-            count += _parts(inner)
+            count += _count_values(inner)
     return count

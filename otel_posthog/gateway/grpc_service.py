@@ -1,9 +1,9 @@
-"""OTLP over gRPC: the same request_handler in gRPC's words.
+"""OTLP over gRPC, answered by the same request handler as HTTP.
 
-grpcio hands a message over when all of it is there, and its older versions inflate it without a limit: so it
-is told to leave it as it came, and messages that are still coming are counted here. What is to be sent again
-gets UNAVAILABLE with the pause in a RetryInfo: so the OTLP specification wants it, and a Collector heeds both
-(RESOURCE_EXHAUSTED it sends again only with a RetryInfo, which gRPC's own refusals do not have).
+grpcio delivers a message only when all of it has arrived, and its older versions inflate it without a limit.
+Therefore we turn its decompression off, and count the messages that are still arriving. A request that the
+sender should retry gets UNAVAILABLE with the pause in a RetryInfo, as the OTLP specification asks, and a
+Collector heeds both. It retries RESOURCE_EXHAUSTED only with a RetryInfo, which gRPC's own rejections lack.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from otel_posthog.gateway.auth import check_token
 from otel_posthog.gateway.decode import PROTOBUF
 from otel_posthog.gateway.ingest import IngestResult
 from otel_posthog.gateway.limits import Limits, RequestRejectedError, overloaded
-from otel_posthog.gateway.otlp_response import CODES, accepted_body, refusal_body, retry_info
+from otel_posthog.gateway.otlp_response import CODES, accepted_body, rejection_body, retry_info
 from otel_posthog.gateway.request_handler import OtlpRequest, RequestHandler
 
 __all__ = ["Certificates", "start_rpc"]
@@ -31,23 +31,23 @@ __all__ = ["Certificates", "start_rpc"]
 EXPORT = "/opentelemetry.proto.collector.trace.v1.TraceService/Export"
 
 READING = 32
-"""Messages that are read at a time, or wait for that."""
+"""Messages that arrive at the same time, or wait for their turn to."""
 UNSEEN = 4
-"""So many times the bytes that may be worked on may be on their way: a message is not seen before all of it
-is there, so the number of those that are read at a time bounds them."""
-IN_TIME = 1.0
-"""Seconds after which a message that is still coming makes room for another one."""
+"""The bytes that may be arriving, in multiples of `Limits.in_flight`. A message is invisible until all of it
+has arrived, so the number of messages bounds these bytes."""
+ARRIVAL_SECONDS = 1.0
+"""After these, a message that is still arriving makes room for another one."""
 STREAMS = 100
-"""Requests on one connection; what is more waits at the sender."""
+"""Requests at a time on one connection; further ones wait at the sender."""
 CONNECTION_SECONDS = 600
-"""Then a sender is asked to connect anew, so that it finds other workers and gateways."""
+"""The age at which a connection is closed, so that its sender finds other workers and gateways."""
 PING_SECONDS = 10
-"""A sender that asks more often whether we are alive is sent away: the shortest time that clients allow."""
-LOST_SECONDS = 60
-"""So often a connection is asked whether it is alive."""
+"""The shortest interval of a sender's pings, below which its connection is closed; clients allow no less."""
+KEEPALIVE_SECONDS = 60
+"""The interval of our pings, which find connections that are dead."""
 
 _MAGIC = ((b"\x1f\x8b", "gzip"), (b"\x28\xb5\x2f\xfd", "zstd"), (b"\x78", "deflate"))
-"""How compressed messages begin; a request in protobuf begins with its first field's tag, 0x0A."""
+"""The first bytes of compressed messages; an OTLP request in protobuf begins with its first tag, 0x0A."""
 
 _log = logging.getLogger("otel_posthog.gateway")
 
@@ -58,10 +58,10 @@ class Certificates(NamedTuple):
     chain: Path
     key: Path
     client_ca: Path | None
-    """Of those who may send; None: anybody may."""
+    """The certificate authority of the senders; None: senders need no certificate."""
 
     def credentials(self) -> grpc.ServerCredentials:
-        """What a server is given."""
+        """Return the credentials of a gRPC server."""
         return grpc.ssl_server_credentials(
             [(self.key.read_bytes(), self.chain.read_bytes())],
             root_certificates=None if self.client_ca is None else self.client_ca.read_bytes(),
@@ -77,7 +77,7 @@ async def start_rpc(
     token: str | None = None,
     certificates: Certificates | None = None,
 ) -> grpc.aio.Server:
-    """Serve at HOST:PORT, which other processes may serve as well.
+    """Serve at `address`, HOST:PORT, together with other processes.
 
     Raises:
         OSError, RuntimeError: the certificates or the address cannot be used.
@@ -93,7 +93,7 @@ async def start_rpc(
 
 
 def _options(limits: Limits) -> list[tuple[str, int]]:
-    """Source of the names: grpc/impl/channel_arg_names.h."""
+    """Return gRPC's options; source of their names: grpc/impl/channel_arg_names.h."""
     return [
         ("grpc.so_reuseport", 1),
         ("grpc.max_receive_message_length", limits.body),
@@ -103,7 +103,7 @@ def _options(limits: Limits) -> list[tuple[str, int]]:
         ("grpc.server_handshake_timeout_ms", _ms(limits.head_seconds)),
         ("grpc.max_connection_idle_ms", _ms(limits.idle_seconds)),
         ("grpc.max_connection_age_ms", _ms(CONNECTION_SECONDS)),
-        ("grpc.keepalive_time_ms", _ms(LOST_SECONDS)),
+        ("grpc.keepalive_time_ms", _ms(KEEPALIVE_SECONDS)),
         ("grpc.keepalive_permit_without_calls", 1),
         ("grpc.http2.min_ping_interval_without_data_ms", _ms(PING_SECONDS)),
     ]
@@ -114,48 +114,48 @@ def _ms(seconds: float) -> int:
 
 
 class _Traces(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpcio has no types
-    """The service of traces, the only one."""
+    """OTLP's trace service, the only service here."""
 
     def __init__(self, request_handler: RequestHandler, executor: Executor, token: str | None) -> None:
         self._request_handler = request_handler
         self._executor = executor
         self._token = None if token is None else token.encode()
-        self._readers = _Readers(request_handler.limits)
-        # On the wire a stream of one message is a message; but nothing of it is read before we ask for it.
+        self._arriving = _ArrivingMessages(request_handler.limits)
+        # On the wire a stream of one message equals a message, but gRPC reads nothing of it until we ask.
         self._handler = grpc.stream_unary_rpc_method_handler(self._export)
 
     def service(self, handler_call_details: Any) -> grpc.RpcMethodHandler | None:
-        """The handler of a method, None for one that is not there."""
+        """Return the handler of a method; None if there is no such method."""
         return self._handler if handler_call_details.method == EXPORT else None
 
     async def _export(self, _: object, context: Any) -> bytes:
-        """Answer one request; what ends well ends with an answer, all else with a status."""
+        """Answer one request: a response if its spans are safe, else a status."""
         try:
-            answer = await self._answer(context)
-            if answer.safe:
-                self._request_handler.answered("grpc", "OK")
-                return accepted_body(PROTOBUF, answer.rejected, answer.reason)
-            refusal = RequestRejectedError(503, answer.reason or "", retry_after=answer.retry_after)
+            result = await self._handle(context)
+            if result.safe:
+                self._request_handler.count_answer("grpc", "OK")
+                return accepted_body(PROTOBUF, result.rejected, result.reason)
+            rejection = RequestRejectedError(503, result.reason or "", retry_after=result.retry_after)
         except asyncio.CancelledError:
-            self._request_handler.answered("grpc", "CANCELLED")
+            self._request_handler.count_answer("grpc", "CANCELLED")
             raise
         except RequestRejectedError as error:
-            refusal = _without_frames(error)
-        except Exception as error:  # noqa: BLE001  # what is answered UNKNOWN a Collector drops
-            _log.exception("a request could not be answered: please report this")
-            refusal = RequestRejectedError(
-                503, f"a fault of the gateway ({type(error).__name__})", retry_after=30
+            rejection = _without_frames(error)
+        except Exception as error:  # noqa: BLE001  # after UNKNOWN a Collector drops
+            _log.exception("a request could not be answered: please report this bug")
+            rejection = RequestRejectedError(
+                503, f"a bug in the gateway ({type(error).__name__})", retry_after=30
             )
-        self._request_handler.refused(refusal, _host_of(context.peer()))
-        code = _STATUS[CODES.get(refusal.status, _UNKNOWN)]
-        self._request_handler.answered("grpc", code.name)
-        await context.abort(code, str(refusal), _details(refusal))
+        self._request_handler.log_rejection(rejection, _host_of(context.peer()))
+        code = _STATUS[CODES.get(rejection.status, _UNKNOWN)]
+        self._request_handler.count_answer("grpc", code.name)
+        await context.abort(code, str(rejection), _trailers(rejection))
         raise AssertionError  # abort does not return
 
-    async def _answer(self, context: Any) -> IngestResult:
+    async def _handle(self, context: Any) -> IngestResult:
         headers = {name: value for name, value in context.invocation_metadata() if isinstance(value, str)}
         check_token(self._token, headers.get("authorization", ""))
-        body = await self._readers.read(context)
+        body = await self._arriving.read(context)
         with contextlib.ExitStack() as stack:
             reservation = stack.enter_context(self._request_handler.budget.reservation())
             reservation.grow(len(body))
@@ -163,20 +163,20 @@ class _Traces(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpcio has no ty
             del body
             loop = asyncio.get_running_loop()
             work = loop.run_in_executor(self._executor, self._request_handler.handle, request, reservation)
-            # A sender that hangs up does not end the work, so its bytes are given back when that is done.
-            done = stack.pop_all().close
-            work.add_done_callback(lambda _: done())
+            # The work goes on if the sender disconnects, so its bytes are released when it is done.
+            release = stack.pop_all().close
+            work.add_done_callback(lambda _: release())
         return await asyncio.shield(work)
 
 
-def _without_frames(refusal: RequestRejectedError) -> RequestRejectedError:
-    """The refusal without the frames that it came through: they hold the message, and each other."""
-    refusal.__traceback__ = refusal.__context__ = refusal.__cause__ = None
-    return refusal
+def _without_frames(error: RequestRejectedError) -> RequestRejectedError:
+    """Return the error without its frames, which would keep the message in memory in a reference cycle."""
+    error.__traceback__ = error.__context__ = error.__cause__ = None
+    return error
 
 
 def _host_of(peer: str) -> str:
-    """The address in gRPC's name of a peer: `ipv4:10.0.0.1:5000`, `ipv6:%5B::1%5D:5000`."""
+    """Return the host in gRPC's name of a peer: `ipv4:10.0.0.1:5000`, `ipv6:%5B::1%5D:5000`."""
     kind, _, rest = unquote(peer).partition(":")
     return rest.rpartition(":")[0].strip("[]") if kind in ("ipv4", "ipv6") else kind
 
@@ -185,42 +185,44 @@ _STATUS = {code.value[0]: code for code in grpc.StatusCode}
 _UNKNOWN = 2
 
 
-def _details(refusal: RequestRejectedError) -> tuple[tuple[str, bytes], ...]:
-    """Trailers of a refusal: its status as Go's clients read it, and the pause as Python's exporter does."""
-    status = refusal_body(PROTOBUF, refusal.status, str(refusal), refusal.retry_after)
-    found = (("grpc-status-details-bin", status),)
-    if refusal.retry_after is None:
-        return found
-    return (*found, ("google.rpc.retryinfo-bin", retry_info(refusal.retry_after)))
+def _trailers(error: RequestRejectedError) -> tuple[tuple[str, bytes], ...]:
+    """Return the trailers of a rejection: its status for Go's clients, the pause for Python's exporter."""
+    status = (
+        "grpc-status-details-bin",
+        rejection_body(PROTOBUF, error.status, str(error), error.retry_after),
+    )
+    if error.retry_after is None:
+        return (status,)
+    return (status, ("google.rpc.retryinfo-bin", retry_info(error.retry_after)))
 
 
 def _encoding(body: bytes) -> str:
     return next((name for magic, name in _MAGIC if body.startswith(magic)), "")
 
 
-class _Readers:
-    """Messages on their way, of which one that does not get on makes room for another."""
+class _ArrivingMessages:
+    """Messages that are arriving; one that stalls makes room for another."""
 
     def __init__(self, limits: Limits) -> None:
         self._seconds = limits.body_seconds
-        self._at_once = min(max(UNSEEN * limits.in_flight // limits.body, 1), READING)
+        self._max_arriving = min(max(UNSEEN * limits.in_flight // limits.body, 1), READING)
         self._waiting = 0
         self._since: dict[asyncio.Task[bytes], float] = {}
         """The oldest first."""
 
     async def read(self, context: Any) -> bytes:
-        """The message of a request.
+        """Return the message of a request.
 
         Raises:
-            RequestRejectedError: there are too many on their way, or it does not come in time.
+            RequestRejectedError: too many messages are arriving, or this one does not arrive in time.
         """
-        await self._room()
+        await self._make_room()
         task: asyncio.Task[Any] = asyncio.ensure_future(context.read())
         self._since[task] = asyncio.get_running_loop().time()
         try:
             await asyncio.wait((task,), timeout=self._seconds)
             if not task.done() or task.cancelled():
-                raise overloaded("the message did not come in time; send again")
+                raise overloaded("the message did not arrive in time: send again")
             message = task.result()
         finally:
             task.cancel()
@@ -229,15 +231,15 @@ class _Readers:
             raise RequestRejectedError(400, "the request has no message")
         return message
 
-    async def _room(self) -> None:
-        """Wait until one more may be read, for which the oldest is given up after a while."""
+    async def _make_room(self) -> None:
+        """Wait until one more may arrive; cancel the oldest one after `ARRIVAL_SECONDS`."""
         if self._waiting + len(self._since) >= READING:
-            raise overloaded("too many messages are on their way; send again, or run more gateways")
+            raise overloaded("too many messages are arriving: send again, or run more gateways")
         self._waiting += 1
         try:
-            while len(self._since) >= self._at_once:
+            while len(self._since) >= self._max_arriving:
                 oldest, since = next(iter(self._since.items()))
-                left = since + IN_TIME - asyncio.get_running_loop().time()
+                left = since + ARRIVAL_SECONDS - asyncio.get_running_loop().time()
                 if left <= 0:
                     oldest.cancel()
                     del self._since[oldest]

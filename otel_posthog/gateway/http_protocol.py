@@ -1,4 +1,4 @@
-"""Connections as uvicorn serves them, with what it leaves open: how many, how slow, how large a head."""
+"""uvicorn's HTTP connection, with the limits that it lacks: number, slow heads, large heads."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from otel_posthog.gateway.limits import Limits
 
 __all__ = ["Connection"]
 
-PATIENCE = 1.0
-"""Seconds for the last bytes of a connection that is closed since the gateway ends."""
+CLOSE_SECONDS = 1.0
+"""For the last bytes of a connection that is closed because the gateway shuts down."""
 
 
 class _Parser:
-    """A parser to which a request that asks for another protocol is one that does not.
+    """An HTTP parser that ignores the header Upgrade.
 
-    Java's HttpClient asks for HTTP/2 with each first request. httptools takes what follows the head for the
-    other protocol's, so a request would have no body, and its spans would be acknowledged and lost.
+    Java's HttpClient offers HTTP/2 in each first request. httptools then takes the bytes after the head for
+    the other protocol's: the request would have no body, and its spans would be acknowledged and lost.
     """
 
     def __init__(self, connection: Connection) -> None:
@@ -30,22 +30,22 @@ class _Parser:
 
     def _begin(self) -> None:
         self._parser = httptools.HttpRequestParser(self._connection)
-        with contextlib.suppress(AttributeError):  # as uvicorn does it; httptools before 0.6.3 cannot
+        with contextlib.suppress(AttributeError):  # as uvicorn does; httptools before 0.6.3 lacks it
             self._parser.set_dangerous_leniencies(lenient_data_after_close=True)
 
     def feed_data(self, data: bytes) -> None:
-        """Parse what came, as httptools does."""
+        """Parse received bytes, as httptools does."""
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
-            if not self.asks_for_another():
+            if not self.offers_upgrade():
                 raise
             head = self._connection.head_without_upgrade()
             self._begin()
             self.feed_data(head + data[upgrade.args[0] :])
 
-    def asks_for_another(self) -> bool:
-        """Whether the request that is parsed now wants another protocol, and can do without."""
+    def offers_upgrade(self) -> bool:
+        """Whether the request offers another protocol, and works without it."""
         return self._parser.should_upgrade() and self._parser.get_method() != b"CONNECT"
 
     def __getattr__(self, name: str) -> Any:
@@ -53,57 +53,57 @@ class _Parser:
 
 
 class Connection(HttpToolsProtocol):
-    """A connection that says what it wants in time and in few words, or is closed.
+    """A connection that is closed unless its head arrives in time and within its size.
 
-    Its limits are those of the application (`Gateway.limits`): a class goes to other processes, a bound one
-    does not.
+    The limits are the application's (`Gateway.limits`): workers receive this class by its name, so it cannot
+    carry any.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.parser: Any = _Parser(self)
         self._limits: Limits = self.config.loaded_app.limits
-        self._waiting: asyncio.TimerHandle | None = None
+        self._timer: asyncio.TimerHandle | None = None
         self._head = 0
-        """Bytes of a head that is not complete."""
+        """Bytes of an incomplete head."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Take the connection, if it is not one too many."""
-        super().connection_made(transport)  # type: ignore[arg-type]  # uvicorn says Transport
+        """Accept the connection, unless there are too many."""
+        super().connection_made(transport)  # type: ignore[arg-type]  # uvicorn declares Transport
         self.config.loaded_app.connections = self.connections
         if len(self.connections) > self._limits.connections:
             self.transport.abort()
         else:
-            self._await_head()
+            self._start_timer()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Wait no longer."""
-        self._stop_waiting()
+        """Stop the timer of the head."""
+        self._stop_timer()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Take bytes; a head that does not end is not taken any further."""
-        if self._waiting is None and (self.cycle is None or self.cycle.response_complete):
-            self._await_head()
+        """Parse received bytes; close if the head grows beyond its limit."""
+        if self._timer is None and (self.cycle is None or self.cycle.response_complete):
+            self._start_timer()
         super().data_received(data)
-        if self._waiting is not None:
+        if self._timer is not None:
             self._head += len(data)
             if self._head > self._limits.head:
-                self._give_up()
+                self._abort()
 
     def on_headers_complete(self) -> None:
-        """Begin the request."""
-        if not self.parser.asks_for_another():  # else its head is parsed once more
-            self._stop_waiting()
+        """Start the request."""
+        if not self.parser.offers_upgrade():  # otherwise its head is parsed once more
+            self._stop_timer()
             super().on_headers_complete()
 
     def on_message_complete(self) -> None:
-        """All of the request is here."""
-        if not self.parser.asks_for_another():
+        """Finish the request."""
+        if not self.parser.offers_upgrade():
             super().on_message_complete()
 
     def head_without_upgrade(self) -> bytes:
-        """The head of the request that is parsed now, which asks for no other protocol."""
+        """Return the head of the current request without the header Upgrade."""
         line = b"%b %b HTTP/%b\r\n" % (
             self.parser.get_method(),
             self.url,
@@ -113,21 +113,21 @@ class Connection(HttpToolsProtocol):
         return b"%b%b\r\n" % (line, b"".join(fields))
 
     def shutdown(self) -> None:
-        """Close, if no request is under way: TLS would have us wait half a minute for the other side to."""
+        """Close if no request is in flight; TLS would otherwise wait half a minute for the other side."""
         super().shutdown()
         if self.transport.is_closing():
-            self.loop.call_later(PATIENCE, self.transport.abort)
+            self.loop.call_later(CLOSE_SECONDS, self.transport.abort)
 
-    def _await_head(self) -> None:
+    def _start_timer(self) -> None:
         self._head = 0
-        self._waiting = self.loop.call_later(self._limits.head_seconds, self._give_up)
+        self._timer = self.loop.call_later(self._limits.head_seconds, self._abort)
 
-    def _stop_waiting(self) -> None:
-        if self._waiting is not None:
-            self._waiting.cancel()
-            self._waiting = None
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
-    def _give_up(self) -> None:
-        self._stop_waiting()
+    def _abort(self) -> None:
+        self._stop_timer()
         if not self.transport.is_closing():
             self.transport.abort()

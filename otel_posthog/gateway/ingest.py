@@ -55,19 +55,19 @@ class ProjectIngest:
         forwarder: Forwarder,
         *,
         window_seconds: float = 0.0,
-        took: Callable[[str, float], object] = lambda *_: None,
+        on_duration: Callable[[str, float], object] = lambda *_: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Make the ingest of a project; with a window, calls wait so long for the spans above them.
+        """Make the ingest of a project; calls wait up to `window_seconds` for their parent spans.
 
-        `took` hears how many seconds a request took to `decode`, `convert` and `deliver`.
+        `on_duration` is called with `decode`, `convert` and `deliver`, and the seconds that each took.
         """
         self.forwarder = forwarder
         features = forwarder.pipeline.features
         self.extra_attributes: frozenset[str] = frozenset() if features is None else features.names
         """Attributes of any span that the rules for features ask for."""
         self._window = TraceWindow(window_seconds, self.extra_attributes) if window_seconds else None
-        self._took = took
+        self._on_duration = on_duration
         self._clock = clock
         self._converting = threading.Lock()
         self._delivered = threading.Condition()
@@ -129,7 +129,7 @@ class ProjectIngest:
     def _timed(self, what: str) -> Iterator[None]:
         began = self._clock()
         yield
-        self._took(what, self._clock() - began)
+        self._on_duration(what, self._clock() - began)
 
     @property
     def remembers(self) -> bool:

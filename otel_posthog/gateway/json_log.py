@@ -1,4 +1,4 @@
-"""The log of a server: one JSON object a line on standard error, with no value of an exception in it."""
+"""The log of a server: one JSON object a line on standard error, without the texts of exceptions."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["set_up"]
 
 
 class _Lines(logging.Formatter):
-    """One object for each record; of an exception its type and place, since its text may hold a prompt."""
+    """One object for each record; an exception is its type and place, because its text may hold a prompt."""
 
     def format(self, record: logging.LogRecord) -> str:
         line = {
@@ -30,7 +30,7 @@ class _Lines(logging.Formatter):
 
 
 def set_up() -> None:
-    """Have all loggers of this process write such lines: ours and uvicorn's from INFO on, others warnings."""
+    """Make all loggers of this process write such lines: ours and uvicorn's from INFO on, others warnings."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_Lines())
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)

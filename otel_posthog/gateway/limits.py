@@ -1,4 +1,4 @@
-"""What a request may take: bytes, parts, seconds; and how a request that is not taken is refused."""
+"""The limits of a request in bytes and seconds, and the error that rejects a request."""
 
 from __future__ import annotations
 
@@ -7,52 +7,53 @@ import threading
 from collections.abc import Iterator
 from typing import NamedTuple
 
-__all__ = ["Budget", "Limits", "RequestRejectedError", "overloaded"]
+__all__ = ["MIB", "Budget", "Limits", "RequestRejectedError", "Reservation", "overloaded"]
 
 MIB = 1024 * 1024
 
 
 class Limits(NamedTuple):
-    """Bounds of the gateway. Sizes in bytes, times in seconds."""
+    """Limits of one worker. Sizes in bytes, times in seconds."""
 
     body: int = 64 * MIB
-    """Of a request, as sent and again as inflated: a Collector's default batch of 8,192 spans of 2.2 KB has
+    """Of one request, as sent and again as inflated. A Collector's default batch of 8,192 spans of 2.2 KB has
     18 MB."""
     in_flight: int = 128 * MIB
     """Of all requests that are being read, converted or sent."""
     connections: int = 2048
+    """That are open at once."""
     head: int = 64 * 1024
     """Of a request's line and headers."""
     head_seconds: float = 10.0
-    """For a request's line and headers to arrive, and on a new connection for the first byte."""
+    """Until a request's line and headers have arrived; on a new connection, until the first byte."""
     chunk_seconds: float = 10.0
-    """Between two pieces of a body."""
+    """Between two chunks of a body."""
     body_seconds: float = 60.0
-    """For all of a body."""
+    """Until all of a body has arrived."""
     idle_seconds: float = 75.0
-    """That a connection is kept between two requests."""
+    """For which a connection is kept open between two requests."""
 
 
 class RequestRejectedError(Exception):
-    """A request that is not taken; `str()` is one sentence for whoever runs the sender.
+    """The request is rejected; `str()` is one sentence for the people who run the sender.
 
-    `status` is that of HTTP. A Collector sends again after 429, 502, 503 and 504, and drops after any other.
+    `status` is the status of HTTP. A Collector retries after 429, 502, 503 and 504, and drops otherwise.
     """
 
     def __init__(self, status: int, sentence: str, *, retry_after: float | None = None) -> None:
         super().__init__(sentence)
         self.status = status
         self.retry_after = retry_after
-        """Seconds, where it makes sense to send it again."""
+        """Seconds until a retry; None if a retry cannot help."""
 
 
 def overloaded(sentence: str) -> RequestRejectedError:
-    """Refuse for now."""
+    """Return the error that rejects a request for now."""
     return RequestRejectedError(503, sentence, retry_after=1.0)
 
 
 class Budget:
-    """Bytes that requests share. Safe to share by threads."""
+    """The bytes that requests in flight may have together. Safe to share by threads."""
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
@@ -60,10 +61,14 @@ class Budget:
         self.used = 0
 
     def reserve(self, size: int) -> None:
-        """Take so many bytes, or refuse the request."""
+        """Reserve bytes.
+
+        Raises:
+            RequestRejectedError: the limit would be exceeded.
+        """
         with self._lock:
             if self.used + size > self.limit:
-                raise overloaded("too many bytes are being worked on; send again, or run more gateways")
+                raise overloaded("too many bytes in flight: send again, or run more gateways")
             self.used += size
 
     def release(self, size: int) -> None:
@@ -73,7 +78,7 @@ class Budget:
 
     @contextlib.contextmanager
     def reservation(self) -> Iterator[Reservation]:
-        """One request's bytes, which are given back at its end."""
+        """Yield the reservation of one request, and release its bytes at the end."""
         reservation = Reservation(self)
         try:
             yield reservation
@@ -82,13 +87,17 @@ class Budget:
 
 
 class Reservation:
-    """What one request has of a budget."""
+    """The bytes that one request has reserved."""
 
     def __init__(self, budget: Budget) -> None:
         self._budget = budget
         self.size = 0
 
     def grow(self, size: int) -> None:
-        """Take more, or refuse the request."""
+        """Reserve more bytes.
+
+        Raises:
+            RequestRejectedError: the limit of all requests would be exceeded.
+        """
         self._budget.reserve(size)
         self.size += size

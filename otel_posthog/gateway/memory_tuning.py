@@ -1,4 +1,4 @@
-"""How a server of ours uses memory: many short-lived objects, by many threads."""
+"""Memory settings for a server process: many threads create many short-lived objects."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import contextlib
 import ctypes
 import gc
 
-__all__ = ["keep_one_heap", "look_for_cycles_seldom"]
+__all__ = ["collect_rarely", "keep_one_heap"]
 
 # malloc.h of glibc
 _M_MMAP_THRESHOLD, _M_ARENA_MAX = -3, -8
@@ -14,10 +14,10 @@ _LARGE = 256 * 1024
 
 
 def keep_one_heap() -> None:
-    """Have the C library keep one heap, and give large blocks back at once; before threads are started.
+    """Make glibc keep one heap and return large blocks at once. Call it before threads are started.
 
-    glibc's default is a heap for each thread, each as large as the largest request it had, and a bound for
-    "large" that grows: with four requests of 8,192 spans at a time 290 MiB, so 175 (`benchmarks.gateway`).
+    By default each thread has a heap as large as its largest request, and the bound for "large" grows. Four
+    requests of 8,192 spans at a time then need 290 MiB; with these settings 175 MiB (`benchmarks.gateway`).
     """
     with contextlib.suppress(OSError, AttributeError, TypeError):  # another C library
         allocator = ctypes.CDLL(None)
@@ -25,11 +25,11 @@ def keep_one_heap() -> None:
         allocator.mallopt(_M_MMAP_THRESHOLD, _LARGE)
 
 
-def look_for_cycles_seldom() -> None:
-    """Have Python's collector run seldom; when all is set up.
+def collect_rarely() -> None:
+    """Make Python's garbage collector run rarely. Call it when all is set up.
 
-    With its defaults it walks over a request's spans again and again, a third of the time of a large one, and
-    none of them is in a cycle.
+    With its defaults it walks over the spans of a large request again and again, which takes a third of that
+    request's time, and none of them is in a cycle.
     """
     gc.collect()
     gc.freeze()

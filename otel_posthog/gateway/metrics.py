@@ -1,6 +1,6 @@
-"""What a worker counts, as Prometheus reads it; through OpenTelemetry's meters and its exporter.
+"""The metrics of a worker for Prometheus, through OpenTelemetry's meters and exporter.
 
-Nothing is counted twice: all but durations is read from our counts when somebody asks.
+Nothing is counted twice: all but durations is read from the parts' own counts at each scrape.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ __all__ = ["SPOOL_FAMILIES", "Metrics"]
 
 PREFIX = "otel_posthog.gateway."
 SPOOL_FAMILIES = ("otel_posthog_gateway_spool_",)
-"""How names begin, in Prometheus, of numbers that are the same in all workers."""
+"""Prefixes of the Prometheus families that are the same in all workers."""
 SPOOL_SECONDS = 5.0
-"""So long what was found in the spool is told again: to count it takes a query."""
+"""For which the counts of the spool are cached, because they take a query."""
 BOUNDARIES = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
-"""Seconds, of the histogram."""
+"""Of the histogram of durations, in seconds."""
 
 _Stats = dict[str, dict[Any, int]]
 Reading = Iterable[tuple[float, dict[str, str]]]
-"""Numbers, and what each is about."""
+"""Numbers and their attributes."""
 
 
 class Metrics:
@@ -43,7 +43,8 @@ class Metrics:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._with_spool = True
-        self._found: tuple[float, dict[str, dict[str, Any]]] = (float("-inf"), {})
+        self._spool_stats: tuple[float, dict[str, dict[str, Any]]] = (float("-inf"), {})
+        """By project, and when they were read."""
         self._reader = PrometheusMetricReader()
         resource = Resource.create({"service.name": "otel-posthog-gateway", "service.version": __version__})
         self._provider = MeterProvider([self._reader], resource, shutdown_on_exit=False)
@@ -51,34 +52,39 @@ class Metrics:
         self._duration = self._meter.create_histogram(
             PREFIX + "request.duration",
             "s",
-            "To decode, convert and deliver the spans of a request",
+            "Time to decode, convert and deliver the spans of a request",
             explicit_bucket_boundaries_advisory=BOUNDARIES,
         )
 
-    def took(self, what: str, seconds: float) -> None:
-        """Count what a part of a request took."""
-        self._duration.record(seconds, {"part": what})
+    def record_duration(self, part: str, seconds: float) -> None:
+        """Record the duration of a part of a request: `decode`, `convert` or `deliver`."""
+        self._duration.record(seconds, {"part": part})
 
     def watch(self, request_handler: RequestHandler, connections: Callable[[], Collection[object]]) -> None:
-        """Report what is counted there, and by the forwarders of its projects."""
+        """Report the counts of the request handler and of its projects' forwarders."""
         forwarders = {name: ingest.forwarder for name, ingest in request_handler.projects.by_name.items()}
         for name, forwarder in forwarders.items():
-            measure(forwarder, self._provider, _about(name))
+            measure(forwarder, self._provider, _project_attributes(name))
 
         def connected() -> Reading:
             return ((len(connections()), {"protocol": "http"}),)
 
         def halted() -> Reading:
-            return [(bool(each.delivery.halted_for()), _about(name)) for name, each in forwarders.items()]
+            return [
+                (bool(each.delivery.halted_for()), _project_attributes(name))
+                for name, each in forwarders.items()
+            ]
 
-        for name, unit, about, read in _OF_RECEPTION:
-            self._observe(name, unit, about, functools.partial(_read, request_handler, read))
-        self._observe("connections", "{connection}", "Connections that are open", connected)
-        self._observe("halted", "", "Whether PostHog refuses the key or the account", halted)
-        for row in _OF_SPOOL:
-            self._observe(row.name, row.unit, row.about, self._of_spool(row.read, forwarders))
+        for name, unit, description, read in _REQUEST_METRICS:
+            self._observe(name, unit, description, functools.partial(_read, request_handler, read))
+        self._observe("connections", "{connection}", "Open connections", connected)
+        self._observe("halted", "", "Whether PostHog rejects the key or the account", halted)
+        for metric in _SPOOL_METRICS:
+            self._observe(
+                metric.name, metric.unit, metric.description, self._spool_reading(metric.read, forwarders)
+            )
 
-    def _observe(self, name: str, unit: str, about: str, read: Callable[[], Reading]) -> None:
+    def _observe(self, name: str, unit: str, description: str, read: Callable[[], Reading]) -> None:
         def observe(_: CallbackOptions) -> Iterator[Observation]:
             for value, attributes in read():
                 yield Observation(value, attributes)
@@ -88,44 +94,47 @@ class Metrics:
             if name in _COUNTERS
             else self._meter.create_observable_gauge
         )
-        create(PREFIX + name, [observe], unit, about)
+        create(PREFIX + name, [observe], unit, description)
 
-    def _of_spool(
+    def _spool_reading(
         self, read: Callable[[dict[str, Any]], float | None], forwarders: dict[str, Forwarder]
     ) -> Callable[[], Reading]:
-        def found() -> Reading:
+        def reading() -> Reading:
             if not self._with_spool:
                 return
             for name, stats in self._spools(forwarders).items():
                 value = read(stats)
                 if value is not None:
-                    yield value, _about(name)
+                    yield value, _project_attributes(name)
 
-        return found
+        return reading
 
     def _spools(self, forwarders: dict[str, Forwarder]) -> dict[str, dict[str, Any]]:
-        since, found = self._found
-        if time.monotonic() - since > SPOOL_SECONDS:
-            found = {
+        read_at, spools = self._spool_stats
+        if time.monotonic() - read_at > SPOOL_SECONDS:
+            spools = {
                 name: {**stats, "full": forwarder.backlog.is_full()}
                 for name, forwarder in forwarders.items()
                 if (stats := forwarder.stats()["spool"])
             }
-            self._found = (time.monotonic(), found)
-        return found
+            self._spool_stats = (time.monotonic(), spools)
+        return spools
 
     def text(self, *, spool: bool = True) -> str:
-        """All numbers in Prometheus' text format 0.0.4; those of the `spool` are the same in all workers."""
+        """Return all metrics in Prometheus' text format 0.0.4.
+
+        Without `spool`, those that are the same in all workers are left out.
+        """
         with self._lock:
             self._with_spool = spool
             return generate_latest(REGISTRY).decode()
 
     def close(self) -> None:
-        """Report no more."""
+        """Stop reporting."""
         self._provider.shutdown()
 
 
-def _about(project: str) -> dict[str, str]:
+def _project_attributes(project: str) -> dict[str, str]:
     return {"posthog.project": project} if project else {}
 
 
@@ -145,37 +154,39 @@ def _spans(stats: _Stats) -> Reading:
 
 
 _COUNTERS = frozenset({"requests", "spans"})
-_OF_RECEPTION: tuple[tuple[str, str, str, Callable[[_Stats], Reading]], ...] = (
+_REQUEST_METRICS: tuple[tuple[str, str, str, Callable[[_Stats], Reading]], ...] = (
     ("requests", "{request}", "Requests for spans, by protocol and status", _requests),
-    ("spans", "{span}", "Spans accepted, handed back to be sent again, rejected, or ignored", _spans),
+    ("spans", "{span}", "Spans accepted, handed back to be retried, rejected, or ignored", _spans),
     (
         "in_flight",
         "By",
-        "Bytes of requests that are worked on",
+        "Bytes of requests in flight",
         lambda stats: [(stats["bytes"]["in_flight"], {})],
     ),
-    ("in_flight.limit", "By", "The limit of these bytes", lambda stats: [(stats["bytes"]["limit"], {})]),
+    ("in_flight.limit", "By", "The limit of bytes in flight", lambda stats: [(stats["bytes"]["limit"], {})]),
 )
 
 
-class _OfSpool(NamedTuple):
-    """A number about the spool of a project."""
+class _SpoolMetric(NamedTuple):
+    """A metric of a project's spool."""
 
     name: str
     unit: str
-    about: str
+    description: str
     read: Callable[[dict[str, Any]], float | None]
 
 
-_OF_SPOOL = (
-    _OfSpool("spool.entries", "{entry}", "Entries that wait on disk", lambda found: found["entries"]),
-    _OfSpool("spool.size", "By", "Bytes that wait on disk", lambda found: found["bytes"]),
-    _OfSpool("spool.oldest", "s", "Age of the oldest entry", lambda found: found["oldest_seconds"] or 0.0),
-    _OfSpool(
+_SPOOL_METRICS = (
+    _SpoolMetric("spool.entries", "{entry}", "Entries that wait on disk", lambda stats: stats["entries"]),
+    _SpoolMetric("spool.size", "By", "Bytes that wait on disk", lambda stats: stats["bytes"]),
+    _SpoolMetric(
+        "spool.oldest", "s", "Age of the oldest entry", lambda stats: stats["oldest_seconds"] or 0.0
+    ),
+    _SpoolMetric(
         "spool.dead_letters",
         "{entry}",
-        "Events that PostHog refused for good",
-        lambda found: found["dead_letters"],
+        "Events that PostHog rejected for good",
+        lambda stats: stats["dead_letters"],
     ),
-    _OfSpool("spool.full", "", "Whether the spool takes nothing more", lambda found: found["full"]),
+    _SpoolMetric("spool.full", "", "Whether the spool is full", lambda stats: stats["full"]),
 )

@@ -1,7 +1,7 @@
-"""What OTLP says to a sender: bodies of answers in the content type of the request.
+"""The bodies of answers to OTLP requests, in the content type of the request.
 
 Source: opentelemetry.io/docs/specs/otlp, "OTLP/HTTP Response". A Collector that gets a 200 whose body it
-cannot parse sends everything again.
+cannot parse retries the whole request.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
 
 from otel_posthog.gateway.decode import JSON
 
-__all__ = ["CODES", "accepted", "accepted_body", "refusal_body", "retry_info"]
+__all__ = ["CODES", "accepted", "accepted_body", "rejection_body", "retry_info"]
 
 # google.rpc.Code: what gRPC calls these HTTP statuses.
 CODES = {400: 3, 401: 16, 403: 7, 404: 5, 413: 3, 415: 3, 429: 8, 503: 14}
@@ -24,7 +24,7 @@ _UNKNOWN = 2
 
 
 def accepted(rejected: int, reason: str | None) -> ExportTraceServiceResponse:
-    """The message of a request that was taken, but for so many spans."""
+    """Return the message for an accepted request, of which `rejected` spans were not."""
     if not rejected and reason is None:
         return ExportTraceServiceResponse()
     partial = ExportTracePartialSuccess(rejected_spans=rejected, error_message=reason or "")
@@ -32,33 +32,33 @@ def accepted(rejected: int, reason: str | None) -> ExportTraceServiceResponse:
 
 
 def accepted_body(kind: str, rejected: int, reason: str | None) -> bytes:
-    """The same as a body."""
+    """Return the same message as a body."""
     message = accepted(rejected, reason)
     if kind != JSON:
         return message.SerializeToString()
     if not message.HasField("partial_success"):
         return b"{}"
-    # protobuf's JSON has 64-bit integers as texts
+    # protobuf's JSON writes 64-bit integers as strings
     return orjson.dumps({"partialSuccess": {"rejectedSpans": str(rejected), "errorMessage": reason or ""}})
 
 
-def refusal_body(kind: str, status: int, sentence: str, retry_after: float | None = None) -> bytes:
-    """A `google.rpc.Status`: the Collector writes its message into its log.
+def rejection_body(kind: str, status: int, sentence: str, retry_after: float | None = None) -> bytes:
+    """Return a `google.rpc.Status`, whose message a Collector logs.
 
-    In protobuf it also says after how many seconds to send again; over HTTP a header does.
+    In protobuf it may hold the seconds until a retry, for gRPC; over HTTP a header has them.
     """
     code = CODES.get(status, _UNKNOWN)
     if kind == JSON:
         return orjson.dumps({"code": code, "message": sentence})
-    found = b"\x08%c%b" % (code, _field(2, sentence.encode()))
+    serialized = b"\x08%c%b" % (code, _field(2, sentence.encode()))
     if retry_after is None:
-        return found
+        return serialized
     pause = Any(type_url="type.googleapis.com/google.rpc.RetryInfo", value=retry_info(retry_after))
-    return found + _field(3, pause.SerializeToString())
+    return serialized + _field(3, pause.SerializeToString())
 
 
 def retry_info(seconds: float) -> bytes:
-    """A `google.rpc.RetryInfo`."""
+    """Return a serialized `google.rpc.RetryInfo`."""
     pause = Duration()
     pause.FromMilliseconds(round(seconds * 1000))
     return _field(1, pause.SerializeToString())
@@ -69,9 +69,9 @@ def _field(number: int, content: bytes) -> bytes:
 
 
 def _varint(number: int) -> bytes:
-    made = bytearray()
+    encoded = bytearray()
     while number > 0x7F:
-        made.append(number & 0x7F | 0x80)
+        encoded.append(number & 0x7F | 0x80)
         number >>= 7
-    made.append(number)
-    return bytes(made)
+    encoded.append(number)
+    return bytes(encoded)

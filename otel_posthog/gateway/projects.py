@@ -26,7 +26,7 @@ class Readiness(NamedTuple):
     """Whether spans should be sent here now."""
 
     ready: bool
-    troubles: list[str]
+    problems: list[str]
     """Why not, or what is wrong with some of the projects; one sentence each."""
 
 
@@ -120,13 +120,13 @@ class Projects:
     def readiness(self) -> Readiness:
         """Whether any project takes spans; a spool is one for all."""
         halted = [name for name, ingest in self.by_name.items() if ingest.forwarder.delivery.halted_for()]
-        troubles = [
+        problems = [
             _of(name) + "PostHog refuses the project key or the account: see the log" for name in halted
         ]
         full = any(ingest.forwarder.backlog.is_full() for ingest in self.by_name.values())
         if full:
-            troubles.append("the spool is full: raise spool_max_bytes, or see why PostHog takes nothing")
-        return Readiness(not full and len(halted) < len(self.by_name), troubles)
+            problems.append("the spool is full: raise spool_max_bytes, or see why PostHog takes nothing")
+        return Readiness(not full and len(halted) < len(self.by_name), problems)
 
     def close(self) -> None:
         """Let no request wait any more: the gateway ends."""

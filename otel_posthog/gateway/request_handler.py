@@ -1,4 +1,4 @@
-"""A request by any protocol to its answer: inflated, read, for its project, taken, and counted."""
+"""A request of either protocol becomes an answer: inflated, decoded, ingested for its project, counted."""
 
 from __future__ import annotations
 
@@ -25,26 +25,26 @@ _OUTCOMES = ("accepted", "handed back", "rejected", "ignored")
 
 @dataclass(slots=True)
 class OtlpRequest:
-    """An OTLP request, whatever brought it."""
+    """An OTLP request over HTTP or gRPC."""
 
-    kind: str
-    """Content type, one of `decode.READERS`."""
+    content_type: str
+    """One of `decode.READERS`."""
     body: bytes
     encoding: str
-    """Content-Encoding; empty: none."""
+    """Content-Encoding; empty if there is none."""
     headers: Mapping[str, str]
-    """By name in lower case; gRPC's metadata."""
+    """By name in lower case; over gRPC its metadata."""
     peer: str
-    """The address that it came from, for the log."""
+    """The sender's address, for the log."""
 
-    def release(self) -> bytes:
-        """The body, which whoever asked has alone from now on: it goes before the events are sent."""
+    def pop_body(self) -> bytes:
+        """Return the body and forget it, so that its memory is freed before the events are sent."""
         body, self.body = self.body, b""
         return body
 
 
 class RequestHandler:
-    """Takes requests. Safe to share by threads."""
+    """Answers requests. Safe to share by threads."""
 
     def __init__(self, projects: Projects, limits: Limits = Limits()) -> None:  # noqa: B008  # immutable
         self.projects = projects
@@ -56,7 +56,9 @@ class RequestHandler:
         self._spans = Counter(dict.fromkeys(_OUTCOMES, 0))
 
     def handle(self, request: OtlpRequest, reservation: Reservation) -> IngestResult:
-        """Return the result for the spans of the request; what it inflates to is added to `reservation`.
+        """Return the result for the spans of the request.
+
+        `reservation` has the bytes of the body already; those of the inflated body are added.
 
         Raises:
             RequestRejectedError: the request cannot be read, is too large, or there is no room for it now.
@@ -64,66 +66,69 @@ class RequestHandler:
         rejected = RejectedSpans()
         spans = self._read(request, reservation, rejected)
         try:
-            answer = self.projects.ingest(request.headers, spans, rejected)
+            result = self.projects.ingest(request.headers, spans, rejected)
         except RequestRejectedError:
             raise
-        except Exception as error:  # noqa: BLE001  # a fault of ours: a Collector drops on 500, so not that
-            _log.exception("a request could not be taken: please report this")
+        except Exception as error:  # noqa: BLE001  # our bug; after a 500 a Collector would drop
+            _log.exception("a request could not be handled: please report this bug")
             raise RequestRejectedError(
-                503, f"a fault of the gateway ({type(error).__name__})", retry_after=30
+                503, f"a bug in the gateway ({type(error).__name__})", retry_after=30
             ) from None
         with self._lock:
-            self._spans["accepted" if answer.safe else "handed back"] += answer.spans
-            self._spans["ignored"] += answer.ignored
-            self._spans["rejected"] += answer.rejected + rejected.count
+            self._spans["accepted" if result.safe else "handed back"] += result.spans
+            self._spans["ignored"] += result.ignored
+            self._spans["rejected"] += result.rejected + rejected.count
         if rejected.count:
-            answer = answer._replace(rejected=answer.rejected + rejected.count, reason=rejected.reason)
-        if answer.rejected:
+            result = result._replace(rejected=result.rejected + rejected.count, reason=rejected.reason)
+        if result.rejected:
             self._notices.warn(
                 f"rejected {request.peer}",
-                "%d spans from %s were rejected: %s",
-                answer.rejected,
+                "Rejected %d spans from %s: %s.",
+                result.rejected,
                 request.peer,
-                answer.reason,
+                result.reason,
             )
-        return answer
+        return result
 
     def _read(
         self, request: OtlpRequest, reservation: Reservation, rejected: RejectedSpans
     ) -> Iterator[SpanView | ContextSpan]:
-        """The spans of the request, which is inflated when the first is asked for: its turn has come."""
+        """Yield the spans of the request; the body is inflated when the first span is needed."""
         yield from spans_of(
-            request.kind, self._plain(request, reservation), self.projects.extra_attributes, rejected
+            request.content_type,
+            self._plain_body(request, reservation),
+            self.projects.extra_attributes,
+            rejected,
         )
 
-    def _plain(self, request: OtlpRequest, reservation: Reservation) -> bytes:
-        packed = request.release()
+    def _plain_body(self, request: OtlpRequest, reservation: Reservation) -> bytes:
+        packed = request.pop_body()
         body = plain_body(packed, request.encoding, self.limits.body)
         if body is not packed:
             reservation.grow(len(body))
         return body
 
-    def refused(self, refusal: RequestRejectedError, peer: str) -> None:
-        """Say once a minute that a request was refused for good: its sender may drop it without a word."""
-        if refusal.retry_after is None:
+    def log_rejection(self, error: RequestRejectedError, peer: str) -> None:
+        """Log once a minute that a request was rejected for good, because its sender may drop it silently."""
+        if error.retry_after is None:
             self._notices.warn(
-                f"{refusal.status} {peer}",
-                "Spans from %s were refused (%d), and may be lost: %s.",
+                f"{error.status} {peer}",
+                "Rejected a request from %s with %d; its spans may be lost: %s.",
                 peer,
-                refusal.status,
-                refusal,
+                error.status,
+                error,
             )
 
-    def answered(self, protocol: str, status: str) -> None:
+    def count_answer(self, protocol: str, status: str) -> None:
         """Count an answer by its protocol, `http` or `grpc`, and its status there."""
         with self._lock:
             self._requests[protocol, status] += 1
 
     def stats(self) -> dict[str, dict[Any, int]]:
-        """What became of requests and spans.
+        """Return the counts of requests and spans.
 
-        `requests` by protocol and status; `spans` accepted, handed back (to be sent again),
-        rejected, and ignored since they are no concern of ours; `bytes` of requests that are worked on.
+        `requests` by protocol and status; `spans` accepted, handed back (to be retried), rejected, and
+        ignored because they are no GenAI spans; `bytes` of the requests in flight.
         """
         with self._lock:
             return {

@@ -23,7 +23,6 @@ from uvicorn.supervisors import Multiprocess
 from otel_posthog.delivery import destination_of
 from otel_posthog.gateway import json_log, memory_tuning
 from otel_posthog.gateway.http_protocol import Connection
-from otel_posthog.gateway.limits import Limits
 from otel_posthog.gateway.settings import Settings, SettingsError
 from otel_posthog.gateway.startup_checks import delivery_options
 from otel_posthog.gateway.worker import application
@@ -32,33 +31,35 @@ from otel_posthog.runtime.install_hint import install_hint
 __all__ = ["run"]
 
 HEALTH_SECONDS = 30
-"""So long a worker that does not answer its parent is taken for busy, not for dead."""
+"""A worker that does not answer its parent for this long is replaced; until then it counts as busy."""
 
 _log = logging.getLogger("otel_posthog.gateway")
 
 
-def run(settings: Settings, said: Callable[[str], object]) -> None:
-    """Listen until SIGTERM or SIGINT; then finish what is under way.
+def run(settings: Settings, report: Callable[[str], object]) -> None:
+    """Serve until SIGTERM or SIGINT, then finish the requests in flight.
 
-    `said` hears what is listened on.
+    `report` is called with one sentence for each address that the gateway listens on.
 
     Raises:
-        SettingsError: there is no project key, an option is wrong, or an address cannot be listened on.
+        SettingsError: there is no project key, an option is invalid, or it cannot listen on an address.
     """
     memory_tuning.keep_one_heap()
     json_log.set_up()
     try:
-        told = delivery_options(os.environ, needs_key=settings.projects is None)
+        config = delivery_options(os.environ, needs_key=settings.projects is None)
     except ValueError as error:
         raise SettingsError(str(error)) from None
-    if settings.projects is not None and told.spool_dir is not None:
+    if settings.projects is not None and config.spool_dir is not None:
         for name, key in settings.projects.keys.items():
-            _log.info("project %s stands in the spool as %s", name, destination_of(key))
-    listening = _listen(settings.host, settings.port, "--port")
-    rpc = None if settings.grpc_port is None else _reserve(settings.host, settings.grpc_port)
-    peer_directory = _peer_directory(told.spool_dir) if settings.workers > 1 else None
+            _log.info("project %s is %s in the spool", name, destination_of(key))
+    http_socket = _listen(settings.host, settings.port, "--port")
+    grpc_socket = None if settings.grpc_port is None else _reserve(settings.host, settings.grpc_port)
+    peer_directory = _peer_directory(config.spool_dir) if settings.workers > 1 else None
     uvicorn_config = uvicorn.Config(
-        functools.partial(application, settings, None if rpc is None else _address(rpc), peer_directory),
+        functools.partial(
+            application, settings, None if grpc_socket is None else _address(grpc_socket), peer_directory
+        ),
         factory=True,
         interface="asgi3",
         lifespan="on",
@@ -70,34 +71,37 @@ def run(settings: Settings, said: Callable[[str], object]) -> None:
         server_header=False,
         proxy_headers=False,
         ssl_context_factory=functools.partial(_tls, settings) if settings.tls_cert else None,
-        timeout_keep_alive=int(Limits().idle_seconds),
+        timeout_keep_alive=int(settings.limits.idle_seconds),
         timeout_graceful_shutdown=int(settings.shutdown_seconds),
         timeout_worker_healthcheck=HEALTH_SECONDS,
     )
-    said("Listening for OTLP at {}, port {}.".format(*listening.getsockname()))
-    if rpc is not None:
-        said("Listening for OTLP/gRPC at {}, port {}.".format(*rpc.getsockname()))
-    # uvicorn gives a signal on when it has finished: for us it was the order to do so.
+    report("Listening for OTLP at {}, port {}.".format(*http_socket.getsockname()))
+    if grpc_socket is not None:
+        report("Listening for OTLP/gRPC at {}, port {}.".format(*grpc_socket.getsockname()))
+    # uvicorn raises the signal once more when it has finished; for us it only asked for that end.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: None)
     try:
-        _serve(settings, uvicorn_config, listening, peer_directory)
+        _serve(settings, uvicorn_config, http_socket, peer_directory)
     finally:
-        # One more, while the interpreter ends, would have it die of the signal and not exit with 0.
+        # Another signal while the interpreter ends would kill it, and the exit status would not be 0.
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, signal.SIG_IGN)
 
 
 def _serve(
-    settings: Settings, uvicorn_config: uvicorn.Config, listening: socket.socket, peer_directory: Path | None
+    settings: Settings,
+    uvicorn_config: uvicorn.Config,
+    http_socket: socket.socket,
+    peer_directory: Path | None,
 ) -> None:
     if settings.workers == 1:
         server = uvicorn.Server(uvicorn_config)
-        with contextlib.suppress(SystemExit):  # so it ends where it cannot start
-            server.run([listening])
+        with contextlib.suppress(SystemExit):  # uvicorn exits if it cannot start
+            server.run([http_socket])
         started = server.started
     else:
-        parent = _WorkerSupervisor(uvicorn_config, [listening])
+        parent = _WorkerSupervisor(uvicorn_config, [http_socket])
         try:
             parent.run()
         finally:
@@ -105,27 +109,27 @@ def _serve(
                 shutil.rmtree(peer_directory, ignore_errors=True)
         started = all(each.exitcode != STARTUP_FAILURE for each in parent.processes)
     if not started:
-        raise SettingsError("the gateway could not start: the log says why")
+        raise SettingsError("the gateway could not start: see the log")
 
 
 class _WorkerSupervisor(Multiprocess):
-    """As uvicorn's, but a worker that dies while it is asked whether it lives is noticed at once."""
+    """uvicorn's supervisor, which also notices at once a worker that dies during a health check."""
 
     def keep_subprocess_alive(self) -> None:
-        """Replace workers that are no more."""
+        """Replace workers that have died."""
         for process in self.processes:
-            process.child_conn.close()  # while we hold it as well, its other end never ends
+            process.child_conn.close()  # our copy would keep the pipe open after the worker's death
         super().keep_subprocess_alive()
 
 
 def _peer_directory(spool: Path | None) -> Path | None:
-    """A directory of our own where workers find each other; None where nothing can be written."""
-    for directory in (None, "/dev/shm", spool):  # noqa: S108  # a directory of our own in it
+    """Return a new directory for the workers' sockets; None if no directory can be written to."""
+    for directory in (None, "/dev/shm", spool):  # noqa: S108  # a new directory is created in it
         try:
             return Path(tempfile.mkdtemp(prefix="otel-posthog-", dir=directory))
         except OSError:  # noqa: PERF203  # a handful
             continue
-    _log.warning("/metrics shows one worker at a time: no directory can be written to, not even /tmp")
+    _log.warning("/metrics shows one worker at a time: no directory is writable, not even /tmp")
     return None
 
 
@@ -140,19 +144,19 @@ def _listen(host: str, port: int, option: str) -> socket.socket:
 
 
 def _reserve(host: str, port: int) -> socket.socket:
-    """A port that is ours for as long as this socket is; the workers, each by itself, listen on it.
+    """Return a socket that reserves the port while each worker listens on it by itself.
 
-    Sockets cannot be given to gRPC.
+    gRPC does not accept a socket that is already open.
     """
-    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # its lines would stand between those of our log
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # its lines are not JSON, as those of our log are
     if importlib.util.find_spec("grpc") is None:
         raise SettingsError(f"--grpc-port needs grpcio, which is not installed: {install_hint('grpc')}")
-    with _listen(host, port, "--grpc-port") as alone:
-        family, address = alone.family, alone.getsockname()
-    found = socket.socket(family, socket.SOCK_STREAM)
-    found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-    found.bind(address)
-    return found
+    with _listen(host, port, "--grpc-port") as probe:  # fails if any other process has the port
+        family, address = probe.family, probe.getsockname()
+    reserved = socket.socket(family, socket.SOCK_STREAM)
+    reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    reserved.bind(address)
+    return reserved
 
 
 def _address(bound: socket.socket) -> str:
@@ -163,5 +167,5 @@ def _address(bound: socket.socket) -> str:
 def _tls(settings: Settings, _: uvicorn.Config, __: Callable[[], ssl.SSLContext]) -> ssl.SSLContext:
     context = settings.tls()
     if context is None:
-        raise SettingsError("there is no certificate")
+        raise SettingsError("TLS needs a certificate: pass --tls-cert")
     return context

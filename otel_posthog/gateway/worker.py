@@ -1,4 +1,4 @@
-"""One worker of a gateway: its parts put together, and an end that loses nothing."""
+"""One worker process of a gateway: its parts put together, and a shutdown that loses nothing."""
 
 from __future__ import annotations
 
@@ -22,7 +22,6 @@ from otel_posthog.forwarder.forwarder import Forwarder, forwarder
 from otel_posthog.gateway import json_log, memory_tuning
 from otel_posthog.gateway.app import Gateway
 from otel_posthog.gateway.ingest import ProjectIngest
-from otel_posthog.gateway.limits import Limits
 from otel_posthog.gateway.metrics import SPOOL_FAMILIES, Metrics
 from otel_posthog.gateway.project_file import ProjectTable
 from otel_posthog.gateway.projects import Projects
@@ -36,81 +35,76 @@ if TYPE_CHECKING:  # an extra of its own
 __all__ = ["application"]
 
 THREADS = 16
-"""Requests that one worker sends to PostHog side by side."""
-THREADS_THAT_WAIT = 128
-"""The same where most of them wait for a trace to be complete."""
+"""Requests that one worker delivers in parallel."""
+WINDOW_THREADS = 128
+"""The same with a trace window, in which most of them wait for their parent spans."""
 
 _log = logging.getLogger("otel_posthog.gateway")
 
 
-def application(settings: Settings, rpc_address: str | None, peer_directory: Path | None) -> Gateway:
-    """The application of this worker; `peer_directory` is a directory where several find each other.
+def application(settings: Settings, grpc_address: str | None, peer_directory: Path | None) -> Gateway:
+    """Return the application of this worker; without one, exit with the status that ends the gateway.
 
-    Where there is no application, the process ends and the gateway with it.
+    `peer_directory` has the sockets over which several workers exchange their metrics.
     """
     memory_tuning.keep_one_heap()
     json_log.set_up()
     _end_with_parent()
     try:
-        made = _application(settings, rpc_address, peer_directory)
-    except Exception as error:  # noqa: BLE001  # any other exit status would have the parent try for ever
-        what = f": {error}" if isinstance(error, SettingsError) else f" ({type(error).__name__})"
-        _log.error("the gateway cannot start%s", what)
+        app = _application(settings, grpc_address, peer_directory)
+    except Exception as error:  # noqa: BLE001  # after any other exit status the parent restarts it for ever
+        reason = f": {error}" if isinstance(error, SettingsError) else f" ({type(error).__name__})"
+        _log.error("the gateway cannot start%s", reason)
         sys.exit(STARTUP_FAILURE)
-    memory_tuning.look_for_cycles_seldom()
-    return made
+    memory_tuning.collect_rarely()
+    return app
 
 
-def _application(settings: Settings, rpc_address: str | None, peer_directory: Path | None) -> Gateway:
-    limits = Limits(
-        body=settings.max_body_bytes,
-        in_flight=settings.max_in_flight_bytes,
-        connections=settings.max_connections,
-    )
+def _application(settings: Settings, grpc_address: str | None, peer_directory: Path | None) -> Gateway:
     metrics = Metrics()
     forwarders = _forwarders(settings.projects)
     ingests = {
-        name: ProjectIngest(ours, window_seconds=settings.trace_window, took=metrics.took)
+        name: ProjectIngest(ours, window_seconds=settings.trace_window, on_duration=metrics.record_duration)
         for name, ours in forwarders.items()
     }
-    request_handler = RequestHandler(_projects(ingests, settings.projects), limits)
-    threads = THREADS_THAT_WAIT if settings.trace_window else THREADS
+    request_handler = RequestHandler(_projects(ingests, settings.projects), settings.limits)
+    threads = WINDOW_THREADS if settings.trace_window else THREADS
     executor = ThreadPoolExecutor(threads, thread_name_prefix="otel-posthog-gateway")
 
     def finish() -> None:
         request_handler.projects.close()
         executor.shutdown(wait=True, cancel_futures=True)
         safe = _closed(forwarders.values())
-        waiting = _waiting(forwarders.values())
-        found = [] if safe else ["something is not delivered"]
-        found += [f"{waiting:,} entries wait in the spool for a gateway to start"] if waiting else []
-        _log.info("ended: %s", ", and ".join(found) or "nothing that was accepted is left")
+        entries = _spool_entries(forwarders.values())
+        remainders = [] if safe else ["some events were not delivered"]
+        remainders += [f"{entries:,} entries wait in the spool for the next gateway"] if entries else []
+        _log.info("stopped: %s", " and ".join(remainders) or "everything that was accepted is delivered")
 
     @contextlib.asynccontextmanager
-    async def life() -> AsyncIterator[None]:
+    async def lifespan() -> AsyncIterator[None]:
         loop = asyncio.get_running_loop()
-        told = asyncio.Event()
-        rpc = await _rpc(settings, rpc_address, request_handler, executor)
+        must_stop = asyncio.Event()
+        grpc_server = await _grpc_server(settings, grpc_address, request_handler, executor)
 
-        async def end() -> None:
-            await told.wait()
+        async def stop() -> None:
+            await must_stop.wait()
             request_handler.projects.close()
-            if rpc is not None:
-                await rpc.stop(settings.shutdown_seconds)
+            if grpc_server is not None:
+                await grpc_server.stop(settings.shutdown_seconds)
 
-        ending = asyncio.ensure_future(end())
-        _when_told(lambda: loop.call_soon_threadsafe(told.set))
+        stopping = asyncio.ensure_future(stop())
+        _on_stop_signal(lambda: loop.call_soon_threadsafe(must_stop.set))
         try:
             yield
         finally:
-            told.set()
-            await ending
+            must_stop.set()
+            await stopping
             await loop.run_in_executor(None, finish)
 
     gateway = Gateway(
         request_handler,
         executor,
-        life=life,
+        lifespan=lifespan,
         token=settings.token,
         metrics=_metrics_text(metrics, peer_directory, is_alone=settings.workers == 1),
     )
@@ -119,7 +113,7 @@ def _application(settings: Settings, rpc_address: str | None, peer_directory: Pa
 
 
 def _forwarders(table: ProjectTable | None) -> dict[str, Forwarder]:
-    """A forwarder for each project; all have the same spool, where each has its own entries."""
+    """Return a forwarder by project; they share a spool, in which each has its own entries."""
     if table is None:
         return {"": forwarder({}, spool_drops_oldest=False)}
     return {
@@ -140,22 +134,22 @@ def _projects(ingests: dict[str, ProjectIngest], table: ProjectTable | None) -> 
 
 
 def _closed(forwarders: Collection[Forwarder]) -> bool:
-    """Close all, side by side; whether everything is safe."""
+    """Close all in parallel, and return whether every event is delivered or on disk."""
     with ThreadPoolExecutor(len(forwarders)) as closing:
         return all([*closing.map(lambda each: each.outbox.close(each.config.timeout), forwarders)])
 
 
-def _waiting(forwarders: Collection[Forwarder]) -> int:
-    """How many entries are in the spool, whoever wrote them."""
-    found = 0
+def _spool_entries(forwarders: Collection[Forwarder]) -> int:
+    """Return the number of entries in the spool, including those of other processes."""
+    entries = 0
     for backlog in {each.config.api_key: each.backlog for each in forwarders}.values():
-        found += backlog.stats().get("entries", 0)
+        entries += backlog.stats().get("entries", 0)
         backlog.close()
-    return found
+    return entries
 
 
 def _metrics_text(metrics: Metrics, peer_directory: Path | None, *, is_alone: bool) -> Callable[[], str]:
-    """What says all numbers, those of other workers as well; where those cannot meet none has a number."""
+    """Return the function that renders `/metrics`; it includes the other workers if they can be reached."""
     if is_alone:
         return lambda: merged({"0": metrics.text()}, SPOOL_FAMILIES)
     if peer_directory is None:
@@ -173,10 +167,10 @@ def _metrics_text(metrics: Metrics, peer_directory: Path | None, *, is_alone: bo
     return text
 
 
-async def _rpc(
+async def _grpc_server(
     settings: Settings, address: str | None, request_handler: RequestHandler, executor: ThreadPoolExecutor
 ) -> grpc.aio.Server | None:
-    """The server of gRPC, if that is wanted."""
+    """Start gRPC at `address`, if there is one."""
     if address is None:
         return None
     from otel_posthog.gateway.grpc_service import Certificates, start_rpc
@@ -193,22 +187,22 @@ async def _rpc(
         raise SettingsError(f"cannot serve gRPC at {address}: {error}") from None
 
 
-def _when_told(do: Callable[[], object]) -> None:
-    """Have something done as soon as the process is told to end, beside what the server does then."""
+def _on_stop_signal(callback: Callable[[], object]) -> None:
+    """Call `callback` at the first SIGTERM or SIGINT, and then the server's own handler."""
     for number in (signal.SIGTERM, signal.SIGINT):
-        before = signal.getsignal(number)
+        previous = signal.getsignal(number)
 
-        def told(number: int, frame: Any, before: Any = before) -> None:
-            signal.signal(number, before)  # once is enough, however many follow
-            do()
-            if callable(before):
-                before(number, frame)
+        def handle(number: int, frame: Any, previous: Any = previous) -> None:
+            signal.signal(number, previous)  # further signals are the server's alone
+            callback()
+            if callable(previous):
+                previous(number, frame)
 
-        signal.signal(number, told)
+        signal.signal(number, handle)
 
 
 def _end_with_parent() -> None:
-    """Have this process end as it would be told to when its parent is no more."""
+    """Send this process a SIGTERM when its parent dies."""
     parent = multiprocessing.parent_process()
     if parent is None:
         return

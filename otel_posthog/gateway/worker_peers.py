@@ -1,7 +1,7 @@
-"""One scrape shows all workers: the one that is asked asks the others.
+"""The metrics of all workers in one scrape: the worker that is scraped fetches those of the others.
 
-They share a port, so a scrape reaches any one of them. Each listens on a UNIX socket in a directory that
-their parent made for them, and holds a number there as long as it lives.
+Workers share a port, so a scrape reaches any one of them. Each listens on a UNIX socket in a directory that
+their parent created, and holds a number there while it lives.
 """
 
 from __future__ import annotations
@@ -20,27 +20,26 @@ from pathlib import Path
 __all__ = ["WorkerPeers", "merged"]
 
 SECONDS = 2.0
-"""For all others to answer: who does not is left out."""
-_MOST = 1024
-"""Workers."""
+"""For all others to answer; a worker that does not is left out."""
+_MAX_WORKERS = 1024
 
 _log = logging.getLogger("otel_posthog.gateway")
 
 
 class WorkerPeers:
-    """One of several workers."""
+    """The metrics of the other workers of a gateway, and our answer to theirs."""
 
     def __init__(self, directory: Path, text: Callable[[], str]) -> None:
-        """Take the lowest free number and answer with `text` whoever connects.
+        """Claim the lowest free number, and answer every connection with `text()`.
 
         Raises:
-            OSError: that cannot be done in the directory.
+            OSError: the directory cannot be used.
         """
         self._directory = directory
         self._text = text
         self.number, self._lock = _free_number(directory)
         path = self._path(self.number)
-        path.unlink(missing_ok=True)  # of one that was killed
+        path.unlink(missing_ok=True)  # left by a worker that was killed
         self._listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._listening.bind(str(path))
         self._listening.listen()
@@ -60,35 +59,37 @@ class WorkerPeers:
                 connection.sendall(self._text().encode())
 
     def others(self) -> dict[str, str]:
-        """What the others answer, by their numbers."""
+        """Return the metrics of the other workers by their numbers."""
         deadline = time.monotonic() + SECONDS
-        asked: dict[str, socket.socket] = {}
-        found: dict[str, str] = {}
+        connections: dict[str, socket.socket] = {}
+        texts: dict[str, str] = {}
         with contextlib.ExitStack() as stack:
             for path in sorted(self._directory.glob("*.socket")):
                 if path.stem != str(self.number):
                     connection = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
                     connection.settimeout(SECONDS)
-                    with contextlib.suppress(OSError):  # it is no more
+                    with contextlib.suppress(OSError):  # that worker has died
                         connection.connect(str(path))
-                        asked[path.stem] = connection
-            for number, connection in asked.items():
+                        connections[path.stem] = connection
+            for number, connection in connections.items():
                 try:
-                    found[number] = _all_of(connection, deadline)
+                    texts[number] = _read_all(connection, deadline)
                 except OSError as error:  # noqa: PERF203  # a handful
-                    _log.warning("worker %s told no metrics in time (%s)", number, type(error).__name__)
-        return found
+                    _log.warning(
+                        "/metrics lacks worker %s: no answer in time (%s)", number, type(error).__name__
+                    )
+        return texts
 
     def close(self) -> None:
-        """Answer no more, and let the number go."""
+        """Stop answering, and release the number."""
         self._path(self.number).unlink(missing_ok=True)
         self._listening.close()
         os.close(self._lock)
 
 
 def _free_number(directory: Path) -> tuple[int, int]:
-    """The lowest number that no living process holds, and the file that holds it."""
-    for number in range(_MOST):
+    """Return the lowest number that no living process holds, and the open lock file that claims it."""
+    for number in range(_MAX_WORKERS):
         file = os.open(directory / f"{number}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -99,7 +100,7 @@ def _free_number(directory: Path) -> tuple[int, int]:
     raise OSError("there are too many workers")
 
 
-def _all_of(connection: socket.socket, deadline: float) -> str:
+def _read_all(connection: socket.socket, deadline: float) -> str:
     pieces: list[bytes] = []
     while True:
         connection.settimeout(max(deadline - time.monotonic(), 0.001))
@@ -110,13 +111,13 @@ def _all_of(connection: socket.socket, deadline: float) -> str:
 
 
 _SERIES = re.compile(r"(\S+?)(?:\{(.*)\})? (\S+(?: \d+)?)")
-"""Name, labels and value (and time) of a series."""
+"""A series: name, labels, value and perhaps time."""
 
 
 def merged(texts: Mapping[str, str], unlabelled: Iterable[str] = ()) -> str:
-    """One text of those of several workers, each series labelled with its worker.
+    """Return one text from those of several workers, with a label for the worker in each series.
 
-    Families whose names begin like one of `unlabelled` are of all workers and stay as they are.
+    A family whose name begins with one of `unlabelled` is the same in all workers and gets no label.
     """
     families: dict[str, list[str]] = {}
     prefixes = tuple(unlabelled)

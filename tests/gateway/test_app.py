@@ -307,7 +307,7 @@ def test_a_full_spool_hands_back_and_loses_nothing_that_was_accepted(tmp_path: P
     accepted: list[int] = []
     with gate(timeout=0.2, spool=tmp_path, spool_max_bytes=1024 * 1024) as (client, request_handler, server):
         server.faults.extend([Fault(503)] * 500)
-        assert request_handler.projects.readiness().troubles == []
+        assert request_handler.projects.readiness().problems == []
         for number in range(1, 40):
             answer = client.post(
                 body_of(sdk_span({**CHAT, "posthog.property.x": "x" * 60_000}, span_id=number))
@@ -407,7 +407,7 @@ def test_a_sender_that_hangs_up_is_forgotten() -> None:
 
 
 def test_json_of_too_many_members_is_refused_before_it_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("otel_posthog.gateway.decode.MAX_MARKS", 200)
+    monkeypatch.setattr("otel_posthog.gateway.decode.MAX_JSON_MEMBERS", 200)
     commas = body_of(sdk_span({**CHAT, "gen_ai.prompt": 'a, {b}, [c] \\" ' * 300}), kind=JSON)
     with gate() as (client, _, server):
         assert client.post(b"[" + b"{}," * 200 + b"{}]", kind=JSON).status == 413
@@ -435,7 +435,7 @@ def test_texts_in_json_take_neither_time_nor_memory(text: bytes) -> None:
 def test_a_request_of_too_many_attributes_is_refused_whole(
     kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("otel_posthog.gateway.decode.MAX_PARTS", 100)
+    monkeypatch.setattr("otel_posthog.gateway.decode.MAX_VALUES", 100)
     with gate() as (client, _, server):
         nested = sdk_span({**CHAT, "a": {"b": ["x"] * 50}})
         assert client.post(body_of(nested, kind=kind), kind=kind).status == 200

@@ -43,8 +43,10 @@ def test_the_log_says_whose_spans_are_refused_or_rejected(start_gateway: StartGa
         broken = call.future(b"no protobuf", metadata=(*TOKEN.items(),)).exception(timeout=30)
         assert broken.code() is grpc.StatusCode.INVALID_ARGUMENT
     gateway.wait_for_line(
-        "Spans from 127.0.0.1 were refused (401), and may be lost: the header Authorization"
+        "Rejected a request from 127.0.0.1 with 401; its spans may be lost: the header Authorization"
     )
-    gateway.wait_for_line("Spans from 127.0.0.1 were refused (400), and may be lost: the body is no OTLP")
+    gateway.wait_for_line(
+        "Rejected a request from 127.0.0.1 with 400; its spans may be lost: the body is no OTLP"
+    )
     # both requests, once a minute
-    assert len(gateway.wait_for_line("1 spans from 127.0.0.1 were rejected: a span has no trace id")) == 1
+    assert len(gateway.wait_for_line("Rejected 1 spans from 127.0.0.1: a span has no trace id")) == 1

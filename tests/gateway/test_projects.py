@@ -56,14 +56,14 @@ def test_the_file_says_which_projects_there_are() -> None:
     [
         ("header = 'x'\n[keys\n", "line 2"),
         ("head = 'x'\n", "line 1: 'head' is not known; known are: header, resource_attribute, default, keys"),
-        ("\nheader = 5\n", "line 2: header must be a text"),
-        ("header = ''\n", "line 1: header must be a text"),
-        ("header = 'x y'\n", "line 1: header must be the name of one: letters, digits and hyphens"),
-        ("header = 'grpc-x'\n", "line 1: header must be the name of one"),
-        ("header = 'x-bin'\n", "line 1: header must be the name of one"),
-        ("[keys]\na = 'phc_1'\n", "header, resource_attribute or both must say where a request names"),
-        ("header = 'x'\n", "a table [keys] with at least one project is expected"),
-        ("header = 'x'\n[keys]\n", "line 2: a table [keys] with at least one project is expected"),
+        ("\nheader = 5\n", "line 2: header must be a string that is not empty"),
+        ("header = ''\n", "line 1: header must be a string that is not empty"),
+        ("header = 'x y'\n", "line 1: header must be a header's name: letters, digits and hyphens"),
+        ("header = 'grpc-x'\n", "line 1: header must be a header's name"),
+        ("header = 'x-bin'\n", "line 1: header must be a header's name"),
+        ("[keys]\na = 'phc_1'\n", "set header, resource_attribute or both: how a request names its project"),
+        ("header = 'x'\n", "a table [keys] with at least one project is required"),
+        ("header = 'x'\n[keys]\n", "line 2: a table [keys] with at least one project is required"),
         ("header = 'x'\nkeys = 'phc_1'\n", "line 2: a table [keys] with at least one project"),
         ("header = 'x'\n[keys]\n\na = 'phc_1'\nb = 'phc 2'\n", "line 5: project 'b': a project key such as"),
         (
@@ -71,7 +71,7 @@ def test_the_file_says_which_projects_there_are() -> None:
             "line 3: project 'a': the key is a personal one (phx_...): set it to the project's, phc_...",
         ),
         ("header = 'x'\n[keys]\na = 7\n", "line 3: project 'a': a project key such as"),
-        ("header = 'x'\n[keys]\nphc_1 = 'a'\n", "line 3: a project is a name and then its key"),
+        ("header = 'x'\n[keys]\nphc_1 = 'a'\n", "line 3: a project has its name first and then its key"),
         ("header = 'x'\ndefault = 'phc_1'\n[keys]\na = 'phc_1'\n", "line 2: default must be the name of a"),
     ],
 )
@@ -321,11 +321,11 @@ def test_the_log_says_which_project_is_refused_and_how_it_stands_in_the_spool(
     assert requests.post(f"{gateway.url}/v1/traces", body, headers=headers, timeout=30).status_code == 200
     [line] = gateway.wait_for_line("takes no events (status_401)")
     assert line["message"].startswith("PostHog at 127.0.0.1 (project beta) takes")
-    said = [each["message"] for each in gateway.lines() if "stands in the spool as" in each["message"]]
+    messages = [each["message"] for each in gateway.lines()]
     [waiting] = rows(spool)
-    assert said == [
-        f"project acme stands in the spool as {destination_of(ACME)}",
-        f"project beta stands in the spool as {waiting.destination}",
+    assert [message for message in messages if message.endswith(" in the spool")] == [
+        f"project acme is {destination_of(ACME)} in the spool",
+        f"project beta is {waiting.destination} in the spool",
     ]
 
 
@@ -333,7 +333,7 @@ def test_the_log_says_which_project_is_refused_and_how_it_stands_in_the_spool(
     ("content", "sentence"),
     [
         (None, "No such file or directory"),
-        (b"\xff", "it is no text in UTF-8"),
+        (b"\xff", "the file is not UTF-8 text"),
         (
             b"header = 'x'\n[keys]\nacme = ''\n",
             "line 3: project 'acme': a project key such as phc_... is expected",

@@ -91,7 +91,7 @@ def test_at_sigterm_all_workers_answer_what_is_under_way(
     workers = workers_of(gateway)
     assert len(workers) == 2
     assert not any(runs(worker) for worker in workers)
-    assert len(gateway.wait_for_line("ended: nothing that was accepted is left", times=2)) == 2
+    assert len(gateway.wait_for_line("stopped: everything that was accepted is delivered", times=2)) == 2
     assert [line for line in gateway.lines() if line["level"] != "info"] == []
 
 
@@ -104,7 +104,7 @@ def test_it_ends_with_0_however_often_it_is_told_to(start_gateway: StartGateway,
             gateway.process.wait(0.002)
             break
     assert gateway.end() == 0
-    gateway.wait_for_line("ended: nothing that was accepted is left", times=workers)
+    gateway.wait_for_line("stopped: everything that was accepted is delivered", times=workers)
 
 
 @pytest.mark.parametrize(
@@ -185,7 +185,7 @@ def test_workers_end_when_their_parent_is_killed(start_gateway: StartGateway, po
         gateway.tell(signal.SIGKILL)
         assert under_way.result() == 200
     until(lambda: not any(runs(worker) for worker in workers), "the workers end")
-    assert len(gateway.wait_for_line("ended: nothing that was accepted is left", times=2)) == 2
+    assert len(gateway.wait_for_line("stopped: everything that was accepted is delivered", times=2)) == 2
 
 
 def test_the_end_says_what_waits_in_the_spool(
@@ -196,11 +196,11 @@ def test_the_end_says_what_waits_in_the_spool(
     gateway = start_gateway(spool_dir=spool)
     assert send(gateway, 1, count=3) == 200
     assert gateway.end() == 0
-    gateway.wait_for_line("ended: 3 entries wait in the spool for a gateway to start")
+    gateway.wait_for_line("stopped: 3 entries wait in the spool for the next gateway")
     gateway = start_gateway(spool_dir=spool)
     until(lambda: span_ids(posthog) == [1, 2, 3], "what is in the spool arrives")
     assert gateway.end() == 0
-    gateway.wait_for_line("ended: nothing that was accepted is left")
+    gateway.wait_for_line("stopped: everything that was accepted is delivered")
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
@@ -213,7 +213,7 @@ def test_a_worker_that_cannot_start_ends_the_gateway_with_a_sentence(tmp_path: P
     )
     assert done.returncode == 1
     *log, last = done.stderr.splitlines()
-    assert last == "otel-posthog gateway: the gateway could not start: the log says why"
+    assert last == "otel-posthog gateway: the gateway could not start: see the log"
     assert any("the gateway cannot start: cannot serve gRPC at 127.0.0.1:" in line for line in log)
     assert "Traceback" not in done.stderr
 
@@ -276,5 +276,5 @@ def test_signals_to_all_processes_at_once_end_a_gateway_well(how: str, posthog: 
     told(process.pid)
     _, log = process.communicate(timeout=30)
     assert process.returncode == 0
-    assert log.count("ended: nothing that was accepted is left") == 2
+    assert log.count("stopped: everything that was accepted is delivered") == 2
     assert "Traceback" not in log

@@ -75,7 +75,7 @@ def run(settings: ConsumeSettings) -> None:
     told = _told_by_signals()
     _logger.info("reading %s from %s as %s", settings.topic, settings.brokers, settings.group)
     lag.start()
-    memory_tuning.look_for_cycles_seldom()
+    memory_tuning.collect_rarely()
     try:
         group.run(lambda: bool(told))
     except KafkaException as error:
