@@ -23,7 +23,7 @@ from otel_posthog.conversion.privacy.allow_list import hide_content
 from otel_posthog.conversion.privacy.media import Replace, placeholder
 from otel_posthog.conversion.privacy.pseudonyms import with_pseudonym
 from otel_posthog.conversion.privacy.redaction import Mask, redacted, redacted_content
-from otel_posthog.conversion.span_reader import read
+from otel_posthog.conversion.span_reader import read_call
 from otel_posthog.conversion.spans.feature_rules import FeatureRules
 from otel_posthog.conversion.spans.span_view import SpanView
 
@@ -115,7 +115,7 @@ class Pipeline:
         One whose content is hidden for its feature or trace says so itself, so that what shows the same call,
         and what stands for the trace, heeds it.
         """
-        call = read(view)
+        call = read_call(view)
         if self.content and not self._shows(call):
             call = call._replace(context=call.context._replace(privacy_mode=True))
         return call if self.pseudonym_key is None else with_pseudonym(call, self.pseudonym_key)
@@ -223,7 +223,7 @@ class Pipeline:
 
     def is_announced_by(self, view: SpanView, outer: SpanView) -> bool:
         """Whether the span around it began the same call, and so announces it."""
-        inner_call, outer_call = read(view), read(outer)
+        inner_call, outer_call = read_call(view), read_call(outer)
         if self.sampling is not None and not self.sampling.keeps_trace(outer_call):
             return False
         return outer_call.request_model is not None and traces.may_be_one(outer_call, inner_call)

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from otel_posthog.conversion import events, pipeline, span_reader
+from otel_posthog.conversion.dialects import DIALECTS
 from otel_posthog.conversion.pipeline import Pipeline
 from otel_posthog.conversion.pricing.cost import PriceBook
-from otel_posthog.conversion.span_reader import DIALECTS
 from otel_posthog.conversion.spans.genai_detection import MARKERS
 from otel_posthog.conversion.spans.span_view import SpanEvent, SpanView
 from otel_posthog.forwarder.forwarder import forwarder
@@ -89,7 +89,7 @@ def test_a_bad_span_still_has_its_events(attributes: dict[str, Any]) -> None:
 
 def test_a_span_that_cannot_be_converted_takes_no_other_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
     good, broken, also_good = (make_view(span_id=digit * 16) for digit in "abc")
-    read, make = span_reader.read, events.ai_event
+    read, make = span_reader.read_call, events.ai_event
 
     def unreadable(view: SpanView) -> Any:
         if view is broken:
@@ -101,7 +101,7 @@ def test_a_span_that_cannot_be_converted_takes_no_other_with_it(monkeypatch: pyt
             raise ZeroDivisionError
         return make(call, *args, **options)
 
-    for place, name, fails in ((pipeline, "read", unreadable), (events, "ai_event", unmakeable)):
+    for place, name, fails in ((pipeline, "read_call", unreadable), (events, "ai_event", unmakeable)):
         with monkeypatch.context() as patch:
             patch.setattr(place, name, fails)
             made = forwarder({"api_key": "phc_x"})

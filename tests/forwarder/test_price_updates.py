@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from otel_posthog.conversion.pricing.cost import PriceBook
-from otel_posthog.conversion.span_reader import read
+from otel_posthog.conversion.span_reader import read_call
 from otel_posthog.forwarder import price_updates
 from otel_posthog.forwarder.forwarder import forwarder
 from otel_posthog.forwarder.price_updates import AGAIN_SECONDS, EVERY_SECONDS, fetch, in_use
@@ -16,7 +16,7 @@ from tests.support.price_server import TABLE, price_server
 from tests.support.spans import START, make_view
 
 TODAY = date(2031, 5, 1)
-CALL = read(make_view({"gen_ai.usage.input_tokens": 1_000_000, "gen_ai.usage.output_tokens": 0}))
+CALL = read_call(make_view({"gen_ai.usage.input_tokens": 1_000_000, "gen_ai.usage.output_tokens": 0}))
 DAY_NS = 86_400 * 10**9
 
 

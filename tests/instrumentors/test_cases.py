@@ -20,7 +20,7 @@ from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
 from opentelemetry.trace import SpanKind, StatusCode
 
 from instrumentors import GeminiInstrumentor, OpenAIInstrumentor
-from otel_posthog.conversion.span_reader import read
+from otel_posthog.conversion.span_reader import read_call
 from otel_posthog.conversion.spans.sdk_span import view_of_sdk_span
 from tests.instrumentors.cases import Case, Expected
 from tests.instrumentors.cases import gemini as of_gemini
@@ -153,7 +153,7 @@ _NO_CALLS = ("moderation", "invoke_agent")
 
 def _is_model_call(span: ReadableSpan) -> bool:
     view = view_of_sdk_span(span)
-    return view is not None and read(view).kind.is_model_call
+    return view is not None and read_call(view).kind.is_model_call
 
 
 def _as_expected(spans: Sequence[ReadableSpan], expected: Sequence[Expected]) -> None:

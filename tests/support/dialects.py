@@ -8,40 +8,32 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from functools import cache
 from typing import Any
 
+from otel_posthog.conversion.dialects import DIALECTS
 from otel_posthog.conversion.pipeline import Pipeline
 from otel_posthog.conversion.readers.rule_table import Dialect
-from otel_posthog.conversion.span_reader import DIALECTS
-from otel_posthog.conversion.spans.genai_detection import DIALECT_MARKERS
-from tests.support.spans import make_view
+from otel_posthog.conversion.spans.genai_detection import SIGNATURES
+from tests.support.spans import RECORDED, make_view, recorded
 
-__all__ = ["TITLES", "dialects_tables"]
+__all__ = ["dialects_tables", "recorded_scopes"]
 
 PIPELINE = Pipeline(families=frozenset({"ai", "llm_completion"}))
 
-TITLES = {
-    "genai": "OpenTelemetry's GenAI conventions, and our own instrumentors",
-    "openllmetry": "OpenLLMetry (Traceloop), Python and JavaScript",
-    "openinference": "OpenInference (Arize)",
-    "vercel": "Vercel AI SDK, versions 4 to 7",
-    "pydantic_ai": "Pydantic AI and Logfire",
-    "langfuse": "Langfuse",
-    "langsmith": "LangSmith",
-    "adk": "Google ADK",
-    "litellm": "LiteLLM",
-}
-SCOPES = {
-    "genai": "tests",
-    "openllmetry": "opentelemetry.instrumentation.openai.v1",
-    "openinference": "openinference.instrumentation.openai",
-    "vercel": "ai",
-    "pydantic_ai": "pydantic-ai",
-    "langfuse": "langfuse-sdk",
-    "langsmith": "langsmith",
-    "adk": "gcp.vertex.agent",
-    "litellm": "litellm",
-}
+
+def scope_of(name: str) -> str:
+    """Return a recorded scope of the dialect; one of ours if the dialect has no scopes."""
+    pattern = SIGNATURES[name].scopes
+    return "tests" if pattern is None else next(scope for scope in recorded_scopes() if pattern.match(scope))
+
+
+@cache
+def recorded_scopes() -> list[str]:
+    """Return the scopes of all recorded spans."""
+    names = sorted(path.stem for path in RECORDED.glob("*.jsonl"))
+    return sorted({span["scope"] for name in names for line in recorded(name) for span in line["spans"]})
+
 
 MESSAGE = '[{"role": "user", "content": "probe"}]'
 VALUES: tuple[Any, ...] = (
@@ -322,7 +314,7 @@ _tried: dict[tuple[str, str], str] = {}
 
 
 def _becomes(dialect: Dialect, name: str) -> str:
-    scope = SCOPES[dialect.name]
+    scope = scope_of(dialect.name)
     probes: list[dict[str, Any]]
     if name in SPELT:
         probes = [SPELT[name]]
@@ -337,7 +329,7 @@ def _becomes(dialect: Dialect, name: str) -> str:
         return "no content on any event"
     for base in [
         *BASES,
-        *({key: kinds[0]} for key, kinds in KINDS.items() if key in DIALECT_MARKERS[dialect.name]),
+        *({key: kinds[0]} for key, kinds in KINDS.items() if key in SIGNATURES[dialect.name].markers),
     ]:
         if name in KINDS and base:
             continue
@@ -385,8 +377,8 @@ def dialects_tables() -> str:
     """Return the part of the page that is made by trying: a table for each dialect."""
     lines: list[str] = []
     for dialect in reversed(DIALECTS):
-        lines += [f"## {TITLES[dialect.name]}", ""]
-        markers = ", ".join(f"`{name}`" for name in sorted(DIALECT_MARKERS[dialect.name]))
+        lines += [f"## {SIGNATURES[dialect.name].title}", ""]
+        markers = ", ".join(f"`{name}`" for name in sorted(SIGNATURES[dialect.name].markers))
         lines += [
             f"Recognised by any of: {markers}.",
             "",

@@ -17,6 +17,7 @@ from typing import Any
 
 from otel_posthog.conversion import context_attributes
 from otel_posthog.conversion.model_call import Evaluation, Kind
+from otel_posthog.conversion.operations import OPERATIONS
 from otel_posthog.conversion.readers.attribute_values import (
     anything,
     boolean,
@@ -44,40 +45,7 @@ from otel_posthog.conversion.readers.rule_table import (
 from otel_posthog.conversion.spans.genai_detection import EVALUATION_EVENT
 from otel_posthog.conversion.spans.span_view import SpanView
 
-__all__ = ["DIALECT", "OPERATIONS", "input_messages", "older_messages", "output_messages"]
-
-OPERATIONS = {
-    "chat": Kind.GENERATION,
-    "generate_content": Kind.GENERATION,
-    "text_completion": Kind.GENERATION,
-    "completion": Kind.GENERATION,
-    "interactions.create": Kind.GENERATION,
-    "realtime_inference": Kind.GENERATION,
-    "image_generation": Kind.GENERATION,
-    "image_edit": Kind.GENERATION,
-    "image_variation": Kind.GENERATION,
-    "transcription": Kind.GENERATION,
-    "translation": Kind.GENERATION,
-    "speech": Kind.GENERATION,
-    "embeddings": Kind.EMBEDDING,
-    "embedding": Kind.EMBEDDING,
-    "execute_tool": Kind.TOOL,
-    "create_agent": Kind.AGENT,
-    "invoke_agent": Kind.AGENT,
-    "handle_conversation_turn": Kind.AGENT,
-    "invoke_workflow": Kind.WORKFLOW,
-    "retrieval": Kind.RETRIEVAL,
-    "search_memory": Kind.RETRIEVAL,
-    "rerank": Kind.RERANKER,
-    "moderation": Kind.SPAN,
-    "fetch_response": Kind.SPAN,
-    "plan": Kind.SPAN,
-    "agent_step": Kind.TASK,
-    "execute_task": Kind.TASK,
-    "vector_db_retrieve": Kind.RETRIEVAL,
-}
-"""What a span of each `gen_ai.operation.name` stands for. `fetch_response` reads a stored answer: no call."""
-
+__all__ = ["DIALECT", "input_messages", "older_messages", "output_messages"]
 
 _AGENT = Kind.AGENT  # a member is looked up in a tenth of the time that its class takes
 

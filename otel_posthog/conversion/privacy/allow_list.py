@@ -25,14 +25,14 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from otel_posthog.conversion.model_call import CallContext, ModelCall
+from otel_posthog.conversion.operations import SAFE_OPERATIONS
 from otel_posthog.conversion.privacy import value_checks
-from otel_posthog.conversion.privacy.value_checks import OPERATIONS, Check
+from otel_posthog.conversion.privacy.value_checks import Check
 
 __all__ = [
     "CONTENT",
     "FEATURE_FLAG",
     "NESTED",
-    "OPERATIONS",
     "allowed",
     "hide_content",
     "table_of",
@@ -81,7 +81,7 @@ _PARAMETERS: Table = {
     "tool_choice": value_checks.tool_choice,
 }
 _METADATA: Table = {
-    "operation": value_checks.word(*OPERATIONS),
+    "operation": value_checks.word(*SAFE_OPERATIONS),
     **_of(
         value_checks.figure, "message_count", "history_count", "choices", "tools_offered", "thinking_budget"
     ),
@@ -249,7 +249,7 @@ def _is_safe(name: str, value: Any, table: Table) -> bool:
 
 def hide_content(call: ModelCall) -> ModelCall:
     """The call, marked as one whose content is hidden, with no free text in what names it and whose it is."""
-    operation = call.operation if call.operation.lower() in OPERATIONS else call.kind.label
+    operation = call.operation if call.operation.lower() in SAFE_OPERATIONS else call.kind.label
     context, parent_id = _context(call.context), call.context.parent_id
     if parent_id is not None and parent_id == call.context.trace_name:
         parent_id = context.trace_name or call.trace_id

@@ -12,6 +12,8 @@ from math import isfinite
 from typing import Any
 from urllib.parse import urlsplit
 
+from otel_posthog.conversion.operations import SAFE_OPERATIONS
+
 Check = Callable[[Any], Any]
 
 _IDENTIFIER = re.compile(r"[A-Za-z0-9_@][A-Za-z0-9_.:/@+~#-]{0,197}={0,2}")  # LiteLLM's ids are base64
@@ -99,7 +101,7 @@ def span_name(value: Any) -> Any:
     operation, blank, of_model = value.partition(" ") if type(value) is str else ("", "", "")
     if not blank:
         return identifier(value)
-    return value if operation.lower() in OPERATIONS and model(of_model) else None
+    return value if operation.lower() in SAFE_OPERATIONS and model(of_model) else None
 
 
 def score(value: Any) -> Any:
@@ -118,19 +120,6 @@ def tool_choice(value: Any) -> Any:
 _choice = word("auto", "none", "required", "any", "tool", "function", "validated")
 
 # --- vocabularies ------------------------------------------------------------------------------------
-
-OPERATIONS = frozenset(
-    {"chat", "generate_content", "text_completion", "completion", "interactions.create", "realtime_inference"}
-    | {"image_generation", "image_edit", "image_variation", "transcription", "translation", "speech"}
-    | {"embeddings", "embedding", "execute_tool", "create_agent", "invoke_agent", "invoke_workflow"}
-    | {"handle_conversation_turn", "retrieval", "search_memory", "rerank", "moderation", "fetch_response"}
-    | {"acompletion", "atext_completion", "aembedding", "aimage_generation", "aimage_edit", "atranscription"}
-    | {"aspeech", "arerank", "amoderation", "responses", "aresponses", "anthropic_messages"}
-    | {"plan", "agent_step", "execute_task", "vector_db_retrieve"}
-    | {"generation", "agent", "workflow", "chain", "task", "tool", "reranker", "guardrail", "evaluator"}
-    | {"span", "evaluation"}
-)
-"""What a span may be about, in the words of the conventions, LiteLLM and ours; another may be a sentence."""
 
 reason = word(
     *("stop", "length", "tool_call", "content_filter", "error", "other", "unknown", "pause_turn"),

@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 
 from otel_posthog.conversion.model_call import Kind
-from otel_posthog.conversion.span_reader import read
+from otel_posthog.conversion.span_reader import read_call
 from otel_posthog.conversion.spans.span_view import SpanEvent
 from tests.support.spans import START, make_view
 
 
 def usage(attributes: dict[str, Any]) -> Any:
-    return read(make_view(attributes)).usage
+    return read_call(make_view(attributes)).usage
 
 
 @pytest.mark.parametrize(
@@ -68,17 +68,17 @@ def test_a_newest_name_with_nonsense_leaves_the_older_one() -> None:
     ],
 )
 def test_an_operation_says_what_a_span_is(operation: str, kind: Kind) -> None:
-    assert read(make_view({"gen_ai.operation.name": operation})).kind is kind
+    assert read_call(make_view({"gen_ai.operation.name": operation})).kind is kind
 
 
 def test_an_unknown_operation_that_used_tokens_of_a_model_is_a_generation() -> None:
-    call = read(make_view({"gen_ai.operation.name": "something_new", "gen_ai.usage.input_tokens": 3}))
+    call = read_call(make_view({"gen_ai.operation.name": "something_new", "gen_ai.usage.input_tokens": 3}))
     assert call.kind is Kind.GENERATION
 
 
 def test_a_span_with_a_model_and_no_operation_is_a_generation() -> None:
     attributes = {"gen_ai.system": "openai", "gen_ai.request.model": "gpt-4o"}
-    assert read(make_view(only=attributes)).kind is Kind.GENERATION
+    assert read_call(make_view(only=attributes)).kind is Kind.GENERATION
 
 
 @pytest.mark.parametrize(
@@ -95,11 +95,11 @@ def test_a_span_with_a_model_and_no_operation_is_a_generation() -> None:
     ],
 )
 def test_openllmetry_says_what_a_span_is(attributes: dict[str, str], kind: Kind) -> None:
-    assert read(make_view(only=attributes)).kind is kind
+    assert read_call(make_view(only=attributes)).kind is kind
 
 
 def test_openllmetry_indexed_messages_are_read() -> None:
-    call = read(
+    call = read_call(
         make_view(
             {
                 "llm.request.type": "chat",
@@ -123,7 +123,7 @@ def test_openllmetry_indexed_messages_are_read() -> None:
 
 def test_openllmetry_association_properties_are_user_conversation_and_properties() -> None:
     association = "traceloop.association.properties."
-    context = read(
+    context = read_call(
         make_view(
             {
                 "traceloop.span.kind": "task",
@@ -138,7 +138,7 @@ def test_openllmetry_association_properties_are_user_conversation_and_properties
 
 
 def test_openllmetry_entities_have_states() -> None:
-    call = read(
+    call = read_call(
         make_view(
             {
                 "traceloop.span.kind": "workflow",
@@ -167,13 +167,13 @@ def test_openllmetry_entities_have_states() -> None:
     ],
 )
 def test_context_is_found_on_the_span_and_on_its_resource(name: str, field: str) -> None:
-    assert getattr(read(make_view({name: "x"})).context, field) == "x"
-    assert getattr(read(make_view(resource={name: "x"})).context, field) == "x"
-    assert getattr(read(make_view({name: "span"}, resource={name: "resource"})).context, field) == "span"
+    assert getattr(read_call(make_view({name: "x"})).context, field) == "x"
+    assert getattr(read_call(make_view(resource={name: "x"})).context, field) == "x"
+    assert getattr(read_call(make_view({name: "span"}, resource={name: "resource"})).context, field) == "span"
 
 
 def test_groups_properties_and_flags_are_read_by_prefix() -> None:
-    context = read(
+    context = read_call(
         make_view({"posthog.group.company": "acme", "posthog.property.plan": 3, "posthog.flag.new": True})
     ).context
     assert context.groups == {"company": "acme"}
@@ -192,7 +192,7 @@ def test_groups_properties_and_flags_are_read_by_prefix() -> None:
     ],
 )
 def test_a_base_url_says_what_is_known(attributes: dict[str, Any], url: str | None) -> None:
-    assert read(make_view(attributes)).base_url == url
+    assert read_call(make_view(attributes)).base_url == url
 
 
 EXCEPTION = SpanEvent(
@@ -242,7 +242,7 @@ EXCEPTION = SpanEvent(
 )
 def test_an_error_is_what_was_reported(changes: dict[str, Any], error: Any) -> None:
     attributes = changes.pop("attributes", {})
-    found = read(make_view(attributes, **changes)).error
+    found = read_call(make_view(attributes, **changes)).error
     assert (found and (found.type, found.message, found.http_status)) == error
 
 
@@ -257,11 +257,11 @@ def test_an_error_is_what_was_reported(changes: dict[str, Any], error: Any) -> N
     ],
 )
 def test_a_duration_is_known_only_with_a_sensible_end(end: int | None, seconds: float | None) -> None:
-    assert read(make_view(end_ns=end)).seconds == seconds
+    assert read_call(make_view(end_ns=end)).seconds == seconds
 
 
 def test_time_to_first_token_is_in_seconds() -> None:
-    assert read(make_view({"gen_ai.response.time_to_first_chunk": 0.25})).time_to_first_token == 0.25
+    assert read_call(make_view({"gen_ai.response.time_to_first_chunk": 0.25})).time_to_first_token == 0.25
 
 
 @pytest.mark.parametrize(
@@ -269,20 +269,20 @@ def test_time_to_first_token_is_in_seconds() -> None:
     [(True, True), ("yes", True), (1, True), ("on", True), (False, False), ("false", False)],
 )
 def test_whatever_does_not_say_no_to_privacy_says_yes(value: Any, private: bool) -> None:
-    assert read(make_view({"posthog.privacy_mode": value})).context.privacy_mode is private
+    assert read_call(make_view({"posthog.privacy_mode": value})).context.privacy_mode is private
 
 
 @pytest.mark.parametrize("prefix", ["ai.telemetry.metadata.", "ai.settings.context."])
 @pytest.mark.parametrize(("value", "private"), [(True, True), ("true", True), (False, False)])
 def test_vercels_metadata_may_ask_for_privacy(prefix: str, value: Any, private: bool) -> None:
     asked = {"ai.operationId": "ai.generateText.doGenerate", prefix + "posthog_privacy_mode": value}
-    assert read(make_view(only=asked, scope="ai")).context.privacy_mode is private
+    assert read_call(make_view(only=asked, scope="ai")).context.privacy_mode is private
 
 
 def test_vercels_groups_are_no_property_beside() -> None:
     told = {"posthog_groups": '{"company": "acme"}', "groups": '{"team": "red"}'}
     named = {"ai.telemetry.metadata." + name: value for name, value in told.items()}
-    context = read(make_view(only={"ai.operationId": "ai.embed.doEmbed", **named}, scope="ai")).context
+    context = read_call(make_view(only={"ai.operationId": "ai.embed.doEmbed", **named}, scope="ai")).context
     assert (context.groups, context.properties) == ({"company": "acme", "team": "red"}, {})
 
 
@@ -306,7 +306,7 @@ def test_vercels_groups_are_no_property_beside() -> None:
 def test_the_parts_of_a_reported_cost_are_kept(
     attributes: dict[str, Any], costs: tuple[float | None, ...]
 ) -> None:
-    call = read(make_view(attributes, scope="langfuse-sdk"))
+    call = read_call(make_view(attributes, scope="langfuse-sdk"))
     assert (call.cost_usd, call.input_cost_usd, call.output_cost_usd) == costs
 
 
@@ -359,23 +359,27 @@ _GATEWAY = '{"gateway": {"routing": {}, "cost": "0.00042", "marketCost": "0.5"}}
 def test_what_a_gateway_says_that_a_call_cost_is_read_in_every_dialect(
     scope: str, attributes: dict[str, Any], cost: float | None
 ) -> None:
-    assert read(make_view(attributes, scope=scope)).cost_usd == cost
+    assert read_call(make_view(attributes, scope=scope)).cost_usd == cost
 
 
 @pytest.mark.parametrize(("reported", "cost"), [(0.25, 0.25), ("0.5", 0.5), (-1, None), (10**9, None)])
 def test_a_reported_cost_is_sensible_or_none(reported: Any, cost: float | None) -> None:
-    assert read(make_view({"gen_ai.usage.cost": reported})).cost_usd == cost
+    assert read_call(make_view({"gen_ai.usage.cost": reported})).cost_usd == cost
 
 
 def test_a_name_is_cut_and_a_number_of_a_thousand_digits_is_none() -> None:
-    call = read(make_view({"gen_ai.request.model": "x" * 5000, "posthog.feature": 10**5000}))
+    call = read_call(make_view({"gen_ai.request.model": "x" * 5000, "posthog.feature": 10**5000}))
     assert (call.request_model, call.context.feature) == ("x" * 1024, None)
 
 
 def test_attributes_of_one_set_of_names_are_read_each_anew() -> None:
     first = make_view({"gen_ai.usage.prompt_tokens": 1, "gen_ai.usage.input_tokens": -1})
     second = make_view({"gen_ai.usage.prompt_tokens": 2, "gen_ai.usage.input_tokens": 3})
-    assert [read(first).usage.input, read(second).usage.input, read(first).usage.input] == [1, 3, 1]
+    assert [read_call(first).usage.input, read_call(second).usage.input, read_call(first).usage.input] == [
+        1,
+        3,
+        1,
+    ]
 
 
 RAW = {
@@ -403,7 +407,7 @@ def test_cached_tokens_are_beside_the_input_of_who_does_not_add_them_up(
     scope: str, provider: str | None, given: int, exclusive: bool
 ) -> None:
     found = {**RAW, "gen_ai.provider.name": provider, "gen_ai.usage.input_tokens": given}
-    call = read(make_view(found, scope=scope))
+    call = read_call(make_view(found, scope=scope))
     assert call is not None
     assert call.usage.cache_exclusive is exclusive
 
@@ -425,7 +429,7 @@ def test_metadata_cannot_pass_for_what_posthog_is_told(attribute: str, value: st
     marks = {"gen_ai.operation.name": "chat", "gen_ai.request.model": "m", "openinference.span.kind": "LLM"}
     own = {"posthog.property.$set_once": "yes", "ai.telemetry.metadata.plan": "pro"}
     named = {attribute.format(name): value.format(name)}
-    call = read(make_view({**marks, **own, **named}, scope=scope))
+    call = read_call(make_view({**marks, **own, **named}, scope=scope))
     assert call is not None
     assert name not in call.context.properties
     assert call.context.properties["$set_once"] == "yes"
@@ -497,7 +501,9 @@ def test_metadata_cannot_pass_for_what_posthog_is_told(attribute: str, value: st
 def test_cached_tokens_are_found_where_a_dialect_puts_them(
     attributes: dict[str, Any], usage: dict[str, Any]
 ) -> None:
-    call = read(make_view(only={"gen_ai.request.model": "m", "gen_ai.operation.name": "chat", **attributes}))
+    call = read_call(
+        make_view(only={"gen_ai.request.model": "m", "gen_ai.operation.name": "chat", **attributes})
+    )
     assert call is not None
     assert {name: getattr(call.usage, name) for name in usage} == usage
 
@@ -507,7 +513,9 @@ def test_nothing_long_is_kept_of_spans_that_were_read() -> None:
     try:
         for number in range(60):
             long = f"{number}" + "x" * 500_000
-            read(make_view({"gen_ai.system": long, long: "x"}, resource={"service.name": long, "x": long}))
+            read_call(
+                make_view({"gen_ai.system": long, long: "x"}, resource={"service.name": long, "x": long})
+            )
         kept, _ = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()

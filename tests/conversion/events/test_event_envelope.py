@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from otel_posthog.conversion.events.event_envelope import _NAMESPACE, event_uuid, person_properties, timestamp
 from otel_posthog.conversion.pipeline import Pipeline
-from otel_posthog.conversion.span_reader import read
+from otel_posthog.conversion.span_reader import read_call
 from tests.support.spans import make_view
 
 HEX = st.text("0123456789abcdef", min_size=16, max_size=32)
@@ -57,14 +57,15 @@ def test_an_absurd_time_is_still_a_timestamp(ns: int) -> None:
 def test_an_event_is_about_the_user_else_personless(
     attributes: dict[str, Any], distinct_id: str, personless: bool
 ) -> None:
-    found, properties = person_properties(read(make_view(attributes)))
+    found, properties = person_properties(read_call(make_view(attributes)))
     assert found == distinct_id
     assert properties.get("$process_person_profile", True) is not personless
 
 
 def test_long_ids_stay_apart() -> None:
     found = {
-        person_properties(read(make_view({"posthog.distinct_id": "x" * 300 + end})))[0] for end in ("a", "b")
+        person_properties(read_call(make_view({"posthog.distinct_id": "x" * 300 + end})))[0]
+        for end in ("a", "b")
     }
     assert {len(each) for each in found} == {200}
     assert len(found) == 2

@@ -20,6 +20,7 @@ from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import SpanKind, StatusCode
 
 from otel_posthog.conversion import traces
+from otel_posthog.conversion.dialects import DIALECTS
 from otel_posthog.conversion.events.message_rendering import rendered
 from otel_posthog.conversion.model_call import Kind, ModelCall
 from otel_posthog.conversion.pipeline import Pipeline
@@ -29,7 +30,6 @@ from otel_posthog.conversion.readers.indexed_attributes import listed
 from otel_posthog.conversion.readers.message_parts import part_of
 from otel_posthog.conversion.readers.messages import messages, tools
 from otel_posthog.conversion.readers.provider_payloads import read_answer
-from otel_posthog.conversion.span_reader import DIALECTS
 from otel_posthog.conversion.spans.genai_detection import EVALUATION_EVENT, MARKERS
 from otel_posthog.conversion.spans.otlp_json import views_of_json_request
 from otel_posthog.conversion.spans.otlp_protobuf import views_of_request

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from otel_posthog.conversion.model_call import Usage
 from otel_posthog.conversion.pricing.cost import PriceBook
 from otel_posthog.conversion.pricing.price_file import own_prices
-from otel_posthog.conversion.span_reader import read
+from otel_posthog.conversion.span_reader import read_call
 from tests.support.spans import START, make_view
 
 BOOK = PriceBook()
@@ -26,7 +26,7 @@ def cost(model: str, provider: str | None = "openai", **tokens: int) -> Any:
     attributes["gen_ai.operation.name"] = "chat"
     if provider is not None:
         attributes["gen_ai.provider.name"] = provider
-    return BOOK.cost(read(make_view(only=attributes)))
+    return BOOK.cost(read_call(make_view(only=attributes)))
 
 
 # US dollars a million tokens, by the providers' price pages as of November 2026: gpt-5.1 1.25 in,
@@ -92,7 +92,7 @@ def test_unreported_tokens_cost_nothing_known() -> None:
 
 def test_a_flex_call_costs_half() -> None:
     attributes = {"gen_ai.usage.input_tokens": 1_000_000, "gen_ai.usage.output_tokens": 0}
-    flex = read(make_view({**attributes, "openai.response.service_tier": "flex"}))
+    flex = read_call(make_view({**attributes, "openai.response.service_tier": "flex"}))
     assert BOOK.cost(flex).total == 0.625  # type: ignore[union-attr]
 
 
@@ -189,7 +189,7 @@ def test_a_tier_has_the_prices_that_the_data_has_for_it(
         "gen_ai.usage.input_tokens": 1_000_000,
         "openai.response.service_tier": tier,
     }
-    found = BOOK.cost(read(make_view(attributes)))
+    found = BOOK.cost(read_call(make_view(attributes)))
     assert found is not None
     assert found.total == total
 
@@ -209,12 +209,14 @@ def test_an_image_may_have_a_price_of_its_own(
     book = PriceBook(own_prices({"models": {"dall-e-*": {"input": 5, "image": 0.04}}}))
     status = "ERROR" if "error.type" in attributes else "UNSET"
     view = make_view({**attributes, "gen_ai.request.model": "dall-e-3"}, status=status)
-    assert book.cost(read(view)) == costs
+    assert book.cost(read_call(view)) == costs
 
 
 def test_an_exact_name_wins_over_a_pattern_also_without_its_path() -> None:
     models = {"openai/*": {"input": 1}, "gpt-5.1": {"input": 7}}
-    call = read(make_view({"gen_ai.request.model": "openai/gpt-5.1", "gen_ai.usage.input_tokens": 1_000_000}))
+    call = read_call(
+        make_view({"gen_ai.request.model": "openai/gpt-5.1", "gen_ai.usage.input_tokens": 1_000_000})
+    )
     found = PriceBook(own_prices({"models": models})).cost(call)
     assert found is not None
     assert found.total == 7.0
@@ -239,14 +241,14 @@ def test_a_side_without_an_own_price_has_the_one_of_the_table(
     book = PriceBook(own_prices({"models": {"gpt-5.1": own, "mine": own}}))
     usage = {"gen_ai.usage.input_tokens": 1_000_000, "gen_ai.usage.output_tokens": 1_000_000}
     view = make_view({"gen_ai.request.model": model, "gen_ai.response.model": model, **usage})
-    assert book.cost(read(view)) == expected
+    assert book.cost(read_call(view)) == expected
 
 
 def test_a_side_of_the_table_has_all_its_prices_and_own_ones_first() -> None:
     book = PriceBook(own_prices({"models": {"gpt-5.1": {"output": 4}, "gpt-5-mini": {"cache_read": 3}}}))
     usage = {"gen_ai.usage.input_tokens": 2_000_000, "gen_ai.usage.cache_read.input_tokens": 1_000_000}
     for model, paid in (("gpt-5.1", 1.25 + 0.125), ("gpt-5-mini", 0.25 + 3.0)):
-        found = book.cost(read(make_view({"gen_ai.request.model": model, **usage})))
+        found = book.cost(read_call(make_view({"gen_ai.request.model": model, **usage})))
         assert found is not None
         assert found.input == paid
 
@@ -266,7 +268,7 @@ def test_costs_are_exact_where_sums_of_floats_are_not() -> None:
             "gen_ai.usage.output_tokens": 1_000_000,
         }
     )
-    assert PriceBook(own_prices({"models": models})).cost(read(view)) == (0.1, 0.2, 0.3)
+    assert PriceBook(own_prices({"models": models})).cost(read_call(view)) == (0.1, 0.2, 0.3)
 
 
 OWN = {
@@ -287,7 +289,7 @@ def test_own_prices_win_and_exact_names_before_patterns(model: str, total: float
         "gen_ai.usage.input_tokens": 1000,
         "gen_ai.usage.output_tokens": 1000,
     }
-    found = PriceBook(own_prices(OWN)).cost(read(make_view(attributes)))
+    found = PriceBook(own_prices(OWN)).cost(read_call(make_view(attributes)))
     assert found is not None
     assert found.total == pytest.approx(total)
 

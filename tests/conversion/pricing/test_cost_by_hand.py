@@ -12,7 +12,7 @@ from typing import NamedTuple
 import pytest
 
 from otel_posthog.conversion.pricing.cost import Cost, PriceBook
-from otel_posthog.conversion.span_reader import read
+from otel_posthog.conversion.span_reader import read_call
 from tests.support.spans import make_view
 
 BOOK = PriceBook()
@@ -371,7 +371,7 @@ def test_a_call_costs_what_it_costs_on_paper(row: Row) -> None:
     told = dict(each.strip().rsplit(" ", 1) for each in row.told.split(","))
     attributes = {NAMES[name]: value if name == "tier" else int(value) for name, value in told.items()}
     attributes |= {"gen_ai.request.model": row.model, "gen_ai.provider.name": row.provider}
-    found = BOOK.cost(read(make_view(only={"gen_ai.operation.name": "chat", **attributes})))
+    found = BOOK.cost(read_call(make_view(only={"gen_ai.operation.name": "chat", **attributes})))
     expected = Cost(row.paid_in[1] / 1e6, row.paid_out[1] / 1e6, row.total[1] / 1e6)
     assert found == pytest.approx(expected, rel=1e-15, abs=0)
 

@@ -7,12 +7,11 @@ from typing import Any
 
 import pytest
 
-from otel_posthog.conversion.dialects import genai
 from otel_posthog.conversion.model_call import Evaluation, Feedback, Kind
 from otel_posthog.conversion.pipeline import Pipeline
 from otel_posthog.conversion.pricing.cost import PriceBook
 from otel_posthog.conversion.privacy import value_checks
-from otel_posthog.conversion.privacy.allow_list import CONTENT, OPERATIONS, unsafe_fields
+from otel_posthog.conversion.privacy.allow_list import CONTENT, unsafe_fields
 from tests.conversion.test_recorded import NAMES, lines
 from tests.support.spans import make_view, view_of_recorded
 
@@ -48,10 +47,6 @@ def private(attributes: Properties, pipeline: Pipeline = PRIVATE, **changes: Any
     for event in pipeline.finished(make_view(marked(attributes), **changes)):
         found |= event["properties"]
     return {**found, **found.get("metadata", {})}
-
-
-def test_every_operation_of_the_conventions_and_every_kind_is_known() -> None:
-    assert {*genai.OPERATIONS, *(kind.label for kind in Kind)} <= OPERATIONS
 
 
 KEPT = frozenset(

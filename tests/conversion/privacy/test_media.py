@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from otel_posthog.conversion.events.message_rendering import rendered
 from otel_posthog.conversion.privacy.media import clean, storing
-from otel_posthog.conversion.span_reader import read
+from otel_posthog.conversion.span_reader import read_call
 from tests.support.spans import make_view
 
 LONG = base64.b64encode(bytes(range(256)) * 4).decode()
@@ -115,7 +115,7 @@ IMAGE_SHAPES = [
 @pytest.mark.parametrize("part", IMAGE_SHAPES)
 def test_a_function_gets_the_media_of_any_shape_and_its_url_stands_there(part: dict[str, Any]) -> None:
     shelf = Shelf()
-    [message] = read(make_view({"gen_ai.input.messages": [{"role": "user", "parts": [part]}]})).input
+    [message] = read_call(make_view({"gen_ai.input.messages": [{"role": "user", "parts": [part]}]})).input
     [shown] = rendered([message], media=storing(shelf))
     assert shelf.given == [(PNG, "image/png")]
     assert shown["content"] == [{"type": "image", "image": "https://media.example/1"}]
@@ -123,7 +123,7 @@ def test_a_function_gets_the_media_of_any_shape_and_its_url_stands_there(part: d
 
 @pytest.mark.parametrize("part", IMAGE_SHAPES)
 def test_media_stays_whole_when_asked(part: dict[str, Any]) -> None:
-    [message] = read(make_view({"gen_ai.input.messages": [{"role": "user", "parts": [part]}]})).input
+    [message] = read_call(make_view({"gen_ai.input.messages": [{"role": "user", "parts": [part]}]})).input
     [shown] = rendered([message], media=None)
     assert shown["content"] == [{"type": "image", "image": f"data:image/png;base64,{BASE64}"}]
 

@@ -21,10 +21,10 @@ from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode, TraceFlags
 
 from otel_posthog.conversion.context_attributes import is_inherited
+from otel_posthog.conversion.dialects import DIALECTS
 from otel_posthog.conversion.pipeline import Pipeline
 from otel_posthog.conversion.pricing.cost import PriceBook
 from otel_posthog.conversion.privacy.pseudonyms import pseudonym
-from otel_posthog.conversion.span_reader import DIALECTS
 from otel_posthog.conversion.spans.genai_detection import EVALUATION_EVENT, MARKERS
 from otel_posthog.conversion.spans.otlp_protobuf import views_of_request
 from otel_posthog.conversion.spans.sdk_span import view_of_sdk_span

@@ -16,7 +16,7 @@ from otel_posthog.config.parsers import REDACTABLE
 from otel_posthog.conversion.pipeline import Pipeline
 from otel_posthog.conversion.privacy import credentials, personal_data, personal_numbers
 from otel_posthog.conversion.privacy.redaction import KINDS, may_hold_credentials, redacted, redactor, walked
-from otel_posthog.conversion.span_reader import read
+from otel_posthog.conversion.span_reader import read_call
 from otel_posthog.conversion.spans.packed_span import pack
 from otel_posthog.forwarder.forwarder import forwarder
 from otel_posthog.forwarder.span_converter import Ended, Restored, SpanConverter
@@ -542,5 +542,5 @@ def test_an_escape_of_json_hides_no_key_and_no_number(before: str, shape: str) -
 )
 def test_the_look_at_json_finds_a_key_after_an_escape(key: str) -> None:
     assert may_hold_credentials(json.dumps({"x": f"key:\n{key}"}).encode())
-    call = read(make_view({"gen_ai.operation.name": "chat", "posthog.property.x": f"key:\n{key}"}))
+    call = read_call(make_view({"gen_ai.operation.name": "chat", "posthog.property.x": f"key:\n{key}"}))
     assert key not in str(redacted(call, None).context.properties)
