@@ -1,1 +1,1 @@
-"""What both instrumentors share."""
+"""Everything that both instrumentors share."""

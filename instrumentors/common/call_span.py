@@ -1,7 +1,7 @@
 """The span of one call to a model: opened with its request, filled with its response, ended exactly once.
 
-Both SDKs share it. A `Call` either owns its span, or completes the span that another instrumentor has opened
-for the same call (`neighbours`); what is read from the wire is the same either way.
+Both SDKs share it. A `CallSpan` either owns its span, or completes the span that another instrumentor has
+opened for the same call (`coexistence`); the attributes that we read off the wire are the same either way.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY
 from opentelemetry.instrumentation.utils import is_instrumentation_enabled
 from opentelemetry.trace import SpanKind, Status, StatusCode
 
-from instrumentors.common.coexistence import AdoptedSpan, borrow, suppresses_us
+from instrumentors.common.attributes import HTTP_STATUS
+from instrumentors.common.coexistence import AdoptedSpan, adopt, is_suppressed_by_instrumentor
 from otel_posthog.sdk.context.ai_context import current_attributes, detach
 
 if TYPE_CHECKING:
@@ -43,9 +44,10 @@ _OTHER = "_OTHER"  # the conventions' word for an error without a name
 
 
 def captures_content(option: bool | None) -> bool:
-    """Say whether prompts and answers go onto spans: the argument, else the environment, else yes.
+    """Whether prompts and answers go onto spans: the argument, else the environment variable, else yes.
 
-    A word that nobody knows may be a mistyped no. `otel_posthog.config.options` reads the variable alike.
+    An unknown word may be a mistyped no, so it captures nothing. `otel_posthog.config.options` reads the
+    variable alike.
     """
     if option is not None:
         return option
@@ -59,20 +61,20 @@ def captures_content(option: bool | None) -> bool:
 
 
 @lru_cache(maxsize=256)
-def warn_once(sentence: str, *values: str) -> None:
-    """Warn the first time in this process."""
-    logger.warning(sentence, *values)
+def warn_once(message: str, *values: str) -> None:
+    """Log a warning the first time in this process."""
+    logger.warning(message, *values)
 
 
-def suppressed() -> bool:
-    """Say whether the caller asked for no spans here, as `suppress_instrumentation()` does."""
+def is_suppressed() -> bool:
+    """Whether the caller wants no spans here, as with `suppress_instrumentation()`."""
     if is_instrumentation_enabled() and not context_api.get_value(_LANGUAGE_MODEL_SUPPRESSED):
         return False
-    return not suppresses_us(trace.get_current_span())
+    return not is_suppressed_by_instrumentor(trace.get_current_span())
 
 
-def read(reader: Callable[..., Attributes], *args: Any) -> Attributes:
-    """Read attributes from foreign data; what cannot be read is left out and never reaches the caller."""
+def read_safely(reader: Callable[..., Attributes], *args: Any) -> Attributes:
+    """Return the attributes that `reader` reads from foreign data, without None; if it raises, none."""
     try:
         return {name: value for name, value in reader(*args).items() if value is not None}
     except Exception as error:  # noqa: BLE001 - whatever the data is, the user's call goes on
@@ -80,19 +82,19 @@ def read(reader: Callable[..., Attributes], *args: Any) -> Attributes:
         return {}
 
 
-def error_facts(error: BaseException) -> Attributes:
-    """Name an error: Gemini's by HTTP code, others by class, with the HTTP status where there is one."""
+def error_attributes(error: BaseException) -> Attributes:
+    """Return an error's name (of Gemini's the HTTP code, of others the class) and its HTTP status."""
     code, status = getattr(error, "code", None), getattr(error, "status_code", None)
-    if type(code) is int and code >= 400:  # beyond HTTP's there are those of sockets
-        return {"error.type": str(code), "posthog.http.status": code}
-    facts: Attributes = {"error.type": type(error).__name__}
+    if type(code) is int and code >= 400:  # codes of closed sockets, beyond HTTP's, name the error as well
+        return {"error.type": str(code), HTTP_STATUS: code}
+    attributes: Attributes = {"error.type": type(error).__name__}
     if type(status) is int:
-        facts["posthog.http.status"] = status
-    return facts
+        attributes[HTTP_STATUS] = status
+    return attributes
 
 
-def _exception_facts(error: BaseException, *, content: bool) -> Attributes:
-    """Give what OpenTelemetry records of an exception; messages and stack traces can quote the prompt."""
+def _exception_attributes(error: BaseException, *, content: bool) -> Attributes:
+    """Return the attributes of OpenTelemetry's exception event; message and stack can quote the prompt."""
     kind = type(error)
     name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
     if not content:
@@ -105,8 +107,8 @@ def _exception_facts(error: BaseException, *, content: bool) -> Attributes:
     }
 
 
-def sound(value: Any) -> Any:
-    """Give text, or texts, that UTF-8 can hold: half a surrogate pair costs an exporter its whole batch."""
+def encodable(value: Any) -> Any:
+    """Return text, or texts, that UTF-8 can encode: half a surrogate pair fails an exporter's whole batch."""
     if isinstance(value, str):
         if value.isascii():
             return value
@@ -115,68 +117,75 @@ def sound(value: Any) -> Any:
         except UnicodeEncodeError:
             return value.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
         return value
-    return [sound(one) for one in value] if isinstance(value, (list, tuple)) else value
+    return [encodable(one) for one in value] if isinstance(value, (list, tuple)) else value
 
 
-def fitting(attributes: Mapping[str, Any], *, content: bool) -> Attributes:
-    """Give attributes as they may stand on a span: text that can be sent, and errors by name and number.
+def sanitized(attributes: Mapping[str, Any], *, content: bool) -> Attributes:
+    """Return attributes that a span may carry: text that can be encoded, an error's name, an HTTP status.
 
-    What a service says as a code may be any text; with content off a code has to look like one.
+    A service's error code can be any text; without `content`, one that does not look like a code becomes
+    `_OTHER`.
     """
-    facts = {sound(name): sound(value) for name, value in attributes.items()}
-    if "error.type" in facts:
-        kind = str(facts["error.type"])
-        facts["error.type"] = kind if content or _CODE.fullmatch(kind) else _OTHER
-    status = facts.get("posthog.http.status")
+    safe = {encodable(name): encodable(value) for name, value in attributes.items()}
+    if "error.type" in safe:
+        kind = str(safe["error.type"])
+        safe["error.type"] = kind if content or _CODE.fullmatch(kind) else _OTHER
+    status = safe.get(HTTP_STATUS)
     if status is not None and not (type(status) is int and 100 <= status <= 599):
-        del facts["posthog.http.status"]
-    return facts
+        del safe[HTTP_STATUS]
+    return safe
 
 
-class Call:
-    """One call to a model as a span: our own, or one that a neighbour has opened for the same call.
+class CallSpan:
+    """The span of one call to a model: our own, or one that another instrumentor opened for the same call.
 
-    `content` says whether prompts and answers may be put onto it. `recording` is false for a span that was
-    sampled out: then nothing needs to be read.
+    `content` is whether prompts and answers may go onto it. `recording` is False if the span was sampled out:
+    then nothing needs to be read.
     """
 
-    __slots__ = ("_borrowed", "_ended", "_first", "_span", "_started", "alone", "content", "recording")
+    __slots__ = (
+        "_adopted",
+        "_ended",
+        "_first_chunk",
+        "_span",
+        "_started",
+        "content",
+        "recording",
+        "suppresses_others",
+    )
 
-    def __init__(self, span: Span, borrowed: AdoptedSpan | None, *, content: bool) -> None:
-        self._span, self._borrowed = span, borrowed
-        self._started, self._first, self._ended = time.perf_counter(), 0.0, False
+    def __init__(self, span: Span, adopted: AdoptedSpan | None, *, content: bool) -> None:
+        self._span, self._adopted = span, adopted
+        self._started, self._first_chunk, self._ended = time.perf_counter(), 0.0, False
         self.content = content
         self.recording = span.is_recording()
-        self.alone = False
-        """Whether neighbours inside of us are to be kept from opening a second span."""
+        self.suppresses_others = False
+        """Whether instrumentors inside our wrapper must not open a second span."""
 
     @classmethod
-    def open(cls, tracer: Tracer, attributes: Attributes, *, content: bool) -> Call:
-        """Open a span, or borrow the neighbour's that is current; samplers see the whole request of ours."""
-        whom = attributes.get("gen_ai.request.model") or attributes.get("gen_ai.agent.name", "")
-        name = f"{attributes['gen_ai.operation.name']} {whom}".rstrip()
+    def open(cls, tracer: Tracer, attributes: Attributes, *, content: bool) -> CallSpan:
+        """Open a span, or adopt the current one of another instrumentor; samplers see our whole request."""
+        target = attributes.get("gen_ai.request.model") or attributes.get("gen_ai.agent.name", "")
+        name = f"{attributes['gen_ai.operation.name']} {target}".rstrip()
         context = current_attributes()  # for exporters without our processor
         if context:
             attributes = {**context, **attributes}
-        name, attributes = sound(name), fitting(attributes, content=content)
+        name, attributes = encodable(name), sanitized(attributes, content=content)
         span = trace.get_current_span()
-        if (
-            span.is_recording()
-            and (borrowed := borrow(span, attributes["gen_ai.operation.name"])) is not None
-        ):
+        if span.is_recording() and (adopted := adopt(span, attributes["gen_ai.operation.name"])) is not None:
             span.update_name(name)
-            borrowed.set(attributes)
-            return cls(span, borrowed, content=content)
+            adopted.set_attributes(attributes)
+            return cls(span, adopted, content=content)
         return cls(
             tracer.start_span(name, kind=SpanKind.CLIENT, attributes=attributes), None, content=content
         )
 
     def enter(self) -> Any:
-        """Make the span current while the SDK works; give the token to `leave`."""
-        if self._borrowed is not None:
+        """Make the span current while the SDK works; return the token for `leave`."""
+        if self._adopted is not None:
             return None
         context = trace.set_span_in_context(self._span)
-        if self.alone:
+        if self.suppresses_others:
             context = context_api.set_value(_SUPPRESS_INSTRUMENTATION_KEY, True, context)
         return context_api.attach(context)
 
@@ -185,137 +194,126 @@ class Call:
         if token is not None:
             detach(token)
 
-    def fill(self, attributes: Mapping[str, Any]) -> None:
-        """Put attributes onto the span if it can still take them."""
+    def set_attributes(self, attributes: Mapping[str, Any]) -> None:
+        """Set attributes if the span can still take them."""
         if attributes and self._span.is_recording():
-            self._set(fitting(attributes, content=self.content))
+            self._set(sanitized(attributes, content=self.content))
 
-    def _set(self, facts: Attributes) -> None:
-        if self._borrowed is not None:
-            self._borrowed.set(facts)
-        else:
-            self._span.set_attributes(facts)
+    def _set(self, attributes: Attributes) -> None:
+        (self._adopted or self._span).set_attributes(attributes)
 
-    def hold(self) -> None:
-        """Keep a borrowed span open until the stream that was answered has been read."""
-        if self._borrowed is not None:
-            self._borrowed.hold()
+    def keep_open(self) -> None:
+        """Keep an adopted span open until the stream of the answer has been read."""
+        if self._adopted is not None:
+            self._adopted.keep_open()
 
-    def first_chunk(self) -> None:
-        """Note that a stream's first chunk came; its delay in seconds becomes an attribute."""
-        self._first = time.perf_counter()
+    def note_chunk(self) -> None:
+        """Note the time of a stream's first chunk."""
+        if not self._first_chunk:
+            self._first_chunk = time.perf_counter()
 
-    def chunk(self) -> None:
-        """Note that a chunk came."""
-        if not self._first:
-            self.first_chunk()
+    def end(self, attributes: Attributes, description: str = "", *, abandoned: bool = False) -> None:
+        """Add the response and end the span. An ``error.type`` among `attributes` makes it an error.
 
-    def finish(self, attributes: Attributes, description: str = "", *, left: bool = False) -> None:
-        """Fill in the response and end the span. An ``error.type`` among `attributes` makes it an error.
-
-        `left`: nobody reads on, and the owner of a borrowed span would hear of it too late. Nothing that
-        goes wrong here, in other people's span processors for one, reaches the caller.
+        If a stream was `abandoned`, the owner of an adopted span would end it too late, so we do. No
+        exception in here, for example of a span processor, reaches the caller.
         """
         if self._ended:
             return
         self._ended = True
         try:
             try:
-                self._conclude(attributes, description)
+                self._set_outcome(attributes, description)
             finally:
-                self._end(left=left)
+                if self._adopted is not None:
+                    self._adopted.release(end_now=abandoned)
+                else:
+                    self._span.end()
         except Exception as error:  # noqa: BLE001 - the call is the user's, whatever becomes of its span
             logger.debug("otel-posthog could not end a span: %s", type(error).__name__)
 
-    def _conclude(self, attributes: Attributes, description: str) -> None:
-        if self._first:
-            attributes["gen_ai.response.time_to_first_chunk"] = self._first - self._started
-            attributes["posthog.stream.duration"] = time.perf_counter() - self._first
+    def _set_outcome(self, attributes: Attributes, description: str) -> None:
+        if self._first_chunk:
+            attributes["gen_ai.response.time_to_first_chunk"] = self._first_chunk - self._started  # seconds
+            attributes["posthog.stream.duration"] = time.perf_counter() - self._first_chunk
         if self._span.is_recording():
-            facts = fitting(attributes, content=self.content)
-            self._set(facts)
-            if "error.type" in facts:
-                said = sound(description) if self.content else ""
-                (self._borrowed or self._span).set_status(
-                    Status(StatusCode.ERROR, said or facts["error.type"])
-                )
-
-    def _end(self, *, left: bool) -> None:
-        if self._borrowed is not None:
-            self._borrowed.finished(now=left)
-        else:
-            self._span.end()
+            safe = sanitized(attributes, content=self.content)
+            self._set(safe)
+            if "error.type" in safe:
+                text = encodable(description) if self.content else ""
+                (self._adopted or self._span).set_status(Status(StatusCode.ERROR, text or safe["error.type"]))
 
     def fail(self, error: BaseException, attributes: Attributes | None = None) -> None:
-        """End the span with an error, keeping what was read until then."""
+        """End the span with an error, and with the attributes that were read before it."""
         if self._ended:
             return
-        facts: Attributes = {**(attributes or {}), "error.type": type(error).__name__}
-        facts.pop("error.message", None)  # the error has its own
+        attributes = {**(attributes or {}), "error.type": type(error).__name__}
+        attributes.pop("error.message", None)  # the description has the error's own
         description = ""
         try:
-            facts.update(error_facts(error))
+            attributes.update(error_attributes(error))
             if self._span.is_recording():
                 description = self._record(error)
         except Exception as unreadable:  # noqa: BLE001 - an error's own text can raise
             logger.debug("otel-posthog could not read an error: %s", type(unreadable).__name__)
-        # Some neighbours do not see a cancelled call and would leave its span open for ever.
-        self.finish(facts, description, left=not isinstance(error, Exception))
+        # Some instrumentors do not see a cancelled call and would leave its span open for ever.
+        self.end(attributes, description, abandoned=not isinstance(error, Exception))
 
     def _record(self, error: BaseException) -> str:
-        # Not by `record_exception`, which neighbours are kept from and which takes any text.
-        said = {name: sound(value) for name, value in _exception_facts(error, content=self.content).items()}
-        self._span.add_event("exception", said)
+        """Record the exception and return the description for the status."""
+        # Not by `record_exception`: an adopted span ignores it, and it does not make text encodable.
+        attributes = _exception_attributes(error, content=self.content)
+        self._span.add_event("exception", {name: encodable(value) for name, value in attributes.items()})
         return str(getattr(error, "message", None) or error)[:_DESCRIPTION_LIMIT] if self.content else ""
 
 
-class Attempt(Protocol):
+class SdkRequest(Protocol):
     """A request on its way through an SDK's one place of sending."""
 
-    call: Call
+    call: CallSpan
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
 
-    def again(self, error: Exception, /) -> bool:
-        """Say whether to send once more; `args` are then what to send."""
+    def should_retry(self, error: Exception, /) -> bool:
+        """Whether to send once more; `args` and `kwargs` then hold the new request."""
 
-    def answered(self, result: Any) -> Any:
-        """Take the result, end or follow the call, and give what the user gets."""
+    def handle_result(self, result: Any) -> Any:
+        """End the call, or follow its stream, and return the user's result."""
 
 
-def send(wrapped: Callable[..., Any], attempt: Attempt) -> Any:
+def send_in_span(wrapped: Callable[..., Any], request: SdkRequest) -> Any:
     """Send a request within its span."""
-    call = attempt.call
+    call = request.call
     token = call.enter()
     try:
         try:
-            result = wrapped(*attempt.args, **attempt.kwargs)
+            result = wrapped(*request.args, **request.kwargs)
         except Exception as error:
-            if not attempt.again(error):
+            if not request.should_retry(error):
                 raise
-            result = wrapped(*attempt.args, **attempt.kwargs)
+            result = wrapped(*request.args, **request.kwargs)
     except BaseException as error:
         call.fail(error)
         raise
     finally:
         call.leave(token)
-    return attempt.answered(result)
+    return request.handle_result(result)
 
 
-async def send_async(wrapped: Callable[..., Awaitable[Any]], attempt: Attempt) -> Any:
-    """Send a request within its span; what `send` does, awaited."""
-    call = attempt.call
+async def send_in_span_async(wrapped: Callable[..., Awaitable[Any]], request: SdkRequest) -> Any:
+    """Send a request within its span, as `send_in_span` does."""
+    call = request.call
     token = call.enter()
     try:
         try:
-            result = await wrapped(*attempt.args, **attempt.kwargs)
+            result = await wrapped(*request.args, **request.kwargs)
         except Exception as error:
-            if not attempt.again(error):
+            if not request.should_retry(error):
                 raise
-            result = await wrapped(*attempt.args, **attempt.kwargs)
+            result = await wrapped(*request.args, **request.kwargs)
     except BaseException as error:
         call.fail(error)
         raise
     finally:
         call.leave(token)
-    return attempt.answered(result)
+    return request.handle_result(result)

@@ -1,11 +1,10 @@
-"""Other instrumentors of the same SDK: a call that one of them has a span for gets no second one.
+"""Other instrumentors of the same SDK: a call that has a span from one of them gets no second one.
 
-Ours stands inside of theirs, at the SDK's one place of sending, so a neighbour that makes its span current
-shows it there. `AdoptedSpan` then makes that span say what ours would say. What a neighbour tells besides
-stays;
-where both say something, what we read off the wire holds, and so do our status and our moment of ending for a
-stream: neighbours end such spans too early (Logfire), too late or never (Traceloop, genai-openai), or call a
-stream that the user has seen enough of an error (genai-openai).
+Our wrappers stand inside theirs, at the SDK's one place of sending, where the span that another instrumentor
+has made current can be seen. An `AdoptedSpan` makes that span carry everything that ours would. Attributes
+that only the other instrumentor writes stay. If both write one, ours wins, because we read it off the wire.
+Our status wins as well, and for a stream the moment of our end: others end such spans too early (Logfire),
+too late or never (Traceloop, genai-openai), or report an abandoned stream as an error (genai-openai).
 """
 
 from __future__ import annotations
@@ -22,18 +21,6 @@ if TYPE_CHECKING:
 
     from opentelemetry.trace import Span, Status
 
-__all__ = [
-    "AdoptedSpan",
-    "borrow",
-    "carried",
-    "carried_async",
-    "covers",
-    "is_adopted",
-    "scope",
-    "suppresses_us",
-    "without_neighbour",
-]
-
 SCOPES = (
     "opentelemetry.instrumentation.openai",  # Traceloop
     "opentelemetry.instrumentation.openai_v2",
@@ -45,47 +32,47 @@ SCOPES = (
     "openinference.instrumentation.google_genai",
     "logfire.google_genai",
 )
-"""The scopes, or packages of scopes, of instrumentors that make one span a call to a model.
+"""The scopes, or packages of scopes, of instrumentors that make one span per call to a model.
 
-Not their beginnings: those of `openai_agents` have spans for agents and tools.
+They are not prefixes of names: `openai_agents`, for example, has spans of agents and tools.
 """
 
 _PACKAGES = tuple(f"{name}." for name in SCOPES)
 _KINDS = ("gen_ai.operation.name", "openinference.span.kind", "traceloop.span.kind")
 _AGENTS = frozenset({"agent", "invoke_agent"})
-_OTHERS = _AGENTS | {
+_STRUCTURE = _AGENTS | {
     *("tool", "execute_tool", "chain", "workflow", "invoke_workflow", "task", "create_agent"),
     *("retriever", "reranker", "guardrail", "evaluator", "prompt"),
 }
-"""What a span says of itself that has calls to models inside, and is none."""
+"""Kinds of spans that have calls to models inside and are none themselves."""
 
-_borrowed: weakref.WeakSet[Any] = weakref.WeakSet()
+_adopted: weakref.WeakSet[Any] = weakref.WeakSet()
 
 
-def borrow(span: Span, operation: str) -> AdoptedSpan | None:
-    """The span as ours, if a neighbour has opened it for the call that is being sent now."""
-    if not _is_neighbours(span) or not span.is_recording():
+def adopt(span: Span, operation: str) -> AdoptedSpan | None:
+    """Adopt the span if another instrumentor has opened it for the call that is being sent now."""
+    if not _is_of_other_instrumentor(span) or not span.is_recording():
         return None
-    inner = _inner(span)
-    if inner in _borrowed or _is_around(inner, operation):
+    sdk_span = _unwrapped(span)
+    if sdk_span in _adopted or _is_structure(sdk_span, operation):
         return None
-    _borrowed.add(inner)
-    return AdoptedSpan(inner)
+    _adopted.add(sdk_span)
+    return AdoptedSpan(sdk_span)
 
 
-def carried(wrapped: Callable[..., Any], _: Any, args: Any, kwargs: Any) -> Any:
-    """Call a method that gives a generator; a neighbour's span that is current now is so in its steps too.
+def keep_span_current(wrapped: Callable[..., Any], _: Any, args: Any, kwargs: Any) -> Any:
+    """Call a method that returns a generator; keep another instrumentor's current span current in its steps.
 
-    OpenInference's is current for the call only, and Gemini's requests go out with the first chunk.
+    OpenInference's span is current during the call only, and Gemini's requests are sent with the first chunk.
     """
     span, stream = get_current_span(), wrapped(*args, **kwargs)
-    return _steps(stream, span) if _is_neighbours(span) else stream
+    return _steps(stream, span) if _is_of_other_instrumentor(span) else stream
 
 
-async def carried_async(wrapped: Callable[..., Any], _: Any, args: Any, kwargs: Any) -> Any:
-    """Do the same with a method that is awaited for an asynchronous generator."""
+async def keep_span_current_async(wrapped: Callable[..., Any], _: Any, args: Any, kwargs: Any) -> Any:
+    """Do the same for a method that is awaited for an asynchronous generator."""
     span, stream = get_current_span(), await wrapped(*args, **kwargs)
-    return _async_steps(stream, span) if _is_neighbours(span) else stream
+    return _async_steps(stream, span) if _is_of_other_instrumentor(span) else stream
 
 
 def _steps(stream: Any, span: Span) -> Iterator[Any]:
@@ -116,114 +103,114 @@ _END = object()
 
 
 def is_adopted(span: Span) -> bool:
-    """Whether the span is a neighbour's that one of our calls completes."""
-    return _is_neighbours(span) and _inner(span) in _borrowed
+    """Whether the span is another instrumentor's and one of our calls completes it."""
+    return _is_of_other_instrumentor(span) and _unwrapped(span) in _adopted
 
 
-def _is_neighbours(span: Span) -> bool:
-    name = scope(span)
+def _is_of_other_instrumentor(span: Span) -> bool:
+    name = scope_name(span)
     return name in SCOPES or name.startswith(_PACKAGES)
 
 
-def _is_around(span: Any, operation: str) -> bool:
-    """Whether the span says that it is a tool or an agent that calls models, unless we call an agent."""
-    others = _OTHERS - _AGENTS if operation == "invoke_agent" else _OTHERS
+def _is_structure(span: Any, operation: str) -> bool:
+    """Whether the span is of a tool, or of an agent unless the call is one to an agent."""
+    kinds = _STRUCTURE - _AGENTS if operation == "invoke_agent" else _STRUCTURE
     attributes = getattr(span, "attributes", None) or {}
-    return any(str(attributes.get(name)).lower() in others for name in _KINDS)
+    return any(str(attributes.get(name)).lower() in kinds for name in _KINDS)
 
 
-def _inner(span: Any) -> Any:
+def _unwrapped(span: Any) -> Any:
     # OpenInference and Logfire put an object of their own around the SDK's.
-    while (deeper := getattr(span, "__wrapped__", None) or getattr(span, "span", None)) is not None:
-        span = deeper
+    while (inner := getattr(span, "__wrapped__", None) or getattr(span, "span", None)) is not None:
+        span = inner
     return span
 
 
-def suppresses_us(span: Span) -> bool:
-    """Whether it is a neighbour and not the user who asked for silence: Logfire does, around its own call."""
-    return span.is_recording() and scope(span).startswith("logfire.")
+def is_suppressed_by_instrumentor(span: Span) -> bool:
+    """Whether another instrumentor suppressed spans, not the application: Logfire does around its calls."""
+    return span.is_recording() and scope_name(span).startswith("logfire.")
 
 
-def scope(span: Span) -> str:
-    """The name of the instrumentation that has opened the span."""
+def scope_name(span: Span) -> str:
+    """Return the name of the instrumentation that has opened the span."""
     return getattr(getattr(span, "instrumentation_scope", None), "name", "")
 
 
-def covers(function: Any) -> bool:
-    """Whether a neighbour hides in this function, out of reach, and would open its span inside of ours.
+def has_hidden_wrapper(function: Any) -> bool:
+    """Whether another instrumentor's wrapper is inside this function, and would open its span inside ours.
 
-    Logfire replaces the method by a closure; wrappers of wrapt can be reached into (see `patches`).
+    Logfire replaces the method by a closure; our wrappers can get inside those of wrapt (see `patching`).
     """
     return getattr(function, "__wrapped__", None) is not None
 
 
-def without_neighbour(stream_class: Any) -> Any:
-    """The SDK's class of streams: Logfire's subclass of it would report the call a second time."""
+def original_stream_class(stream_class: Any) -> Any:
+    """Return the SDK's class of streams: Logfire's subclass of it would report the call a second time."""
     if not getattr(stream_class, "__module__", "").startswith("logfire"):
         return stream_class
     return next(iter(getattr(stream_class, "__orig_bases__", ())), stream_class)
 
 
 class AdoptedSpan:
-    """A neighbour's span. It may write to it until it ends it; the last word, and status, are ours."""
+    """Another instrumentor's span; its owner may write until its end, but our values and status win."""
 
-    __slots__ = ("_facts", "_held", "_owner_ended", "span")
+    __slots__ = ("_attributes", "_kept_open", "_owner_ended", "span")
 
     def __init__(self, span: Any) -> None:
         self.span = span
-        self._facts: dict[str, Any] = {}
-        self._held = False
+        self._attributes: dict[str, Any] = {}
+        self._kept_open = False
         self._owner_ended = False
         if span.kind is not SpanKind.CLIENT:
-            span._kind = SpanKind.CLIENT  # OpenInference says INTERNAL; OpenTelemetry has no setter
-        # On the instance, above the methods of its class, which we go on using.
+            span._kind = SpanKind.CLIENT  # OpenInference sets INTERNAL; OpenTelemetry has no setter
+        # Set on the instance; we go on using the methods of its class.
         span.end = self._end_of_owner
-        span.set_status = span.record_exception = _ignored
+        span.set_status = span.record_exception = _ignore
         span.set_attribute = self._set_attribute
         span.set_attributes = self._set_attributes
 
-    def hold(self) -> None:
+    def keep_open(self) -> None:
         """Keep the span open past its owner's end: a stream is still to be read."""
-        self._held = True
+        self._kept_open = True
 
-    def set(self, attributes: Mapping[str, Any]) -> None:
-        """Put our attributes onto the span, now and once more at its end."""
-        self._facts.update(attributes)
+    def set_attributes(self, attributes: Mapping[str, Any]) -> None:
+        """Set our attributes on the span, now and once more at its end."""
+        self._attributes.update(attributes)
         type(self.span).set_attributes(self.span, attributes)
 
     def set_status(self, status: Status) -> None:
-        """Set the status; the owner's is never heard."""
+        """Set the status; the owner's is ignored."""
         type(self.span).set_status(self.span, status)
 
-    def finished(self, *, now: bool) -> None:
-        """Our part is over. The owner ends the span, but for `now`: then it will not hear in time."""
-        self._held = False
-        if now or self._owner_ended:
+    def release(self, *, end_now: bool) -> None:
+        """Leave the end to the owner, unless it has ended the span already or would do so too late."""
+        self._kept_open = False
+        if end_now or self._owner_ended:
             self._end(None)
 
     def _end_of_owner(self, end_time: int | None = None) -> None:
         self._owner_ended = True
-        if not self._held:
+        if not self._kept_open:
             self._end(end_time)
 
     def _end(self, end_time: int | None) -> None:
         span = self.span
         for name in ("end", "set_status", "record_exception", "set_attribute", "set_attributes"):
             vars(span).pop(name, None)
-        span.set_attributes(self._facts)
-        # In nobody's context: Logfire exports nothing that ends while it has instrumentation suppressed.
+        span.set_attributes(self._attributes)
+        # In an empty context: Logfire exports no span that ends while it suppresses instrumentation.
         token = context_api.attach(Context())
         try:
             span.end(end_time)
         finally:
             context_api.detach(token)
-        # What the owner still wants to say, OpenTelemetry would warn about.
+        # OpenTelemetry would warn about every later call of the owner.
         for name in ("end", "set_status", "record_exception", "set_attribute", "set_attributes", "add_event"):
-            setattr(span, name, _ignored)
+            setattr(span, name, _ignore)
 
     def _set_attribute(self, name: str, value: Any) -> None:
         if name == "error.type" or (name == _REASONS and [*value] == ["error"]):
-            return  # a stream that the user has left is no error; of one that failed we say so
+            return  # an abandoned stream is no error; for one that failed we set them ourselves
         type(self.span).set_attribute(self.span, name, value)
 
     def _set_attributes(self, attributes: Mapping[str, Any]) -> None:
@@ -234,5 +221,5 @@ class AdoptedSpan:
 _REASONS = "gen_ai.response.finish_reasons"
 
 
-def _ignored(*_: Any, **__: Any) -> None:
-    """Take what the owner says and do nothing."""
+def _ignore(*_: Any, **__: Any) -> None:
+    """Do nothing, in place of a method of the owner's."""

@@ -1,8 +1,8 @@
-"""The bytes of HTTP responses: heard of where every way of reading or closing a response comes by.
+"""HTTP responses whose reading and closing an observer sees, whichever method the application calls.
 
-httpx, and httpx2, read and close through `response.stream`. What stands there for the library's own stream
-works for bound methods, for responses that are dropped, and beside whatever the user puts onto the response;
-it does not point back to the response, and is no part of it when it is pickled.
+httpx and httpx2 read and close through `response.stream`. The stream that replaces the library's own there
+works for bound methods and for responses that are dropped, and leaves room for attributes that the user sets
+on the response. It does not point back to the response, and is not pickled with it.
 """
 
 from __future__ import annotations
@@ -16,90 +16,88 @@ from instrumentors.common.streams import StreamObserver, follow, follow_async
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
-__all__ = ["closes_with", "reads_with"]
-
 _BASES = frozenset({"SyncByteStream", "AsyncByteStream"})
 
 
-def closes_with(response: Any, watch: StreamObserver) -> None:
-    """Tell `watch` when the response is closed: nothing else tells that nobody reads on."""
-    _replace(response, _Closed, weakref.ref(watch))  # who iterates holds the watch
+def observe_close(response: Any, observer: StreamObserver) -> None:
+    """Notify `observer` when the response is closed: nothing else shows that its stream was abandoned."""
+    _replace(response, _ObservedClose, weakref.ref(observer))  # the iterator holds the observer
 
 
-def reads_with(response: Any, watch: StreamObserver) -> None:
-    """Tell `watch` of every piece that is read, however that is done, and how the reading ended."""
-    _replace(response, _Read, watch)
+def observe_reads(response: Any, observer: StreamObserver) -> None:
+    """Notify `observer` of every piece that is read, however it is read, and of how the reading ended."""
+    _replace(response, _ObservedReads, observer)
 
 
-def _replace(response: Any, kind: Any, watch: Any) -> None:
-    library: Any = type(response.stream)
-    response.stream = _of_library(kind, library)(response.stream, watch)
+def _replace(response: Any, kind: Any, observer: Any) -> None:
+    library_stream: Any = type(response.stream)
+    response.stream = _with_library_bases(kind, library_stream)(response.stream, observer)
 
 
 @lru_cache(maxsize=16)
-def _of_library(kind: Any, stream: Any) -> Any:
-    # The library asks for its own base classes.
-    bases = [base for base in stream.__mro__ if base.__name__ in _BASES]
+def _with_library_bases(kind: Any, library_stream: Any) -> Any:
+    # The library checks that a stream is an instance of its own base classes.
+    bases = [base for base in library_stream.__mro__ if base.__name__ in _BASES]
     return type(kind.__name__, (kind, *bases), {})
 
 
-class _Closed:
-    """Says that it was closed."""
+class _ObservedClose:
+    """A byte stream whose closing is observed; `reference` returns the observer."""
 
-    def __init__(self, stream: Any, watch: Any) -> None:
-        self._stream, self._watched = stream, watch
+    def __init__(self, stream: Any, reference: Any) -> None:
+        self._stream, self._reference = stream, reference
 
     @property
     def elapsed(self) -> Any:
-        """Which httpx2 asks the stream for."""
+        """The duration that httpx2 reads from the stream."""
         return getattr(self._stream, "elapsed", None)
 
     def __iter__(self) -> Iterator[bytes]:
         return iter(self._stream)
 
     def __aiter__(self) -> AsyncIterator[bytes]:
-        found: AsyncIterator[bytes] = self._stream.__aiter__()
-        return found
+        pieces: AsyncIterator[bytes] = self._stream.__aiter__()
+        return pieces
 
     def close(self) -> None:
-        """Close."""
-        self._left()
+        """Close the stream."""
+        self._note_close()
         self._stream.close()
 
     async def aclose(self) -> None:
-        """Close."""
-        self._left()
+        """Close the stream."""
+        self._note_close()
         await self._stream.aclose()
 
-    def _watch(self) -> StreamObserver | None:
-        found: StreamObserver | None = self._watched()
-        return found
+    def _observer(self) -> StreamObserver | None:
+        observer: StreamObserver | None = self._reference()
+        return observer
 
-    def _left(self) -> None:
-        watch = self._watch()
-        # The SDK closes the response inside the read that ends or fails; that read tells more.
-        if watch is not None and not watch.reading:
-            watch.left()
+    def _note_close(self) -> None:
+        observer = self._observer()
+        # The SDK closes the response inside the read that ends or fails, and that read ends the call.
+        if observer is not None and not observer.reading:
+            observer.abandon()
 
 
-class _Read(_Closed):
-    """Says what was read besides."""
+class _ObservedReads(_ObservedClose):
+    """A byte stream whose pieces are observed as well; `reference` is the observer."""
 
-    _taken = False
+    _read = False
 
-    def _watch(self) -> StreamObserver:
-        watch: StreamObserver = self._watched
-        return watch
+    def _observer(self) -> StreamObserver:
+        observer: StreamObserver = self._reference
+        return observer
 
-    def _first(self) -> bool:
-        # The SDK discards what is left behind the last event by reading it once more.
-        taken, self._taken = self._taken, True
-        return not taken
+    def _is_first_read(self) -> bool:
+        # The SDK reads once more to discard the bytes behind the last event.
+        read, self._read = self._read, True
+        return not read
 
     def __iter__(self) -> Iterator[bytes]:
         pieces = super().__iter__()
-        return follow(pieces, self._watch()) if self._first() else pieces
+        return follow(pieces, self._observer()) if self._is_first_read() else pieces
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         pieces = super().__aiter__()
-        return follow_async(pieces, self._watch()) if self._first() else pieces
+        return follow_async(pieces, self._observer()) if self._is_first_read() else pieces

@@ -1,30 +1,27 @@
-"""Puts wrappers into SDK classes and takes them out again, and says what versions are known to work."""
+"""Wrappers around methods of SDK classes, put in and taken out together."""
 
 from __future__ import annotations
 
-from importlib.metadata import PackageNotFoundError, version
 from inspect import getattr_static
 from typing import TYPE_CHECKING, Any
 
 from wrapt import FunctionWrapper
-
-from instrumentors.common.call_span import logger
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 
 class Patches:
-    """Wrapped methods, undone together."""
+    """Wrapped methods that are undone together."""
 
     def __init__(self) -> None:
         self.active = True
         self._undo: list[Callable[[], None]] = []
 
     def wrap(self, owner: Any, name: str, wrapper: Callable[..., Any]) -> Any:
-        """Wrap a method, and answer what is inside; `wrapper` takes (wrapped, instance, args, kwargs).
+        """Wrap a method and return the original; `wrapper` takes (wrapped, instance, args, kwargs).
 
-        Ours goes inside of the wrappers that are there, where their spans can be seen.
+        Our wrapper goes inside those that are there already, so that the spans they open are current in ours.
         """
         outer, original = None, getattr_static(owner, name)
         while isinstance(original, FunctionWrapper):
@@ -38,7 +35,7 @@ class Patches:
         return original
 
     def replace(self, owner: Any, name: str, value: Any) -> None:
-        """Set an attribute of a class or module; undone as far as nobody has set it since."""
+        """Set an attribute of a class or module; it is restored unless somebody else has set it since."""
         before = vars(owner).get(name)
         setattr(owner, name, value)
 
@@ -46,14 +43,14 @@ class Patches:
             if vars(owner).get(name) is not value:
                 return
             if before is None:
-                delattr(owner, name)  # it was inherited
+                delattr(owner, name)  # the attribute was inherited
             else:
                 setattr(owner, name, before)
 
         self._undo.append(undo)
 
     def undo(self) -> None:
-        """Restore what was there; beneath somebody else's later wrapper ours stays, without effect."""
+        """Restore the originals; below a later wrapper of somebody else, ours stays without effect."""
         self.active = False
         while self._undo:
             self._undo.pop()()
@@ -62,17 +59,3 @@ class Patches:
 def _unwrap(outer: Any, patched: Any, original: Any) -> None:
     if outer.__wrapped__ is patched:
         outer.__wrapped__ = original
-
-
-def check_version(distribution: str, *, lowest: tuple[int, int], below: tuple[int, int]) -> None:
-    """Warn once of a version that is not known to work; what works of it is used all the same."""
-    try:
-        found = version(distribution)
-    except PackageNotFoundError:
-        return
-    digits = [int(part) for part in found.split(".")[:2] if part.isdigit()]
-    if not lowest <= tuple(digits) < below:
-        wanted = f">={lowest[0]}.{lowest[1]},<{below[0]}"
-        logger.warning(
-            "%s %s is not known to work with otel-posthog (%s is); going on", distribution, found, wanted
-        )

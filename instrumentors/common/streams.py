@@ -1,9 +1,9 @@
-"""Streams: the user's loop runs as before, and the span of the call ends exactly once.
+"""Streams: the application's loop runs as before, and the span of the call ends exactly once.
 
-A `StreamObserver` is told about every chunk and how the stream ended: exhausted, failed, or left early
-(closed, broken off, or dropped and garbage-collected; that is no error and keeps what came so far).
-`follow` and `follow_async` are generators that stand in the place of an SDK's own iterator, so that the
-stream object the user gets is the SDK's. Between chunks the caller's own span is current.
+A `StreamObserver` sees every chunk and how the stream ended: complete, failed, or abandoned (closed, broken
+off, or garbage-collected; that is no error, and the span keeps what came until then). `follow` and
+`follow_async` are generators that replace an SDK's own iterator, so that the application gets the SDK's
+stream object. Between chunks the application's own span is current.
 """
 
 from __future__ import annotations
@@ -12,163 +12,165 @@ import contextlib
 from collections.abc import AsyncGenerator
 from typing import TYPE_CHECKING, Any, Protocol
 
-from instrumentors.common.call_span import Attributes, Call, logger, read
+from instrumentors.common.call_span import Attributes, CallSpan, logger, read_safely
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
 
 
 class StreamAccumulator(Protocol):
-    """What the chunks of one stream add up to."""
+    """The chunks of one stream, added up to a response."""
 
     def add(self, chunk: Any, /) -> bool:
-        """Take a chunk; false hides it from the user, who did not ask for it."""
+        """Add a chunk; return False to hide it from the application, which did not ask for it."""
 
-    def facts(self, content: bool, complete: bool, /) -> Attributes:
-        """Give the response's attributes; `complete` is whether the stream came to its end."""
+    def attributes(self, content: bool, complete: bool, /) -> Attributes:
+        """Return the response's attributes; `complete` is whether the stream came to its end."""
 
 
 class StreamObserver:
-    """Follows one stream for its call. Dropping it counts as leaving the stream.
+    """The observer of one stream for its call; if it is dropped, the stream was abandoned.
 
-    `timed` is off for what is no stream of chunks to its user: the pieces in which one answer came.
+    `timed` is False if the pieces are no chunks to the application, but parts of the body of one answer.
     """
 
-    __slots__ = ("__weakref__", "_call", "_gather", "_open", "_timed", "reading")
+    __slots__ = ("__weakref__", "_accumulator", "_call", "_start", "_timed", "reading")
 
     def __init__(
         self,
-        gather: StreamAccumulator,
+        accumulator: StreamAccumulator,
         *,
-        call: Call | None = None,
-        start: Callable[[], Call] | None = None,
+        call: CallSpan | None = None,
+        start: Callable[[], CallSpan] | None = None,
         timed: bool = True,
     ) -> None:
         self._timed = timed
-        self._call, self._gather, self._open = call, gather, start
+        self._call, self._accumulator, self._start = call, accumulator, start
         self.reading = False
-        """Whether the SDK is at work on the next chunk."""
+        """Whether the SDK is reading the next chunk."""
         if call is not None:
-            call.hold()
+            call.keep_open()
 
-    def begin(self) -> Any:
-        """Open the call of a stream that is sent with its first chunk; give the token for `begun`."""
+    def enter_call(self) -> Any:
+        """Start the call of a stream that is sent with its first chunk; return the token for `leave_call`."""
         self.reading = True
-        if self._open is None:
+        if self._start is None:
             return None
-        opened, self._open = self._open, None
+        start, self._start = self._start, None
         try:
-            self._call = opened()
+            self._call = start()
         except Exception as error:  # noqa: BLE001 - the user's stream goes on without a span
             logger.debug("otel-posthog could not follow a stream: %s", type(error).__name__)
             return None
-        self._call.hold()
+        self._call.keep_open()
         return self._call.enter()
 
-    def begun(self, token: Any) -> None:
-        """Take the span out of the context again."""
+    def leave_call(self, token: Any) -> None:
+        """Make the application's span current again."""
         self.reading = False
         if token is not None and self._call is not None:
             self._call.leave(token)
 
-    def see(self, chunk: Any) -> bool:
-        """Note a chunk; false when it is to be kept from the user."""
+    def observe(self, chunk: Any) -> bool:
+        """Note a chunk; return False to hide it from the application."""
         call = self._call
         if call is None or not call.recording:
             return True
         if self._timed:
-            call.chunk()
+            call.note_chunk()
         try:
-            return self._gather.add(chunk)
+            return self._accumulator.add(chunk)
         except Exception as error:  # noqa: BLE001 - an unreadable chunk is still the user's
             logger.debug("otel-posthog could not read a chunk: %s", type(error).__name__)
             return True
 
-    def done(self) -> None:
+    def complete(self) -> None:
         """End the call: the stream came to its end."""
-        self._finish(complete=True)
+        self._end(complete=True)
 
-    def left(self) -> None:
-        """End the call: the user has seen enough."""
-        self._finish(complete=False)
+    def abandon(self) -> None:
+        """End the call: the application left the stream."""
+        self._end(complete=False)
 
-    def failed(self, error: BaseException) -> None:
+    def fail(self, error: BaseException) -> None:
         """End the call with the error that the stream raised."""
-        if (call := self._take()) is not None:
-            call.fail(error, read(self._gather.facts, call.content, False))
+        if (call := self._release_call()) is not None:
+            call.fail(error, read_safely(self._accumulator.attributes, call.content, False))
 
-    def _finish(self, *, complete: bool) -> None:
-        if (call := self._take()) is not None:
-            facts = read(self._gather.facts, call.content, complete) if call.recording else {}
-            call.finish(facts, str(facts.pop("error.message", "")), left=not complete)
+    def _end(self, *, complete: bool) -> None:
+        if (call := self._release_call()) is not None:
+            attributes = (
+                read_safely(self._accumulator.attributes, call.content, complete) if call.recording else {}
+            )
+            call.end(attributes, str(attributes.pop("error.message", "")), abandoned=not complete)
 
-    def _take(self) -> Call | None:
+    def _release_call(self) -> CallSpan | None:
         call, self._call = self._call, None
         return call
 
     def __del__(self) -> None:
         # At interpreter exit anything may be gone already.
         with contextlib.suppress(Exception):
-            self.left()
+            self.abandon()
 
 
-def follow(iterator: Iterator[Any], watch: StreamObserver) -> Iterator[Any]:
-    """The chunks of an SDK's iterator, one by one, told to `watch`."""
-    step, see = iterator.__next__, watch.see
+def follow(iterator: Iterator[Any], observer: StreamObserver) -> Iterator[Any]:
+    """Yield the chunks of an SDK's iterator; `observer` sees each of them first."""
+    step, observe = iterator.__next__, observer.observe
     try:
-        token = watch.begin()
+        token = observer.enter_call()
         try:
             chunk = step()
         finally:
-            watch.begun(token)
+            observer.leave_call(token)
         while True:
-            if see(chunk):
+            if observe(chunk):
                 try:
                     yield chunk
                 except BaseException:
-                    watch.left()  # thrown in by the reader's side: a loop that shuts down, for one
+                    observer.abandon()  # the application threw it in, for example a loop that shuts down
                     raise
-            watch.reading = True
+            observer.reading = True
             chunk = step()
-            watch.reading = False
+            observer.reading = False
     except StopIteration:
-        watch.done()
+        observer.complete()
     except GeneratorExit:
-        watch.left()
+        observer.abandon()
         raise
     except BaseException as error:
-        watch.failed(error)
+        observer.fail(error)
         raise
 
 
-async def follow_async(iterator: AsyncIterator[Any], watch: StreamObserver) -> AsyncIterator[Any]:
-    """What `follow` does, awaited."""
-    step, see = iterator.__anext__, watch.see
+async def follow_async(iterator: AsyncIterator[Any], observer: StreamObserver) -> AsyncIterator[Any]:
+    """Yield the chunks of an SDK's asynchronous iterator, as `follow` does."""
+    step, observe = iterator.__anext__, observer.observe
     try:
-        token = watch.begin()
+        token = observer.enter_call()
         try:
             chunk = await step()
         finally:
-            watch.begun(token)
+            observer.leave_call(token)
         while True:
-            if see(chunk):
+            if observe(chunk):
                 try:
                     yield chunk
                 except BaseException:
-                    watch.left()  # thrown in by the reader's side: a loop that shuts down, for one
+                    observer.abandon()  # the application threw it in, for example a loop that shuts down
                     raise
-            watch.reading = True
+            observer.reading = True
             chunk = await step()
-            watch.reading = False
+            observer.reading = False
     except StopAsyncIteration:
-        watch.done()
+        observer.complete()
     except GeneratorExit:
-        watch.left()
+        observer.abandon()
         raise
     except BaseException as error:
-        watch.failed(error)
+        observer.fail(error)
         raise
     finally:
-        # Left early, the SDK's own has still to close what it reads from; a loop that ends closes it itself.
+        # Of an abandoned stream the SDK's iterator is still open; an event loop that ends closes it itself.
         if isinstance(iterator, AsyncGenerator) and not getattr(iterator, "ag_running", False):
             await iterator.aclose()

@@ -1,12 +1,12 @@
-"""What of Traceloop's instrumentations cannot be completed, and is therefore silenced while ours is on.
+"""Traceloop's instrumentations that our spans cannot complete: they are off while ours is on.
 
-- OpenAI Responses: its span is made when the call is over, none for a failed one; `retrieve` counts tokens
-  again; every response is kept in a module-global dict for ever.
-- Gemini: its span is never made current, so that ours cannot find it; a stream that fails or is left never
-  ends it; a blocked stream raises into the user's code.
+- OpenAI Responses: its span starts when the call is over, and a failed call has none; `retrieve` counts
+  tokens again; a module-global dict keeps every response for ever.
+- Gemini: its span is never current, so we cannot find it; a stream that fails or is abandoned leaves it open;
+  a blocked stream raises into the application.
 
-Its other spans, of OpenAI's chat, completions and embeddings, are open during the call, where `neighbours`
-sees them.
+Traceloop's spans of OpenAI's chat, completions and embeddings are open during the call, where `coexistence`
+finds them.
 """
 
 from __future__ import annotations
@@ -23,15 +23,13 @@ if TYPE_CHECKING:
 
     from instrumentors.common.patching import Patches
 
-__all__ = ["GEMINI", "RESPONSES", "Wrappers", "silence"]
-
 
 class Wrappers(NamedTuple):
-    """Where Traceloop makes wrappers, and what it wraps with them."""
+    """A set of Traceloop's wrappers: the factories that make them, and the SDK's methods that they wrap."""
 
     package: str
     modules: Sequence[str]
-    makers: Sequence[str]
+    factories: Sequence[str]
     wrapped_module: str
     owners: Sequence[str]
     methods: Sequence[str]
@@ -63,33 +61,35 @@ GEMINI = Wrappers(
 
 
 def silence(wrappers: Wrappers, patches: Patches) -> None:
-    """Silence the wrappers that are on, and those that are still to come, until `patches` are undone."""
+    """Switch off the wrappers that are in place, and those that follow, until `patches` are undone."""
     for name in wrappers.modules:
         if name in sys.modules:
-            _silence_makers(wrappers, patches, sys.modules[name])
+            _silence_factories(wrappers, patches, sys.modules[name])
         else:
-            register_post_import_hook(partial(_silence_makers, wrappers, patches), name)
+            register_post_import_hook(partial(_silence_factories, wrappers, patches), name)
     module = sys.modules.get(wrappers.wrapped_module)
     for owner in filter(None, (getattr(module, name, None) for name in wrappers.owners)):
         for name in wrappers.methods:
             method = vars(owner).get(name)
-            maker = getattr(getattr(method, "_self_wrapper", None), "__module__", None)
-            if str(maker).startswith(wrappers.package):
+            origin = getattr(getattr(method, "_self_wrapper", None), "__module__", None)
+            if str(origin).startswith(wrappers.package):
                 patches.replace(owner, name, cast("Any", method).__wrapped__)
 
 
-def _silence_makers(wrappers: Wrappers, patches: Patches, module: ModuleType) -> None:
-    for name in wrappers.makers:
-        make = vars(module).get(name)
-        if make is not None and not hasattr(make, "silenced_by"):
-            silenced: Any = _silenced(make, patches)
+def _silence_factories(wrappers: Wrappers, patches: Patches, module: ModuleType) -> None:
+    for name in wrappers.factories:
+        factory = vars(module).get(name)
+        if factory is not None and not hasattr(factory, "silenced_by"):
+            silenced: Any = _silenced(factory, patches)
             silenced.silenced_by = patches
             patches.replace(module, name, silenced)
 
 
-def _silenced(make: Callable[..., Any], patches: Patches) -> Callable[..., Any]:
+def _silenced(factory: Callable[..., Any], patches: Patches) -> Callable[..., Any]:
+    """Return a factory of wrappers that do nothing while `patches` are active."""
+
     def make_silenced(*args: Any, **kwargs: Any) -> Any:
-        wrapper = make(*args, **kwargs)
+        wrapper = factory(*args, **kwargs)
 
         def unless_active(wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
             if patches.active:

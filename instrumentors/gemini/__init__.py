@@ -1,4 +1,4 @@
-"""Calls of the `google-genai` package as spans."""
+"""The instrumentor of the `google-genai` package."""
 
 from instrumentors.gemini.instrumentor import GeminiInstrumentor
 

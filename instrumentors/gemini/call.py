@@ -1,22 +1,23 @@
-"""One call on its way through google-genai: how often it was sent, and by what name its error goes."""
+"""One call on its way through google-genai: the number of its tries, and the name of its error."""
 
 from __future__ import annotations
 
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
-from instrumentors.common.call_span import Attributes, Call
+from instrumentors.common import attributes as names
+from instrumentors.common.call_span import Attributes, CallSpan
 from otel_posthog.sdk.context.ai_context import detach
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_current: ContextVar[GeminiCall | None] = ContextVar("otel_posthog_gemini_call", default=None)
+_current: ContextVar[GeminiCallSpan | None] = ContextVar("otel_posthog_gemini_call", default=None)
 _REQUEST_IDS = frozenset({"x-request-id", "x-goog-request-id"})
 
 
-class GeminiCall(Call):
-    """A call whose single tries can be counted from inside the SDK, where its retries are made."""
+class GeminiCallSpan(CallSpan):
+    """A call whose tries can be counted from inside the SDK, which retries there."""
 
     __slots__ = ("response", "tries")
 
@@ -24,10 +25,10 @@ class GeminiCall(Call):
         super().__init__(*args, **kwargs)
         self.tries = 0
         self.response: Any = None
-        """The HTTP response, where the SDK shows it nowhere else."""
+        """The HTTP response, if the SDK's result does not hold it."""
 
     def enter(self) -> Any:
-        """Make the span current, and the call known to `current`."""
+        """Make the span current, and the call the one that `current_call` returns."""
         return super().enter(), _current.set(self)
 
     def leave(self, token: Any) -> None:
@@ -37,40 +38,38 @@ class GeminiCall(Call):
             detach(call)
             super().leave(span)
 
-    def finish(self, attributes: Attributes, description: str = "", *, left: bool = False) -> None:
-        """End the span; Gemini's errors go by their HTTP code."""
+    def end(self, attributes: Attributes, description: str = "", *, abandoned: bool = False) -> None:
+        """End the span; an error of Gemini's is named by its HTTP code."""
         if self.tries > 1:
-            attributes["posthog.retry.count"] = self.tries - 1
-        status = attributes.get("posthog.http.status")
+            attributes[names.RETRY_COUNT] = self.tries - 1
+        status = attributes.get(names.HTTP_STATUS)
         if "error.type" in attributes and type(status) is int and status >= 400:
             attributes["error.type"] = str(status)
-        super().finish(attributes, description, left=left)
+        super().end(attributes, description, abandoned=abandoned)
 
     def fail(self, error: BaseException, attributes: Attributes | None = None) -> None:
-        """End the span with an error, keeping what was read until then."""
+        """End the span with an error, and with the attributes that were read before it."""
         headers = getattr(getattr(error, "response", None), "headers", None)
-        facts = {**(attributes or {}), **request_id(headers)}
-        facts.pop("error.message", None)  # the error has its own
-        super().fail(error, facts)
+        super().fail(error, {**(attributes or {}), **request_id(headers)})
 
 
-def current() -> GeminiCall | None:
-    """Give the call that the SDK is working on here."""
+def current_call() -> GeminiCallSpan | None:
+    """Return the call that the SDK is working on in this context."""
     return _current.get()
 
 
-def tried(wrapped: Callable[..., Any], _: Any, args: Any, kwargs: dict[str, Any]) -> Any:
-    """Wrap what the SDK does once per try, to count it."""
+def count_try(wrapped: Callable[..., Any], _: Any, args: Any, kwargs: dict[str, Any]) -> Any:
+    """Wrap a method that the SDK calls once per try, to count the tries."""
     if (call := _current.get()) is not None:
         call.tries += 1
     return wrapped(*args, **kwargs)
 
 
 def request_id(headers: Any) -> Attributes:
-    """Read the service's name for the request."""
+    """Return the service's name for the request."""
     try:
-        # Not every library's headers are found in any spelling.
-        found = next((headers[name] for name in headers if name.lower() in _REQUEST_IDS), None)
+        # Not every library's headers ignore case.
+        value = next((headers[name] for name in headers if name.lower() in _REQUEST_IDS), None)
     except Exception:  # noqa: BLE001 - there may be none, or something else in their place
         return {}
-    return {"posthog.request.id": str(found)} if found else {}
+    return {names.REQUEST_ID: str(value)} if value else {}

@@ -1,4 +1,4 @@
-"""What Gemini's requests, responses and stream chunks say, one table entry per method.
+"""`generateContent` and its stream: attributes of requests, responses and stream chunks.
 
 Requests are the dict that google-genai is about to send, in which names are spelt either way; responses are
 the service's own JSON.
@@ -6,14 +6,31 @@ the service's own JSON.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from typing import Any
 
+from instrumentors.common import attributes as names
 from instrumentors.common.call_span import Attributes, logger
-from instrumentors.common.message_parts import dumps, modality, text
-from instrumentors.gemini import imagen
-from instrumentors.gemini.messages import asked, joined, message_of, part_of, pictures, written
-from instrumentors.gemini.payload import by_modality, get, items, known, loads, names_in, number, snake, total
+from instrumentors.common.message_parts import dumps, modality
+from instrumentors.gemini.messages import (
+    count_images,
+    dump_messages,
+    input_attributes,
+    join_text,
+    to_message,
+    to_part,
+)
+from instrumentors.gemini.payload import (
+    add_counts,
+    get,
+    get_list,
+    get_names,
+    loads,
+    snake_case,
+    to_int,
+    tokens_by_modality,
+    without_none,
+)
 
 _FINISH = {
     "STOP": "stop",
@@ -34,7 +51,7 @@ _FINISH = {
         "content_filter",
     ),
 }
-# Names in generationConfig that are attributes as they are.
+# Fields of generationConfig whose value is the attribute's.
 _PARAMETERS = (
     ("temperature", "gen_ai.request.temperature"),
     ("topP", "gen_ai.request.top_p"),
@@ -44,7 +61,7 @@ _PARAMETERS = (
     ("presencePenalty", "gen_ai.request.presence_penalty"),
     ("stopSequences", "gen_ai.request.stop_sequences"),
 )
-# Lists of counts per modality, and what they are the sub-counts of.
+# Lists of counts by modality, and the count that each of them splits.
 _DETAILS = (
     ("promptTokensDetails", "input_tokens"),
     ("toolUsePromptTokensDetails", "input_tokens"),
@@ -58,11 +75,11 @@ _SEARCH = ("googleSearch", "googleSearchRetrieval", "enterpriseWebSearch", "para
 # --- requests -----------------------------------------------------------------------------------------------
 
 
-def _tools(request: Mapping[str, Any], content: bool) -> Attributes:
-    tools = items(get(request, "tools"))
+def _tool_attributes(request: Mapping[str, Any], content: bool) -> Attributes:
+    tools = get_list(get(request, "tools"))
     definitions: list[Any] = []
     for tool in tools:
-        functions = items(get(tool, "functionDeclarations"))
+        functions = get_list(get(tool, "functionDeclarations"))
         definitions += [
             {
                 "type": "function",
@@ -73,256 +90,187 @@ def _tools(request: Mapping[str, Any], content: bool) -> Attributes:
             for function in functions
         ]
         if not functions:
-            definitions += [{"type": snake(str(name)), "name": snake(str(name))} for name in tool]
-    search = any(get(tool, name) is not None for tool in tools for name in _SEARCH)
-    reading = any(get(tool, "urlContext") is not None for tool in tools)
+            definitions += [{"type": snake_case(str(name)), "name": snake_case(str(name))} for name in tool]
+    searches = any(get(tool, name) is not None for tool in tools for name in _SEARCH)
+    reads_urls = any(get(tool, "urlContext") is not None for tool in tools)
     return {
-        "posthog.tools.count": len(definitions) or None,
-        "posthog.web_search.enabled": True if search else None,
-        "posthog.url_context.enabled": True if reading else None,
+        names.TOOL_COUNT: len(definitions) or None,
+        names.WEB_SEARCH_ENABLED: True if searches else None,
+        names.URL_CONTEXT_ENABLED: True if reads_urls else None,
         "gen_ai.tool.definitions": dumps(definitions) if definitions and content else None,
     }
 
 
-def _generate_request(request: Mapping[str, Any], model: str, content: bool) -> Attributes:
+def request_attributes(request: Mapping[str, Any], model: str, content: bool) -> Attributes:
+    """Return the attributes of a request."""
     config = get(request, "generationConfig") or {}
-    messages = [message_of(one) for one in items(get(request, "contents"))]
-    system = [part_of(part) for part in items(get(request, "systemInstruction", "parts"))]
-    facts = {attribute: get(config, name) for name, attribute in _PARAMETERS}
-    kinds = names_in(get(config, "responseModalities"))
+    messages = [to_message(one) for one in get_list(get(request, "contents"))]
+    system = [to_part(part) for part in get_list(get(request, "systemInstruction", "parts"))]
+    attributes = {attribute: get(config, name) for name, attribute in _PARAMETERS}
+    modalities = get_names(get(config, "responseModalities"))
     mime_type = str(get(config, "responseMimeType") or "")
     count, top_k = get(config, "candidateCount"), get(config, "topK")
     level = get(config, "thinkingConfig", "thinkingLevel")
-    draws = "IMAGE" in kinds or (not kinds and "-image" in model)
-    facts |= {
+    draws = "IMAGE" in modalities or (not modalities and "-image" in model)
+    attributes |= {
         "gen_ai.request.choice.count": count if count != 1 else None,
-        "gen_ai.request.top_k": number(top_k),
+        "gen_ai.request.top_k": to_int(top_k),
         "gen_ai.request.reasoning.level": str(level).lower() if level else None,
-        "gen_ai.output.type": "image" if draws else _output_type(kinds, mime_type),
-        "posthog.thinking.level": str(level).lower() if level else None,
-        "posthog.thinking.budget": get(config, "thinkingConfig", "thinkingBudget"),
-        "posthog.image.aspect_ratio": get(config, "imageConfig", "aspectRatio"),
-        "posthog.image.size": get(config, "imageConfig", "imageSize"),
-        "posthog.cached_content": True if get(request, "cachedContent") else None,
-        "posthog.request.service_tier": get(request, "serviceTier"),
-        **_tools(request, content),
-        **asked(messages, content, system),
+        "gen_ai.output.type": "image" if draws else _output_type(modalities, mime_type),
+        names.THINKING_LEVEL: str(level).lower() if level else None,
+        names.THINKING_BUDGET: get(config, "thinkingConfig", "thinkingBudget"),
+        names.IMAGE_ASPECT_RATIO: get(config, "imageConfig", "aspectRatio"),
+        names.IMAGE_SIZE: get(config, "imageConfig", "imageSize"),
+        names.CACHED_CONTENT: True if get(request, "cachedContent") else None,
+        names.REQUEST_SERVICE_TIER: get(request, "serviceTier"),
+        **_tool_attributes(request, content),
+        **input_attributes(messages, content, system),
     }
     if draws:
-        facts["posthog.image.reference_count"] = pictures(messages)
-    return facts
+        attributes[names.IMAGE_REFERENCE_COUNT] = count_images(messages)
+    return attributes
 
 
-def _output_type(kinds: set[str], mime_type: str) -> str | None:
-    if "AUDIO" in kinds:
+def _output_type(modalities: set[str], mime_type: str) -> str | None:
+    if "AUDIO" in modalities:
         return "speech"
-    return "json" if mime_type.endswith("json") else "text" if mime_type or kinds == {"TEXT"} else None
-
-
-def _embed_request(request: Mapping[str, Any], _: str, content: bool) -> Attributes:
-    requests = items(get(request, "requests")) or [request]
-    texts = [message_of(get(one, "content")) for one in requests if get(one, "content")]
-    # Vertex AI's predict: {"instances": [{"content": "..."}]}.
-    texts += [
-        {"role": "user", "parts": [text(get(one, "content"))]} for one in items(get(request, "instances"))
-    ]
-    size = get(requests[0], "outputDimensionality") or get(request, "parameters", "outputDimensionality")
-    return {"gen_ai.embeddings.dimension.count": size, **asked(texts, content)}
+    if mime_type.endswith("json"):
+        return "json"
+    return "text" if mime_type or modalities == {"TEXT"} else None
 
 
 # --- responses ----------------------------------------------------------------------------------------------
 
 
-def usage_facts(usage: Any) -> Attributes:
-    """Read token counts: thoughts are output, and what tools put into the prompt is input."""
+def usage_attributes(usage: Any) -> Attributes:
+    """Return token counts: thoughts are output, and a prompt's part that tools added is input."""
     candidates = get(usage, "candidatesTokenCount")
-    # The live API says it so.
-    candidates = get(usage, "responseTokenCount") if candidates is None else candidates
+    if candidates is None:  # the live API's name
+        candidates = get(usage, "responseTokenCount")
     return {
-        "gen_ai.usage.input_tokens": total(
+        "gen_ai.usage.input_tokens": add_counts(
             get(usage, "promptTokenCount"), get(usage, "toolUsePromptTokenCount")
         ),
-        "gen_ai.usage.output_tokens": total(candidates, get(usage, "thoughtsTokenCount")),
-        "gen_ai.usage.cache_read.input_tokens": number(get(usage, "cachedContentTokenCount")),
-        "gen_ai.usage.reasoning.output_tokens": number(get(usage, "thoughtsTokenCount")),
-        **by_modality(usage, _DETAILS, "tokenCount"),
+        "gen_ai.usage.output_tokens": add_counts(candidates, get(usage, "thoughtsTokenCount")),
+        "gen_ai.usage.cache_read.input_tokens": to_int(get(usage, "cachedContentTokenCount")),
+        "gen_ai.usage.reasoning.output_tokens": to_int(get(usage, "thoughtsTokenCount")),
+        **tokens_by_modality(usage, _DETAILS, "tokenCount"),
     }
 
 
-def _reason(candidate: Any) -> str | None:
+def _finish_reason(candidate: Any) -> str | None:
     reason = get(candidate, "finishReason")
     if not reason or reason == "FINISH_REASON_UNSPECIFIED":
         return None
-    if reason == "STOP" and any(
-        get(part, "functionCall") for part in items(get(candidate, "content", "parts"))
-    ):
+    parts = get_list(get(candidate, "content", "parts"))
+    if reason == "STOP" and any(get(part, "functionCall") for part in parts):
         return "tool_call"
     return _FINISH.get(str(reason), "error")
 
 
-def _generate_response(response: Any, content: bool, *, complete: bool = True) -> Attributes:
-    candidates = items(get(response, "candidates"))
-    reasons = [_reason(candidate) or ("error" if complete else None) for candidate in candidates]
-    parts = [part for candidate in candidates for part in items(get(candidate, "content", "parts"))]
-    queries = [q for c in candidates for q in items(get(c, "groundingMetadata", "webSearchQueries"))]
-    grounded = any(_searched(get(candidate, "groundingMetadata")) for candidate in candidates)
-    fetched = any(items(get(candidate, "urlContextMetadata", "urlMetadata")) for candidate in candidates)
-    drawn = sum(modality(get(part, "inlineData", "mimeType")) == "image" for part in parts)
-    calls = sum(get(part, "functionCall") is not None for part in parts)
-    blocked = get(response, "promptFeedback", "blockReason")
-    if blocked and not candidates:
+def response_attributes(response: Any, content: bool, *, complete: bool = True) -> Attributes:
+    """Return the attributes of a response; each candidate is one message.
+
+    If a stream was not `complete`, a candidate may lack its finish reason; otherwise that is an error.
+    """
+    candidates = get_list(get(response, "candidates"))
+    reasons = [_finish_reason(candidate) or ("error" if complete else None) for candidate in candidates]
+    parts = [part for candidate in candidates for part in get_list(get(candidate, "content", "parts"))]
+    queries = [q for c in candidates for q in get_list(get(c, "groundingMetadata", "webSearchQueries"))]
+    grounded = any(_is_from_search(get(candidate, "groundingMetadata")) for candidate in candidates)
+    fetched = any(get_list(get(candidate, "urlContextMetadata", "urlMetadata")) for candidate in candidates)
+    images = sum(modality(get(part, "inlineData", "mimeType")) == "image" for part in parts)
+    tool_calls = sum(get(part, "functionCall") is not None for part in parts)
+    block_reason = get(response, "promptFeedback", "blockReason")
+    if block_reason and not candidates:
         reasons = ["content_filter"]
-    facts = {
+    attributes = {
         "gen_ai.response.model": get(response, "modelVersion"),
         "gen_ai.response.id": get(response, "responseId"),
         "gen_ai.response.finish_reasons": [reason for reason in reasons if reason] or None,
-        "posthog.prompt.block_reason": blocked,
-        "posthog.tool_calls.count": calls or None,
-        "posthog.image.count": drawn or None,
-        "posthog.web_search.used": True if grounded else None,
-        "posthog.web_search.count": len(queries) or None,
-        "posthog.url_context.used": True if fetched else None,
-        **usage_facts(get(response, "usageMetadata")),
+        "posthog.prompt.block_reason": block_reason,
+        names.TOOL_CALL_COUNT: tool_calls or None,
+        names.IMAGE_COUNT: images or None,
+        names.WEB_SEARCH_USED: True if grounded else None,
+        names.WEB_SEARCH_COUNT: len(queries) or None,
+        names.URL_CONTEXT_USED: True if fetched else None,
+        **usage_attributes(get(response, "usageMetadata")),
     }
     if error := get(response, "error"):
-        # SDKs of 1.x hand it to the user as an empty chunk.
+        # SDKs of 1.x pass it to the application as an empty chunk.
         code = get(error, "code")
-        facts["error.type"], facts["posthog.http.status"] = str(code or "error"), number(code)
-        facts["error.message"] = get(error, "message") if content else None
+        attributes["error.type"], attributes[names.HTTP_STATUS] = str(code or "error"), to_int(code)
+        attributes["error.message"] = get(error, "message") if content else None
     if content and candidates:
-        facts["gen_ai.output.messages"] = written(
+        attributes["gen_ai.output.messages"] = dump_messages(
             [
-                {"role": "assistant", "parts": message_of(get(candidate, "content"))["parts"]}
+                {"role": "assistant", "parts": to_message(get(candidate, "content"))["parts"]}
                 | ({"finish_reason": reason} if reason else {})
                 for candidate, reason in zip(candidates, reasons, strict=True)
             ]
         )
-    return facts
+    return attributes
 
 
-def _searched(grounding: Any) -> bool:
+def _is_from_search(grounding: Any) -> bool:
     # Maps and file stores ground answers, too.
-    chunks = items(get(grounding, "groundingChunks"))
+    chunks = get_list(get(grounding, "groundingChunks"))
     signs = (get(grounding, "webSearchQueries"), get(grounding, "searchEntryPoint"))
     return any(signs) or any(get(chunk, "web") for chunk in chunks)
 
 
-def _embed_response(response: Any, _: bool) -> Attributes:
-    # Vertex AI counts per text, the Developer API for the whole request where it counts at all.
-    counts = [get(one, "statistics", "tokenCount") for one in items(get(response, "embeddings"))]
-    counts += [
-        get(one, "embeddings", "statistics", "token_count") for one in items(get(response, "predictions"))
-    ]
-    return {
-        "gen_ai.usage.input_tokens": total(*counts),
-        **known(usage_facts(get(response, "usageMetadata"))),
-    }
-
-
-class Chunks:
-    """Keeps the chunks of a streamed answer as they came; they are read when the stream has ended."""
+class GenerateContentAccumulator:
+    """The chunks of a streamed answer, kept as they came and read when the stream has ended."""
 
     def __init__(self) -> None:
         self._bodies: list[Any] = []
 
     def add(self, chunk: Any) -> bool:
-        """Take one of the SDK's chunks, which hold the service's JSON as text."""
+        """Add one of the SDK's chunks, which hold the service's JSON as text."""
         self._bodies.append(chunk.body)
         return True
 
-    def facts(self, content: bool, complete: bool, /) -> Attributes:
-        """Give what a response of its own would have given."""
-        whole = _Whole()
+    def attributes(self, content: bool, complete: bool, /) -> Attributes:
+        """Return the attributes of the response that the chunks add up to."""
+        merged = _MergedChunks()
         for body in self._bodies:
-            whole.take(body)
+            merged.add_safely(body)
         self._bodies.clear()
-        return _generate_response(whole.response(), content, complete=complete)
+        return response_attributes(merged.as_response(), content, complete=complete)
 
 
-class _Whole:
-    """Adds up chunks, candidate by candidate."""
+class _MergedChunks:
+    """The JSON of chunks, added up candidate by candidate."""
 
     def __init__(self) -> None:
         self._top: dict[str, Any] = {}
         self._usage: dict[str, Any] = {}
         self._candidates: dict[int, dict[str, Any]] = {}
 
-    def take(self, body: Any) -> None:
+    def add_safely(self, body: Any) -> None:
         try:
-            self.add(loads(body))
+            self._add(loads(body))
         except (ValueError, TypeError, AttributeError) as error:
             # The other chunks can still be read.
             logger.debug("otel-posthog could not read a chunk: %s", type(error).__name__)
 
-    def add(self, chunk: dict[str, Any]) -> None:
-        # Plain look-ups: the service spells in one way, and there may be thousands of chunks.
+    def _add(self, chunk: dict[str, Any]) -> None:
+        # Plain look-ups: the service has one spelling, and there may be thousands of chunks.
         for name in ("modelVersion", "responseId", "promptFeedback", "error"):
             if value := chunk.get(name):
                 self._top[name] = value
-        # Counts grow from chunk to chunk; a chunk may leave out what an earlier one said.
-        self._usage.update(known(chunk.get("usageMetadata") or {}))
+        # Counts grow from chunk to chunk; a chunk may leave out a count of an earlier one.
+        self._usage.update(without_none(chunk.get("usageMetadata") or {}))
         for candidate in chunk.get("candidates") or ():
-            kept = self._candidates.setdefault(number(candidate.get("index")) or 0, {"parts": []})
-            kept["parts"] += (candidate.get("content") or {}).get("parts") or ()
+            whole = self._candidates.setdefault(to_int(candidate.get("index")) or 0, {"parts": []})
+            whole["parts"] += (candidate.get("content") or {}).get("parts") or ()
             for name in ("finishReason", "groundingMetadata", "urlContextMetadata"):
                 if value := candidate.get(name):
-                    kept[name] = value
+                    whole[name] = value
 
-    def response(self) -> dict[str, Any]:
+    def as_response(self) -> dict[str, Any]:
         candidates = [
-            {**kept, "content": {"role": "model", "parts": joined(kept["parts"])}}
-            for _, kept in sorted(self._candidates.items())
+            {**whole, "content": {"role": "model", "parts": join_text(whole["parts"])}}
+            for _, whole in sorted(self._candidates.items())
         ]
         return {**self._top, "usageMetadata": self._usage, "candidates": candidates}
-
-
-# --- the table ----------------------------------------------------------------------------------------------
-
-
-class Endpoint(NamedTuple):
-    """How to read one method."""
-
-    operation: str
-    request: Callable[[Mapping[str, Any], str, bool], Attributes]
-    response: Callable[[Any, bool], Attributes]
-
-
-_GENERATE = Endpoint("generate_content", _generate_request, _generate_response)
-_EMBED = Endpoint("embeddings", _embed_request, _embed_response)
-ENDPOINTS: dict[str, Endpoint] = {
-    "generateContent": _GENERATE,
-    "streamGenerateContent": _GENERATE,
-    "embedContent": _EMBED,
-    "batchEmbedContents": _EMBED,
-}
-
-
-def find(path: str, request: Mapping[str, Any]) -> tuple[Endpoint, str] | None:
-    """Find the entry and the model for a path such as ``models/gemini-2.5-flash:generateContent``."""
-    resource, _, method = path.partition("?")[0].rpartition(":")
-    model = resource.rpartition("/")[2]
-    endpoint = ENDPOINTS.get(method)
-    if method == "predict":
-        endpoint = _predict(request, model)
-    return (endpoint, model) if endpoint and model else None
-
-
-def _predict(request: Mapping[str, Any], model: str) -> Endpoint | None:
-    if "embedding" in model:
-        return _EMBED
-    operation = imagen.operation(request, model)
-    if operation is None:
-        return None
-    return Endpoint(operation, imagen.request_facts, imagen.response_facts)
-
-
-def request_facts(
-    endpoint: Endpoint, request: Mapping[str, Any], model: str, *, stream: bool, content: bool
-) -> Attributes:
-    """Read a request."""
-    return {
-        "gen_ai.operation.name": endpoint.operation,
-        "gen_ai.request.model": model,
-        "gen_ai.request.stream": True if stream else None,
-        **endpoint.request(request, model, content),
-    }

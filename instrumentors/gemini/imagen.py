@@ -1,6 +1,6 @@
-"""What Imagen's ``:predict`` says: images made, edited, enlarged, recomposed and segmented.
+"""Imagen's ``:predict``: images generated, edited, upscaled, recontextualized and segmented.
 
-They share one wire format; which of them a request is shows in its instance, its parameters and its model.
+All five have one wire format; the instance, the parameters and the model of a request show its operation.
 """
 
 from __future__ import annotations
@@ -8,21 +8,21 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from instrumentors.common import attributes as names
 from instrumentors.common.call_span import Attributes
-from instrumentors.common.message_parts import Part, text
-from instrumentors.gemini.messages import asked, media, written
-from instrumentors.gemini.payload import get, items, total
+from instrumentors.common.message_parts import MessagePart, text
+from instrumentors.gemini.messages import dump_messages, inline_media, input_attributes
+from instrumentors.gemini.payload import add_counts, get, get_list
 
-# Where an instance holds the images it starts from.
+# The fields of an instance that hold the images it starts from.
 _REFERENCES = ("referenceImages", "productImages", "personImage", "image", "scribble")
-_MODES = {"upscale": "image_upscale"}
 
 
-def operation(request: Mapping[str, Any], model: str) -> str | None:
-    """Name what a ``:predict`` does with images; None when it is about something else."""
-    instance = (items(get(request, "instances")) or [{}])[0]
-    if mode := _MODES.get(str(get(request, "parameters", "mode"))):
-        return mode
+def find_operation(request: Mapping[str, Any], model: str) -> str | None:
+    """Return the operation of a ``:predict``; None if it has to do with no image."""
+    instance = (get_list(get(request, "instances")) or [{}])[0]
+    if str(get(request, "parameters", "mode")) == "upscale":
+        return "image_upscale"
     if "segmentation" in model:
         return "image_segmentation"
     if get(instance, "personImage") or get(instance, "productImages"):
@@ -32,34 +32,34 @@ def operation(request: Mapping[str, Any], model: str) -> str | None:
     return "image_generation" if "imagen" in model or "image" in model else None
 
 
-def _images(instance: Any) -> list[Part]:
-    """Read the images an instance starts from; each is there as bytes or as an address."""
-    found = []
+def _reference_images(instance: Any) -> list[MessagePart]:
+    """Return the images that an instance starts from; each is given as bytes or as an address."""
+    parts = []
     for name in _REFERENCES:
         value = get(instance, name)
-        for one in items(value) or ([value] if value else []):
-            # One step down where the image has a companion, such as its kind.
-            image = next((inner for step in ("referenceImage", "image") if (inner := get(one, step))), one)
-            if part := _image(image):
-                found.append(part)
-    return found
+        for one in get_list(value) or ([value] if value else []):
+            # An image with a companion, such as its kind, is one level deeper.
+            image = next((inner for field in ("referenceImage", "image") if (inner := get(one, field))), one)
+            if part := _to_part(image):
+                parts.append(part)
+    return parts
 
 
-def _image(image: Any) -> Part | None:
-    kind = str(get(image, "mimeType") or "image/png")
+def _to_part(image: Any) -> MessagePart | None:
+    mime_type = str(get(image, "mimeType") or "image/png")
     if data := get(image, "bytesBase64Encoded"):
-        return media(kind, data)
+        return inline_media(mime_type, data)
     if address := get(image, "gcsUri"):
-        return {"type": "uri", "uri": address, "modality": "image", "mime_type": kind}
+        return {"type": "uri", "uri": address, "modality": "image", "mime_type": mime_type}
     return None
 
 
-def request_facts(request: Mapping[str, Any], _: str, content: bool) -> Attributes:
-    """Read a request."""
+def request_attributes(request: Mapping[str, Any], _: str, content: bool) -> Attributes:
+    """Return the attributes of a request; each instance is one message."""
     parameters = get(request, "parameters")
     messages, references = [], 0
-    for instance in items(get(request, "instances")):
-        images = _images(instance)
+    for instance in get_list(get(request, "instances")):
+        images = _reference_images(instance)
         references += len(images)
         prompt = get(instance, "prompt")
         parts = ([text(prompt)] if prompt else []) + images
@@ -69,32 +69,32 @@ def request_facts(request: Mapping[str, Any], _: str, content: bool) -> Attribut
         "gen_ai.output.type": "image",
         "gen_ai.request.choice.count": count if count != 1 else None,
         "gen_ai.request.seed": get(parameters, "seed"),
-        "posthog.image.aspect_ratio": get(parameters, "aspectRatio"),
-        "posthog.image.size": get(parameters, "sampleImageSize"),
-        "posthog.image.reference_count": references or None,
-        **asked(messages, content),
+        names.IMAGE_ASPECT_RATIO: get(parameters, "aspectRatio"),
+        names.IMAGE_SIZE: get(parameters, "sampleImageSize"),
+        names.IMAGE_REFERENCE_COUNT: references or None,
+        **input_attributes(messages, content),
     }
 
 
-def response_facts(response: Any, content: bool) -> Attributes:
-    """Read a response: an image or the reason for its absence per prediction."""
-    made: list[Part] = []
-    withheld = []
-    for prediction in items(get(response, "predictions")):
-        if part := _image(prediction):
-            made.append(part)
-        elif reason := get(prediction, "raiFilteredReason"):
-            withheld.append(reason)
-    facts: Attributes = {
-        "gen_ai.response.finish_reasons": ["stop"] * len(made) + ["content_filter"] * len(withheld) or None,
-        "posthog.image.count": len(made) or None,
-    }
+def response_attributes(response: Any, content: bool) -> Attributes:
+    """Return the attributes of a response: per prediction an image, or the reason why there is none."""
+    images: list[MessagePart] = []
+    filtered = 0
+    for prediction in get_list(get(response, "predictions")):
+        if part := _to_part(prediction):
+            images.append(part)
+        elif get(prediction, "raiFilteredReason"):
+            filtered += 1
     usage = get(response, "usageMetadata")
-    facts["gen_ai.usage.input_tokens"] = total(get(usage, "promptTokenCount"))
-    facts["gen_ai.usage.output_tokens"] = total(get(usage, "candidatesTokenCount"))
-    if content and made:
+    attributes: Attributes = {
+        "gen_ai.response.finish_reasons": ["stop"] * len(images) + ["content_filter"] * filtered or None,
+        "gen_ai.usage.input_tokens": add_counts(get(usage, "promptTokenCount")),
+        "gen_ai.usage.output_tokens": add_counts(get(usage, "candidatesTokenCount")),
+        names.IMAGE_COUNT: len(images) or None,
+    }
+    if content and images:
         # One message per image, as there is one finish reason per image.
-        facts["gen_ai.output.messages"] = written(
-            [{"role": "assistant", "parts": [part], "finish_reason": "stop"} for part in made]
+        attributes["gen_ai.output.messages"] = dump_messages(
+            [{"role": "assistant", "parts": [part], "finish_reason": "stop"} for part in images]
         )
-    return facts
+    return attributes

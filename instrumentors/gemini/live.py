@@ -1,7 +1,7 @@
 """Live sessions (`client.aio.live`): one span per turn of the model, with the turn's usage.
 
-A turn begins with what the user sends to be answered, or with the model's first word where audio flows all
-the time; it ends when the model says so, when it wants a tool, or with the session.
+A turn begins when the application sends something, or with the model's first word if audio flows all the
+time. It ends when the model completes it or calls a tool, or with the session.
 """
 
 from __future__ import annotations
@@ -13,12 +13,13 @@ from weakref import WeakKeyDictionary
 
 from wrapt import ObjectProxy, register_post_import_hook
 
-from instrumentors.common.call_span import Attributes, Call, logger, read, suppressed
+from instrumentors.common import attributes as names
+from instrumentors.common.call_span import Attributes, CallSpan, is_suppressed, logger, read_safely
 from instrumentors.common.message_parts import text
 from instrumentors.gemini import generate_content
-from instrumentors.gemini.call import GeminiCall
-from instrumentors.gemini.messages import joined, message_of, written
-from instrumentors.gemini.payload import get, items
+from instrumentors.gemini.call import GeminiCallSpan
+from instrumentors.gemini.messages import dump_messages, join_text, to_message
+from instrumentors.gemini.payload import get, get_list, without_none
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -41,20 +42,20 @@ _CONFIG = (
     "response_modalities",
     "thinking_config",
 )
-_CLOSED = 1000  # the code of a connection that was closed in good order
+_NORMAL_CLOSURE = 1000  # of the WebSocket protocol
 
 
 def instrument(patches: Patches, tracer: Tracer, *, content: bool) -> None:
     """Wrap live sessions, once their module is imported."""
-    live = _Live(tracer, content=content)
+    sessions = _Sessions(tracer, content=content)
 
     def wrap(module: ModuleType) -> None:
-        places = (
-            ("AsyncLive", "connect", live.connect),
-            ("AsyncSession", "_receive", live.receive),
-            *(("AsyncSession", name, live.send) for name in _SENDING),
+        wrappers = (
+            ("AsyncLive", "connect", sessions.connect),
+            ("AsyncSession", "_receive", sessions.receive),
+            *(("AsyncSession", name, sessions.send) for name in _SENDING),
         )
-        for owner_name, name, wrapper in places if patches.active else ():
+        for owner_name, name, wrapper in wrappers if patches.active else ():
             owner = getattr(module, owner_name, None)
             if hasattr(owner, name):
                 patches.wrap(owner, name, wrapper)
@@ -64,156 +65,159 @@ def instrument(patches: Patches, tracer: Tracer, *, content: bool) -> None:
     register_post_import_hook(wrap, "google.genai.live")
 
 
-class _Live:
-    """Knows the open sessions."""
+class _Sessions:
+    """The open sessions, and the wrappers around their methods."""
 
     def __init__(self, tracer: Tracer, *, content: bool) -> None:
         self.tracer, self.content = tracer, content
-        self.sessions: WeakKeyDictionary[Any, _Turns] = WeakKeyDictionary()
+        self.turns: WeakKeyDictionary[Any, _Turns] = WeakKeyDictionary()
 
     def connect(self, wrapped: Callable[..., Any], live: Any, args: Args, kwargs: dict[str, Any]) -> Any:
         connecting = wrapped(*args, **kwargs)
-        if suppressed():
+        if is_suppressed():
             return connecting
-        facts = read(_session_facts, live._api_client, kwargs.get("model"), kwargs.get("config"))
-        facts.setdefault("gen_ai.operation.name", OPERATION)
-        return _Connecting(connecting, self, facts)
+        model, config = kwargs.get("model"), kwargs.get("config")
+        attributes = read_safely(_session_attributes, live._api_client, model, config)
+        attributes.setdefault("gen_ai.operation.name", OPERATION)
+        return _Connecting(connecting, self, attributes)
 
     async def send(
         self, wrapped: Callable[..., Any], session: Any, args: Args, kwargs: dict[str, Any]
     ) -> Any:
-        turns = self.sessions.get(session)
-        opened = turns is not None and turns.asked(args, kwargs)
+        turns = self.turns.get(session)
+        opened = turns is not None and turns.begin(args, kwargs)
         try:
             return await wrapped(*args, **kwargs)
         except Exception as error:
-            # A turn that is open goes on where the SDK refuses what is added to it.
+            # If the SDK rejects an addition to an open turn, the turn goes on.
             if turns is not None and (opened or not isinstance(error, (TypeError, ValueError))):
-                turns.failed(error)
+                turns.fail(error)
             raise
 
     async def receive(
         self, wrapped: Callable[..., Any], session: Any, args: Args, kwargs: dict[str, Any]
     ) -> Any:
-        turns = self.sessions.get(session)
+        turns = self.turns.get(session)
         try:
             message = await wrapped(*args, **kwargs)
         except BaseException as error:
-            # A reader that was called off may read on later.
+            # A reader that was cancelled may read on later.
             if turns is not None and isinstance(error, Exception):
-                turns.failed(error)
+                turns.fail(error)
             raise
         if turns is not None:
-            turns.told(message)
+            turns.receive(message)
         return message
 
 
 class _Connecting(ObjectProxy[Any]):
-    """The session's context manager: it names the session's model, and ends its last turn."""
+    """A session's context manager: it registers the session, and ends its last turn."""
 
-    def __init__(self, wrapped: Any, live: _Live, facts: Attributes) -> None:
+    def __init__(self, wrapped: Any, sessions: _Sessions, attributes: Attributes) -> None:
         super().__init__(wrapped)
-        self._self_live, self._self_facts = live, facts
+        self._self_sessions, self._self_attributes = sessions, attributes
         self._self_turns: _Turns | None = None
 
     async def __aenter__(self) -> Any:
         session = await self.__wrapped__.__aenter__()
-        live = self._self_live
+        sessions = self._self_sessions
         with contextlib.suppress(TypeError):
-            self._self_turns = live.sessions[session] = _Turns(live, self._self_facts)
+            self._self_turns = sessions.turns[session] = _Turns(sessions, self._self_attributes)
         return session
 
     async def __aexit__(self, *error: object) -> Any:
         if self._self_turns is not None:
-            self._self_turns.left()
+            self._self_turns.abandon()
         return await self.__wrapped__.__aexit__(*error)
 
 
 class _Turns:
-    """The turns of one session, of which one at most is open."""
+    """The turns of one session; at most one of them is open."""
 
-    def __init__(self, live: _Live, facts: Attributes) -> None:
-        self._live, self._facts = live, facts
-        self._call: GeminiCall | None = None
+    def __init__(self, sessions: _Sessions, attributes: Attributes) -> None:
+        self._tracer, self._content = sessions.tracer, sessions.content
+        self._attributes = attributes
+        self._call: GeminiCallSpan | None = None
         self._messages: list[Any] = []
 
-    def asked(self, args: Args, kwargs: dict[str, Any]) -> bool:
-        """Open a turn with what the user sends, unless one is open; say whether it was opened."""
-        if self._call is not None or suppressed():
+    def begin(self, args: Args, kwargs: dict[str, Any]) -> bool:
+        """Open a turn for what the application sends, unless one is open; return whether it was opened."""
+        if self._call is not None or is_suppressed():
             return False
         try:
-            self._open({**self._facts, **read(_asked_facts, args, kwargs, self._live.content)})
+            self._open({**self._attributes, **read_safely(_input_attributes, args, kwargs, self._content)})
         except Exception as error:  # noqa: BLE001 - a sampler's or a processor's; no span then
             logger.debug("otel-posthog could not follow a turn: %s", type(error).__name__)
         return self._call is not None
 
-    def told(self, message: Any) -> None:
-        """Take a message; end the turn if it says so."""
+    def receive(self, message: Any) -> None:
+        """Add a message of the model's; the last one of a turn ends it."""
         try:
-            said = getattr(message, "server_content", None)
-            wanted = getattr(message, "tool_call", None)
+            content = getattr(message, "server_content", None)
+            tool_call = getattr(message, "tool_call", None)
             if self._call is None:
-                if suppressed() or not (wanted or getattr(said, "model_turn", None)):
+                if is_suppressed() or not (tool_call or getattr(content, "model_turn", None)):
                     return
-                self._open(self._facts)
-            call = cast("GeminiCall", self._call)
-            call.chunk()
+                self._open(self._attributes)
+            call = cast("GeminiCallSpan", self._call)
+            call.note_chunk()
             if call.recording:
                 self._messages.append(message)
-            if wanted or getattr(said, "turn_complete", None):
-                self._end("tool_call" if wanted else "stop")
+            if tool_call or getattr(content, "turn_complete", None):
+                self._end("tool_call" if tool_call else "stop")
         except Exception as error:  # noqa: BLE001 - an unreadable message is still the user's
             logger.debug("otel-posthog could not read a message: %s", type(error).__name__)
 
-    def failed(self, error: Exception) -> None:
+    def fail(self, error: Exception) -> None:
         """End the turn with the connection's error."""
-        if getattr(error, "code", None) == _CLOSED:
-            self.left()
+        if getattr(error, "code", None) == _NORMAL_CLOSURE:
+            self.abandon()
         elif self._call is not None:
-            call, facts = self._take(None)
-            call.fail(error, facts)
+            call, attributes = self._release_call(None)
+            call.fail(error, attributes)
 
-    def left(self) -> None:
-        """End the turn: nobody listens any more."""
+    def abandon(self) -> None:
+        """End the turn: the application left the session."""
         if self._call is not None:
             self._end(None)
 
-    def _open(self, facts: Attributes) -> None:
-        call: Call = GeminiCall.open(self._live.tracer, facts, content=self._live.content)
-        self._call = cast("GeminiCall", call)
+    def _open(self, attributes: Attributes) -> None:
+        call: CallSpan = GeminiCallSpan.open(self._tracer, attributes, content=self._content)
+        self._call = cast("GeminiCallSpan", call)
 
     def _end(self, reason: str | None) -> None:
-        call, facts = self._take(reason)
-        call.finish(facts)
+        call, attributes = self._release_call(reason)
+        call.end(attributes)
 
-    def _take(self, reason: str | None) -> tuple[GeminiCall, Attributes]:
-        call, self._call = cast("GeminiCall", self._call), None
+    def _release_call(self, reason: str | None) -> tuple[GeminiCallSpan, Attributes]:
+        call, self._call = cast("GeminiCallSpan", self._call), None
         messages, self._messages = self._messages, []
-        return call, read(_turn_facts, messages, reason, call.content)
+        return call, read_safely(_turn_attributes, messages, reason, call.content)
 
     def __del__(self) -> None:
         # At interpreter exit anything may be gone already.
         with contextlib.suppress(Exception):
-            self.left()
+            self.abandon()
 
 
-def _plain(value: Any) -> Any:
-    """Give an object of the SDK's as JSON would have it."""
+def _to_json(value: Any) -> Any:
+    """Return an object of the SDK's as JSON."""
     return value.model_dump(exclude_none=True, mode="json") if hasattr(value, "model_dump") else value
 
 
-def _session_facts(client: Any, model: Any, config: Any) -> Attributes:
-    given = {
-        name: _plain(config.get(name) if isinstance(config, dict) else getattr(config, name, None))
+def _session_attributes(client: Any, model: Any, config: Any) -> Attributes:
+    """Return the attributes of every turn: the session's model and parameters, and the service."""
+    settings = {
+        name: _to_json(config.get(name) if isinstance(config, dict) else getattr(config, name, None))
         for name in _CONFIG
     }
     name = str(model).rpartition("/")[2]
-    found = generate_content.ENDPOINTS["generateContent"].request({"generationConfig": given}, name, False)
+    attributes = generate_content.request_attributes({"generationConfig": settings}, name, False)
     address = urlsplit(str(client._http_options.base_url or ""))
     return {
-        **{key: value for key, value in found.items() if not key.startswith("posthog.")},
-        "posthog.thinking.level": found.get("posthog.thinking.level"),
-        "posthog.thinking.budget": found.get("posthog.thinking.budget"),
+        **{key: value for key, value in attributes.items() if not key.startswith("posthog.")},
+        names.THINKING_LEVEL: attributes.get(names.THINKING_LEVEL),
+        names.THINKING_BUDGET: attributes.get(names.THINKING_BUDGET),
         "gen_ai.operation.name": OPERATION,
         "gen_ai.request.model": name,
         "gen_ai.request.stream": True,
@@ -223,48 +227,50 @@ def _session_facts(client: Any, model: Any, config: Any) -> Attributes:
     }
 
 
-def _asked_facts(args: Args, kwargs: dict[str, Any], content: bool) -> Attributes:
-    """Read what was sent: text, contents, or results of tools."""
-    given = next((kwargs[name] for name in ("turns", "input", "function_responses") if name in kwargs), None)
-    given = args[0] if given is None and args else given
-    contents = [_plain(one) for one in (given if isinstance(given, (list, tuple)) else [given])]
-    request = {"contents": [_content(one) for one in contents if one is not None]}
-    found = generate_content.ENDPOINTS["generateContent"].request(request, "", content)
-    return {name: value for name, value in found.items() if value is not None}
+def _input_attributes(args: Args, kwargs: dict[str, Any], content: bool) -> Attributes:
+    """Return the attributes of what was sent: text, contents, or results of tools."""
+    sent = next((kwargs[name] for name in ("turns", "input", "function_responses") if name in kwargs), None)
+    sent = args[0] if sent is None and args else sent
+    contents = [_to_json(one) for one in (sent if isinstance(sent, (list, tuple)) else [sent])]
+    request = {"contents": [_to_content(one) for one in contents if one is not None]}
+    return without_none(generate_content.request_attributes(request, "", content))
 
 
-def _content(given: Any) -> Any:
-    if isinstance(given, str):
-        return {"role": "user", "parts": [{"text": given}]}
-    if get(given, "response") is not None:
-        return {"role": "user", "parts": [{"functionResponse": given}]}
-    return given
+def _to_content(sent: Any) -> Any:
+    if isinstance(sent, str):
+        return {"role": "user", "parts": [{"text": sent}]}
+    if get(sent, "response") is not None:
+        return {"role": "user", "parts": [{"functionResponse": sent}]}
+    return sent
 
 
-def _turn_facts(messages: list[Any], reason: str | None, content: bool) -> Attributes:
+def _turn_attributes(messages: list[Any], reason: str | None, content: bool) -> Attributes:
+    """Return the attributes of a turn's messages, added up."""
     usage: dict[str, Any] = {}
-    spoken, parts = "", []
-    calls = 0
+    transcript, parts = "", []
+    call_count = 0
     for message in messages:
-        usage.update(_plain(message.usage_metadata) or {})
-        calls += len(items(getattr(message.tool_call, "function_calls", None)))
-        said = message.server_content
-        if content and said is not None:
-            spoken += getattr(getattr(said, "output_transcription", None), "text", None) or ""
-            # Audio is no message to keep; its transcription is.
-            given = getattr(said.model_turn, "parts", None) or []
-            parts += [_plain(part) for part in given if part.inline_data is None]
-        if content:
-            wanted = items(getattr(message.tool_call, "function_calls", None))
-            parts += [{"functionCall": _plain(call)} for call in wanted]
-    facts = {
+        usage.update(_to_json(message.usage_metadata) or {})
+        tool_calls = get_list(getattr(message.tool_call, "function_calls", None))
+        call_count += len(tool_calls)
+        if not content:
+            continue
+        if (answer := message.server_content) is not None:
+            transcript += getattr(getattr(answer, "output_transcription", None), "text", None) or ""
+            # Audio is not kept; its transcript is.
+            answer_parts = getattr(answer.model_turn, "parts", None) or []
+            parts += [_to_json(part) for part in answer_parts if part.inline_data is None]
+        parts += [{"functionCall": _to_json(call)} for call in tool_calls]
+    attributes = {
         "gen_ai.response.finish_reasons": [reason] if reason else None,
-        "posthog.tool_calls.count": calls or None,
-        **generate_content.usage_facts(usage),
+        names.TOOL_CALL_COUNT: call_count or None,
+        **generate_content.usage_attributes(usage),
     }
     if content:
-        said = message_of({"parts": joined(parts)})["parts"] + ([text(spoken)] if spoken else [])
+        output = to_message({"parts": join_text(parts)})["parts"] + ([text(transcript)] if transcript else [])
         finish = {"finish_reason": reason} if reason else {}
-        if said:
-            facts["gen_ai.output.messages"] = written([{"role": "assistant", "parts": said} | finish])
-    return facts
+        if output:
+            attributes["gen_ai.output.messages"] = dump_messages(
+                [{"role": "assistant", "parts": output} | finish]
+            )
+    return attributes

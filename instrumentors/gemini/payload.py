@@ -1,4 +1,4 @@
-"""Reading Gemini's JSON, in which names are spelt either way: ``inlineData`` beside ``mime_type``."""
+"""Gemini's JSON, in which names are spelt either way: ``inlineData`` beside ``mime_type``."""
 
 from __future__ import annotations
 
@@ -12,92 +12,92 @@ import orjson
 
 from instrumentors.common.call_span import Attributes
 
-_NUMBERED = frozenset({"text", "image", "audio"})  # the modalities that have attributes of their own
+_MODALITIES = frozenset({"text", "image", "audio"})  # those that have attributes of their own
 
 
-class _Spelling(dict[str, str]):
-    """Names in camel case as Python spells them; the few there are in our tables."""
+class _Spellings(dict[str, str]):
+    """Names in camel case as Python spells them, kept: our tables have only a few."""
 
     def __missing__(self, name: str) -> str:
-        self[name] = found = snake(name)
-        return found
+        self[name] = spelling = snake_case(name)
+        return spelling
 
 
-_PYTHON = _Spelling()
+_PYTHON = _Spellings()
 
 
-def snake(name: str) -> str:
-    """Spell a name as Python does."""
-    return re.sub(r"([A-Z])", lambda found: "_" + found[1].lower(), name)
+def snake_case(name: str) -> str:
+    """Return a name as Python spells it."""
+    return re.sub(r"([A-Z])", lambda match: "_" + match[1].lower(), name)
 
 
-def get(value: Any, *names: str) -> Any:
-    """Follow names, given in camel case, into nested objects; None where one is missing.
+def get(value: Any, *path: str) -> Any:
+    """Return the value at the end of a path in camel case, in either spelling; None if a name is missing.
 
-    For names of our own alone: their spellings are kept.
+    For names of our own alone, as their spellings are kept.
     """
-    for name in names:
+    for name in path:
         if not isinstance(value, dict):
             return None
-        found = value.get(name)
-        value = value.get(_PYTHON[name]) if found is None else found
+        inner = value.get(name)
+        value = value.get(_PYTHON[name]) if inner is None else inner
     return value.value if value is not None and isinstance(value, Enum) else value
 
 
-def items(value: Any) -> list[Any]:
-    """Give a list; what is no list has no items, and an iterator is the user's to consume."""
+def get_list(value: Any) -> list[Any]:
+    """Return `value` if it is a list, otherwise an empty one: only the SDK may read the user's iterators."""
     return list(value) if isinstance(value, (list, tuple)) else []
 
 
-def names_in(value: Any) -> set[str]:
-    """Give a list of names, enumerated or not, in upper case."""
-    return {str(getattr(word, "value", word)).upper() for word in items(value)}
+def get_names(value: Any) -> set[str]:
+    """Return a list of names, or of enum members, in upper case."""
+    return {str(getattr(name, "value", name)).upper() for name in get_list(value)}
 
 
 def loads(text: Any) -> Any:
-    """Parse JSON; the standard library's parser takes what the faster one is too strict for."""
+    """Parse JSON; the standard library accepts some that orjson is too strict for."""
     try:
         return orjson.loads(text)
     except orjson.JSONDecodeError:
         return json.loads(text)
 
 
-def merged(value: Mapping[str, Any], extra: Mapping[str, Any]) -> dict[str, Any]:
-    """Lay `extra` over `value`, level by level, as the SDK does with ``extra_body``, in a new dict."""
-    result = dict(value)
+def merge_deep(value: Mapping[str, Any], extra: Mapping[str, Any]) -> dict[str, Any]:
+    """Return `value` overlaid by `extra`, level by level, as the SDK does with ``extra_body``; both stay."""
+    merged = dict(value)
     for name, one in extra.items():
-        before = result.get(name)
+        before = merged.get(name)
         both = isinstance(before, Mapping) and isinstance(one, Mapping)
-        result[name] = merged(before, one) if both else one  # type: ignore[arg-type]
-    return result
+        merged[name] = merge_deep(before, one) if both else one  # type: ignore[arg-type]
+    return merged
 
 
-def known(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Leave out what is None: it says nothing, and is not to hide what was said before."""
+def without_none(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values that are not None, so that a missing one does not replace an earlier one."""
     return {name: value for name, value in values.items() if value is not None}
 
 
-def number(value: Any) -> int | None:
-    """Read a whole number, which may be there as text; None where there is none."""
+def to_int(value: Any) -> int | None:
+    """Return a whole number, also from text; None if it is none."""
     try:
         return int(value)
     except (TypeError, ValueError, OverflowError):
         return None
 
 
-def total(*counts: Any) -> int | None:
-    """Add up the counts that are there."""
-    found = [read for count in counts if (read := number(count)) is not None]
-    return sum(found) if found else None
+def add_counts(*counts: Any) -> int | None:
+    """Return the sum of the counts that are numbers; None if none is."""
+    numbers = [number for count in counts if (number := to_int(count)) is not None]
+    return sum(numbers) if numbers else None
 
 
-def by_modality(usage: Any, names: Iterable[tuple[str, str]], count: str) -> Attributes:
-    """Read token counts per modality: `names` are (list in `usage`, end of the attribute's name)."""
-    facts: Attributes = {}
-    for name, suffix in names:
-        for detail in items(get(usage, name)):
-            kind = str(get(detail, "modality")).lower()
-            if kind in _NUMBERED and (tokens := number(get(detail, count))):
-                attribute = f"gen_ai.usage.{kind}.{suffix}"
-                facts[attribute] = facts.get(attribute, 0) + tokens
-    return facts
+def tokens_by_modality(usage: Any, fields: Iterable[tuple[str, str]], count: str) -> Attributes:
+    """Return token counts by modality; `fields` are (list in `usage`, end of the attribute's name)."""
+    attributes: Attributes = {}
+    for field, suffix in fields:
+        for detail in get_list(get(usage, field)):
+            modality = str(get(detail, "modality")).lower()
+            if modality in _MODALITIES and (tokens := to_int(get(detail, count))):
+                attribute = f"gen_ai.usage.{modality}.{suffix}"
+                attributes[attribute] = attributes.get(attribute, 0) + tokens
+    return attributes

@@ -1,4 +1,4 @@
-"""Calls of the `openai` package as spans."""
+"""The instrumentor of the `openai` package."""
 
 from instrumentors.openai.instrumentor import OpenAIInstrumentor
 

@@ -1,117 +1,125 @@
-"""Chat completions, and the legacy completions, whose answers look alike."""
+"""Chat completions, and the legacy completions, whose answers are similar."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from instrumentors.common.call_span import Attributes, read
+from instrumentors.common import attributes as names
+from instrumentors.common.call_span import Attributes, read_safely
 from instrumentors.common.message_parts import dumps
-from instrumentors.openai.fields import get, head, listed, reason
-from instrumentors.openai.messages import asked, joined, message
-
-__all__ = ["ChatAccumulator", "chat_request", "chat_response"]
+from instrumentors.openai.fields import finish_reason, get, get_list, response_attributes
+from instrumentors.openai.messages import input_attributes, join_content, to_message
 
 
 def chat_request(body: Mapping[str, Any], content: bool) -> Attributes:
-    """The messages of a chat."""
-    return asked([message(one) for one in listed(body.get("messages"))], content)
+    """Return the attributes of a chat's messages."""
+    return input_attributes([to_message(message) for message in get_list(body.get("messages"))], content)
 
 
 def chat_response(response: Any, content: bool) -> Attributes:
-    """The choices, one output message each."""
-    choices = listed(get(response, "choices"))
-    reasons, calls, cited = [], 0, False
+    """Return the attributes of a completion; each choice is one output message."""
+    choices = get_list(get(response, "choices"))
+    reasons, calls, cites_web = [], 0, False
     for choice in choices:
-        if finished := get(choice, "finish_reason"):
-            reasons.append(reason(finished))
-        calls += len(listed(get(choice, "message", "tool_calls")))
-        cited = cited or bool(listed(get(choice, "message", "annotations")))
+        if reason := get(choice, "finish_reason"):
+            reasons.append(finish_reason(reason))
+        calls += len(get_list(get(choice, "message", "tool_calls")))
+        cites_web = cites_web or bool(get_list(get(choice, "message", "annotations")))
     return {
-        **head(response),
+        **response_attributes(response),
         "gen_ai.response.finish_reasons": reasons or None,
-        "posthog.tool_calls.count": calls or None,
-        "posthog.web_search.used": True if cited else None,
-        **(read(_said, choices) if content and choices else {}),
+        names.TOOL_CALL_COUNT: calls or None,
+        names.WEB_SEARCH_USED: True if cites_web else None,
+        **(read_safely(_output_attributes, choices) if content and choices else {}),
     }
 
 
-def _said(choices: Sequence[Any]) -> Attributes:
+def _output_attributes(choices: Sequence[Any]) -> Attributes:
     messages = []
     for choice in choices:
         answer = get(choice, "message")
-        made = message({"content": get(choice, "text")} if answer is None else answer)
-        if finished := get(choice, "finish_reason"):
-            made["finish_reason"] = reason(finished)
-        messages.append(made)
+        message = to_message({"content": get(choice, "text")} if answer is None else answer)
+        if reason := get(choice, "finish_reason"):
+            message["finish_reason"] = finish_reason(reason)
+        messages.append(message)
     return {"gen_ai.output.messages": dumps(messages)}
 
 
 class _Choice:
-    """What the deltas of one choice add up to."""
+    """The deltas of one choice, added up."""
 
-    __slots__ = ("annotations", "audio", "calls", "finish_reason", "refused", "role", "thoughts", "words")
+    __slots__ = (
+        "annotations",
+        "audio",
+        "content",
+        "finish_reason",
+        "reasoning",
+        "refusal",
+        "role",
+        "tool_calls",
+    )
 
     def __init__(self) -> None:
         self.role = "assistant"
-        self.words: list[Any] = []
-        self.thoughts: list[str] = []
-        self.refused: list[str] = []
+        self.content: list[Any] = []
+        self.reasoning: list[str] = []
+        self.refusal: list[str] = []
         self.audio: list[str] = []
         self.annotations: list[Any] = []
-        self.calls: dict[Any, dict[str, Any]] = {}
+        self.tool_calls: dict[Any, dict[str, Any]] = {}
         self.finish_reason: str | None = None
 
     def add(self, delta: Any) -> None:
-        """Take a delta that is more than a piece of text."""
+        """Add a delta that is more than a piece of text."""
         if (content := get(delta, "content")) is not None:
-            self.words.append(content)
+            self.content.append(content)
         if role := get(delta, "role"):
             self.role = role
-        for kept, name in ((self.refused, "refusal"), (self.thoughts, "reasoning_content")):
+        for pieces, name in ((self.refusal, "refusal"), (self.reasoning, "reasoning_content")):
             if piece := get(delta, name):
-                kept.append(piece)
-        if sound := get(delta, "audio", "data"):
-            self.audio.append(sound)
-        self.annotations += listed(get(delta, "annotations"))
-        for call in listed(get(delta, "tool_calls")):
-            self._call(call)
+                pieces.append(piece)
+        if audio := get(delta, "audio", "data"):
+            self.audio.append(audio)
+        self.annotations += get_list(get(delta, "annotations"))
+        for call in get_list(get(delta, "tool_calls")):
+            self._add_tool_call(call)
 
-    def _call(self, call: Any) -> None:
+    def _add_tool_call(self, call: Any) -> None:
         index, identifier, name = get(call, "index"), get(call, "id"), get(call, "function", "name")
-        if index is None:  # some services do not number them: a name begins a call, or another id
-            begun = next(reversed(self.calls), None)
-            index = identifier or (f"{name} {len(self.calls)}" if name or begun is None else begun)
-        kept = self.calls.setdefault(index, {"place": len(self.calls), "arguments": []})
+        if index is None:  # some services do not number calls: a name or a new id begins the next
+            last = next(reversed(self.tool_calls), None)
+            index = identifier or (f"{name} {len(self.tool_calls)}" if name or last is None else last)
+        whole = self.tool_calls.setdefault(index, {"position": len(self.tool_calls), "arguments": []})
         if isinstance(index, int):
-            kept["place"] = index
-        kept["id"] = identifier or kept.get("id")
-        kept["name"] = name or kept.get("name")
-        kept["arguments"].append(get(call, "function", "arguments") or "")
+            whole["position"] = index
+        whole["id"] = identifier or whole.get("id")
+        whole["name"] = name or whole.get("name")
+        whole["arguments"].append(get(call, "function", "arguments") or "")
 
-    def whole(self, *, complete: bool) -> dict[str, Any]:
-        """The choice as a response that was not streamed would hold it."""
+    def as_response(self, *, complete: bool) -> dict[str, Any]:
+        """Return the choice as a response that was not streamed would hold it."""
         calls = [
             {"id": call["id"], "function": {"name": call["name"], "arguments": "".join(call["arguments"])}}
-            for call in sorted(self.calls.values(), key=lambda call: call["place"])
+            for call in sorted(self.tool_calls.values(), key=lambda call: call["position"])
         ]
-        said = {
+        message = {
             "role": self.role,
-            "content": joined(self.words),
-            "reasoning_content": "".join(self.thoughts) or None,
-            "refusal": "".join(self.refused) or None,
+            "content": join_content(self.content),
+            "reasoning_content": "".join(self.reasoning) or None,
+            "refusal": "".join(self.refusal) or None,
             "audio": {"data": "".join(self.audio)} if self.audio else None,
             "annotations": self.annotations,
             "tool_calls": calls,
         }
-        # What should have been said and was not is an error; of a stream that was left nothing is known.
-        return {"message": said, "finish_reason": self.finish_reason or ("error" if complete else None)}
+        # A complete stream without a finish reason is an error; the reason of an abandoned one is unknown.
+        return {"message": message, "finish_reason": self.finish_reason or ("error" if complete else None)}
 
 
 class ChatAccumulator:
-    """Adds up the chunks of a chat or text completion.
+    """The chunks of a chat or text completion, added up.
 
-    With `hide_usage` the user did not ask for usage: its chunk is kept from him.
+    With `hide_usage` the application did not ask for usage: the chunk that brings it is hidden.
     """
 
     def __init__(self, *, hide_usage: bool = False) -> None:
@@ -122,42 +130,44 @@ class ChatAccumulator:
         self._choices: dict[int, _Choice] = {}
 
     def add(self, chunk: Any) -> bool:
-        """Take a chunk; false for the chunk that is there for us only."""
+        """Add a chunk; return False for the chunk that brings only the usage we asked for."""
         fields = chunk.__dict__
-        choices, used = fields.get("choices") or (), fields.get("usage")
+        choices, usage = fields.get("choices") or (), fields.get("usage")
         if self._first is None:
             self._first = chunk
-        if used is not None:
-            self._usage = used
+        if usage is not None:
+            self._usage = usage
             self._tier = fields.get("service_tier")
             if self._hide and not choices:
                 return False
         elif self._hide and "usage" in chunk.__pydantic_fields_set__:
-            # Asked for usage, the service says "usage": null in every other chunk.
+            # If usage is asked for, the service writes "usage": null into every other chunk.
             chunk.__pydantic_fields_set__.discard("usage")
         for choice in choices:
             parts = choice.__dict__
             index = parts.get("index") or 0
-            known = self._choices.get(index)
-            if known is None:
-                known = self._choices[index] = _Choice()
-            if (finished := parts.get("finish_reason")) is not None:
-                known.finish_reason = finished
+            whole = self._choices.get(index)
+            if whole is None:
+                whole = self._choices[index] = _Choice()
+            if (reason := parts.get("finish_reason")) is not None:
+                whole.finish_reason = reason
             delta = parts.get("delta")
             if delta is None:
-                known.words.append(parts.get("text") or "")
+                whole.content.append(parts.get("text") or "")
             elif len(delta.__pydantic_fields_set__) == 1 and (piece := delta.__dict__.get("content")):
-                known.words.append(piece)  # nearly every chunk
+                whole.content.append(piece)  # nearly every chunk
             else:
-                known.add(delta)
+                whole.add(delta)
         return True
 
-    def facts(self, content: bool, complete: bool, /) -> Attributes:
-        """Give what a response of its own would have given."""
+    def attributes(self, content: bool, complete: bool, /) -> Attributes:
+        """Return the attributes of the response that the chunks add up to."""
         first = self._first
-        names = ("id", "model", "system_fingerprint")
-        response = {name: get(first, name) for name in names} if first is not None else {}
+        fields = ("id", "model", "system_fingerprint")
+        response = {field: get(first, field) for field in fields} if first is not None else {}
         response["service_tier"] = self._tier or get(first, "service_tier")
         response["usage"] = self._usage
-        response["choices"] = [one.whole(complete=complete) for _, one in sorted(self._choices.items())]
+        response["choices"] = [
+            choice.as_response(complete=complete) for _, choice in sorted(self._choices.items())
+        ]
         return chat_response(response, content)

@@ -1,62 +1,61 @@
-"""What all endpoints share: how a field is read, which parameters and token counts are which attributes.
+"""The fields that all endpoints share: request parameters, tools, token counts.
 
-Requests are read as the JSON that the SDK is about to send, responses as the SDK's objects or plain JSON:
-`get` does for both. Readers return span attributes; a value of None means that it was not given.
+Requests are read as the JSON that the SDK is about to send, responses as the SDK's objects or as JSON; `get`
+reads both. A reader returns span attributes; a value of None means that the field is missing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from instrumentors.common.call_span import Attributes
+from instrumentors.common import attributes as names
+from instrumentors.common.call_span import Attributes, read_safely
 from instrumentors.common.message_parts import dumps
 
-__all__ = ["get", "head", "listed", "parameters", "reason", "tools", "usage"]
-
 _FINISH = {"tool_calls": "tool_call", "function_call": "tool_call", "max_output_tokens": "length"}
-"""Finish reasons whose word in the GenAI conventions is another."""
+"""Finish reasons that the GenAI conventions spell differently."""
 
 
-def get(value: Any, *names: str) -> Any:
-    """The field at the end of the path; None where it ends early."""
-    for name in names:
+def get(value: Any, *path: str) -> Any:
+    """Return the field at the end of the path; None if the path ends early."""
+    for name in path:
         if type(value) is dict:
             value = value.get(name)
         else:
-            # Not by attribute: asking a pydantic object for one that it lacks takes microseconds.
+            # Not by attribute: to ask a pydantic object for a missing one takes microseconds.
             fields = getattr(value, "__dict__", None)
             if fields is None:
                 return None
-            found = fields.get(name)
-            if found is None and (extra := getattr(value, "__pydantic_extra__", None)):
-                found = extra.get(name)
-            value = found
+            field = fields.get(name)
+            if field is None and (extra := getattr(value, "__pydantic_extra__", None)):
+                field = extra.get(name)
+            value = field
         if value is None:
             return None
     return value
 
 
-def listed(value: Any) -> list[Any] | tuple[Any, ...]:
-    """The list that `value` is. Never of an iterator: the user's generators are for the SDK to read."""
+def get_list(value: Any) -> list[Any] | tuple[Any, ...]:
+    """Return `value` if it is a list, otherwise an empty one: only the SDK may read the user's iterators."""
     return value if isinstance(value, (list, tuple)) else ()
 
 
-def reason(given: Any) -> str:
-    """A finish reason in the conventions' words."""
-    return _FINISH.get(given) or str(given)
+def finish_reason(reason: Any) -> str:
+    """Return a finish reason as the conventions spell it."""
+    return _FINISH.get(reason) or str(reason)
 
 
 def _scalar(attribute: str) -> Callable[[Any], Attributes]:
-    def read(value: Any) -> Attributes:
-        # The SDK's markers for "not given" are neither, and a boolean is no number.
+    def read_scalar(value: Any) -> Attributes:
+        # The SDK's markers for "not given" are no scalars, and a boolean is no number.
         return {attribute: value} if isinstance(value, (str, int, float)) and value is not True else {}
 
-    return read
+    return read_scalar
 
 
 def _stop(value: Any) -> Attributes:
-    stop = [value] if isinstance(value, str) else [one for one in listed(value) if isinstance(one, str)]
+    stop = [value] if isinstance(value, str) else [one for one in get_list(value) if isinstance(one, str)]
     return {"gen_ai.request.stop_sequences": stop} if stop else {}
 
 
@@ -71,7 +70,7 @@ def _stream(value: Any) -> Attributes:
 def _level(value: Any) -> Attributes:
     if not isinstance(value, str):
         return {}
-    return {"gen_ai.request.reasoning.level": value, "posthog.thinking.level": value}
+    return {"gen_ai.request.reasoning.level": value, names.THINKING_LEVEL: value}
 
 
 def _format(value: Any) -> Attributes:
@@ -79,7 +78,7 @@ def _format(value: Any) -> Attributes:
     return {"gen_ai.output.type": "text" if kind == "text" else "json"} if isinstance(kind, str) else {}
 
 
-_PARAMETERS: dict[str, Callable[[Any], Attributes]] = {
+PARAMETERS: dict[str, Callable[[Any], Attributes]] = {
     "model": _scalar("gen_ai.request.model"),
     "temperature": _scalar("gen_ai.request.temperature"),
     "top_p": _scalar("gen_ai.request.top_p"),
@@ -102,39 +101,49 @@ _PARAMETERS: dict[str, Callable[[Any], Attributes]] = {
     "reasoning": lambda value: _level(get(value, "effort")),
     "response_format": _format,
     "text": lambda value: _format(get(value, "format")),
-    "modalities": lambda value: {"gen_ai.output.type": "speech"} if "audio" in listed(value) else {},
-    "web_search_options": lambda value: {"posthog.web_search.enabled": True} if value is not None else {},
+    "modalities": lambda value: {"gen_ai.output.type": "speech"} if "audio" in get_list(value) else {},
+    "web_search_options": lambda value: {names.WEB_SEARCH_ENABLED: True} if value is not None else {},
 }
-"""One table for all endpoints: a name means the same wherever it occurs."""
+"""The parameters of all endpoints: a name means the same in each of them."""
 
 
-def parameters(body: Mapping[str, Any]) -> Attributes:
-    """What the caller asked for besides content and tools."""
-    found: Attributes = {}
+def request_attributes(body: Mapping[str, Any], files: Any, content: bool) -> Attributes:
+    """Return the attributes of a request that every endpoint may have: parameters, tools, attached files."""
+    attributes: Attributes = {}
     for name, value in body.items():
-        if (read := _PARAMETERS.get(name)) is not None:
-            found.update(read(value))
-    return found
+        if (read_parameter := PARAMETERS.get(name)) is not None:
+            attributes.update(read_parameter(value))
+    attributes |= read_safely(_tool_attributes, body, content)
+    if files:
+        fields = [str(name) for name in _field_names(files)]
+        attributes[names.FILE_COUNT] = len(fields) or None
+        attributes[names.IMAGE_REFERENCE_COUNT] = sum(name.startswith("image") for name in fields) or None
+    return attributes
 
 
-def tools(body: Mapping[str, Any], content: bool) -> Attributes:
-    """The tools on offer: their number, whether the web is among them, and their definitions."""
-    offered = [
-        *listed(body.get("tools")),
-        *({"type": "function", **f} for f in listed(body.get("functions"))),
+def _field_names(files: Any) -> Iterable[Any]:
+    pairs = files.items() if isinstance(files, Mapping) else get_list(files)
+    return [pair[0] for pair in pairs if isinstance(pair, tuple)]
+
+
+def _tool_attributes(body: Mapping[str, Any], content: bool) -> Attributes:
+    """Return the number of tools, whether web search is among them, and their definitions."""
+    tools = [
+        *get_list(body.get("tools")),
+        *({"type": "function", **function} for function in get_list(body.get("functions"))),
     ]
-    if not offered:
+    if not tools:
         return {}
-    facts: Attributes = {"posthog.tools.count": len(offered)}
-    if any(str(get(tool, "type")).startswith("web_search") for tool in offered):
-        facts["posthog.web_search.enabled"] = True
+    attributes: Attributes = {names.TOOL_COUNT: len(tools)}
+    if any(str(get(tool, "type")).startswith("web_search") for tool in tools):
+        attributes[names.WEB_SEARCH_ENABLED] = True
     if content:
         definitions = [
             {"type": get(tool, "type"), **inner} if (inner := get(tool, "function")) else tool
-            for tool in offered
+            for tool in tools
         ]
-        facts["gen_ai.tool.definitions"] = dumps(definitions)
-    return facts
+        attributes["gen_ai.tool.definitions"] = dumps(definitions)
+    return attributes
 
 
 _KINDS = tuple(
@@ -143,52 +152,52 @@ _KINDS = tuple(
 )
 
 
-def usage(found: Any) -> Attributes:
-    """Token counts, under the names of chat, of responses and images, or of transcriptions."""
-    if found is None:
+def usage_attributes(usage: Any) -> Attributes:
+    """Return token counts, which chat, responses and images, and transcriptions name differently."""
+    if usage is None:
         return {}
-    asked = get(found, "prompt_tokens_details") or get(found, "input_tokens_details")
-    asked = asked or get(found, "input_token_details")
-    told = get(found, "completion_tokens_details") or get(found, "output_tokens_details")
-    inputs, outputs = get(found, "prompt_tokens"), get(found, "completion_tokens")
-    facts = {
-        "gen_ai.usage.input_tokens": get(found, "input_tokens") if inputs is None else inputs,
-        "gen_ai.usage.output_tokens": get(found, "output_tokens") if outputs is None else outputs,
-        "gen_ai.usage.total_tokens": get(found, "total_tokens"),
-        "gen_ai.usage.cost": _cost(found),
+    input_details = get(usage, "prompt_tokens_details") or get(usage, "input_tokens_details")
+    input_details = input_details or get(usage, "input_token_details")
+    output_details = get(usage, "completion_tokens_details") or get(usage, "output_tokens_details")
+    inputs, outputs = get(usage, "prompt_tokens"), get(usage, "completion_tokens")
+    attributes = {
+        "gen_ai.usage.input_tokens": get(usage, "input_tokens") if inputs is None else inputs,
+        "gen_ai.usage.output_tokens": get(usage, "output_tokens") if outputs is None else outputs,
+        "gen_ai.usage.total_tokens": get(usage, "total_tokens"),
+        "gen_ai.usage.cost": _cost(usage),
     }
-    if asked is not None:
-        facts["gen_ai.usage.cache_read.input_tokens"] = get(asked, "cached_tokens")
-        facts["gen_ai.usage.cache_write.input_tokens"] = get(asked, "cache_write_tokens")
-    if told is not None:
-        facts["gen_ai.usage.reasoning.output_tokens"] = get(told, "reasoning_tokens")
+    if input_details is not None:
+        attributes["gen_ai.usage.cache_read.input_tokens"] = get(input_details, "cached_tokens")
+        attributes["gen_ai.usage.cache_write.input_tokens"] = get(input_details, "cache_write_tokens")
+    if output_details is not None:
+        attributes["gen_ai.usage.reasoning.output_tokens"] = get(output_details, "reasoning_tokens")
     for name, of_input, of_output in _KINDS:
-        # The services fill in zeros for the kinds that a call had nothing to do with.
-        facts[of_input] = get(asked, name) or None
-        facts[of_output] = get(told, name) or None
-    return facts
+        # The services write zeros for kinds that do not occur in the call.
+        attributes[of_input] = get(input_details, name) or None
+        attributes[of_output] = get(output_details, name) or None
+    return attributes
 
 
-def _cost(found: Any) -> float | None:
-    """What a gateway says that the call cost, in US dollars: OpenRouter, LiteLLM, Vercel's.
+def _cost(usage: Any) -> float | None:
+    """Return the cost that a gateway (OpenRouter, LiteLLM, Vercel's) reports, in US dollars.
 
-    With a key of one's own OpenRouter's `cost` is its fee, and what the provider takes stands beside it.
+    With the user's own key of a provider, OpenRouter's `cost` is its fee; the provider's price is beside it.
     """
-    cost = get(found, "cost")
+    cost = get(usage, "cost")
     if isinstance(cost, bool) or not isinstance(cost, int | float):
         return None
     upstream = (
-        get(found, "cost_details", "upstream_inference_cost") if get(found, "is_byok") is True else None
+        get(usage, "cost_details", "upstream_inference_cost") if get(usage, "is_byok") is True else None
     )
     return float(cost + upstream) if isinstance(upstream, int | float) else float(cost)
 
 
-def head(response: Any) -> Attributes:
-    """What stands on top of every response."""
+def response_attributes(response: Any, _content: bool = False) -> Attributes:
+    """Return the attributes that every response may have: its id, model, service tier and token counts."""
     return {
         "gen_ai.response.id": get(response, "id"),
         "gen_ai.response.model": get(response, "model"),
         "openai.response.service_tier": get(response, "service_tier"),
         "openai.response.system_fingerprint": get(response, "system_fingerprint"),
-        **usage(get(response, "usage")),
+        **usage_attributes(get(response, "usage")),
     }

@@ -1,129 +1,125 @@
-"""Images and audio, made and read."""
+"""Images, audio and moderation."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
+from instrumentors.common import attributes as names
 from instrumentors.common.call_span import Attributes
-from instrumentors.common.message_parts import Part, blob, dumps, text, uri
-from instrumentors.openai.fields import get, listed, usage
+from instrumentors.common.message_parts import MessagePart, blob, dumps, text, uri
+from instrumentors.openai.fields import get, get_list, usage_attributes
 from instrumentors.openai.messages import prompt_request
-
-__all__ = [
-    "ImageAccumulator",
-    "TranscriptAccumulator",
-    "image_request",
-    "image_response",
-    "speech_request",
-    "speech_response",
-    "transcript_request",
-    "transcript_response",
-]
 
 
 def image_request(body: Mapping[str, Any], content: bool) -> Attributes:
-    """What is to be drawn, or to be changed."""
+    """Return the attributes of a request to draw or change an image."""
     return {
         **prompt_request(body, content),
         "gen_ai.request.model": body.get("model") or "dall-e-2",  # the service's own default
         "gen_ai.output.type": "image",
-        "posthog.image.count": body.get("n") or 1,
-        "posthog.image.size": body.get("size"),
-        "posthog.image.quality": body.get("quality"),
+        names.IMAGE_COUNT: body.get("n") or 1,
+        names.IMAGE_SIZE: body.get("size"),
+        names.IMAGE_QUALITY: body.get("quality"),
     }
 
 
 def image_response(response: Any, content: bool) -> Attributes:
-    """The pictures."""
-    pictures = listed(get(response, "data"))
-    facts = {
-        **usage(get(response, "usage")),
-        "posthog.image.count": len(pictures) or None,
-        "posthog.image.size": get(response, "size"),
-        "posthog.image.quality": get(response, "quality"),
-        "gen_ai.response.finish_reasons": ["stop"] if pictures else None,
+    """Return the attributes of the images; all of them are one message."""
+    images = get_list(get(response, "data"))
+    attributes = {
+        **usage_attributes(get(response, "usage")),
+        names.IMAGE_COUNT: len(images) or None,
+        names.IMAGE_SIZE: get(response, "size"),
+        names.IMAGE_QUALITY: get(response, "quality"),
+        "gen_ai.response.finish_reasons": ["stop"] if images else None,
     }
-    if content and pictures:
-        kind = f"image/{get(response, 'output_format') or 'png'}"
+    if content and images:
+        mime_type = f"image/{get(response, 'output_format') or 'png'}"
         parts = [
-            blob(kind, data) if (data := get(picture, "b64_json")) else uri(get(picture, "url"), "image")
-            for picture in pictures
+            blob(mime_type, data) if (data := get(image, "b64_json")) else uri(get(image, "url"), "image")
+            for image in images
         ]
-        facts["gen_ai.output.messages"] = _said(parts)
-    return facts
+        attributes["gen_ai.output.messages"] = _output_message(parts)
+    return attributes
 
 
-def _said(parts: list[Part]) -> str:
+def _output_message(parts: list[MessagePart]) -> str:
     return dumps([{"role": "assistant", "parts": parts, "finish_reason": "stop"}])
 
 
 class ImageAccumulator:
-    """Keeps the finished pictures of an image stream; partial ones are the user's alone."""
+    """The finished images of a stream; partial ones are left out."""
 
     def __init__(self) -> None:
-        self._done: list[Any] = []
+        self._images: list[Any] = []
 
     def add(self, event: Any) -> bool:
-        """Take an event."""
+        """Add an event."""
         if str(get(event, "type")).endswith(".completed"):
-            self._done.append(event)
+            self._images.append(event)
         return True
 
-    def facts(self, content: bool, _: bool, /) -> Attributes:
-        """Give what a response of its own would have given."""
-        last = self._done[-1] if self._done else None
-        names = ("usage", "size", "quality", "output_format")
-        return image_response({"data": self._done, **{name: get(last, name) for name in names}}, content)
+    def attributes(self, content: bool, _: bool, /) -> Attributes:
+        """Return the attributes of the response that the events add up to."""
+        last = self._images[-1] if self._images else None
+        fields = ("usage", "size", "quality", "output_format")
+        response = {"data": self._images, **{field: get(last, field) for field in fields}}
+        return image_response(response, content)
 
 
 def transcript_request(body: Mapping[str, Any], content: bool) -> Attributes:
-    """What helps to understand the audio; the audio itself is a file of the request."""
+    """Return the attributes of the prompt; the audio is a file of the request."""
     return {**prompt_request(body, content), "gen_ai.output.type": "text"}
 
 
 def transcript_response(response: Any, content: bool) -> Attributes:
-    """What was heard; the answer is plain text where the caller asked for that."""
-    words = response if isinstance(response, str) else get(response, "text")
+    """Return the attributes of a transcript; the response is plain text if the application asked for that."""
+    transcript = response if isinstance(response, str) else get(response, "text")
+    shown = content and isinstance(transcript, str)
     return {
-        **usage(get(response, "usage")),
+        **usage_attributes(get(response, "usage")),
         "gen_ai.response.finish_reasons": ["stop"],
-        "gen_ai.output.messages": _said([text(words)]) if content and isinstance(words, str) else None,
+        "gen_ai.output.messages": _output_message([text(transcript)]) if shown else None,
     }
 
 
 class TranscriptAccumulator:
-    """Follows the events of a transcription, whose last one holds all of the text."""
+    """The events of a transcription; the last one holds the whole text."""
 
     def __init__(self) -> None:
-        self._words: list[str] = []
-        self._done: Any = None
+        self._pieces: list[str] = []
+        self._transcript: Any = None
 
     def add(self, event: Any) -> bool:
-        """Take an event."""
+        """Add an event."""
         kind = get(event, "type")
         if kind == "transcript.text.delta":
-            self._words.append(get(event, "delta") or "")
+            self._pieces.append(get(event, "delta") or "")
         elif kind == "transcript.text.done":
-            self._done = event
+            self._transcript = event
         return True
 
-    def facts(self, content: bool, _: bool, /) -> Attributes:
-        """Give what a response of its own would have given."""
-        if self._done is not None:
-            return transcript_response(self._done, content)
-        if not (content and self._words):
+    def attributes(self, content: bool, _: bool, /) -> Attributes:
+        """Return the attributes of the response that the events add up to."""
+        if self._transcript is not None:
+            return transcript_response(self._transcript, content)
+        if not (content and self._pieces):
             return {}
-        return {
-            "gen_ai.output.messages": dumps([{"role": "assistant", "parts": [text("".join(self._words))]}])
-        }
+        message = {"role": "assistant", "parts": [text("".join(self._pieces))]}
+        return {"gen_ai.output.messages": dumps([message])}
 
 
 def speech_request(body: Mapping[str, Any], content: bool) -> Attributes:
-    """The text that is to be spoken."""
+    """Return the attributes of the text that is to be spoken."""
     return {**prompt_request(body, content), "gen_ai.output.type": "speech"}
 
 
 def speech_response(_: Any, __: bool) -> Attributes:
-    """Nothing: the answer is audio that the user reads, or saves, when he likes."""
+    """Return the finish reason alone: the answer is audio that only the application reads."""
     return {"gen_ai.response.finish_reasons": ["stop"]}
+
+
+def moderation_response(response: Any, _: bool) -> Attributes:
+    """Return id and model, and no tokens: a moderation is no generation, and free."""
+    return {"gen_ai.response.id": get(response, "id"), "gen_ai.response.model": get(response, "model")}

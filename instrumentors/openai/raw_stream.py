@@ -1,4 +1,4 @@
-"""Streams that the SDK did not read: the events of a body that the user read as text."""
+"""Streams that the SDK did not parse: the events of a body that the application read as bytes or text."""
 
 from __future__ import annotations
 
@@ -7,13 +7,12 @@ from collections.abc import KeysView
 from typing import Any
 
 from instrumentors.common.call_span import Attributes
+from instrumentors.common.sse import event_data
 from instrumentors.common.streams import StreamAccumulator
 
-__all__ = ["events_facts"]
 
-
-class _Event(dict[str, Any]):
-    """An object of JSON that can be read like the SDK's own."""
+class _JsonObject(dict[str, Any]):
+    """An object of JSON that accumulators can read like the SDK's own objects."""
 
     __slots__ = ()
 
@@ -26,34 +25,24 @@ class _Event(dict[str, Any]):
         return self.keys()
 
 
-def events_facts(body: bytes, gather: StreamAccumulator, content: bool, *, complete: bool) -> Attributes:
-    """Give what the events add up to; the SDK raises an error where one says so, and so does the span."""
-    failed: Attributes = {}
-    for data in _events(body):
-        if data.startswith("[DONE]"):
+def stream_attributes(
+    body: bytes, accumulator: StreamAccumulator, content: bool, *, complete: bool
+) -> Attributes:
+    """Return the attributes of a stream's events; for an error event, which makes the SDK raise, an error."""
+    failure: Attributes = {}
+    for data in event_data(body):
+        if data.startswith(b"[DONE]"):
             complete = True
             break
         try:
-            event = json.loads(data, object_hook=_Event)
-        except ValueError:  # the last one of a body that broke off
+            event = json.loads(data.decode(errors="replace"), object_hook=_JsonObject)
+        except ValueError:  # the last event of a body that broke off
             continue
-        if not isinstance(event, _Event):
+        if not isinstance(event, _JsonObject):
             continue
         if error := event.get("error"):
             message = error.get("message") if isinstance(error, dict) else None
-            failed = {"error.type": "APIError", "error.message": message if content else None}
+            failure = {"error.type": "APIError", "error.message": message if content else None}
             break
-        gather.add(event)
-    return {**gather.facts(content, complete and not failed), **failed}
-
-
-def _events(body: bytes) -> list[str]:
-    found = []
-    lines: list[str] = []
-    for line in [*body.decode(errors="replace").replace("\r\n", "\n").split("\n"), ""]:
-        if line.startswith("data:"):
-            lines.append(line[5:].removeprefix(" "))
-        elif not line and lines:
-            found.append("\n".join(lines))
-            lines = []
-    return found
+        accumulator.add(event)
+    return {**accumulator.attributes(content, complete and not failure), **failure}

@@ -418,7 +418,7 @@ def sent(events: list[Any], line: str = "\n") -> bytes:
     ids=["response", "stream", "other line ends", "broken off"],
 )
 def test_older_form_of_interactions_is_read(body: bytes) -> None:
-    found = wire.stream_facts(body, content=True, complete=True)
+    found = wire.stream_attributes(body, content=True, complete=True)
     assert found["gen_ai.response.id"] == "i"
     assert found["gen_ai.response.finish_reasons"] == ["tool_call"]
     assert found["gen_ai.usage.input_tokens"] == 5
@@ -433,7 +433,7 @@ def test_older_form_of_interactions_is_read(body: bytes) -> None:
 
 def test_turns_of_an_interaction_are_messages() -> None:
     turns = [{"role": "user", "content": "a"}, {"role": "model", "content": [{"type": "text", "text": "b"}]}]
-    found = wire.request_facts({"model": "models/m", "input": turns}, content=True)
+    found = wire.request_attributes({"model": "models/m", "input": turns}, content=True)
     assert found["gen_ai.request.model"] == "m"
     assert [one["role"] for one in json.loads(found["gen_ai.input.messages"])] == ["user", "assistant"]
 

@@ -405,7 +405,7 @@ def test_unsupported_version_is_said_once(
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("instrumentors.common.patching.version", lambda _: "9.0.1")
+    monkeypatch.setattr("instrumentors.common.instrumentor.version", lambda _: "9.0.1")
     with caplog.at_level(logging.WARNING, "otel_posthog"):
         instrumented()
     (record,) = caplog.records
@@ -673,7 +673,7 @@ def test_a_compressed_body_is_read_as_it_came(recorder: Recorder, instrumented: 
 def test_of_a_huge_body_nothing_is_kept(
     recorder: Recorder, instrumented: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("instrumentors.openai.instrumentor._KEPT_BYTES", 10)
+    monkeypatch.setattr("instrumentors.openai.request._KEPT_BYTES", 10)
     instrumented()
     body = json.dumps(ANSWER).encode()
     with reading(transport(unread(body))) as response:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from instrumentors.common.call_span import CAPTURE_CONTENT, captures_content, fitting, sound
+from instrumentors.common.call_span import CAPTURE_CONTENT, captures_content, encodable, sanitized
 from otel_posthog.config.options import resolve
 
 
@@ -44,7 +44,7 @@ def test_unknown_word_captures_no_content(word: str, monkeypatch: pytest.MonkeyP
     ],
 )
 def test_text_is_made_fit_for_utf8(given: Any, found: Any) -> None:
-    assert sound(given) == found
+    assert encodable(given) == found
 
 
 @pytest.mark.parametrize(
@@ -52,7 +52,7 @@ def test_text_is_made_fit_for_utf8(given: Any, found: Any) -> None:
     [(100, True), (503, True), (599, True), (99, False), (1011, False), ("503", False), (True, False)],
 )
 def test_status_is_one_of_http(status: Any, kept: bool) -> None:
-    found = fitting({"posthog.http.status": status}, content=True)
+    found = sanitized({"posthog.http.status": status}, content=True)
     assert found == ({"posthog.http.status": status} if kept else {})
 
 
@@ -67,4 +67,4 @@ def test_status_is_one_of_http(status: Any, kept: bool) -> None:
     ],
 )
 def test_without_content_a_code_looks_like_one(code: Any, content: bool, found: str) -> None:
-    assert fitting({"error.type": code}, content=content) == {"error.type": found}
+    assert sanitized({"error.type": code}, content=content) == {"error.type": found}
