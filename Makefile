@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test check format coverage lint types contracts clean
+.PHONY: demo test check format coverage frameworks lint types contracts clean
 
 demo: $(READY)
 	@$(BIN)/otel-posthog demo
@@ -19,6 +19,11 @@ format: $(READY)
 
 coverage: $(READY)
 	@$(BIN)/python -m pytest --numprocesses=auto --dist=worksteal --cov --cov-report=term $(ARGS)
+
+# Real frameworks, each in an environment of its own: half an hour, and some 4 GB in the user's cache directory.
+# ARGS='langchain --fast' runs a part of it.
+frameworks: $(READY)
+	@$(BIN)/python -m tests.framework_matrix $(ARGS)
 
 lint: $(READY)
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
