@@ -8,8 +8,9 @@ import textwrap
 
 import pytest
 
-from instrumentors.gemini import generate_content, imagen, interactions_payload, live
-from instrumentors.openai import endpoints
+from instrumentors.gemini import endpoints as of_gemini
+from instrumentors.gemini import imagen, interactions_payload, live
+from instrumentors.openai import endpoints as of_openai
 from otel_posthog.conversion.model_call import Kind
 from otel_posthog.conversion.operations import OPERATIONS, SAFE_OPERATIONS
 from otel_posthog.conversion.pipeline import Pipeline
@@ -33,9 +34,9 @@ def returned_texts(function: object) -> set[str]:
 
 
 EMITTED = sorted(
-    {endpoint.operation for endpoint in endpoints.ENDPOINTS.values()}
-    | {endpoint.operation for endpoint in generate_content.ENDPOINTS.values()}
-    | {*imagen._MODES.values(), *returned_texts(imagen.operation)}
+    {endpoint.operation for endpoint in of_openai.ENDPOINTS.values()}
+    | {endpoint.operation for endpoint in of_gemini.ENDPOINTS.values()}
+    | returned_texts(imagen.find_operation)
     | {interactions_payload.OPERATION, interactions_payload._AGENT, live.OPERATION}
 )
 """Operations of our instrumentors."""
