@@ -31,7 +31,7 @@ from benchmarks.material import chat_spans, sink
 from otel_posthog.forwarder.forwarder import forwarder
 from otel_posthog.gateway.ingest import ProjectIngest
 from otel_posthog.gateway.kafka.batch import BATCH_BYTES
-from otel_posthog.gateway.kafka.consumer import reader
+from otel_posthog.gateway.kafka.consumer import message_reader
 from otel_posthog.gateway.kafka.settings import ENCODINGS
 from tests.support.kafka_broker import Broker, broker
 
@@ -139,7 +139,7 @@ def wait(ports: Sequence[int], name: str, wanted: float) -> None:
 def alone(bodies: Sequence[bytes], host: str) -> Measured:
     """The same work without Kafka: as many messages at once as the consumer takes."""
     ingest = ProjectIngest(forwarder({"api_key": "phc_x", "endpoint": host, "events": "ai"}, environ={}))
-    read = reader(ENCODINGS["otlp_proto"], ingest.extra_attributes)
+    read = message_reader(ENCODINGS["otlp_proto"], ingest.extra_attributes)
     together = max(BATCH_BYTES // len(bodies[0]), 1)
     began, before = time.monotonic(), time.process_time()
     for start in range(0, len(bodies), together):

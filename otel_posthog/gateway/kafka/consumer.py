@@ -1,4 +1,4 @@
-"""`otel-posthog consume`: from a Kafka topic that a Collector writes, to PostHog, as one of a group."""
+"""The process of `otel-posthog consume`: one member of the group that reads the Collectors' topic."""
 
 from __future__ import annotations
 
@@ -12,34 +12,34 @@ from types import FrameType
 from confluent_kafka import KafkaException
 
 from otel_posthog.conversion.spans.span_view import ContextSpan, SpanView
-from otel_posthog.forwarder.forwarder import forwarder
+from otel_posthog.forwarder.forwarder import forwarder as build_forwarder
 from otel_posthog.gateway import json_log, memory_tuning
 from otel_posthog.gateway.decode import JSON, RejectedSpans, spans_of
 from otel_posthog.gateway.ingest import ProjectIngest
 from otel_posthog.gateway.kafka import metrics
-from otel_posthog.gateway.kafka.batch_delivery import Deliverer, UnreadableError
+from otel_posthog.gateway.kafka.batch_delivery import Deliverer, ReadMessage, UnreadableError
 from otel_posthog.gateway.kafka.dead_letters import DeadLetterTopic
 from otel_posthog.gateway.kafka.group import Group
 from otel_posthog.gateway.kafka.lag import LagWatch
-from otel_posthog.gateway.kafka.settings import ENCODINGS, ConsumeSettings, for_consumer, for_producer
+from otel_posthog.gateway.kafka.settings import ENCODINGS, ConsumeSettings, consumer_config, producer_config
 from otel_posthog.gateway.limits import RequestRejectedError
 from otel_posthog.gateway.startup_checks import delivery_options
 from otel_posthog.runtime.log import RateLimitedLog
 
-__all__ = ["ConsumeError", "reader", "run"]
+__all__ = ["ConsumeError", "message_reader", "run"]
 
 _logger = logging.getLogger("otel_posthog.consume")
 
 
 class ConsumeError(Exception):
-    """It cannot go on; the text is one sentence that says what to do."""
+    """The consumer cannot run; the text is one sentence that says what to do."""
 
 
 def run(settings: ConsumeSettings) -> None:
-    """Consume until SIGTERM or SIGINT; then finish what is under way and commit it.
+    """Consume until SIGTERM or SIGINT, then finish the batches in flight and commit them.
 
     Raises:
-        ConsumeError: there is no project key, an option is wrong, or Kafka lets nothing be read.
+        ConsumeError: there is no project key, an option is invalid, or Kafka cannot be read.
     """
     memory_tuning.keep_one_heap()
     json_log.set_up()
@@ -47,62 +47,62 @@ def run(settings: ConsumeSettings) -> None:
         delivery_options(os.environ)
     except ValueError as error:
         raise ConsumeError(str(error)) from None
-    ours = forwarder({}, spool_drops_oldest=False)
-    ingest = ProjectIngest(ours)
+    forwarder = build_forwarder({}, spool_drops_oldest=False)
+    ingest = ProjectIngest(forwarder)
 
     def stats() -> dict[str, int]:
         return {**group.stats(), **deliverer.counts}
 
-    def tell(lag: int) -> None:
+    def log_lag(lag: int) -> None:
         counts = ", ".join(f"{name} {number}" for name, number in stats().items() if number)
         _logger.info("lag %d messages; %s", lag, counts)
 
     client_log = {"logger": _client_logger()}
     try:
-        letters = DeadLetterTopic(
-            for_producer(settings) | client_log, settings.dead_letter_topic, settings.group
+        dead_letters = DeadLetterTopic(
+            producer_config(settings) | client_log, settings.dead_letter_topic, settings.group
         )
         deliverer = Deliverer(
-            reader(ENCODINGS[settings.encoding], ingest.extra_attributes), ingest.ingest, letters.write
+            message_reader(ENCODINGS[settings.encoding], ingest.extra_attributes),
+            ingest.ingest,
+            dead_letters.write,
         )
-        config = for_consumer(settings) | client_log
+        config = consumer_config(settings) | client_log
         group = Group(config, settings.topic, deliverer.deliver)
-        lag = LagWatch(config, group.partitions, tell)
+        lag = LagWatch(config, group.partitions, log_lag)
     except KafkaException as error:
-        raise ConsumeError(f"Kafka's client does not take the settings: {error.args[0].str()}") from None
+        raise ConsumeError(f"Kafka's client rejects its settings: {error.args[0].str()}") from None
 
-    end_metrics = _metrics(settings, stats, lag)
-    told = _told_by_signals()
+    stop_metrics = _serve_metrics(settings, stats, lag)
+    stop_signals = _stop_signals()
     _logger.info("reading %s from %s as %s", settings.topic, settings.brokers, settings.group)
     lag.start()
     memory_tuning.collect_rarely()
     try:
-        group.run(lambda: bool(told))
+        group.run(lambda: bool(stop_signals))
     except KafkaException as error:
         raise ConsumeError(f"Kafka: {error.args[0].str()}") from None
     finally:
         lag.stop()
-        end_metrics()
-        safe = ours.outbox.close(ours.config.timeout)
-    _logger.info("ended; %s", "nothing is left here" if safe else "the rest will be read again")
+        stop_metrics()
+        safe = forwarder.outbox.close(forwarder.config.timeout)
+    _logger.info("stopped: %s", "nothing is left here" if safe else "the rest will be read again")
 
 
-def reader(
-    kind: str, extra_attributes: frozenset[str]
-) -> Callable[[bytes], tuple[list[SpanView | ContextSpan], str | None]]:
-    """What makes spans of the value of a message, in the encoding of that content type."""
+def message_reader(content_type: str, extra_attributes: frozenset[str]) -> ReadMessage:
+    """Return the function that decodes the value of a message in an encoding, given by its content type."""
 
     def read(value: bytes) -> tuple[list[SpanView | ContextSpan], str | None]:
         rejected = RejectedSpans()
-        if kind == JSON and value.startswith(b"["):  # rotel writes what should be in `resourceSpans` alone
+        if content_type == JSON and value.startswith(b"["):  # rotel writes the list in `resourceSpans` alone
             value = b'{"resourceSpans":%b}' % value
         try:
-            return [*spans_of(kind, value, extra_attributes, rejected)], rejected.reason
+            return [*spans_of(content_type, value, extra_attributes, rejected)], rejected.reason
         except RequestRejectedError as error:
             raise UnreadableError(str(error)) from None
         except Exception as error:
-            # Whatever it is, it would come again with the same message, and hold up all after it.
-            raise UnreadableError(f"a fault of ours, please report it: {type(error).__name__}") from error
+            # Any error would recur each time that the message is read, and block those after it.
+            raise UnreadableError(f"a bug of ours, please report it: {type(error).__name__}") from error
 
     return read
 
@@ -118,7 +118,7 @@ def _client_logger() -> logging.Logger:
     return logger
 
 
-def _metrics(
+def _serve_metrics(
     settings: ConsumeSettings, stats: Callable[[], dict[str, int]], lag: LagWatch
 ) -> Callable[[], object]:
     if settings.metrics_port is None:
@@ -132,14 +132,14 @@ def _metrics(
         ) from None
 
 
-def _told_by_signals() -> list[int]:
-    """A list that has something in it once SIGTERM or SIGINT came; a second one ends the process at once."""
-    told: list[int] = []
+def _stop_signals() -> list[int]:
+    """Return a list that SIGTERM and SIGINT are appended to; the same signal again kills the process."""
+    received: list[int] = []
 
-    def tell(number: int, _: FrameType | None) -> None:
-        told.append(number)
+    def handle(number: int, _: FrameType | None) -> None:
+        received.append(number)
         signal.signal(number, signal.SIG_DFL)
 
     for each in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(each, tell)
-    return told
+        signal.signal(each, handle)
+    return received

@@ -1,4 +1,4 @@
-"""Dead letters: messages that cannot be read, whole, in a topic of their own, with why and where from."""
+"""The topic of dead letters: unreadable messages, unchanged, with reason and origin in their headers."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ Headers = list[tuple[str, "str | bytes | None"]]
 __all__ = ["HEADER", "DeadLetterTopic"]
 
 HEADER = "otel-posthog."
-"""Before the names of our headers: `reason`, `topic`, `partition`, `offset`, `group`, `left-out`."""
-_SECONDS = 20.0
-"""So long the broker has to confirm; then it is tried again later."""
+"""The prefix of our headers: `reason`, `topic`, `partition`, `offset`, `group`, `left-out`."""
+_CONFIRM_SECONDS = 20.0
+"""Within which the broker has to confirm; after that the write is retried."""
 _TOO_LARGE = (KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.INVALID_MSG_SIZE)
 _OURS: Mapping[str, Any] = {
-    "message.timeout.ms": int(_SECONDS * 1000),
-    "message.max.bytes": 1_000_000_000,  # what could be read can be written, as far as it is up to us
+    "message.timeout.ms": int(_CONFIRM_SECONDS * 1000),
+    "message.max.bytes": 1_000_000_000,  # any message that could be read can be written
     "linger.ms": 0,
 }
 
@@ -30,44 +30,44 @@ class DeadLetterTopic:
     """Writes to the dead-letter topic. Safe to share by threads."""
 
     def __init__(self, config: Mapping[str, Any], topic: str, group: str) -> None:
-        """Connect when there is something to write."""
+        """Make the producer, which connects when there is something to write."""
         self._producer = Producer({**config, **_OURS})
         self._topic = topic
         self._group = group
 
     def write(self, letters: Sequence[DeadLetter]) -> str | None:
-        """Write them all, and wait until the broker has confirmed each; else one sentence why not.
+        """Write all, and wait for the broker. Return None if it confirmed all, else one sentence.
 
-        One that is too large for the topic is written without its value, with the header `left-out`.
+        A message that is too large for the topic is written without its value, with the header `left-out`.
         """
-        left = [*letters]
+        remaining = [*letters]
         for keep_value in (True, False):
-            failed = self._written(left, keep_value=keep_value)
-            wrong = [error for _, error in failed if not (keep_value and error.code() in _TOO_LARGE)]
-            if wrong:
+            failures = self._produce(remaining, keep_value=keep_value)
+            errors = [error for _, error in failures if not (keep_value and error.code() in _TOO_LARGE)]
+            if errors:
                 return (
                     f"unreadable messages cannot be written to the dead-letter topic {self._topic} "
-                    f"({wrong[0].str()}): create it, or allow writing to it"
+                    f"({errors[0].str()}): create it, or allow writing to it"
                 )
-            left = [letter for letter, _ in failed]
+            remaining = [letter for letter, _ in failures]
         return None
 
-    def _written(
+    def _produce(
         self, letters: Sequence[DeadLetter], *, keep_value: bool
     ) -> list[tuple[DeadLetter, KafkaError]]:
-        """Those that are not, with the reason."""
-        waiting = {number: KafkaError(KafkaError._MSG_TIMED_OUT) for number in range(len(letters))}
+        """Return the letters that the broker did not confirm, with the error."""
+        errors = {number: KafkaError(KafkaError._MSG_TIMED_OUT) for number in range(len(letters))}
         for number, (message, reason) in enumerate(letters):
-            # Its queue has room for more than a batch holds.
+            # The producer's queue has room for more than one batch.
             self._producer.produce(
                 self._topic,
                 value=message.value() if keep_value else None,
                 key=message.key(),
                 headers=self._headers(message, reason, keep_value=keep_value),
-                on_delivery=partial(_settle, waiting, number),
+                on_delivery=partial(_record, errors, number),
             )
-        self._producer.flush(_SECONDS + 1)
-        return [(letters[number], error) for number, error in waiting.items()]
+        self._producer.flush(_CONFIRM_SECONDS + 1)
+        return [(letters[number], error) for number, error in errors.items()]
 
     def _headers(self, message: Message, reason: str, *, keep_value: bool) -> Headers:
         ours = {
@@ -81,13 +81,13 @@ class DeadLetterTopic:
             ours["left-out"] = (
                 f"the value, of {len(message.value() or b'')} bytes: larger than this topic takes"
             )
-        found = message.headers() or []
-        theirs: Headers = [*found.items()] if isinstance(found, dict) else found
-        return [*theirs, *((HEADER + name, str(value)) for name, value in ours.items())]
+        headers = message.headers() or []
+        original: Headers = [*headers.items()] if isinstance(headers, dict) else headers
+        return [*original, *((HEADER + name, str(value)) for name, value in ours.items())]
 
 
-def _settle(waiting: dict[int, KafkaError], number: int, error: KafkaError | None, _: Message) -> None:
+def _record(errors: dict[int, KafkaError], number: int, error: KafkaError | None, _: Message) -> None:
     if error is None:
-        waiting.pop(number, None)
+        errors.pop(number, None)
     else:
-        waiting[number] = error
+        errors[number] = error

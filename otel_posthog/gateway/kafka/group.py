@@ -1,6 +1,6 @@
-"""A member of a consumer group: fetches messages, hands them on in batches, commits what is safe.
+"""A member of a consumer group: fetches messages, delivers them in batches, commits the safe ones.
 
-Its one thread polls, always: that keeps the membership alive. Batches are delivered on threads beside it.
+One thread polls all the time, which keeps the membership alive. Other threads deliver the batches.
 """
 
 from __future__ import annotations
@@ -14,30 +14,30 @@ from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
-from otel_posthog.gateway.kafka.batch import Batch, Partition, Progress, is_due, must_hold
+from otel_posthog.gateway.kafka.batch import Batch, Partition, Progress, is_due, must_pause
 from otel_posthog.runtime.log import RateLimitedLog
 
 __all__ = ["Group"]
 
 WORKERS = 6
-"""Batches under way at once. One is converted while the others wait for PostHog's answer: with 40 ms to
-convert one, six keep a core busy as long as answers come within 200 ms."""
+"""Batches in flight at once. One is converted while the others wait for PostHog's answer. Converting one
+takes 40 ms, so six keep a core busy if answers come within 200 ms."""
 PATIENCE_SECONDS = 0.5
-"""So long the next batch may wait for room before fetching is paused, which throws away what was fetched."""
+"""Seconds that a batch waits for a free thread before fetching is paused, which throws away prefetches."""
 COMMIT_SECONDS = 1.0
 REVOKE_SECONDS = 10.0
-"""So long a rebalance waits for batches under way; what takes longer is read again by the next owner."""
+"""Seconds that a rebalance waits for batches in flight; the next owner reads unfinished ones again."""
 SHUTDOWN_SECONDS, LEAVE_SECONDS = 15.0, 5.0
-"""So long the end waits for batches under way, and for the broker: Kubernetes kills after 30 s."""
+"""Seconds that the shutdown waits for batches in flight, and for the broker: Kubernetes kills after 30."""
 
 _logger = logging.getLogger("otel_posthog.consume")
 
 Deliver = Callable[[Batch], bool]
-"""Blocks until the messages of a batch are safe, or are to be left (`Batch.over`); whether they are safe."""
+"""Blocks until the messages of a batch are safe, or the batch is abandoned; returns whether they are safe."""
 
 
 class Group:
-    """Reads a topic as one of a group. All methods but `stats` belong to the thread of `run`."""
+    """Reads a topic as a member of a group. Only `stats` and `partitions` may be called on other threads."""
 
     def __init__(
         self,
@@ -47,147 +47,151 @@ class Group:
         *,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Connect.
+        """Make the client.
 
         Raises:
-            KafkaException: a setting is wrong.
+            KafkaException: a setting is invalid.
         """
         self._problems = RateLimitedLog(clock, _logger)
-        self._consumer = Consumer({**config, "on_commit": self._committed, "error_cb": self._broken})
+        self._consumer = Consumer({**config, "on_commit": self._on_commit, "error_cb": self._on_error})
         self._topic = topic
         self._deliver = deliver
         self._clock = clock
         self._progress: dict[Partition, Progress] = {}
         self._batch = Batch(clock())
-        self._under_way: list[Batch] = []
+        self._in_flight: list[Batch] = []
         self._work: queue.SimpleQueue[Batch | None] = queue.SimpleQueue()
         self._change = threading.Condition()
-        self._fault: BaseException | None = None
-        self._is_held = False
-        self._fresh: set[Partition] = set()
-        self._paused: set[Partition] = set()
+        self._error: BaseException | None = None
+        self._is_paused = False
+        self._newly_assigned: set[Partition] = set()
+        self._paused_partitions: set[Partition] = set()
         self._is_committing = False
         self._commit_due = 0.0
         self.counts: dict[str, int] = dict.fromkeys(
             ("messages", "bytes", "batches", "pauses", "rebalances", "lost_partitions", "failed_commits"), 0
         )
 
-    def run(self, is_told: Callable[[], bool]) -> None:
-        """Read until told to stop; then finish what is under way, commit, and leave the group.
+    def run(self, must_stop: Callable[[], bool]) -> None:
+        """Read until `must_stop()`, then finish the batches in flight, commit, and leave the group.
 
         Raises:
-            KafkaException: nothing can be read any more; the text says why.
-            BaseException: what `deliver` raised.
+            KafkaException: the topic cannot be read any more.
+            BaseException: raised by `deliver`.
         """
         for number in range(WORKERS):
             threading.Thread(target=self._worker, name=f"deliver-{number}", daemon=True).start()
         try:
             self._consumer.subscribe(
-                [self._topic], on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._lost
+                [self._topic], on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost
             )
-            while not is_told():
+            while not must_stop():
                 self._step()
         finally:
             self._finish()
 
     def stats(self) -> dict[str, int]:
-        """Counts since the start, and what is here now: bytes, partitions, and whether it is paused."""
-        waiting = self._batch.size + sum(batch.size for batch in [*self._under_way])
+        """Return the counts since the start, and the present bytes, partitions and pause."""
+        held = self._batch.size + sum(batch.size for batch in [*self._in_flight])
         return {
             **self.counts,
-            "held_bytes": waiting,
+            "held_bytes": held,
             "partitions": len(self._progress),
-            "paused": int(self._is_held),
+            "paused": int(self._is_paused),
         }
 
     def partitions(self) -> list[Partition]:
-        """The partitions that are ours now."""
+        """Return the partitions that are ours now."""
         return [*self._progress]
 
-    # --- a turn ---
+    # --- one iteration ---
 
     def _step(self) -> None:
-        if self._fault is not None:
-            raise self._fault
-        message = self._consumer.poll(0.05 if self._batch.messages or self._under_way else 0.5)
+        if self._error is not None:
+            raise self._error
+        message = self._consumer.poll(0.05 if self._batch.messages or self._in_flight else 0.5)
         if message is not None:
-            self._gather(message)
+            self._add(message)
         now = self._clock()
-        self._under_way = [batch for batch in self._under_way if not batch.has_ended]
-        if is_due(self._batch.size, now - self._batch.since, is_busy=bool(self._under_way)):
-            if not self._has_room() and not self._is_held:
-                self._wait(self._has_room, PATIENCE_SECONDS)
+        self._in_flight = [batch for batch in self._in_flight if not batch.is_done]
+        if is_due(self._batch.size, now - self._batch.since, is_busy=bool(self._in_flight)):
+            if not self._has_room() and not self._is_paused:
+                self._wait_for(self._has_room, PATIENCE_SECONDS)
             if self._has_room() and not self._is_backing_off():
-                self._hand_on()
-        self._hold_or_go_on()
+                self._dispatch()
+        self._pause_or_resume()
         if now >= self._commit_due and not self._is_committing:
             self._commit_due = now + COMMIT_SECONDS
             self._commit(self._progress, wait=False)
 
-    def _gather(self, message: Message) -> None:
+    def _add(self, message: Message) -> None:
         error = message.error()
         if error is not None:
             if error.fatal():
                 raise KafkaException(error)
-            self._broken(error)
+            self._on_error(error)
             return
         topic, number, offset = message.topic(), message.partition(), message.offset()
         progress = self._progress.get((topic or "", number or 0))
         if progress is None or topic is None or number is None or offset is None:
-            return  # of a partition that was taken from us: the next owner reads it
+            return  # its partition was revoked: the next owner reads it
         if not self._batch.messages:
             self._batch.since = self._clock()
         self._batch.add(message, (topic, number), offset, progress)
         self.counts["messages"] += 1
         self.counts["bytes"] += len(message.value() or b"")
 
-    def _hand_on(self) -> None:
+    def _dispatch(self) -> None:
         batch, self._batch = self._batch, Batch(self._clock())
-        self._under_way.append(batch)
+        self._in_flight.append(batch)
         self.counts["batches"] += 1
         self._work.put(batch)
 
     def _has_room(self) -> bool:
-        return sum(not batch.has_ended for batch in self._under_way) < WORKERS
+        return sum(not batch.is_done for batch in self._in_flight) < WORKERS
 
     def _is_backing_off(self) -> bool:
-        return any(batch.is_backing_off for batch in self._under_way)
+        return any(batch.is_backing_off for batch in self._in_flight)
 
-    def _hold_or_go_on(self) -> None:
-        hold = must_hold(self._batch.size, has_room=self._has_room(), is_backing_off=self._is_backing_off())
+    def _pause_or_resume(self) -> None:
+        should_pause = must_pause(
+            self._batch.size, has_room=self._has_room(), is_backing_off=self._is_backing_off()
+        )
         ours = self._progress.keys()
-        if self._fresh and not hold:  # one that comes back is still paused by what it was before
-            self._consumer.resume([TopicPartition(*partition) for partition in self._fresh])
-        self._fresh.clear()
-        if hold and not ours <= self._paused:
-            fresh = ours - self._paused
-            self._consumer.pause([TopicPartition(*partition) for partition in fresh])
-            self._paused |= fresh
-        if hold and not self._is_held:
+        if self._newly_assigned and not should_pause:  # a partition that returns is still paused from before
+            self._consumer.resume([TopicPartition(*partition) for partition in self._newly_assigned])
+        self._newly_assigned.clear()
+        if should_pause and not ours <= self._paused_partitions:
+            running = ours - self._paused_partitions
+            self._consumer.pause([TopicPartition(*partition) for partition in running])
+            self._paused_partitions |= running
+        if should_pause and not self._is_paused:
             self.counts["pauses"] += 1
-            _logger.info("paused: nothing more is fetched until what is here is delivered")
-        if self._is_held and not hold:
-            self._consumer.resume([TopicPartition(*partition) for partition in self._paused & ours])
-            self._paused.clear()
+            _logger.info("paused: fetching continues when the messages in memory are delivered")
+        if self._is_paused and not should_pause:
+            self._consumer.resume(
+                [TopicPartition(*partition) for partition in self._paused_partitions & ours]
+            )
+            self._paused_partitions.clear()
             _logger.info("resumed")
-        self._is_held = hold
+        self._is_paused = should_pause
 
-    # --- on threads beside ---
+    # --- on the delivering threads ---
 
     def _worker(self) -> None:
         while (batch := self._work.get()) is not None:
             try:
                 if self._deliver(batch):
-                    batch.settle()
-            except BaseException as error:  # noqa: BLE001, PERF203  # ends the process: what is not safe is read again
-                self._fault = error
+                    batch.mark_safe()
+            except BaseException as error:  # noqa: BLE001, PERF203  # ends the process; unsafe messages are read again
+                self._error = error
             finally:
                 batch.is_backing_off = False
-                batch.has_ended = True
+                batch.is_done = True
                 with self._change:
                     self._change.notify_all()
 
-    def _wait(self, condition: Callable[[], bool], seconds: float) -> bool:
+    def _wait_for(self, condition: Callable[[], bool], seconds: float) -> bool:
         with self._change:
             return self._change.wait_for(condition, seconds)
 
@@ -203,14 +207,14 @@ class Group:
             return
         try:
             if wait:
-                self._committed(None, self._consumer.commit(offsets=offsets, asynchronous=False))
+                self._on_commit(None, self._consumer.commit(offsets=offsets, asynchronous=False))
             else:
                 self._consumer.commit(offsets=offsets, asynchronous=True)
                 self._is_committing = True
         except KafkaException as error:
-            self._committed(error.args[0], [])
+            self._on_commit(error.args[0], [])
 
-    def _committed(self, error: KafkaError | None, partitions: list[TopicPartition]) -> None:
+    def _on_commit(self, error: KafkaError | None, partitions: list[TopicPartition]) -> None:
         self._is_committing = False
         for each in partitions:
             progress = self._progress.get((each.topic, each.partition))
@@ -220,71 +224,73 @@ class Group:
         if error is not None:
             self.counts["failed_commits"] += 1
             self._problems.warn(
-                "commit", "offsets were not committed, and will be with those to come: %s", error.str()
+                "commit", "committing offsets failed, retrying with the next ones: %s", error.str()
             )
 
     # --- rebalances: called from within `poll` and `close` ---
 
-    def _assigned(self, _: Consumer, partitions: list[TopicPartition]) -> None:
+    def _on_assign(self, _: Consumer, partitions: list[TopicPartition]) -> None:
         self.counts["rebalances"] += 1
         for each in partitions:
             self._progress[each.topic, each.partition] = Progress()
-            self._fresh.add((each.topic, each.partition))
+            self._newly_assigned.add((each.topic, each.partition))
         _logger.info("assigned: %s", _names(partitions))
 
-    def _revoked(self, _: Consumer, given: list[TopicPartition]) -> None:
+    def _on_revoke(self, _: Consumer, given: list[TopicPartition]) -> None:
         partitions = {(each.topic, each.partition) for each in given}
-        self._batch.drop(partitions)
-        concerned = [batch for batch in self._under_way if batch.concerns(partitions)]
-        self._wait(
-            lambda: all(batch.has_ended or batch.is_backing_off for batch in concerned), REVOKE_SECONDS
+        self._batch.forget(partitions)
+        affected = [batch for batch in self._in_flight if batch.has_any_of(partitions)]
+        self._wait_for(
+            lambda: all(batch.is_done or batch.is_backing_off for batch in affected), REVOKE_SECONDS
         )
         self._commit(partitions, wait=True)
-        self._let_go(partitions)
+        self._release(partitions)
         _logger.info("revoked: %s", _names(given))
 
-    def _lost(self, _: Consumer, given: list[TopicPartition]) -> None:
-        """Another consumer may have them already: what we would commit could be behind what it did."""
+    def _on_lost(self, _: Consumer, given: list[TopicPartition]) -> None:
+        """Commit nothing: another consumer may own the partitions, and have committed later offsets."""
         partitions = {(each.topic, each.partition) for each in given}
-        self._batch.drop(partitions)
-        self._let_go(partitions)
+        self._batch.forget(partitions)
+        self._release(partitions)
         self.counts["lost_partitions"] += len(partitions)
-        _logger.warning("lost: %s; what is under way of them is not committed", _names(given))
+        _logger.warning("lost: %s; their messages in flight are not committed", _names(given))
 
-    def _let_go(self, partitions: Iterable[Partition]) -> None:
+    def _release(self, partitions: Iterable[Partition]) -> None:
         for partition in partitions:
-            self._paused.discard(partition)
-            self._fresh.discard(partition)
+            self._paused_partitions.discard(partition)
+            self._newly_assigned.discard(partition)
             progress = self._progress.pop(partition, None)
             if progress is not None:
                 progress.is_ours = False
-        for batch in self._under_way:
-            if not batch.is_wanted():
-                batch.over.set()
+        for batch in self._in_flight:
+            if not batch.is_ours():
+                batch.abandoned.set()
 
-    # --- the end ---
+    # --- shutdown ---
 
     def _finish(self) -> None:
-        for batch in self._under_way:
-            batch.over.set()
-        ended = self._wait(lambda: all(batch.has_ended for batch in self._under_way), SHUTDOWN_SECONDS)
-        if not ended:
-            _logger.warning("what is under way takes too long: it is not committed and will be read again")
+        for batch in self._in_flight:
+            batch.abandoned.set()
+        is_done = self._wait_for(lambda: all(batch.is_done for batch in self._in_flight), SHUTDOWN_SECONDS)
+        if not is_done:
+            _logger.warning(
+                "the batches in flight take too long: they are not committed and will be read again"
+            )
         for _ in range(WORKERS):
             self._work.put(None)
-        self._under_way = []  # nobody waits for them twice
-        leaving = threading.Thread(target=self._leave, name="leave", daemon=True)
+        self._in_flight = []  # the last rebalance must not wait for them again
+        leaving = threading.Thread(target=self._leave_group, name="leave", daemon=True)
         leaving.start()
         leaving.join(LEAVE_SECONDS)
         if leaving.is_alive():
-            _logger.warning("the broker does not answer: what is not committed will be read again")
+            _logger.warning("the broker does not answer: uncommitted messages will be read again")
 
-    def _leave(self) -> None:
-        """Without a broker this takes as long as the session."""
+    def _leave_group(self) -> None:
+        """Commit and leave; without a broker this takes as long as the session's timeout."""
         self._commit([*self._progress], wait=True)
         self._consumer.close()
 
-    def _broken(self, error: KafkaError) -> None:
+    def _on_error(self, error: KafkaError) -> None:
         self._problems.warn(error.name(), "Kafka: %s (%s)", error.str(), error.name())
 
 

@@ -1,4 +1,4 @@
-"""What a consumer did and how far behind it is, for Prometheus, by OpenTelemetry's exporter."""
+"""The counts and the lag of a consumer for Prometheus, through OpenTelemetry's exporter."""
 
 from __future__ import annotations
 
@@ -18,31 +18,31 @@ __all__ = ["serve"]
 _COUNTERS = {
     "messages": ("{message}", "messages that were read"),
     "bytes": ("By", "bytes of messages that were read"),
-    "batches": ("{batch}", "batches of messages that were handed on"),
+    "batches": ("{batch}", "batches of messages whose delivery began"),
     "spans": ("{span}", "spans of which every event is accepted by PostHog or on disk"),
-    "rejected_spans": ("{span}", "spans that could not be converted, or that PostHog refused"),
+    "rejected_spans": ("{span}", "spans that could not be converted, or that PostHog rejected"),
     "dead_letters": ("{message}", "messages in the dead-letter topic"),
-    "retries": ("{attempt}", "attempts that failed and were made again"),
+    "retries": ("{attempt}", "attempts that failed and were repeated"),
     "pauses": ("{pause}", "times that fetching was paused"),
     "rebalances": ("{rebalance}", "times that partitions were assigned"),
     "lost_partitions": ("{partition}", "partitions that were taken away without notice"),
     "failed_commits": ("{commit}", "commits that failed"),
 }
 _GAUGES = {
-    "held_bytes": ("By", "messages that are here and not safe yet"),
-    "partitions": ("{partition}", "partitions that are read here"),
-    "paused": ("1", "1 while nothing is fetched"),
+    "held_bytes": ("By", "bytes of messages in memory that are not safe yet"),
+    "partitions": ("{partition}", "partitions assigned to this consumer"),
+    "paused": ("1", "1 while fetching is paused"),
 }
-"""By name: unit and meaning."""
+"""Unit and description by name."""
 
 
 def serve(
     host: str, port: int, stats: Callable[[], Mapping[str, int]], lags: Callable[[], Mapping[Partition, int]]
 ) -> Callable[[], None]:
-    """Serve `/metrics`; call what is returned to end it.
+    """Serve `/metrics`, and return the function that stops it.
 
     Raises:
-        OSError: it cannot be listened there.
+        OSError: it cannot listen at this address.
     """
     provider = MeterProvider([PrometheusMetricReader(disable_target_info=True)])
     meter = provider.get_meter("otel_posthog.consume", __version__)
@@ -50,25 +50,25 @@ def serve(
         (meter.create_observable_counter, _COUNTERS),
         (meter.create_observable_gauge, _GAUGES),
     ):
-        for name, (unit, meaning) in names.items():
-            create(f"otel_posthog.consume.{name}", [_reading(stats, name)], unit, meaning)
+        for name, (unit, description) in names.items():
+            create(f"otel_posthog.consume.{name}", [_reading(stats, name)], unit, description)
 
-    def behind(_: CallbackOptions) -> Iterator[Observation]:
-        for (topic, partition), lag in lags().items():
-            yield Observation(lag, {"topic": topic, "partition": partition})
+    def lag(_: CallbackOptions) -> Iterator[Observation]:
+        for (topic, partition), messages in lags().items():
+            yield Observation(messages, {"topic": topic, "partition": partition})
 
     meter.create_observable_gauge(
-        "otel_posthog.consume.lag", [behind], "{message}", "messages after the last committed one"
+        "otel_posthog.consume.lag", [lag], "{message}", "messages after the last committed one"
     )
     server, thread = start_http_server(port, host)
 
-    def end() -> None:
+    def stop() -> None:
         server.shutdown()
         server.server_close()
         thread.join()
         provider.shutdown()
 
-    return end
+    return stop
 
 
 def _reading(stats: Callable[[], Mapping[str, int]], name: str) -> Callable[[Any], Iterable[Observation]]:

@@ -1,4 +1,4 @@
-"""Settings of the Kafka client: what is ours, what a person may add, and from where."""
+"""The command line options of `otel-posthog consume`, and the settings of the Kafka client."""
 
 from __future__ import annotations
 
@@ -8,34 +8,41 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-__all__ = ["ENCODINGS", "ConsumeSettings", "add_arguments", "for_consumer", "for_producer", "settings_of"]
+__all__ = [
+    "ENCODINGS",
+    "ConsumeSettings",
+    "add_arguments",
+    "consumer_config",
+    "producer_config",
+    "settings_of",
+]
 
 ENCODINGS = {"otlp_proto": "application/x-protobuf", "otlp_json": "application/json"}
-"""What a Collector's kafka exporter calls an encoding, and the content type of the same over HTTP."""
+"""Encodings as the Collector's kafka exporter names them, with their content types over HTTP."""
 
 _FETCHED_KILOBYTES = 8 * 1024
-"""Fetched messages that may wait in the client; its own default is 64 MiB."""
+"""The limit of prefetched messages in the client; its own default is 64 MiB."""
 
-_OURS: Mapping[str, str] = {
+_RESERVED: Mapping[str, str] = {
     "enable.auto.commit": "an offset is committed when its events are delivered",
     "enable.auto.offset.store": "an offset is committed when its events are delivered",
     "bootstrap.servers": "use --brokers",
     "metadata.broker.list": "use --brokers",
     "group.id": "use --group",
 }
-"""Settings that are not to be had, with the reason."""
+"""Settings that cannot be set, with the reason or the option to use."""
 
 _SECRETS = ("password", "secret", "key.pem", "sasl.jaas", "assertion.private")
 _SHARED = (
     "security.", "ssl.", "sasl.", "enable.ssl.", "enable.sasl.", "https.", "client.", "broker.address.",
     "socket.",
 )  # fmt: skip
-"""Beginnings of the names of settings that producers have as well."""
+"""Prefixes of settings that apply to producers as well."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConsumeSettings:
-    """What is read, as whom, and where the rest goes."""
+    """The settings of a consumer; `add_arguments` has their defaults."""
 
     brokers: str
     topic: str
@@ -44,34 +51,44 @@ class ConsumeSettings:
     dead_letter_topic: str
     metrics_host: str
     metrics_port: int | None
-    """None: no metrics are served."""
+    """None: metrics are not served."""
     client: Mapping[str, str] = field(default_factory=dict, repr=False)
-    """Further settings of librdkafka; secrets may be among them."""
+    """Further settings of librdkafka, perhaps secret ones."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of `otel-posthog consume`."""
     add = parser.add_argument
-    add("--brokers", default="localhost:9092", metavar="HOST:PORT,...", help="of Kafka (%(default)s)")
-    add("--topic", default="otlp_spans", help="the Collector's topic of traces (%(default)s)")
+    add("--brokers", default="localhost:9092", metavar="HOST:PORT,...", help="Kafka's brokers (%(default)s)")
+    add("--topic", default="otlp_spans", help="topic that the Collector writes traces to (%(default)s)")
     add("--group", default="otel-posthog", help="consumer group; its members share the work (%(default)s)")
-    add("--encoding", choices=ENCODINGS, default="otlp_proto", help="as in the Collector (%(default)s)")
-    add("--dead-letter-topic", metavar="TOPIC", help="for messages that cannot be read (TOPIC.dead-letter)")
+    add(
+        "--encoding",
+        choices=ENCODINGS,
+        default="otlp_proto",
+        help="encoding of the Collector's exporter (%(default)s)",
+    )
+    add("--dead-letter-topic", metavar="TOPIC", help="topic for unreadable messages (TOPIC.dead-letter)")
     add(
         "--config",
         action="append",
         default=[],
         metavar="NAME=VALUE",
-        help="a setting of librdkafka, such as security.protocol=SASL_SSL; may be given several times",
+        help="setting of librdkafka, such as security.protocol=SASL_SSL; repeatable",
     )
     add(
         "--config-file",
         type=Path,
         metavar="FILE",
-        help="such settings, one a line; the place for passwords",
+        help="file of such settings, one a line; passwords belong here",
     )
-    add("--metrics-port", type=_port, metavar="PORT", help="serve /metrics for Prometheus (not served)")
-    add("--metrics-host", default="127.0.0.1", help="at this address (%(default)s: this machine only)")
+    add(
+        "--metrics-port",
+        type=_port,
+        metavar="PORT",
+        help="port of /metrics for Prometheus (default: not served)",
+    )
+    add("--metrics-host", default="127.0.0.1", help="address of /metrics (%(default)s: only this machine)")
 
 
 def _port(text: str) -> int:
@@ -81,10 +98,10 @@ def _port(text: str) -> int:
 
 
 def settings_of(args: argparse.Namespace) -> ConsumeSettings:
-    """The settings that arguments give.
+    """Return the settings from parsed arguments.
 
     Raises:
-        ValueError: they cannot be used; the text is one sentence that says what to change.
+        ValueError: they are invalid; the text is one sentence that says what to change.
     """
     try:
         client = read_settings(args.config_file, args.config)
@@ -92,7 +109,7 @@ def settings_of(args: argparse.Namespace) -> ConsumeSettings:
         raise ValueError(f"--config-file cannot be read: {error}") from None
     dead_letter_topic = args.dead_letter_topic or f"{args.topic}.dead-letter"
     if dead_letter_topic == args.topic:
-        raise ValueError("--dead-letter-topic is the topic that is read: unreadable messages would come back")
+        raise ValueError("--dead-letter-topic must differ from --topic: unreadable messages would come back")
     return ConsumeSettings(
         brokers=args.brokers,
         topic=args.topic,
@@ -106,47 +123,47 @@ def settings_of(args: argparse.Namespace) -> ConsumeSettings:
 
 
 def read_settings(file: Path | None, pairs: Iterable[str]) -> dict[str, str]:
-    """Settings by name: those of a file of `name=value` lines, and pairs like these, which go before.
+    """Return the settings in a file of `name=value` lines and in `pairs`, which win.
 
     Raises:
-        ValueError: a line or pair is not usable, or a secret is among the pairs; the text is one sentence.
+        ValueError: a line or pair is invalid, or a pair holds a secret; the text is one sentence.
         OSError: the file cannot be read.
     """
-    found: dict[str, str] = {}
+    client: dict[str, str] = {}
     if file is not None:
         for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
             if line.strip() and not line.lstrip().startswith("#"):
-                found.update([_pair(line, f"{file.name}, line {number}")])
+                client.update([_pair(line, f"{file.name}, line {number}")])
     for text in pairs:
         name, value = _pair(text, "--config")
-        if any(part in name for part in _SECRETS):
+        if any(word in name for word in _SECRETS):
             raise ValueError(
-                f"{name} would be seen by all who list processes: put it in a file, --config-file"
+                f"the list of processes would show {name} to every user: put it in a file, --config-file"
             )
-        found[name] = value
-    return found
+        client[name] = value
+    return client
 
 
 def _pair(text: str, where: str) -> tuple[str, str]:
-    name, is_pair, value = (part.strip() for part in text.partition("="))
+    name, is_pair, value = (word.strip() for word in text.partition("="))
     if not is_pair or not name:
         raise ValueError(
             f"{where}: NAME=VALUE is expected, a setting of librdkafka"
         )  # may be a secret: not shown
-    if name in _OURS:
-        raise ValueError(f"{where}: {name} cannot be set: {_OURS[name]}")
+    if name in _RESERVED:
+        raise ValueError(f"{where}: {name} cannot be set: {_RESERVED[name]}")
     return name, value
 
 
-def for_consumer(settings: ConsumeSettings) -> dict[str, Any]:
-    """What a consumer is made with whose offsets are committed by hand."""
+def consumer_config(settings: ConsumeSettings) -> dict[str, Any]:
+    """Return the configuration of a consumer that commits its offsets itself."""
     defaults: dict[str, Any] = {
-        "auto.offset.reset": "earliest",  # a new group begins with what is there
+        "auto.offset.reset": "earliest",  # a new group starts with the oldest message
         "queued.max.messages.kbytes": _FETCHED_KILOBYTES,
         "client.id": "otel-posthog",
     }
     if settings.client.get("group.protocol", "classic") == "classic":
-        # Only partitions that move are taken away; in the newer protocol the broker sees to that.
+        # A rebalance revokes only partitions that move; in the newer protocol the broker ensures that.
         defaults["partition.assignment.strategy"] = "cooperative-sticky"
     return {
         **defaults,
@@ -158,7 +175,7 @@ def for_consumer(settings: ConsumeSettings) -> dict[str, Any]:
     }
 
 
-def for_producer(settings: ConsumeSettings) -> dict[str, Any]:
-    """What a producer is made with that reaches the same brokers in the same way."""
+def producer_config(settings: ConsumeSettings) -> dict[str, Any]:
+    """Return the configuration of a producer for the same brokers, with the same security settings."""
     shared = {name: value for name, value in settings.client.items() if name.startswith(_SHARED)}
     return {"client.id": "otel-posthog", **shared, "bootstrap.servers": settings.brokers}

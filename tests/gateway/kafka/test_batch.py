@@ -16,7 +16,7 @@ from otel_posthog.gateway.kafka.batch import (
     Progress,
     backoff,
     is_due,
-    must_hold,
+    must_pause,
 )
 from otel_posthog.gateway.kafka.lag import lag_of
 
@@ -63,7 +63,7 @@ def test_a_batch_is_handed_on_when_full_or_after_a_while(
 def test_fetching_is_paused_where_more_could_not_be_handed_on(
     size: int, has_room: bool, is_backing_off: bool, expected: bool
 ) -> None:
-    assert must_hold(size, has_room=has_room, is_backing_off=is_backing_off) is expected
+    assert must_pause(size, has_room=has_room, is_backing_off=is_backing_off) is expected
 
 
 @pytest.mark.parametrize(
@@ -101,15 +101,15 @@ def test_lag_is_what_is_left_and_not_committed(committed: int, low: int, high: i
 def test_what_is_safe_beyond_what_is_not_is_not_committed() -> None:
     progress = {0: Progress()}
     first, second = batch_of(progress, (0, 5), (0, 6)), batch_of(progress, (0, 7))
-    second.settle()
+    second.mark_safe()
     assert progress[0].safe() is None
-    first.settle()
+    first.mark_safe()
     assert progress[0].safe() == 8
 
 
 def test_an_offset_is_committed_once() -> None:
     progress = {0: Progress()}
-    batch_of(progress, (0, 5)).settle()
+    batch_of(progress, (0, 5)).mark_safe()
     assert progress[0].safe() == 6
     progress[0].committed = 6
     assert progress[0].safe() is None
@@ -117,28 +117,28 @@ def test_an_offset_is_committed_once() -> None:
 
 def test_offsets_that_are_left_out_by_the_broker_hold_up_nothing() -> None:
     progress = {0: Progress()}
-    batch_of(progress, (0, 5), (0, 9)).settle()
+    batch_of(progress, (0, 5), (0, 9)).mark_safe()
     assert progress[0].safe() == 10
 
 
 def test_messages_of_partitions_that_go_are_let_go() -> None:
     progress = {0: Progress(), 1: Progress()}
     batch = batch_of(progress, (0, 1), (1, 1), (0, 2))
-    batch.drop([("t", 0)])
+    batch.forget([("t", 0)])
     assert [(each.partition(), each.offset()) for each in batch.messages] == [(1, 1)]
     assert batch.size == 1 + MESSAGE_BYTES
-    batch.settle()
+    batch.mark_safe()
     assert progress[0].safe() is None
     assert progress[1].safe() == 2
 
 
-def test_a_batch_is_wanted_as_long_as_one_partition_is_ours() -> None:
+def test_a_batch_is_ours_while_one_partition_is_ours() -> None:
     progress = {0: Progress(), 1: Progress()}
     batch = batch_of(progress, (0, 1), (1, 1))
     progress[0].is_ours = False
-    assert batch.is_wanted()
+    assert batch.is_ours()
     progress[1].is_ours = False
-    assert not batch.is_wanted()
+    assert not batch.is_ours()
 
 
 def test_a_message_without_a_value_takes_room_and_is_handed_on() -> None:
@@ -162,7 +162,7 @@ def test_nothing_is_ever_committed_beyond_what_is_not_safe(
     safe: dict[int, set[int]] = {number: set() for number in progress}
     for batch, partition, offsets in data.draw(st.permutations(waiting)):
         if data.draw(st.booleans()):
-            batch.settle()
+            batch.mark_safe()
             safe[partition] |= {*offsets}
         for number, each in progress.items():
             committed = each.safe() or 0

@@ -64,7 +64,7 @@ def _no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
         ([b"a", b"bad", b"b"], [["a", "b"]], [(b"bad", "it is bad")]),
         ([b"bad"], [], [(b"bad", "it is bad")]),
         ([None], [], [(None, "the message has no value")]),
-        ([b"half"], [["half"]], [(b"half", "a part could not be read, the rest is delivered: half of it")]),
+        ([b"half"], [["half"]], [(b"half", "a part is unreadable, the rest is delivered: half of it")]),
     ],
 )
 def test_what_is_readable_is_taken_together_and_the_rest_is_buried(
@@ -94,7 +94,7 @@ def test_a_letter_is_written_once_though_posthog_is_asked_again() -> None:
 def test_nothing_is_taken_before_the_dead_letters_are_confirmed() -> None:
     parts = Parts(buried=["no such topic"])
     left = batch(b"bad", b"a")
-    left.over.set()
+    left.abandoned.set()
     assert not parts.deliverer.deliver(left)
     assert parts.taken == []
 
@@ -106,7 +106,7 @@ def test_a_message_that_brings_up_a_fault_is_a_dead_letter_and_takes_no_other_wi
     assert parts.deliverer.deliver(batch(b"a", b"half", b"bad", b"poison", b"b"))
     assert parts.taken == [["a", "half", "poison", "b"], ["a"], ["half"], ["poison"], ["b"]]
     assert [value for value, _ in parts.letters] == [b"half", b"bad", b"poison"]
-    assert parts.letters[-1][1] == "a fault of ours, please report it: LookupError"
+    assert parts.letters[-1][1] == "a bug of ours, please report it: LookupError"
     assert parts.deliverer.counts["dead_letters"] == 3
     assert "what its spans say" not in "".join(record.getMessage() for record in caplog.records)
 
@@ -114,7 +114,7 @@ def test_a_message_that_brings_up_a_fault_is_a_dead_letter_and_takes_no_other_wi
 def test_a_batch_that_is_over_is_not_tried_again() -> None:
     parts = Parts([NOT_NOW, NOT_NOW])
     left = batch(b"a")
-    left.over.set()
+    left.abandoned.set()
     assert not parts.deliverer.deliver(left)
     assert len(parts.taken) == 1
     assert parts.deliverer.counts["spans"] == 0

@@ -46,7 +46,7 @@ def test_both_encodings_arrive_and_sigterm_commits(
         until(lambda: len(arrived(posthog)) == 100)
         assert consumer.stop() == 0
     assert committed(kafka, topic, 2) == [10, 10]
-    assert "ended; nothing is left here" in consumer.log
+    assert "stopped: nothing is left here" in consumer.log
 
 
 @pytest.mark.parametrize("protocol", ["classic", "consumer"])
@@ -143,7 +143,7 @@ def test_of_a_message_that_is_read_in_part_the_rest_is_delivered(
         assert consumer.stop() == 0
     assert letter.value() == partly.SerializeToString()
     reason = headers(letter)["otel-posthog.reason"]
-    assert reason.startswith("a part could not be read, the rest is delivered: ")
+    assert reason.startswith("a part is unreadable, the rest is delivered: ")
 
 
 def test_without_a_dead_letter_topic_nothing_is_committed_and_it_is_said(

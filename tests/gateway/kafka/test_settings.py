@@ -12,8 +12,8 @@ import pytest
 from otel_posthog.gateway.kafka.settings import (
     ConsumeSettings,
     add_arguments,
-    for_consumer,
-    for_producer,
+    consumer_config,
+    producer_config,
     settings_of,
 )
 from tests.support.paths import ROOT
@@ -43,7 +43,10 @@ def test_a_file_and_words_set_what_is_librdkafkas(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--config", "sasl.password=x"], "sasl.password would be seen by all who list processes"),
+        (
+            ["--config", "sasl.password=x"],
+            "the list of processes would show sasl.password to every user: put it in a file, --config-file",
+        ),
         (["--config", "ssl.key.password=x"], "put it in a file, --config-file"),
         (["--config", "sasl.oauthbearer.client.secret=x"], "put it in a file, --config-file"),
         (["--config", "ssl.key.pem=x"], "put it in a file, --config-file"),
@@ -76,13 +79,13 @@ def test_a_line_of_the_file_that_is_wrong_is_named_and_not_shown(tmp_path: Path)
     ],
 )
 def test_partitions_move_one_by_one_unless_told_otherwise(words: list[str], strategy: str | None) -> None:
-    assert for_consumer(settings(*words)).get("partition.assignment.strategy") == strategy
+    assert consumer_config(settings(*words)).get("partition.assignment.strategy") == strategy
 
 
 def test_dead_letters_go_by_the_same_security_and_without_what_is_a_consumers(tmp_path: Path) -> None:
     file = tmp_path / "client.properties"
     file.write_text("sasl.password=x\nsession.timeout.ms=6000\nssl.ca.location=/ca\n")
-    found = for_producer(settings("--config-file", str(file), "--brokers", "b:1"))
+    found = producer_config(settings("--config-file", str(file), "--brokers", "b:1"))
     assert found == {
         "bootstrap.servers": "b:1",
         "client.id": "otel-posthog",
