@@ -46,7 +46,7 @@ _OTHER = "_OTHER"  # the conventions' word for an error without a name
 def captures_content(option: bool | None) -> bool:
     """Whether prompts and answers go onto spans: the argument, else the environment variable, else yes.
 
-    An unknown word may be a mistyped no, so it captures nothing. `otel_posthog.config.options` reads the
+    An unknown word may be a mistyped no, so it captures nothing. `otel_posthog.config.resolve` reads the
     variable alike.
     """
     if option is not None:

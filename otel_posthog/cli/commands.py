@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from otel_posthog.config.arguments import port
 from otel_posthog.runtime.install_hint import install_hint
 
 if TYPE_CHECKING:
@@ -44,20 +45,12 @@ class Command:
     """The extra of the distribution that the subcommand needs."""
 
 
-def _port(text: str) -> int:
-    if not text.isdecimal() or int(text) > 65_535:
-        raise argparse.ArgumentTypeError(
-            f"{text!r} is no port: a number from 0 (a free one) to 65535 is expected"
-        )
-    return int(text)
-
-
 def _local_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--host", default="127.0.0.1", help="address to listen on (%(default)s: this machine only)"
     )
     parser.add_argument(
-        "--port", type=_port, default=DEFAULT_PORT, help="port (%(default)s; 0 takes a free one)"
+        "--port", type=port, default=DEFAULT_PORT, help="port (%(default)s; 0 takes a free one)"
     )
     parser.add_argument(
         "--db",

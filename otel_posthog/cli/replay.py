@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from otel_posthog.cli.otlp_files import spans_of_file
-from otel_posthog.config import options
+from otel_posthog.config.options import PREFIX
+from otel_posthog.config.resolve import Config, resolve
 from otel_posthog.conversion.context_attributes import inherited
 from otel_posthog.conversion.spans.span_view import ContextSpan, SpanView
 from otel_posthog.delivery import EncodedEvent, destination_of
@@ -24,7 +25,7 @@ _TOGETHER = 1000
 """Spans that are converted and sent together."""
 _SECONDS = 60.0
 """The most seconds that sending them may take."""
-_SPOOL = tuple(options.PREFIX + name for name in ("SPOOL_DIR", "DURABILITY"))
+_SPOOL = tuple(PREFIX + name for name in ("SPOOL_DIR", "DURABILITY"))
 
 Say = Callable[[str], None]
 
@@ -53,8 +54,8 @@ def _spool_dir(directory: Path | None) -> Path:
     return spool_dir
 
 
-def _config() -> options.Config:
-    return options.resolve({}, os.environ, lambda *_: None)
+def _config() -> Config:
+    return resolve({}, os.environ)
 
 
 def _list(directory: Path, names: Sequence[str], say: Say) -> bool:

@@ -1,1 +1,1 @@
-"""Options: one row each, and how arguments and the environment resolve to a `Config`."""
+"""Options: one row each in `options`; arguments and the environment become a `Config` in `resolve`."""

@@ -1,6 +1,7 @@
-"""What an option may be: each function reads an argument or an environment's text, or raises ValueError.
+"""Parsers of option values, one for each kind of value.
 
-The text of the error says what is expected; `config` says of which option.
+A parser takes an argument or the text of an environment variable and returns the value, or raises
+`ValueError` with a text that states what is expected. `resolve` adds the name of the option.
 """
 
 from __future__ import annotations
@@ -17,10 +18,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from otel_posthog.conversion.context_attributes import ARGUMENTS
+from otel_posthog.conversion.context_attributes import ARGUMENT_PREFIXES, ARGUMENTS
+from otel_posthog.conversion.privacy.personal_data import KINDS
 from otel_posthog.runtime.install_hint import install_hint
 
-REDACTABLE = ("email", "phone", "card", "iban", "ssn", "ip", "secret")
 EVENT_FAMILIES = frozenset({"ai", "llm_completion", "llm_generation"})
 
 _YEAR = 31_536_000.0
@@ -29,7 +30,7 @@ FALSE = frozenset({"0", "false", "no", "off"})
 
 
 def project_key(value: object) -> str:
-    """A PostHog project key."""
+    """Return a PostHog project key."""
     text = value.strip() if isinstance(value, str) else ""
     if text and text.isascii() and text.isprintable() and " " not in text:
         return text
@@ -37,14 +38,14 @@ def project_key(value: object) -> str:
 
 
 def secret(value: object) -> str:
-    """A key of the application's own."""
+    """Return a key of the application's own."""
     if isinstance(value, str) and len(value.strip()) >= 16:
         return value.strip()
     raise ValueError("a secret of 16 characters or more is expected")
 
 
 def url(value: object) -> str:
-    """An address with a scheme and a host."""
+    """Return an address with a scheme and a host."""
     text = value.strip() if isinstance(value, str) else ""
     with contextlib.suppress(ValueError):  # brackets that do not close, a port that is no number
         address = urlsplit(text)
@@ -54,7 +55,7 @@ def url(value: object) -> str:
 
 
 def _listed(value: object) -> frozenset[str] | None:
-    """The texts of a list, or with commas between them; None where that is neither."""
+    """Return the texts in a list, or between commas; None if `value` is neither."""
     if isinstance(value, str):
         value = value.split(",")
     if isinstance(value, _LISTS) and all(isinstance(each, str) for each in value):
@@ -66,18 +67,18 @@ _LISTS = (list, tuple, set, frozenset)
 
 
 def families(value: object) -> frozenset[str]:
-    """Names of event families, in a list or with commas."""
-    found = _listed(value)
-    if found and found <= EVENT_FAMILIES:
-        return found
+    """Return names of event families, from a list or a text with commas."""
+    listed = _listed(value)
+    if listed and listed <= EVENT_FAMILIES:
+        return listed
     raise ValueError("expected a comma-separated list of: " + ", ".join(sorted(EVENT_FAMILIES)))
 
 
 def redaction(value: object) -> dict[str, str | None]:
-    """What is masked: built-in kinds, each with None, and patterns of the application's own by name.
+    """Return the patterns to redact by name; a built-in kind has None.
 
-    The patterns are regular expressions of `re`, and the time they take is the application's own: one such as
-    `(a+)+$` may take exponentially long.
+    The application's own patterns are regular expressions of `re`. One such as `(a+)+$` may take
+    exponentially long, and nothing bounds that.
     """
     if isinstance(value, str):
         text = value.strip()
@@ -89,17 +90,17 @@ def redaction(value: object) -> dict[str, str | None]:
     for each in [value] if isinstance(value, Mapping) else value if isinstance(value, _LISTS) else ():
         if isinstance(each, Mapping):
             named |= {_own_name(name): _pattern(name, pattern) for name, pattern in each.items()}
-        elif isinstance(each, str) and each.strip().lower() in REDACTABLE:
+        elif isinstance(each, str) and each.strip().lower() in KINDS:
             named[each.strip().lower()] = None
         elif each != "":
-            raise ValueError(f"{each!r} is not one of: {', '.join(REDACTABLE)}")
+            raise ValueError(f"{each!r} is not one of: {', '.join(KINDS)}")
     if named:
         return named
-    raise ValueError("expected one or more of: " + ", ".join(REDACTABLE) + ", or patterns by name")
+    raise ValueError("expected one or more of: " + ", ".join(KINDS) + ", or patterns by name")
 
 
 def _own_name(name: object) -> str:
-    if isinstance(name, str) and re.fullmatch(r"\w[\w -]{0,40}", name) and name.lower() not in REDACTABLE:
+    if isinstance(name, str) and re.fullmatch(r"\w[\w -]{0,40}", name) and name.lower() not in KINDS:
         return name
     raise ValueError(f"{name!r} is no name for a pattern of your own")
 
@@ -115,7 +116,7 @@ def _pattern(name: str, pattern: object) -> str:
 
 
 def boolean(value: object) -> bool:
-    """Yes or no."""
+    """Return a boolean, also from a word."""
     if isinstance(value, bool):
         return value
     word = value.strip().lower() if isinstance(value, str) else ""
@@ -125,7 +126,7 @@ def boolean(value: object) -> bool:
 
 
 def seconds(value: object) -> float:
-    """A number of seconds, a year at most."""
+    """Return a number of seconds, a year at most."""
     number = _number(value)
     if 0 < number <= _YEAR:
         return number
@@ -133,22 +134,22 @@ def seconds(value: object) -> float:
 
 
 def queue_bytes(value: object) -> int:
-    """The size of a queue."""
+    """Return the size of a queue in bytes."""
     return _bytes(value, 8192)
 
 
 def spool_bytes(value: object) -> int:
-    """The size of a spool."""
+    """Return the size of a spool in bytes."""
     return _bytes(value, 1024 * 1024)
 
 
 def batch_bytes(value: object) -> int:
-    """The size of a request body."""
+    """Return the size of a request body in bytes."""
     return _bytes(value, 8192, 16 * 1024 * 1024)  # PostHog takes bodies of 20 MB
 
 
 def _bytes(value: object, least: int, most: int | None = None) -> int:
-    """A whole number of bytes within bounds, which the error tells."""
+    """Return a whole number of bytes within bounds; the error states them."""
     text = str(value).strip() if isinstance(value, str | int) else ""
     if text.isdecimal() and least <= int(text) and (most is None or int(text) <= most):
         return int(text)
@@ -157,7 +158,7 @@ def _bytes(value: object, least: int, most: int | None = None) -> int:
 
 
 def sample_rates(value: object) -> dict[str, float]:
-    """Rates by feature, `*` for all others: a number, a mapping, or a text such as `0.1,meme=1`."""
+    """Return rates by feature, `*` for all others, from a number, a mapping or text such as `0.1,meme=1`."""
     rates: dict[str, float] = {}
     if isinstance(value, Mapping):
         pairs: Iterable[tuple[object, object]] = value.items()
@@ -179,7 +180,7 @@ def sample_rates(value: object) -> dict[str, float]:
 
 
 def dollars(value: object) -> float:
-    """An amount of US dollars."""
+    """Return an amount of US dollars."""
     number = _number(value)
     if 0 <= number < math.inf:
         return number
@@ -187,7 +188,7 @@ def dollars(value: object) -> float:
 
 
 def _number(value: object) -> float:
-    """A number or the text of one; not a number for anything else."""
+    """Return a number, also from its text; NaN for anything else."""
     try:
         return (
             float(value) if isinstance(value, str | int | float) and not isinstance(value, bool) else math.nan
@@ -197,12 +198,12 @@ def _number(value: object) -> float:
 
 
 def field_bytes(value: object) -> int:
-    """The size of one property."""
+    """Return the size of one property in bytes."""
     return _bytes(value, 256)
 
 
 def share(value: object) -> float:
-    """A part of the whole."""
+    """Return a share, 0 to 1."""
     number = _number(value)
     if 0 <= number <= 1:
         return number
@@ -210,15 +211,15 @@ def share(value: object) -> float:
 
 
 def names(value: object) -> frozenset[str]:
-    """Names, in a list or with commas."""
-    found = _listed(value)
-    if found is not None:
-        return found
+    """Return names, from a list or a text with commas."""
+    listed = _listed(value)
+    if listed is not None:
+        return listed
     raise ValueError("names, in a list or with commas between them, are expected")
 
 
 def choice(*allowed: str) -> Callable[[object], str]:
-    """One of some words."""
+    """Return a parser for one of these words."""
 
     def parse(value: object) -> str:
         if isinstance(value, str) and value.strip().lower() in allowed:
@@ -229,7 +230,7 @@ def choice(*allowed: str) -> Callable[[object], str]:
 
 
 def directory(value: object) -> Path:
-    """A directory that is there or can be made."""
+    """Return the path of a directory, which need not exist yet."""
     if isinstance(value, (str, Path)) and str(value).strip() and not Path(value).expanduser().is_file():
         return Path(value).expanduser().absolute()
     raise ValueError("the path of a directory, made where it is missing, is expected")
@@ -239,31 +240,31 @@ _CAPTURE_MODES = {"v0": "v0", "legacy": "v0", "v1": "v1", "analytics_v1": "v1"}
 
 
 def capture_mode(value: object) -> str:
-    """PostHog's wire, also by the names of its own SDKs."""
-    found = _CAPTURE_MODES.get(value.strip().lower()) if isinstance(value, str) else None
-    if found is not None:
-        return found
+    """Return the name of PostHog's wire, also from the names in its own SDKs."""
+    mode = _CAPTURE_MODES.get(value.strip().lower()) if isinstance(value, str) else None
+    if mode is not None:
+        return mode
     raise ValueError("expected one of: " + ", ".join(_CAPTURE_MODES))
 
 
 def compression(value: object) -> str:
-    """A compression, also by the names of PostHog's own SDKs."""
+    """Return the name of a compression, also from the names in PostHog's own SDKs."""
     word = value.strip().lower() if isinstance(value, str) else value
-    found = choice("gzip", "none", "zstd")("none" if word == "identity" else word)
-    if found == "zstd" and importlib.util.find_spec("zstandard") is None:
+    name = choice("gzip", "none", "zstd")("none" if word == "identity" else word)
+    if name == "zstd" and importlib.util.find_spec("zstandard") is None:
         raise ValueError(f"zstd needs: {install_hint('zstd')}")
-    return found
+    return name
 
 
 def file(value: object) -> Path:
-    """A file that is there."""
+    """Return the path of an existing file."""
     if isinstance(value, (str, Path)) and Path(value).is_file():
         return Path(value)
     raise ValueError("the path of an existing file is expected")
 
 
 def updates(value: object) -> bool | str:
-    """Yes, no, or from where."""
+    """Return a boolean, or a URL."""
     with contextlib.suppress(ValueError):
         return boolean(value)
     with contextlib.suppress(ValueError):
@@ -272,31 +273,27 @@ def updates(value: object) -> bool | str:
 
 
 def a_callable(value: object) -> Callable[..., Any]:
-    """A function."""
+    """Return the function that was passed."""
     if callable(value):
         return value
     raise ValueError("something that can be called is expected")
 
 
-_CONTEXT_PREFIXES = ("group.", "property.", "flag.")
-
-
 def context_names(value: object) -> frozenset[str]:
-    """Names of pieces of context, in a list or with commas."""
-    found = _listed(value)
-    for name in (None,) if found is None else found:
-        if name is None or not (
-            name in ARGUMENTS or (name.startswith(_CONTEXT_PREFIXES) and not name.endswith("."))
-        ):
+    """Return names of values of `ai_context`, from a list or a text with commas."""
+    listed = _listed(value)
+    prefixes = tuple(ARGUMENT_PREFIXES)
+    for name in (None,) if listed is None else listed:
+        if name is None or not (name in ARGUMENTS or (name.startswith(prefixes) and not name.endswith("."))):
             raise ValueError(
                 f"expected a comma-separated list of: {', '.join(ARGUMENTS)}, group.<type>, "
                 "property.<name>, flag.<key>"
             )
-    return found or frozenset()
+    return listed or frozenset()
 
 
 def feature_rules(value: object) -> tuple[tuple[str, str, str], ...]:
-    """Attribute, pattern and feature of each rule, from `{attribute: {pattern: feature}}`, maybe as JSON."""
+    """Return (attribute, pattern, feature) of each rule, from `{attribute: {pattern: feature}}` or JSON."""
     if isinstance(value, str):
         try:
             value = json.loads(value)
@@ -314,44 +311,44 @@ def feature_rules(value: object) -> tuple[tuple[str, str, str], ...]:
 
 
 def media(value: object) -> str | Callable[..., Any]:
-    """What becomes of media: a word, or a function, also by its name."""
+    """Return a word for the form of media, or a function, also from its name."""
     if callable(value):
         return value
     word = value.strip() if isinstance(value, str) else ""
     if word.lower() in {"placeholder", "full"}:
         return word.lower()
-    found = _named(word)
-    if found is not None:
-        return found
+    named = _named(word)
+    if named is not None:
+        return named
     raise ValueError("placeholder, full, or a function such as app.media:store is expected")
 
 
 def function(value: object) -> Callable[..., Any]:
-    """A function, also by its name."""
-    found = value if callable(value) else _named(value.strip()) if isinstance(value, str) else None
-    if found is not None:
-        return found
+    """Return a function, also from its name."""
+    named = value if callable(value) else _named(value.strip()) if isinstance(value, str) else None
+    if named is not None:
+        return named
     raise ValueError("a function such as app.privacy:mask is expected")
 
 
 def _named(word: str) -> Callable[..., Any] | None:
-    """The function of a name such as `app.media:store`; None where that is no such name, or no function."""
+    """Return the function of a name such as `app.media:store`; None if it is no such name, or no function."""
     module, _, name = word.partition(":")
     if not module or not name:
         return None
     try:
-        found = attrgetter(name)(importlib.import_module(module))
-    except Exception as error:  # noqa: BLE001  # whatever a module does when it is imported
+        named = attrgetter(name)(importlib.import_module(module))
+    except Exception as error:  # noqa: BLE001  # importing a module may raise anything
         raise ValueError(f"{word} cannot be imported ({type(error).__name__})") from None
-    return found if callable(found) else None
+    return named if callable(named) else None
 
 
-def nothing(_value: object, _path: str, _event: object) -> None:
-    """What stands for a mask that is not usable: no field that it would see leaves."""
+def drop_property(_value: object, _path: str, _event: object) -> None:
+    """Drop the property: the `mask` in place of one that is not usable."""
 
 
 def client(value: object) -> Any:
-    """A `posthog.Posthog`, or what has its face."""
+    """Return a `posthog.Posthog`, or an object with its interface."""
     if all(hasattr(value, name) for name in ("api_key", "host", "capture")):
         return value
     raise ValueError("a posthog.Posthog client is expected")

@@ -11,6 +11,7 @@ from typing import Any
 
 __all__ = [
     "ARGUMENTS",
+    "ARGUMENT_PREFIXES",
     "CONTEXT",
     "FEATURE",
     "FLAG",
@@ -60,6 +61,9 @@ ARGUMENTS: dict[str, str] = {
     )
 }
 """The arguments of `ai_context` that are one value, and the attribute that carries each."""
+
+ARGUMENT_PREFIXES = {"group.": GROUP, "property.": PROPERTY, "flag.": FLAG}
+"""The arguments of `ai_context` that are mappings: the prefix of one entry's name, and of its attribute."""
 
 _HANDED_DOWN = frozenset(name for names in CONTEXT.values() for name in names)
 _PREFIXES = (GROUP, PROPERTY, FLAG)

@@ -19,7 +19,7 @@ from google import genai
 from google.genai import types
 from openai import OpenAI
 
-from otel_posthog.config.options import resolve
+from otel_posthog.config.resolve import resolve
 from otel_posthog.demo import report
 from otel_posthog.demo.fake_providers import FakeProviders
 from otel_posthog.demo.product import AFTERNOON, FEATURES, Clients, Moment, do
@@ -173,7 +173,7 @@ def _gemini(key: str, here: FakeProviders | None) -> genai.Client:
 
 @contextlib.contextmanager
 def _target(environ: MutableMapping[str, str]) -> Iterator[Target]:
-    given = resolve({}, environ, warn=lambda _variable, _sentence: None)
+    given = resolve({}, environ)
     if given.api_key:
         left: list[Event] = []
 

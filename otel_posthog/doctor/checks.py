@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from otel_posthog.config import options
+from otel_posthog.config.options import OPTIONS, PREFIX
+from otel_posthog.config.resolve import Config, OptionError, OptionProblem, resolve
 from otel_posthog.conversion.pricing.cost import PriceBook
 from otel_posthog.conversion.pricing.price_file import with_mistakes
 from otel_posthog.delivery import destination_of, ingestion_host
@@ -29,14 +30,14 @@ __all__ = ["CHECKS", "Setup", "look", "set_up"]
 OLD_DAYS = 90
 """Days after which prices are old: by then models are in use that the table does not know."""
 
-_PRICES = options.PREFIX + "PRICES"
+_PRICES = PREFIX + "PRICES"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Setup:
     """The set-up to check."""
 
-    config: options.Config
+    config: Config
     today: date
     environ: Mapping[str, str] = field(default_factory=dict)
     wrong: Mapping[str, str] = field(default_factory=dict)
@@ -49,13 +50,17 @@ Check = Callable[[Setup], Iterator[Finding]]
 def set_up(environ: Mapping[str, str], today: date, prices: Path | None = None) -> Setup:
     """Return the set-up of an environment, with the price file `prices` if one is given."""
     wrong: dict[str, str] = {}
-    config = options.resolve({}, environ, wrong.__setitem__)
+
+    def report(problem: OptionProblem) -> None:
+        wrong[problem.variable] = str(problem)
+
+    config = resolve({}, environ, report)
     if prices is not None:
         wrong.pop(_PRICES, None)
         try:
-            config = options.resolve({"prices": prices}, environ, lambda *_: None)
-        except ValueError as error:
-            wrong[_PRICES] = f"{prices}: {str(error).removeprefix('prices: ')}"
+            config = resolve({"prices": prices}, environ)
+        except OptionError as error:
+            wrong[_PRICES] = f"{prices}: {error.problem}"
     return Setup(config=config, today=today, environ=environ, wrong=wrong)
 
 
@@ -74,15 +79,15 @@ def _run(check: Check, setup: Setup) -> Iterator[Finding]:
 
 # --- options ---
 
-_OWN_ROWS = frozenset((_PRICES, options.PREFIX + "PRICE_UPDATES"))
+_OWN_ROWS = frozenset((_PRICES, PREFIX + "PRICE_UPDATES"))
 
 
 def _variables(setup: Setup) -> Iterator[Finding]:
     """Check for unusable values and for variables without effect."""
     bad = [says for variable, says in setup.wrong.items() if variable not in _OWN_ROWS]
-    known = {variable: option for option in options.OPTIONS for variable in option.variables}
-    arguments = {options.PREFIX + option.name.upper() for option in options.OPTIONS if option.argument_only}
-    ours = sorted(name for name in setup.environ if name.startswith(options.PREFIX))
+    known = {variable: option for option in OPTIONS for variable in option.variables}
+    arguments = {PREFIX + option.name.upper() for option in OPTIONS if option.argument_only}
+    ours = sorted(name for name in setup.environ if name.startswith(PREFIX))
     for name in ours:
         if name in arguments:
             bad.append(f"{name} has no effect: this option can only be passed as an argument")
@@ -181,7 +186,7 @@ def _in_spool(directory: Path, by_project: Mapping[str, Count], key: str | None)
 
 def _price_updates(setup: Setup) -> Iterator[Finding]:
     """Fetch new prices if updates are on, as the application does; the next check reads them."""
-    variable = options.PREFIX + "PRICE_UPDATES"
+    variable = PREFIX + "PRICE_UPDATES"
     wanted = setup.config.price_updates
     if variable in setup.wrong:
         yield Finding(FAILED, setup.wrong[variable])

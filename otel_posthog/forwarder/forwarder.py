@@ -10,7 +10,8 @@ import os
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from otel_posthog.config import options
+from otel_posthog.config.options import OPTIONS
+from otel_posthog.config.resolve import Config, OptionProblem, resolve
 from otel_posthog.conversion.events import Sampling
 from otel_posthog.conversion.model_call import ModelCall
 from otel_posthog.conversion.pipeline import Pipeline
@@ -43,9 +44,7 @@ STARTED_BYTES = 300
 MIN_LEASE_SECONDS = 60.0
 """So long entries of the spool belong to the process that is sending them, at least."""
 
-_ADDRESS = frozenset(
-    name for option in options.OPTIONS if option.name == "endpoint" for name in option.variables
-)
+_ADDRESS = frozenset(name for option in OPTIONS if option.name == "endpoint" for name in option.variables)
 
 
 def forwarder(
@@ -65,11 +64,11 @@ def forwarder(
     """
     wrong: list[str] = []
 
-    def warn(variable: str, sentence: str) -> None:
-        wrong.append(variable)
-        warn_once(variable, "%s", sentence)
+    def warn(problem: OptionProblem) -> None:
+        wrong.append(problem.variable)
+        warn_once(problem.variable, "%s", problem)
 
-    found = options.resolve(arguments, os.environ if environ is None else environ, warn)
+    found = resolve(arguments, os.environ if environ is None else environ, warn)
     if found.api_key is None and _ADDRESS.isdisjoint(wrong):  # of a wrong address that is said already
         warn_once(
             "api_key",
@@ -90,7 +89,7 @@ class Forwarder:
 
     def __init__(
         self,
-        found: options.Config,
+        found: Config,
         transport: Transport | None = None,
         own_rates: Mapping[str, Rates] | None = None,
         *,
@@ -276,7 +275,7 @@ def _redact(found: Mapping[str, str | None] | None) -> Mask | None:
     return redactor(found.keys() - own.keys(), own)
 
 
-def _read_prices(found: options.Config) -> Mapping[str, Rates] | None:
+def _read_prices(found: Config) -> Mapping[str, Rates] | None:
     """The application's own prices.
 
     Raises:

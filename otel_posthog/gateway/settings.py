@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from otel_posthog.config.arguments import port
 from otel_posthog.gateway.limits import MIB, Limits
 from otel_posthog.gateway.project_file import ProjectTable, read_projects
 
@@ -78,8 +79,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     limits = Limits._field_defaults
     add("--host", default="127.0.0.1", help="address to listen on (%(default)s: only this machine)")
-    add("--port", type=_port, default=DEFAULT_PORT, help="OTLP/HTTP port (%(default)s; 0 takes a free one)")
-    add("--grpc-port", type=_port, metavar="PORT", help="OTLP/gRPC port, usually 4317 (default: no gRPC)")
+    add("--port", type=port, default=DEFAULT_PORT, help="OTLP/HTTP port (%(default)s; 0 takes a free one)")
+    add("--grpc-port", type=port, metavar="PORT", help="OTLP/gRPC port, usually 4317 (default: no gRPC)")
     add("--workers", type=_count, default=1, metavar="N", help="number of worker processes (%(default)s)")
     add(
         "--token-file",
@@ -220,12 +221,6 @@ def _is_loopback(host: str) -> bool:
     return bool(addresses) and all(
         ipaddress.ip_address(each.partition("%")[0]).is_loopback for each in addresses
     )
-
-
-def _port(text: str) -> int:
-    if not text.isdecimal() or int(text) > 65_535:
-        raise argparse.ArgumentTypeError(f"{text!r} is no port: a number from 0 to 65535 is expected")
-    return int(text)
 
 
 def _count(text: str) -> int:

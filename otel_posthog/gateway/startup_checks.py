@@ -7,24 +7,23 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from otel_posthog.config import options
+from otel_posthog.config.resolve import Config, OptionProblem, resolve
 
 __all__ = ["check_kind", "delivery_options"]
 
 _PERSONAL = "phx_"
 
 
-def delivery_options(environ: Mapping[str, str], *, needs_key: bool = True) -> options.Config:
+def delivery_options(environ: Mapping[str, str], *, needs_key: bool = True) -> Config:
     """What the environment says of delivery.
 
     Raises:
         ValueError: something is wrong with it; the text says all that is, and what to do.
     """
-    wrong: list[str] = []
-    # Each sentence ends with what an application would make of it.
-    found = options.resolve({}, environ, lambda _, sentence: wrong.append(sentence.rpartition("; ")[0]))
-    if wrong:
-        raise ValueError("; ".join(wrong))
+    problems: list[OptionProblem] = []
+    found = resolve({}, environ, problems.append)
+    if problems:  # the consequence is one for an application, which runs on
+        raise ValueError("; ".join(f"{each.variable} {each.problem}" for each in problems))
     if found.api_key is None and needs_key:
         raise ValueError("there is no PostHog project key: set POSTHOG_API_KEY=phc_...")
     if found.api_key is not None:

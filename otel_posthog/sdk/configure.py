@@ -14,7 +14,7 @@ from otel_posthog.runtime.install_hint import install_hint
 from otel_posthog.sdk.processor import PostHogSpanProcessor
 
 if TYPE_CHECKING:
-    from otel_posthog.config.options import Options
+    from otel_posthog.config.resolve import Options
 
 __all__ = ["configure"]
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from opentelemetry.sdk.trace import ReadableSpan
 
-    from otel_posthog.config.options import Options
+    from otel_posthog.config.resolve import Options
     from otel_posthog.conversion.spans.span_view import ContextSpan, SpanView
 
 __all__ = ["PostHogSpanExporter", "active"]

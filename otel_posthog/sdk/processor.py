@@ -30,7 +30,7 @@ from otel_posthog.sdk.shutdown import arm, finish_at_the_end
 if TYPE_CHECKING:
     from opentelemetry.context import Context
 
-    from otel_posthog.config.options import Options
+    from otel_posthog.config.resolve import Options
 
 __all__ = ["PostHogSpanProcessor"]
 

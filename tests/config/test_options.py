@@ -1,3 +1,5 @@
+"""The table of options, and how arguments and the environment resolve to a `Config`."""
+
 from __future__ import annotations
 
 import json
@@ -7,19 +9,25 @@ from typing import Any, get_type_hints
 
 import pytest
 
-from otel_posthog.config.options import OPTIONS, PREFIX, Config, Options, resolve
+from otel_posthog.config.options import OPTIONS, PREFIX
+from otel_posthog.config.resolve import Config, OptionProblem, Options, resolve
 
 
 def resolved(arguments: dict[str, Any] | None = None, **environ: str) -> tuple[Config, list[str]]:
-    warned: list[str] = []
-    found = resolve(arguments or {}, environ, lambda _variable, sentence: warned.append(sentence))
-    return found, warned
+    problems: list[OptionProblem] = []
+    config = resolve(arguments or {}, environ, problems.append)
+    return config, [str(problem) for problem in problems]
 
 
-def test_the_table_the_config_and_the_typed_arguments_have_the_same_options() -> None:
-    names = [option.name for option in OPTIONS]
-    assert sorted(names) == sorted(field.name for field in fields(Config))
-    assert sorted(names) == sorted(get_type_hints(Options))
+@pytest.mark.parametrize(
+    "names",
+    [
+        pytest.param([field.name for field in fields(Config)], id="Config"),
+        pytest.param([*get_type_hints(Options)], id="Options"),
+    ],
+)
+def test_the_typed_options_are_those_of_the_table_in_its_order(names: list[str]) -> None:
+    assert names == [option.name for option in OPTIONS]
 
 
 def test_every_default_is_what_its_own_reader_makes_of_it() -> None:
@@ -134,7 +142,7 @@ def test_a_wrong_argument_raises_and_is_named(name: str, value: Any, says: str) 
 def test_a_wrong_environment_value_warns_once_and_what_is_safe_is_used(name: str, value: str) -> None:
     found, warned = resolved(None, **{PREFIX + name.upper(): value})
     option = next(option for option in OPTIONS if option.name == name)
-    held = option.default if option.instead is None or name == "endpoint" else option.instead[0]
+    held = option.default if option.fallback is None or name == "endpoint" else option.fallback.value
     assert getattr(found, name) == held
     assert len(warned) == 1
     assert warned[0].startswith(PREFIX + name.upper())
@@ -209,6 +217,30 @@ def test_opentelemetrys_own_variable_may_say_no_to_content(word: str, captured: 
     variable = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
     assert resolved(None, **{variable: word})[0].capture_content is captured
     assert resolved({"capture_content": True}, **{variable: word})[0].capture_content is True
+
+
+def test_a_problem_names_the_variable_and_what_an_application_does() -> None:
+    problems: list[OptionProblem] = []
+    environ = {
+        PREFIX + "TIMEOUT": "soon",
+        "POSTHOG_HOST": "posthog",
+        PREFIX + "DURABILITY": "always",
+        "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT": "flase",
+    }
+    resolve({}, environ, problems.append)
+    url = "is not usable: a URL such as https://us.i.posthog.com is expected"
+    seconds = "is not usable: a number of seconds above zero, a year at most, is expected"
+    assert problems == [
+        ("POSTHOG_HOST", url, "nothing is sent until it is corrected"),
+        (PREFIX + "TIMEOUT", seconds, "it is ignored"),
+        (PREFIX + "DURABILITY", f"is always, which needs {PREFIX}SPOOL_DIR", "it is ignored"),
+        (
+            "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT",
+            "is not usable: true or false is expected",
+            "no content is sent until it is corrected",
+        ),
+    ]
+    assert str(problems[1]) == f"{PREFIX}TIMEOUT {seconds}; it is ignored"
 
 
 def test_an_option_nobody_has_is_refused() -> None:

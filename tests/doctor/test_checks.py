@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from otel_posthog import cli
-from otel_posthog.config import options
+from otel_posthog.config.options import OPTIONS, Option
 from otel_posthog.delivery import DeadLetter, Entry, destination_of
 from otel_posthog.delivery.spool.database import FILE_NAME
 from otel_posthog.delivery.spool.spool import Spool
@@ -214,8 +214,8 @@ def test_all_that_is_wrong_is_told_and_not_the_first_of_it() -> None:
     assert [state for state, _ in told("options", environ)] == ["failed"] * 3
 
 
-@pytest.mark.parametrize("option", [option for option in options.OPTIONS if not option.argument_only])
-def test_every_variable_that_is_read_is_known(option: options.Option) -> None:
+@pytest.mark.parametrize("option", [option for option in OPTIONS if not option.argument_only])
+def test_every_variable_that_is_read_is_known(option: Option) -> None:
     found = told("options", dict.fromkeys(option.variables, ""))
     assert [state for state, _ in found] == ["ok"]
 

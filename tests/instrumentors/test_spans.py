@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from instrumentors.common.call_span import CAPTURE_CONTENT, captures_content, encodable, sanitized
-from otel_posthog.config.options import resolve
+from otel_posthog.config.resolve import resolve
 
 
 @pytest.mark.parametrize(
@@ -21,7 +21,7 @@ def test_variable_for_content_is_read_as_the_exporter_reads_it(
     word: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(CAPTURE_CONTENT, word)
-    exported = resolve({}, {CAPTURE_CONTENT: word}, lambda *_: None).capture_content
+    exported = resolve({}, {CAPTURE_CONTENT: word}).capture_content
     assert captures_content(None) is exported
 
 

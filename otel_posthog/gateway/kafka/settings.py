@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from otel_posthog.config.arguments import port
+
 __all__ = [
     "ENCODINGS",
     "ConsumeSettings",
@@ -84,17 +86,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add(
         "--metrics-port",
-        type=_port,
+        type=port,
         metavar="PORT",
         help="port of /metrics for Prometheus (default: not served)",
     )
     add("--metrics-host", default="127.0.0.1", help="address of /metrics (%(default)s: only this machine)")
-
-
-def _port(text: str) -> int:
-    if not text.isdecimal() or int(text) > 65_535:
-        raise argparse.ArgumentTypeError(f"{text!r} is no port: a number from 0 to 65535 is expected")
-    return int(text)
 
 
 def settings_of(args: argparse.Namespace) -> ConsumeSettings:

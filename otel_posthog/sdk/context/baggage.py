@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from opentelemetry import baggage
 
-from otel_posthog.conversion.context_attributes import ARGUMENTS, FLAG, GROUP, PROPERTY
+from otel_posthog.conversion.context_attributes import ARGUMENT_PREFIXES, ARGUMENTS, FLAG
 
 if TYPE_CHECKING:
     from opentelemetry.context import Context
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 __all__ = ["accepted", "attribute_names"]
 
 _LONGEST = 1024
-_PREFIXES = {"group.": GROUP, "property.": PROPERTY, "flag.": FLAG}
 
 
 def attribute_names(words: Iterable[str]) -> frozenset[str]:
@@ -29,7 +28,7 @@ def attribute_names(words: Iterable[str]) -> frozenset[str]:
 
 def _prefixed(word: str) -> str:
     kind, _, name = word.partition(".")
-    return _PREFIXES[f"{kind}."] + name
+    return ARGUMENT_PREFIXES[f"{kind}."] + name
 
 
 _WORDS = {"True": True, "False": False}
