@@ -1,4 +1,4 @@
-"""Spans become events, and the events are accepted by PostHog or on disk before anybody says yes."""
+"""Spans of one project become events that are at PostHog or on disk before a request is acknowledged."""
 
 from __future__ import annotations
 
@@ -19,35 +19,33 @@ from otel_posthog.gateway.trace_window import TraceWindow
 __all__ = ["IngestResult", "ProjectIngest"]
 
 RETRY_AFTER = 5.0
-"""Seconds, where PostHog does not take events and nobody knows for how long."""
-
-
-MOST_UNDELIVERED = 24 * 1024 * 1024
-"""Bytes of events that wait for PostHog while further requests are read."""
+"""Seconds until a retry, if PostHog accepts nothing and asks for no pause."""
+MAX_UNDELIVERED = 24 * 1024 * 1024
+"""Bytes of events in delivery, above which no further request is converted."""
 
 
 class IngestResult(NamedTuple):
-    """What became of the spans of a request."""
+    """The outcome of the spans of a request."""
 
     safe: bool
-    """Every event that can ever be accepted is accepted by PostHog, or on disk. Else: send all again."""
+    """Whether every event is at PostHog, on disk, or rejected for good. If not, the sender retries all."""
     retry_after: float = 0.0
-    """Seconds, where it is not safe."""
+    """Seconds until a retry, unless safe."""
     spans: int = 0
-    """Spans of concern that were made events, or are to be sent again."""
+    """GenAI spans that became events, or that the sender should retry."""
     rejected: int = 0
-    """Spans that could not be converted, or of which PostHog refused an event for good."""
+    """Spans that could not be converted, or of which PostHog rejected an event for good."""
     reason: str | None = None
-    """One sentence, where it is not safe or spans were rejected."""
+    """One sentence, unless safe and nothing is rejected."""
     ignored: int = 0
-    """Spans that are no concern of ours."""
+    """Spans that are not GenAI spans."""
 
 
 class ProjectIngest:
-    """Takes spans for one PostHog project. Safe to share by threads.
+    """Ingests spans for one PostHog project. Safe to share by threads.
 
-    Conversions go one after the other, since they share one interpreter: only one request's spans are in
-    memory at a time. Sending goes side by side.
+    One request is converted at a time, because threads share one interpreter; so only one request's spans are
+    in memory. Requests are delivered in parallel.
     """
 
     def __init__(
@@ -65,79 +63,79 @@ class ProjectIngest:
         self.forwarder = forwarder
         features = forwarder.pipeline.features
         self.extra_attributes: frozenset[str] = frozenset() if features is None else features.names
-        """Attributes of any span that the rules for features ask for."""
+        """Attributes of any span that the feature rules read."""
         self._window = TraceWindow(window_seconds, self.extra_attributes) if window_seconds else None
         self._on_duration = on_duration
         self._clock = clock
         self._converting = threading.Lock()
         self._delivered = threading.Condition()
         self._undelivered = 0
-        self._rests_until = float("-inf")
+        self._paused_until = float("-inf")
         forwarder.outbox.watch()
 
     def ingest(self, spans: Iterable[SpanView | ContextSpan]) -> IngestResult:
-        """Have the events of the spans accepted or stored; what `spans` raises goes through.
+        """Convert and deliver the spans. An error that `spans` raises is passed on.
 
         The same spans again give the same events, by their uuid.
         """
         with self._converting:
-            with self._delivered:  # else a slow PostHog would have us fill the memory with events
-                self._delivered.wait_for(lambda: self._undelivered < MOST_UNDELIVERED)
+            with self._delivered:  # while PostHog is slow, events would otherwise fill the memory
+                self._delivered.wait_for(lambda: self._undelivered < MAX_UNDELIVERED)
             with self._timed("decode"):
-                views, others = _parted(spans)
+                views, others = _split(spans)
             ignored = len(others)
             self.forwarder.conversion.count("seen", len(views) + ignored)
             self.forwarder.conversion.count("not ours", ignored)
             if self._window is None:
-                items, answer = self._converted(views, others)
+                events, result = self._convert(views, others)
         if self._window is not None:
             others = self._window.above(views, others)
             with self._converting:
-                items, answer = self._converted(views, others)
-        answer = answer._replace(ignored=ignored)
-        if not items:
-            return answer
-        size = sum(item.size for item in items)
-        self._wait_for_delivery(size)
+                events, result = self._convert(views, others)
+        result = result._replace(ignored=ignored)
+        if not events:
+            return result
+        size = sum(event.size for event in events)
+        self._add_undelivered(size)
         try:
             with self._timed("deliver"):
-                return self._sent(items, answer)
+                return self._deliver(events, result)
         finally:
-            self._wait_for_delivery(-size)
+            self._add_undelivered(-size)
 
-    def _converted(
+    def _convert(
         self, views: list[SpanView], others: list[ContextSpan]
     ) -> tuple[list[EncodedEvent], IngestResult]:
-        """The events of the views, and the answer if they can be delivered."""
+        """Return the events of the views, and the result if they can be delivered."""
         conversion = self.forwarder.conversion
         count = len(views)
         with self._timed("convert"):
             failed = self._failures()
-            items = [
+            events = [
                 EncodedEvent.of_event(event) for event in conversion.finished(emptied(views), others=others)
             ]
             failed = self._failures() - failed
-        reason = "spans could not be converted: please report this" if failed else None
-        return items, IngestResult(safe=True, spans=count - failed, rejected=failed, reason=reason)
+        reason = "spans could not be converted: please report this bug" if failed else None
+        return events, IngestResult(safe=True, spans=count - failed, rejected=failed, reason=reason)
 
-    def _wait_for_delivery(self, size: int) -> None:
+    def _add_undelivered(self, size: int) -> None:
         with self._delivered:
             self._undelivered += size
             self._delivered.notify_all()
 
     @contextlib.contextmanager
-    def _timed(self, what: str) -> Iterator[None]:
+    def _timed(self, part: str) -> Iterator[None]:
         began = self._clock()
         yield
-        self._on_duration(what, self._clock() - began)
+        self._on_duration(part, self._clock() - began)
 
     @property
-    def remembers(self) -> bool:
-        """Whether what one request brings is of use to another."""
+    def has_window(self) -> bool:
+        """Whether the spans of one request matter to others."""
         return self._window is not None
 
     def close(self) -> None:
-        """Let no request wait for spans any more: the gateway ends."""
+        """Let every request continue without waiting for spans: the gateway shuts down."""
         if self._window is not None:
             self._window.close()
 
@@ -145,45 +143,43 @@ class ProjectIngest:
         failures: int = self.forwarder.conversion.stats()["spans"]["failed to convert"]
         return failures
 
-    def _sent(self, items: list[EncodedEvent], converted: IngestResult) -> IngestResult:
+    def _deliver(self, events: list[EncodedEvent], converted: IngestResult) -> IngestResult:
         outbox = self.forwarder.outbox
-        if self.rests_for() and outbox.keep(items):
+        if self.pause_left() and outbox.keep(events):
             return converted
-        if self.rests_for():
+        if self.pause_left():
             return self._not_now(converted)
-        safe, report = outbox.attempt(items, self.forwarder.config.timeout)
+        safe, report = outbox.attempt(events, self.forwarder.config.timeout)
         if report.unsent:
             pause = self.forwarder.delivery.halted_for() or RETRY_AFTER
-            self._rests_until = self._clock() + pause
+            self._paused_until = self._clock() + pause
             if not safe:
                 return self._not_now(converted)
-        return _with_refused(converted, report)
+        return _with_rejected(converted, report)
 
-    def rests_for(self) -> float:
-        """Seconds for which PostHog is not asked, since it did not take events a moment ago."""
-        return max(self._rests_until - self._clock(), self.forwarder.delivery.halted_for(), 0.0)
+    def pause_left(self) -> float:
+        """Return the seconds for which nothing is sent, because PostHog has just accepted nothing; else 0."""
+        return max(self._paused_until - self._clock(), self.forwarder.delivery.halted_for(), 0.0)
 
     def _not_now(self, converted: IngestResult) -> IngestResult:
         return IngestResult(
             safe=False,
-            retry_after=max(self.rests_for(), 1.0),
+            retry_after=max(self.pause_left(), 1.0),
             spans=converted.spans + converted.rejected,
-            reason=f"{self._why_not_now()}; send again later",
+            reason=f"{self._reason_not_now()}; send again later",
             ignored=converted.ignored,
         )
 
-    def _why_not_now(self) -> str:
+    def _reason_not_now(self) -> str:
         delivery = self.forwarder.delivery
         if delivery.halted_for():
-            return f"PostHog takes no events {delivery.halted_by()}, and see the log of otel-posthog"
+            return f"PostHog accepts no events {delivery.halted_by()}, and see the log of otel-posthog"
         if not self.forwarder.backlog.is_there:
-            return "PostHog does not take events now, and there is no spool"
-        return (
-            "PostHog does not take events now, and the spool is full or unusable: see the log of otel-posthog"
-        )
+            return "PostHog accepts no events now, and there is no spool"
+        return "PostHog accepts no events now, and the spool is full or unusable: see the log of otel-posthog"
 
 
-def _parted(spans: Iterable[SpanView | ContextSpan]) -> tuple[list[SpanView], list[ContextSpan]]:
+def _split(spans: Iterable[SpanView | ContextSpan]) -> tuple[list[SpanView], list[ContextSpan]]:
     views: list[SpanView] = []
     others: list[ContextSpan] = []
     for span in spans:
@@ -194,18 +190,19 @@ def _parted(spans: Iterable[SpanView | ContextSpan]) -> tuple[list[SpanView], li
     return views, others
 
 
-def _with_refused(answer: IngestResult, report: Report) -> IngestResult:
-    """The answer, where PostHog refused events for good: it is not asked again, and says so."""
+def _with_rejected(result: IngestResult, report: Report) -> IngestResult:
+    """Return the result with the spans of which PostHog rejected an event for good."""
     if not report.refused:
-        return answer
-    spans = {*_span_ids(item for item, _ in report.refused)}
-    why = ", ".join(sorted({reason for _, reason in report.refused}))
-    return answer._replace(
-        rejected=answer.rejected + len(spans), reason=f"PostHog refused {len(report.refused)} events ({why})"
+        return result
+    spans = {*_span_ids(event for event, _ in report.refused)}
+    reasons = ", ".join(sorted({reason for _, reason in report.refused}))
+    return result._replace(
+        rejected=result.rejected + len(spans),
+        reason=f"PostHog rejected {len(report.refused)} events ({reasons})",
     )
 
 
-def _span_ids(items: Iterable[EncodedEvent]) -> Iterator[str]:
-    for item in items:
-        properties = orjson.loads(item.data).get("properties", {})
-        yield str(properties.get("$ai_span_id") or item.uuid)
+def _span_ids(events: Iterable[EncodedEvent]) -> Iterator[str]:
+    for event in events:
+        properties = orjson.loads(event.data).get("properties", {})
+        yield str(properties.get("$ai_span_id") or event.uuid)

@@ -1,7 +1,7 @@
-"""Traces that arrive in pieces: what stands on a span above reaches the calls below it from another request.
+"""Traces that arrive in several requests: calls inherit from spans above them in another request.
 
-A span is exported when it ends, so the one at the top, which often knows the user, comes last. A request with
-calls whose top is missing waits for it, unanswered: who sent it still has it.
+A span is exported when it ends, so the topmost one, which often has the user, arrives last. A request with
+calls waits, unanswered, until the spans above them arrive; its sender still has it meanwhile.
 """
 
 from __future__ import annotations
@@ -18,27 +18,27 @@ from otel_posthog.conversion.spans.span_view import ContextSpan, SpanView
 __all__ = ["TraceWindow"]
 
 MAX_SPANS = 100_000
-"""That are remembered: some 40 MB."""
+"""In the window: some 40 MB."""
 MAX_BYTES = 64 * 1024 * 1024
-"""Of those, about: what a span hands down may be as long as a request."""
+"""Of these spans, about: an inherited attribute may be as long as a request."""
 MAX_GIVEN_UP = 20_000
-"""Traces that nobody waits for a second time."""
+"""Traces that were awaited in vain and are not awaited again."""
 
 _SPAN_BYTES = 400
-"""What a span takes beside the texts that it hands down."""
+"""Of a span without its attributes."""
 
 _Key = tuple[str, str]
-"""Trace and span."""
+"""Trace id and span id."""
 
 
-class _Remembered(NamedTuple):
-    other: ContextSpan
+class _Entry(NamedTuple):
+    span: ContextSpan
     since: float
     size: int
 
 
 class TraceWindow:
-    """Remembers spans for so many seconds, and has requests wait for them. Safe to share by threads."""
+    """Keeps the spans of the last `seconds`, and lets requests wait for them. Safe to share by threads."""
 
     def __init__(
         self,
@@ -55,30 +55,30 @@ class TraceWindow:
         self._max_spans = max_spans
         self._max_bytes = max_bytes
         self._clock = clock
-        self._spans: OrderedDict[_Key, _Remembered] = OrderedDict()
+        self._spans: OrderedDict[_Key, _Entry] = OrderedDict()
         self._bytes = 0
         self._given_up: OrderedDict[str, None] = OrderedDict()
         self._changed = threading.Condition()
         self._closed = False
 
     def above(self, views: Sequence[SpanView], others: Iterable[ContextSpan]) -> list[ContextSpan]:
-        """All that is known above the views, by this request and by others within the window.
+        """Return the spans above the views, from this request and from others within the window.
 
-        Waits for what is missing, the window at most.
+        Blocks until all of them have arrived, for the length of the window at most.
         """
         with self._changed:
             now = self._clock()
-            self._forget(now - self._seconds)
+            self._expire(now - self._seconds)
             for other in others:
-                self._remember(other._replace(resource={}), now)
+                self._add(other._replace(resource={}), now)
             for view in views:
-                self._remember(self._other_of(view), now)
+                self._add(self._context_span(view), now)
             self._changed.notify_all()
             self._wait_for(views, now + self._seconds)
-            return self._found_above(views)
+            return self._ancestors(views)
 
     def close(self) -> None:
-        """Let nobody wait any more."""
+        """Let every request continue without waiting."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
@@ -87,52 +87,56 @@ class TraceWindow:
         return len(self._spans)
 
     def _wait_for(self, views: Iterable[SpanView], deadline: float) -> None:
-        tops = self._missing((view.trace_id, view.parent_id) for view in views)
-        missing = {top for top in tops if top[0] not in self._given_up}
-        while missing and not self._closed and (left := deadline - self._clock()) > 0:
-            self._changed.wait(left)
+        keys = self._missing((view.trace_id, view.parent_id) for view in views)
+        missing = {key for key in keys if key[0] not in self._given_up}
+        while missing and not self._closed and (remaining := deadline - self._clock()) > 0:
+            self._changed.wait(remaining)
             missing = self._missing(missing)
         if not self._closed:
             self._given_up.update(dict.fromkeys(trace_id for trace_id, _ in missing))
         while len(self._given_up) > MAX_GIVEN_UP:
             self._given_up.popitem(last=False)
 
-    def _missing(self, places: Iterable[tuple[str, str | None]]) -> set[_Key]:
-        """The first spans on the ways up that are not here; a way may end at one without parent, too.
+    def _missing(self, starts: Iterable[tuple[str, str | None]]) -> set[_Key]:
+        """Return the first missing span above each start, if any is missing.
 
-        Each span is passed once, however many are below it: else a long chain would hold up everybody.
+        Each span is visited once, however many are below it; a long chain would otherwise block all requests.
         """
-        tops: dict[_Key, _Key | None] = {}
-        found: set[_Key] = set()
-        for trace_id, span_id in places:
-            step, top, climbed = span_id, None, list[_Key]()
-            while step is not None:
-                key = (trace_id, step)
-                if key in tops:
-                    top = tops[key]
+        missing_above: dict[_Key, _Key | None] = {}
+        missing: set[_Key] = set()
+        for trace_id, start in starts:
+            span_id, missing_key, path = start, None, list[_Key]()
+            while span_id is not None:
+                key = (trace_id, span_id)
+                if key in missing_above:
+                    missing_key = missing_above[key]
                     break
-                here = self._spans.get(key)
-                if here is None:
-                    top = key
+                entry = self._spans.get(key)
+                if entry is None:
+                    missing_key = key
                     break
-                tops[key] = None  # where it is its own ancestor
-                climbed.append(key)
-                step = here.other.parent_id
-            tops.update(dict.fromkeys(climbed, top))
-            if top is not None:
-                found.add(top)
-        return found
+                missing_above[key] = None  # ends the loop if the span is its own ancestor
+                path.append(key)
+                span_id = entry.span.parent_id
+            missing_above.update(dict.fromkeys(path, missing_key))
+            if missing_key is not None:
+                missing.add(missing_key)
+        return missing
 
-    def _found_above(self, views: Iterable[SpanView]) -> list[ContextSpan]:
-        found: dict[_Key, ContextSpan] = {}
+    def _ancestors(self, views: Iterable[SpanView]) -> list[ContextSpan]:
+        ancestors: dict[_Key, ContextSpan] = {}
         for view in views:
-            step = view.parent_id
-            while step is not None and (key := (view.trace_id, step)) not in found and key in self._spans:
-                found[key] = self._spans[key].other
-                step = found[key].parent_id
-        return [*found.values()]
+            span_id = view.parent_id
+            while (
+                span_id is not None
+                and (key := (view.trace_id, span_id)) not in ancestors
+                and key in self._spans
+            ):
+                ancestors[key] = self._spans[key].span
+                span_id = ancestors[key].parent_id
+        return [*ancestors.values()]
 
-    def _other_of(self, view: SpanView) -> ContextSpan:
+    def _context_span(self, view: SpanView) -> ContextSpan:
         attributes = inherited(view.attributes)
         if self._extra_attributes:
             attributes |= {
@@ -140,20 +144,20 @@ class TraceWindow:
             }
         return ContextSpan(view.trace_id, view.span_id, view.parent_id, attributes, is_genai=True)
 
-    def _remember(self, other: ContextSpan, now: float) -> None:
-        key = (other.trace_id, other.span_id)
+    def _add(self, span: ContextSpan, now: float) -> None:
+        key = (span.trace_id, span.span_id)
         if key in self._spans:
             self._remove(key)
-        size = _SPAN_BYTES + sum(len(name) + _size(value) for name, value in other.attributes.items())
-        self._spans[key] = _Remembered(other, now, size)
+        size = _SPAN_BYTES + sum(len(name) + _size(value) for name, value in span.attributes.items())
+        self._spans[key] = _Entry(span, now, size)
         self._bytes += size
         while len(self._spans) > self._max_spans or self._bytes > self._max_bytes:
             self._remove(next(iter(self._spans)))
 
-    def _forget(self, before: float) -> None:
+    def _expire(self, before: float) -> None:
         while self._spans:
-            key, remembered = next(iter(self._spans.items()))
-            if remembered.since >= before:
+            key, entry = next(iter(self._spans.items()))
+            if entry.since >= before:
                 return
             self._remove(key)
 

@@ -27,7 +27,7 @@ from tests.support.spans import CHAT, PARENT_ID, SPAN_ID, otlp_request, sdk_span
 from tests.support.waiting import until
 
 TOKEN = "a-token-of-the-gateway"
-NO_SPOOL = b"PostHog does not take events now, and there is no spool; send again later"
+NO_SPOOL = b"PostHog accepts no events now, and there is no spool; send again later"
 
 
 def _zstd(data: bytes) -> bytes:
@@ -316,7 +316,7 @@ def test_a_full_spool_hands_back_and_loses_nothing_that_was_accepted(tmp_path: P
                 accepted.append(number)
             else:
                 assert answer.status == 503
-                assert b"PostHog does not take events now, and the spool is full or unusable" in answer.body
+                assert b"PostHog accepts no events now, and the spool is full or unusable" in answer.body
         assert 5 < len(accepted) < 39
         assert request_handler.projects.by_name[""].forwarder.stats()["spool"]["dropped"] == {}
         server.faults.clear()
@@ -343,8 +343,8 @@ def test_where_the_key_is_at_fault_the_answer_says_so() -> None:
             answer = client.post(body_of(sdk_span()))
             assert answer.status == 503
             assert (
-                b"PostHog takes no events (status_401): check the project API key (phc_...), and see the log"
-                b" of otel-posthog; send again later"
+                b"PostHog accepts no events (status_401): check the project API key (phc_...), and see the"
+                b" log of otel-posthog; send again later"
             ) in answer.body
 
 
@@ -354,7 +354,7 @@ def test_a_gateway_whose_key_is_refused_is_not_ready() -> None:
         assert client.post(body_of(sdk_span())).status == 503
         ready = client.ask("GET", "/readyz")
         assert (ready.status, client.ask("GET", "/healthz").status) == (503, 200)
-    assert b"PostHog refuses the project key" in ready.body
+    assert b"PostHog rejects the project key" in ready.body
     assert KEY.encode() not in ready.body
 
 
@@ -364,7 +364,7 @@ def test_events_that_posthog_never_takes_are_rejected_and_the_others_taken() -> 
         answer = client.post(body_of(*[sdk_span(span_id=number) for number in range(1, 11)]))
     message = ExportTraceServiceResponse.FromString(answer.body).partial_success
     assert (answer.status, message.rejected_spans) == (200, 1)
-    assert message.error_message == "PostHog refused 1 events (invalid)"
+    assert message.error_message == "PostHog rejected 1 events (invalid)"
     assert len(server.events) == 9
 
 

@@ -266,8 +266,8 @@ def test_the_gateway_is_ready_while_one_project_takes_spans() -> None:
         posthog.faults.append(Answer(401))
         refused = client.post(request_for("acme").SerializeToString())
         assert refused.status == 503
-        assert b"project acme: PostHog takes no events (status_401): check the project API" in refused.body
-        trouble = b"project acme: PostHog refuses the project key or the account: see the log"
+        assert b"project acme: PostHog accepts no events (status_401): check the project API" in refused.body
+        trouble = b"project acme: PostHog rejects the project key or the account: see the log"
         answer = client.ask("GET", "/readyz")
         assert (answer.status, answer.body) == (200, b"ready; " + trouble + b"\n")
         posthog.faults.append(Answer(401))

@@ -121,6 +121,6 @@ def test_a_batch_that_is_over_is_not_tried_again() -> None:
 
 
 def test_spans_that_can_never_be_there_are_counted_and_hold_up_nothing() -> None:
-    parts = Parts([IngestResult(safe=True, rejected=1, reason="PostHog refused 1 events (400)")])
+    parts = Parts([IngestResult(safe=True, rejected=1, reason="PostHog rejected 1 events (400)")])
     assert parts.deliverer.deliver(batch(b"a", b"b"))
     assert parts.deliverer.counts["rejected_spans"] == 1
