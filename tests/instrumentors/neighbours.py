@@ -1,4 +1,4 @@
-"""Other instrumentors, switched on beside ours: the environment says which, and whether before or after."""
+"""Neighbours: other instrumentors that are on beside ours; the environment names one, and the order."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ __all__ = ["BESIDE", "FIRST", "PAIR", "Neighbour", "switch_on"]
 
 VARIABLE = "OTEL_POSTHOG_TEST_NEIGHBOUR"
 OF_PAIR = "OTEL_POSTHOG_TEST_PAIR"
-"""Two of them without ours, `FIRST,SECOND` in the order of switching on."""
+"""The variable that names two neighbours to run without ours: `FIRST,SECOND`, in this order."""
 
 
 class Neighbour(NamedTuple):
-    """An instrumentor of somebody else, and the SDK it is for."""
+    """Another instrumentor, and the SDK that it instruments."""
 
     sdk: str
     module: str
@@ -52,13 +52,13 @@ PAIR = [name for name in os.environ.get(OF_PAIR, "").split(",") if name]
 def switch_on(neighbour: Neighbour | str, provider: Any) -> None:
     """Switch the neighbour on, for spans of this provider."""
     neighbour = _NEIGHBOURS[neighbour] if isinstance(neighbour, str) else neighbour
-    with warnings.catch_warnings():  # of what they import
+    with warnings.catch_warnings():  # their imports warn
         warnings.simplefilter("ignore")
-        found = getattr(importlib.import_module(neighbour.module), neighbour.name)
+        instrumentor = getattr(importlib.import_module(neighbour.module), neighbour.name)
         if neighbour.module == "logfire":
-            _logfire(found, provider)
+            _logfire(instrumentor, provider)
         else:
-            found().instrument(tracer_provider=provider, **neighbour.options)
+            instrumentor().instrument(tracer_provider=provider, **neighbour.options)
 
 
 def _logfire(instrument: Callable[[], Any], provider: Any) -> None:

@@ -1,4 +1,4 @@
-"""A server that plays a script: each request is answered by the next entry, faults included."""
+"""A server that answers each request with the next response of a script, faults included."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 
-class Reply(NamedTuple):
-    """One scripted answer; a `drop` closes the connection before its end, a `stall` never answers."""
+class ScriptedResponse(NamedTuple):
+    """A response; a `drop` closes the connection before its end, a `stall` never answers."""
 
     body: Any = None
     events: Sequence[Any] | None = None
@@ -24,10 +24,10 @@ class Reply(NamedTuple):
     stall: bool = False
     headers: Mapping[str, str] = {}
     first: Callable[[], Any] | None = None
-    """What is done between the request and the answer: a call is under way then."""
+    """Called between the request and the answer, while a call is under way."""
 
 
-class Request(NamedTuple):
+class ReceivedRequest(NamedTuple):
     path: str
     headers: dict[str, str]
     body: bytes
@@ -42,7 +42,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers.get("content-length") or 0))
-        self.server.seen.append(Request(self.path, dict(self.headers.items()), body))
+        self.server.seen.append(ReceivedRequest(self.path, dict(self.headers.items()), body))
         reply = self.server.script.pop(0)
         self.close_connection = True
         if reply.first is not None:
@@ -78,8 +78,8 @@ class _Handler(BaseHTTPRequestHandler):
 
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
-    script: list[Reply]
-    seen: list[Request]
+    script: list[ScriptedResponse]
+    seen: list[ReceivedRequest]
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A client that leaves a stream early breaks the pipe; the tests look at the client's side."""
@@ -101,12 +101,12 @@ class Provider:
         return f"http://127.0.0.1:{self._server.server_address[1]}"
 
     @property
-    def seen(self) -> list[Request]:
+    def seen(self) -> list[ReceivedRequest]:
         return self._server.seen
 
-    def play(self, *replies: Reply) -> None:
-        """Answer the next requests so."""
-        self._server.script[:] = replies
+    def play(self, *responses: ScriptedResponse) -> None:
+        """Answer the next requests with these responses, in this order."""
+        self._server.script[:] = responses
         self._server.seen.clear()
 
     def __enter__(self) -> Self:

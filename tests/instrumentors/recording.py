@@ -1,4 +1,4 @@
-"""Runs a case without and with instrumentation and holds the two against each other."""
+"""The parts that run a case and compare it without and with instrumentation."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from opentelemetry.trace import Tracer
 
-    from tests.instrumentors.provider import Request
+    from tests.instrumentors.provider import ReceivedRequest
 
 _VARYING = {"host", "idempotency-key", "x-goog-api-client"}
 
@@ -36,7 +36,7 @@ class Recorder:
         return self.provider.get_tracer("application")
 
     def spans(self) -> list[ReadableSpan]:
-        """Give the ended spans in their order of ending, once."""
+        """Return the ended spans, in their order of ending, and forget them."""
         ended = list(self.exporter.get_finished_spans())
         self.exporter.clear()
         return ended
@@ -47,12 +47,12 @@ def attributes(span: ReadableSpan) -> dict[str, Any]:
 
 
 def everything(span: ReadableSpan) -> str:
-    """Write all that a span would export: where content must not be, none of it may be in here."""
+    """Return all that a span would export, as text; if content is off, none of it may be in there."""
     return str(span.to_json()) + repr([(event.name, dict(event.attributes or {})) for event in span.events])
 
 
 def texts(span: ReadableSpan) -> Iterator[str]:
-    """Give every text that an exporter would have to encode."""
+    """Yield every text that an exporter would encode."""
     for values in (span.attributes or {}, *(event.attributes or {} for event in span.events)):
         for name, value in values.items():
             yield name
@@ -64,7 +64,7 @@ def texts(span: ReadableSpan) -> Iterator[str]:
 
 
 class Raising(SpanProcessor):
-    """Somebody else's processor, which fails."""
+    """Another span processor, which raises."""
 
     def __init__(self, where: str) -> None:
         self._where = where
@@ -86,14 +86,14 @@ class Silent:
 
 
 def close_elsewhere(pending: Coroutine[Any, Any, Any]) -> None:
-    """Close a call that waits for its answer, in another context than the one that started it."""
+    """Close a pending call in another context than the one that started it."""
     contextvars.copy_context().run(pending.send, None)
     pending.close()
 
 
-def wire(requests: Iterable[Request]) -> list[tuple[str, dict[str, str], Any]]:
-    """Make requests comparable: what differs between two equal calls is taken out, and our own addition."""
-    found = []
+def wire(requests: Iterable[ReceivedRequest]) -> list[tuple[str, dict[str, str], Any]]:
+    """Return requests without the parts that differ between two equal calls, and without our own addition."""
+    comparable = []
     for request in requests:
         headers = {name.lower(): value for name, value in request.headers.items()}
         boundary = re.search(r"boundary=(\S+)", headers.get("content-type", ""))
@@ -104,12 +104,12 @@ def wire(requests: Iterable[Request]) -> list[tuple[str, dict[str, str], Any]]:
             if not options:
                 del body["stream_options"]
         dropped = {*_VARYING, "content-length", *(["content-type"] if boundary else [])}
-        found.append((request.path, {n: v for n, v in headers.items() if n not in dropped}, body))
-    return found
+        comparable.append((request.path, {n: v for n, v in headers.items() if n not in dropped}, body))
+    return comparable
 
 
 def outcome(run: Callable[[], Any]) -> Any:
-    """Give what the user's code gets: its result, or the error's class and text."""
+    """Return the result of a use, or its error's class and text."""
     try:
         return run()
     except Exception as error:  # noqa: BLE001 - errors are results here

@@ -1,8 +1,8 @@
 """Every case of the table through the real client: first without instrumentation, then with.
 
-The user's code gets and sends what it got and sent before, and the spans are those that the case names.
-Beside a neighbour (see `neighbours`) there is one call to a model per expected span, whoever opened it, and
-what the user's code gets is what it would with the neighbour alone.
+The application's results and requests do not change, and the spans are those that the case names. Beside a
+neighbour (see `neighbours`), one model call is ours or adopted per expected span, and results are the same as
+with the neighbour alone.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from tests.instrumentors.cases import Case, Expected
 from tests.instrumentors.cases import gemini as of_gemini
 from tests.instrumentors.cases import openai as of_openai
 from tests.instrumentors.neighbours import BESIDE, FIRST, switch_on
-from tests.instrumentors.provider import Provider, Request
+from tests.instrumentors.provider import Provider, ReceivedRequest
 from tests.instrumentors.recording import Recorder, attributes, outcome, wire
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def _available() -> Iterator[Any]:
 
 
 class _Counted(SpanProcessor):
-    """Spans that are open."""
+    """The spans that are open."""
 
     def __init__(self) -> None:
         self.open: dict[int, str] = {}
@@ -63,7 +63,7 @@ class _Counted(SpanProcessor):
 
 
 class _Company(NamedTuple):
-    """Ours and a neighbour, switched on once: not every neighbour can be switched off again."""
+    """Our instrumentor and a neighbour, switched on once: some neighbours cannot be switched off again."""
 
     recorder: Recorder
     ours: Any
@@ -75,7 +75,7 @@ def company() -> Iterator[_Company | None]:
         yield None
         return
     recorder, ours = Recorder(), _SDKS[BESIDE.sdk][1]()
-    if BESIDE.sdk == "gemini":  # whose interactions are imported late, and are to be there when ours is off
+    if BESIDE.sdk == "gemini":  # imports the SDK's interactions, so that they exist when ours is off
         _ = genai.Client(api_key="x").interactions if hasattr(genai.Client, "interactions") else None
     if FIRST:
         switch_on(BESIDE, recorder.provider)
@@ -92,16 +92,16 @@ def test_a_call_is_one_right_span_and_changes_nothing(
     instrumentor: Callable[[], Any],
     case: Case,
     standin: FakeProviders,
-    standin_requests: list[Request],
+    standin_requests: list[ReceivedRequest],
     provider: Provider,
     company: _Company | None,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    scripted = bool(case.replies) or not case.spans
+    scripted = bool(case.responses) or not case.spans
     url = provider.url if scripted else getattr(standin, f"{sdk}_base_url")
 
     def play() -> tuple[Any, Any]:
-        provider.play(*case.replies)
+        provider.play(*case.responses)
         standin_requests.clear()
         result = outcome(lambda: case.run(url))
         gc.collect()
@@ -124,8 +124,10 @@ def test_a_call_is_one_right_span_and_changes_nothing(
     *spans, last = recorder.spans()
     assert last.name == "caller"
     assert counted.open == {}
-    said = [record for record in caplog.records if record.name.startswith(("otel_posthog", "opentelemetry"))]
-    assert [record for record in said if record.levelno >= logging.WARNING] == []
+    records = [
+        record for record in caplog.records if record.name.startswith(("otel_posthog", "opentelemetry"))
+    ]
+    assert [record for record in records if record.levelno >= logging.WARNING] == []
     assert all(span.parent and span.parent.span_id == caller.get_span_context().span_id for span in spans)
     _as_expected(spans, case.spans)
 
@@ -143,7 +145,7 @@ def _beside(company: _Company, case: Case, play: Callable[[], Any]) -> None:
     calls = [span for span in company.recorder.spans() if _is_model_call(span)]
     calls.sort(key=lambda span: span.start_time or 0)  # a neighbour's may be around the next
     expected = [one for one in case.spans if not one.name.startswith(_NO_CALLS)]
-    if expected:  # what a neighbour makes of other requests is its own affair
+    if expected:  # a neighbour may report other requests as it likes
         _as_expected(calls, expected)
 
 
@@ -163,12 +165,12 @@ def _as_expected(spans: Sequence[ReadableSpan], expected: Sequence[Expected]) ->
 
 
 def _is(span: ReadableSpan, expected: Expected) -> None:
-    found = attributes(span)
-    assert {key: found.get(key) for key in expected.says} == dict(expected.says)
-    lacks = expected.lacks if BESIDE is None else {"error.type"}.intersection(expected.lacks)
-    assert [key for key in lacks if key in found] == []
+    span_attributes = attributes(span)
+    assert {key: span_attributes.get(key) for key in expected.attributes} == dict(expected.attributes)
+    absent = expected.absent if BESIDE is None else {"error.type"}.intersection(expected.absent)
+    assert [key for key in absent if key in span_attributes] == []
     assert span.status.status_code is (StatusCode.ERROR if expected.error else StatusCode.UNSET)
     assert span.kind is SpanKind.CLIENT
-    if found.get("gen_ai.request.stream") and "gen_ai.response.id" in found:
-        assert found["gen_ai.response.time_to_first_chunk"] > 0
-        assert found["posthog.stream.duration"] > 0
+    if span_attributes.get("gen_ai.request.stream") and "gen_ai.response.id" in span_attributes:
+        assert span_attributes["gen_ai.response.time_to_first_chunk"] > 0
+        assert span_attributes["posthog.stream.duration"] > 0

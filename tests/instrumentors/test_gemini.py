@@ -1,4 +1,4 @@
-"""What the table of cases cannot say: content off, context, suppression, and what must not happen."""
+"""Behaviour beyond the table of cases: content off, context, suppression, errors, memory."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from opentelemetry.instrumentation.utils import suppress_instrumentation
 from opentelemetry.trace import StatusCode
 
 from instrumentors import GeminiInstrumentor
-from instrumentors.gemini import interactions_payload as wire
+from instrumentors.gemini import interactions_payload as payload
 from instrumentors.gemini.call import request_id
 from tests.instrumentors.cases import gemini as cases
-from tests.instrumentors.provider import Provider, Reply
+from tests.instrumentors.provider import Provider, ScriptedResponse
 from tests.instrumentors.recording import (
     Raising,
     Recorder,
@@ -53,16 +53,18 @@ def test_messages_are_the_conventions_json(
     search = [types.Tool(google_search=types.GoogleSearch())]
     run = cases.stream(["hello", cases.PNG], system_instruction="be nice", tools=search)
     run(standin.gemini_base_url)
-    found = attributes(recorder.spans()[0])
+    span_attributes = attributes(recorder.spans()[0])
     blob = {"type": "blob", "mime_type": "image/png", "modality": "image", "content": "//77/w=="}
-    assert json.loads(found["gen_ai.input.messages"]) == [
+    assert json.loads(span_attributes["gen_ai.input.messages"]) == [
         {"role": "user", "parts": [{"type": "text", "content": "hello"}, blob]}
     ]
-    assert json.loads(found["gen_ai.system_instructions"]) == [{"type": "text", "content": "be nice"}]
-    assert json.loads(found["gen_ai.tool.definitions"]) == [
+    assert json.loads(span_attributes["gen_ai.system_instructions"]) == [
+        {"type": "text", "content": "be nice"}
+    ]
+    assert json.loads(span_attributes["gen_ai.tool.definitions"]) == [
         {"type": "google_search", "name": "google_search"}
     ]
-    (message,) = json.loads(found["gen_ai.output.messages"])
+    (message,) = json.loads(span_attributes["gen_ai.output.messages"])
     assert message["finish_reason"] == "stop"
     assert [part["type"] for part in message["parts"]] == ["text"]  # nine chunks are one text
 
@@ -90,53 +92,58 @@ def test_sampler_and_processor_see_the_whole_request(
 
 SECRET = {"candidates": [{"content": {"parts": [{"text": "s3cret"}]}, "finishReason": "STOP"}]}
 REFUSED = {"error": {"code": 400, "message": "cannot say s3cret", "status": "INVALID_ARGUMENT"}}
-ASKED: dict[str, Any] = {
+SECRET_REQUEST: dict[str, Any] = {
     "contents": ["s3cret", cases.PNG],
     "system_instruction": "s3cret",
     "tools": [types.Tool(google_search=types.GoogleSearch())],
 }
-SAID = {"type": "model_output", "content": [{"type": "text", "text": "s3cret"}]}
+OUTPUT_STEP = {"type": "model_output", "content": [{"type": "text", "text": "s3cret"}]}
 ERRORS = [{"code": "internal", "message": "cannot say s3cret"}]
 TOOL = {"type": "function", "name": "f", "description": "s3cret", "parameters": {}}
 INTERACTION: dict[str, Any] = {"system_instruction": "s3cret", "tools": [TOOL]}
-SILENT: dict[str, tuple[cases.Run, Reply]] = {
-    "answer": (cases.generate(**ASKED), Reply(SECRET)),
-    "stream": (cases.stream(**ASKED), Reply(events=[SECRET, SECRET])),
-    "error": (cases.generate(**ASKED), Reply(REFUSED, status=400)),
-    "error inside a stream": (cases.stream(**ASKED), Reply(events=[SECRET, REFUSED])),
-    "interaction": (cases.interact("s3cret", **INTERACTION), Reply(cases.interaction(SAID))),
+SECRET_RUNS: dict[str, tuple[cases.Run, ScriptedResponse]] = {
+    "answer": (cases.generate(**SECRET_REQUEST), ScriptedResponse(SECRET)),
+    "stream": (cases.stream(**SECRET_REQUEST), ScriptedResponse(events=[SECRET, SECRET])),
+    "error": (cases.generate(**SECRET_REQUEST), ScriptedResponse(REFUSED, status=400)),
+    "error inside a stream": (cases.stream(**SECRET_REQUEST), ScriptedResponse(events=[SECRET, REFUSED])),
+    "interaction": (
+        cases.interact("s3cret", **INTERACTION),
+        ScriptedResponse(cases.interaction(OUTPUT_STEP)),
+    ),
     "failed interaction": (
         cases.interact("s3cret", **INTERACTION),
-        Reply(cases.interaction(SAID, status="failed", errors=ERRORS)),
+        ScriptedResponse(cases.interaction(OUTPUT_STEP, status="failed", errors=ERRORS)),
     ),
-    "refused interaction": (cases.interact("s3cret", **INTERACTION), Reply(REFUSED, status=400)),
+    "refused interaction": (cases.interact("s3cret", **INTERACTION), ScriptedResponse(REFUSED, status=400)),
     "error event": (
         cases.flowing(),
         cases.flow(cases.event("error", error={"code": "x", "message": "s3cret"}), status=None),
     ),
     "free text for a code in a stream": (
-        cases.stream(**ASKED),
-        Reply(events=[{"candidates": [], "error": {"code": "cannot say s3cret"}}]),
+        cases.stream(**SECRET_REQUEST),
+        ScriptedResponse(events=[{"candidates": [], "error": {"code": "cannot say s3cret"}}]),
     ),
     "free text for an interaction's code": (
         cases.interact("s3cret", **INTERACTION),
-        Reply(cases.interaction(SAID, status="failed", errors=[{"code": "cannot say s3cret"}])),
+        ScriptedResponse(
+            cases.interaction(OUTPUT_STEP, status="failed", errors=[{"code": "cannot say s3cret"}])
+        ),
     ),
     "images": (
         cases.quietly(lambda c: c.models.generate_images(model=cases.IMAGEN, prompt="s3cret")),
-        Reply({"predictions": [cases.PREDICTED, {"raiFilteredReason": "s3cret"}]}),
+        ScriptedResponse({"predictions": [cases.PREDICTED, {"raiFilteredReason": "s3cret"}]}),
     ),
 }
 
 
-@pytest.mark.parametrize("name", SILENT)
+@pytest.mark.parametrize("name", SECRET_RUNS)
 def test_content_off_leaves_no_content_anywhere(
     name: str, provider: Provider, recorder: Recorder, instrumented: Callable[..., None]
 ) -> None:
     if "inter" in name or "event" in name:
         pytest.importorskip("google.genai._gaos")
     instrumented(capture_content=False)
-    run, reply = SILENT[name]
+    run, reply = SECRET_RUNS[name]
     provider.play(reply)
     outcome(lambda: run(provider.url))
     (span,) = recorder.spans()
@@ -153,8 +160,8 @@ def test_environment_turns_content_off(
 ) -> None:
     monkeypatch.setenv("OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT", "NO_CONTENT")
     instrumented()
-    provider.play(Reply(SECRET))
-    cases.generate(**ASKED)(provider.url)
+    provider.play(ScriptedResponse(SECRET))
+    cases.generate(**SECRET_REQUEST)(provider.url)
     assert "s3cret" not in everything(recorder.spans()[0])
 
 
@@ -164,23 +171,23 @@ def test_refusal_without_a_message_is_described_by_its_code(
 ) -> None:
     pytest.importorskip("google.genai._gaos")
     instrumented(capture_content=content)
-    provider.play(Reply(b"<html>", status=400))
+    provider.play(ScriptedResponse(b"<html>", status=400))
     outcome(lambda: cases.interact()(provider.url))
     assert recorder.spans()[0].status.description == "400"
 
 
 HALF = "bad \ud83d"
-HALVES: dict[str, tuple[cases.Run, Reply]] = {
-    "asked": (cases.generate(HALF, stop_sequences=[HALF]), Reply(cases.LAST)),
-    "answered": (cases.generate(), Reply(cases.answer({"text": HALF}))),
-    "refused": (cases.generate(), Reply({"error": {"code": 400, "message": HALF}}, status=400)),
+HALVES: dict[str, tuple[cases.Run, ScriptedResponse]] = {
+    "asked": (cases.generate(HALF, stop_sequences=[HALF]), ScriptedResponse(cases.LAST)),
+    "answered": (cases.generate(), ScriptedResponse(cases.answer({"text": HALF}))),
+    "refused": (cases.generate(), ScriptedResponse({"error": {"code": 400, "message": HALF}}, status=400)),
     "refused in a stream": (
         cases.stream(),
-        Reply(events=[{"candidates": [], "error": {"code": 400, "message": HALF}}]),
+        ScriptedResponse(events=[{"candidates": [], "error": {"code": 400, "message": HALF}}]),
     ),
     "failed interaction": (
         cases.interact(),
-        Reply(cases.interaction(status="failed", errors=[{"code": HALF, "message": HALF}])),
+        ScriptedResponse(cases.interaction(status="failed", errors=[{"code": HALF, "message": HALF}])),
     ),
 }
 
@@ -196,9 +203,9 @@ def test_half_a_surrogate_pair_gets_onto_no_span(
     provider.play(reply)
     outcome(lambda: run(provider.url))
     (span,) = recorder.spans()
-    found = "".join(texts(span))
-    assert "bad \ufffd" in found
-    assert found.encode()
+    text = "".join(texts(span))
+    assert "bad \ufffd" in text
+    assert text.encode()
 
 
 async def interact_pending(c: Any) -> None:
@@ -227,13 +234,16 @@ def test_call_closed_in_another_context_is_closed_quietly(
     assert [record for record in caplog.records if record.name.startswith("opentelemetry")] == []
 
 
-RUNS: dict[str, tuple[cases.Run, Reply]] = {
-    "call": (cases.generate(), Reply(cases.LAST)),
-    "async call": (cases.in_loop(cases.asynchronous), Reply(cases.LAST)),
-    "refused call": (cases.generate(), Reply(REFUSED, status=400)),
-    "stream": (cases.stream(), Reply(events=[cases.FIRST, cases.LAST])),
-    "async stream": (cases.in_loop(cases.asynchronous_stream), Reply(events=[cases.FIRST, cases.LAST])),
-    "interaction": (cases.interact(), Reply(cases.interaction())),
+RUNS: dict[str, tuple[cases.Run, ScriptedResponse]] = {
+    "call": (cases.generate(), ScriptedResponse(cases.LAST)),
+    "async call": (cases.run_async(cases.asynchronous), ScriptedResponse(cases.LAST)),
+    "refused call": (cases.generate(), ScriptedResponse(REFUSED, status=400)),
+    "stream": (cases.stream(), ScriptedResponse(events=[cases.FIRST, cases.LAST])),
+    "async stream": (
+        cases.run_async(cases.asynchronous_stream),
+        ScriptedResponse(events=[cases.FIRST, cases.LAST]),
+    ),
+    "interaction": (cases.interact(), ScriptedResponse(cases.interaction())),
 }
 
 
@@ -258,7 +268,7 @@ def test_exception_is_recorded_once(
     name: str, provider: Provider, recorder: Recorder, instrumented: Callable[..., None]
 ) -> None:
     instrumented()
-    provider.play(*cases.CASES[name].replies)
+    provider.play(*cases.CASES[name].responses)
     outcome(lambda: cases.CASES[name].run(provider.url))
     (span,) = recorder.spans()
     assert [event.name for event in span.events] == ["exception"]
@@ -312,10 +322,10 @@ def test_suppression_and_uninstrument_are_obeyed_by_interactions(
     before = dict(vars(basesdk.BaseSDK))
     instrumented()
     with suppress_instrumentation():
-        provider.play(Reply(cases.interaction()))
+        provider.play(ScriptedResponse(cases.interaction()))
         cases.interact()(provider.url)
     GeminiInstrumentor().uninstrument()
-    provider.play(Reply(cases.interaction()))
+    provider.play(ScriptedResponse(cases.interaction()))
     cases.interact()(provider.url)
     assert recorder.spans() == []
     assert dict(vars(basesdk.BaseSDK)) == before
@@ -326,7 +336,7 @@ def test_unreadable_answer_still_ends_the_span(
     body: Any, provider: Provider, recorder: Recorder, instrumented: Callable[..., None]
 ) -> None:
     instrumented()
-    provider.play(Reply(body))
+    provider.play(ScriptedResponse(body))
     outcome(lambda: cases.generate()(provider.url))
     (span,) = recorder.spans()
     assert attributes(span)["gen_ai.request.model"] == cases.MODEL
@@ -338,7 +348,7 @@ def test_unreadable_interaction_still_ends_the_span(
 ) -> None:
     pytest.importorskip("google.genai._gaos")
     instrumented()
-    provider.play(Reply(body))
+    provider.play(ScriptedResponse(body))
     outcome(lambda: cases.interact()(provider.url))
     (span,) = recorder.spans()
     assert attributes(span)["gen_ai.request.model"] == cases.FLASH
@@ -351,12 +361,12 @@ def test_unsampled_stream_is_not_kept(
 
     monkeypatch.setattr(recorder.provider, "sampler", ALWAYS_OFF)
     instrumented()
-    provider.play(Reply(events=[cases.LAST]))
+    provider.play(ScriptedResponse(events=[cases.LAST]))
     assert len(cases.stream()(provider.url)) == 1
     assert recorder.spans() == []
 
 
-def test_sdk_without_a_known_method_is_told_of_and_followed_for_the_rest(
+def test_sdk_without_a_known_method_is_logged_and_followed_for_the_rest(
     standin: FakeProviders,
     recorder: Recorder,
     instrumented: Callable[..., None],
@@ -374,7 +384,7 @@ def test_sdk_without_a_known_method_is_told_of_and_followed_for_the_rest(
     ]
     outcome(lambda: cases.generate()(standin.gemini_base_url))
     (span,) = recorder.spans()
-    assert span.status.status_code is StatusCode.ERROR  # what this SDK sends with is gone
+    assert span.status.status_code is StatusCode.ERROR  # the SDK's own method is gone
 
 
 # The form that interactions had until google-genai 2.x, in which contents take the place of steps.
@@ -418,12 +428,12 @@ def sent(events: list[Any], line: str = "\n") -> bytes:
     ids=["response", "stream", "other line ends", "broken off"],
 )
 def test_older_form_of_interactions_is_read(body: bytes) -> None:
-    found = wire.stream_attributes(body, content=True, complete=True)
-    assert found["gen_ai.response.id"] == "i"
-    assert found["gen_ai.response.finish_reasons"] == ["tool_call"]
-    assert found["gen_ai.usage.input_tokens"] == 5
-    assert found["gen_ai.usage.output_tokens"] == 10
-    (message,) = json.loads(found["gen_ai.output.messages"])
+    read_attributes = payload.stream_attributes(body, content=True, complete=True)
+    assert read_attributes["gen_ai.response.id"] == "i"
+    assert read_attributes["gen_ai.response.finish_reasons"] == ["tool_call"]
+    assert read_attributes["gen_ai.usage.input_tokens"] == 5
+    assert read_attributes["gen_ai.usage.output_tokens"] == 10
+    (message,) = json.loads(read_attributes["gen_ai.output.messages"])
     assert message["parts"] == [
         {"type": "reasoning", "content": "hm"},
         {"type": "text", "content": "hello"},
@@ -433,14 +443,22 @@ def test_older_form_of_interactions_is_read(body: bytes) -> None:
 
 def test_turns_of_an_interaction_are_messages() -> None:
     turns = [{"role": "user", "content": "a"}, {"role": "model", "content": [{"type": "text", "text": "b"}]}]
-    found = wire.request_attributes({"model": "models/m", "input": turns}, content=True)
-    assert found["gen_ai.request.model"] == "m"
-    assert [one["role"] for one in json.loads(found["gen_ai.input.messages"])] == ["user", "assistant"]
+    read_attributes = payload.request_attributes({"model": "models/m", "input": turns}, content=True)
+    assert read_attributes["gen_ai.request.model"] == "m"
+    assert [one["role"] for one in json.loads(read_attributes["gen_ai.input.messages"])] == [
+        "user",
+        "assistant",
+    ]
 
 
 @pytest.mark.parametrize(
-    ("headers", "found"),
-    [({"X-Request-Id": "r"}, "r"), ({"x-goog-request-id": "g"}, "g"), ({"date": "d"}, None), (None, None)],
+    ("headers", "identifier"),
+    [
+        ({"X-Request-Id": "r"}, "r"),
+        ({"x-goog-request-id": "g"}, "g"),
+        ({"date": "d"}, None),
+        (None, None),
+    ],
 )
-def test_services_name_for_the_request_is_read(headers: Any, found: str | None) -> None:
-    assert request_id(headers).get("posthog.request.id") == found
+def test_services_name_for_the_request_is_read(headers: Any, identifier: str | None) -> None:
+    assert request_id(headers).get("posthog.request.id") == identifier

@@ -1,4 +1,4 @@
-"""Live sessions against a socket that plays a script: the SDK insists on TLS, which a test has no use for."""
+"""Live sessions against a scripted socket, since the SDK insists on TLS."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ WORDS = {"serverContent": {"modelTurn": {"parts": [{"text": "hel"}]}}}
 MORE = {"serverContent": {"modelTurn": {"parts": [{"text": "lo"}]}}}
 END = {"serverContent": {"turnComplete": True}, "usageMetadata": USAGE}
 CALL = {"toolCall": {"functionCalls": [{"id": "f", "name": "w", "args": {"c": "B"}}]}, "usageMetadata": USAGE}
-ASKED = types.Content(role="user", parts=[types.Part(text="hello")])
+MESSAGES = types.Content(role="user", parts=[types.Part(text="hello")])
 RESULT = types.FunctionResponse(id="f", name="w", response={"result": "sun"})
 
 
 class Socket:
-    """Plays messages, and fails when there are no more."""
+    """A socket that receives scripted messages and fails at their end."""
 
     def __init__(self, *messages: Any) -> None:
         self.script: list[Any] = [{"setupComplete": {}}, *messages]
@@ -93,7 +93,7 @@ def instrument(recorder: Recorder) -> Iterator[Callable[..., None]]:
 
 
 async def ask(session: Any) -> Any:
-    await session.send_client_content(turns=ASKED, turn_complete=True)
+    await session.send_client_content(turns=MESSAGES, turn_complete=True)
     return [message.model_dump() async for message in session.receive()]
 
 
@@ -102,14 +102,14 @@ async def ask_twice(session: Any) -> Any:
 
 
 async def use_tool(session: Any) -> Any:
-    await session.send_client_content(turns=ASKED, turn_complete=True)
+    await session.send_client_content(turns=MESSAGES, turn_complete=True)
     async for message in session.receive():
         if message.tool_call:
             await session.send_tool_response(function_responses=RESULT)
 
 
 async def leave(session: Any) -> Any:
-    await session.send_client_content(turns=ASKED, turn_complete=True)
+    await session.send_client_content(turns=MESSAGES, turn_complete=True)
     async for message in session.receive():
         return message.model_dump()
     return None
@@ -126,7 +126,7 @@ async def show(session: Any) -> Any:
 
 
 async def ask_with_a_slip(session: Any) -> Any:
-    await session.send_client_content(turns=ASKED, turn_complete=False)
+    await session.send_client_content(turns=MESSAGES, turn_complete=False)
     with pytest.raises(ValueError, match="input"):
         await session.send_client_content(turns=5)
     return await ask(session)
@@ -138,7 +138,7 @@ async def ask_in_vain(session: Any) -> Any:
 
 
 async def add_in_vain(session: Any) -> Any:
-    await session.send_client_content(turns=ASKED, turn_complete=False)
+    await session.send_client_content(turns=MESSAGES, turn_complete=False)
     return await ask_in_vain(session)
 
 
@@ -215,10 +215,10 @@ def test_turn_is_one_right_span_and_changes_nothing(
         assert run(use, *messages) == baseline
     *spans, _ = recorder.spans()
     assert [span.name for span in spans] == [f"realtime_inference {MODEL}"] * len(expected)
-    for span, says in zip(spans, expected, strict=True):
-        found = attributes(span)
-        assert {key: found.get(key) for key in says} == says
-        assert found["gen_ai.response.time_to_first_chunk"] >= 0
+    for span, expected_attributes in zip(spans, expected, strict=True):
+        span_attributes = attributes(span)
+        assert {key: span_attributes.get(key) for key in expected_attributes} == expected_attributes
+        assert span_attributes["gen_ai.response.time_to_first_chunk"] >= 0
         assert span.kind is SpanKind.CLIENT
         assert span.status.status_code is (StatusCode.ERROR if error else StatusCode.UNSET)
         assert parent_of(span) == caller.get_span_context().span_id
@@ -263,10 +263,10 @@ def test_parameters_of_the_session_are_on_every_turn(
     instrument()
     modalities = [types.Modality.AUDIO]
     run(ask, WORDS, END, temperature=0.5, top_k=4, response_modalities=modalities)
-    found = attributes(recorder.spans()[0])
-    assert found["gen_ai.request.temperature"] == 0.5
-    assert found["gen_ai.request.top_k"] == 4
-    assert found["gen_ai.output.type"] == "speech"
+    span_attributes = attributes(recorder.spans()[0])
+    assert span_attributes["gen_ai.request.temperature"] == 0.5
+    assert span_attributes["gen_ai.request.top_k"] == 4
+    assert span_attributes["gen_ai.output.type"] == "speech"
 
 
 def test_content_off_and_suppression_are_obeyed(

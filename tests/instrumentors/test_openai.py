@@ -1,4 +1,4 @@
-"""What the table of cases cannot say: content off, context, suppression, and what must not happen."""
+"""Behaviour beyond the table of cases: content off, context, suppression, errors, memory."""
 
 from __future__ import annotations
 
@@ -27,7 +27,8 @@ from opentelemetry.trace import StatusCode
 
 from instrumentors import OpenAIInstrumentor
 from otel_posthog import ai_context
-from tests.instrumentors.provider import Provider, Reply, Request
+from tests.instrumentors.cases.openai import MESSAGES, MODEL, WEATHER
+from tests.instrumentors.provider import Provider, ReceivedRequest, ScriptedResponse
 from tests.instrumentors.recording import (
     Raising,
     Recorder,
@@ -43,8 +44,6 @@ from tests.support.paths import ROOT
 if TYPE_CHECKING:
     from otel_posthog.demo.fake_providers import FakeProviders
 
-MODEL = "gpt-4o-mini"
-ASKED: Any = [{"role": "system", "content": "be nice"}, {"role": "user", "content": "hello"}]
 PICTURE: Any = [
     {
         "role": "user",
@@ -54,13 +53,6 @@ PICTURE: Any = [
         ],
     }
 ]
-WEATHER: Any = {
-    "type": "function",
-    "function": {
-        "name": "get_weather",
-        "parameters": {"type": "object", "properties": {"city": {"type": "string"}}},
-    },
-}
 Case = Callable[[OpenAI], Any]
 
 
@@ -84,14 +76,14 @@ def instrumented(recorder: Recorder) -> Iterator[Callable[..., None]]:
         instrumentor.uninstrument()
 
 
-def chat(messages: Any = ASKED, **more: Any) -> Case:
+def chat(messages: Any = MESSAGES, **more: Any) -> Case:
     def run(c: OpenAI) -> Any:
         return c.chat.completions.create(model=MODEL, messages=messages, **more).to_dict()
 
     return run
 
 
-def chat_stream(messages: Any = ASKED, **more: Any) -> Case:
+def chat_stream(messages: Any = MESSAGES, **more: Any) -> Case:
     def run(c: OpenAI) -> Any:
         chunks: Any = c.chat.completions.create(model=MODEL, messages=messages, stream=True, **more)
         return [chunk.to_dict() for chunk in chunks]
@@ -100,7 +92,7 @@ def chat_stream(messages: Any = ASKED, **more: Any) -> Case:
 
 
 def chat_helper(c: OpenAI) -> Any:
-    with c.chat.completions.stream(model=MODEL, messages=ASKED, tools=[WEATHER]) as stream:
+    with c.chat.completions.stream(model=MODEL, messages=MESSAGES, tools=[WEATHER]) as stream:
         return [event.type for event in stream], stream.get_final_completion().to_dict()
 
 
@@ -119,22 +111,24 @@ def test_messages_are_the_conventions_json(
     chat_stream([*PICTURE, {"role": "assistant", "content": "well"}], tools=[WEATHER])(
         client(standin.openai_base_url)
     )
-    found = attributes(recorder.spans()[0])
-    user, assistant = json.loads(found["gen_ai.input.messages"])
+    span_attributes = attributes(recorder.spans()[0])
+    user, assistant = json.loads(span_attributes["gen_ai.input.messages"])
     assert user["parts"] == [
         {"type": "text", "content": "hello"},
         {"type": "blob", "mime_type": "image/png", "modality": "image", "content": "//77/w=="},
     ]
     assert assistant == {"role": "assistant", "parts": [{"type": "text", "content": "well"}]}
-    assert json.loads(found["gen_ai.tool.definitions"]) == [{"type": "function", **WEATHER["function"]}]
-    (message,) = json.loads(found["gen_ai.output.messages"])
+    assert json.loads(span_attributes["gen_ai.tool.definitions"]) == [
+        {"type": "function", **WEATHER["function"]}
+    ]
+    (message,) = json.loads(span_attributes["gen_ai.output.messages"])
     call = message["parts"][-1]
     assert (call["type"], call["name"], call["arguments"]) == ("tool_call", "get_weather", {"city": "hello"})
     assert message["finish_reason"] == "tool_call"
 
 
 def test_arguments_are_not_mutated_and_a_generator_is_passed_on_whole(
-    standin: FakeProviders, standin_requests: list[Request], instrumented: Callable[..., None]
+    standin: FakeProviders, standin_requests: list[ReceivedRequest], instrumented: Callable[..., None]
 ) -> None:
     instrumented()
     options: Any = {}
@@ -143,7 +137,7 @@ def test_arguments_are_not_mutated_and_a_generator_is_passed_on_whole(
     list(
         client(standin.openai_base_url).chat.completions.create(
             model=MODEL,
-            messages=iter(ASKED),
+            messages=iter(MESSAGES),
             stream=True,
             stream_options=options,
             extra_headers=headers,
@@ -151,7 +145,7 @@ def test_arguments_are_not_mutated_and_a_generator_is_passed_on_whole(
     )
     assert (options, headers) == ({}, {})
     (request,) = standin_requests
-    assert json.loads(request.body)["messages"] == ASKED
+    assert json.loads(request.body)["messages"] == MESSAGES
     assert "traceparent" not in request.headers
 
 
@@ -169,22 +163,24 @@ def test_content_off_leaves_no_content_anywhere(
     else:
         instrumented(capture_content=False)
     secret = "s3cret"
-    asked = [{"role": "user", "content": secret}]
+    messages = [{"role": "user", "content": secret}]
     answer = {"choices": [{"index": 0, "finish_reason": "stop", "message": {"content": secret}}]}
     chunk = {"choices": [{"index": 0, "finish_reason": "stop", "delta": {"content": secret}}]}
     error = {"error": {"message": f"cannot say {secret}"}}
     tools = [{**WEATHER, "function": {"name": secret}}]
     runs = [
-        (chat(asked, tools=tools), Reply(answer)),
-        (chat_stream(asked), Reply(events=[chunk, "[DONE]"])),
-        (chat(asked), Reply(error, status=400)),
-        (chat_stream(asked), Reply(events=[chunk, error])),
-        (lambda c: c.images.generate(prompt=secret), Reply({"data": [{"b64_json": secret}]})),
-        (lambda c: c.responses.create(input=secret), Reply(error, status=400)),
-        (lambda c: c.embeddings.create(model="m", input=secret), Reply(error, status=400)),
+        (chat(messages, tools=tools), ScriptedResponse(answer)),
+        (chat_stream(messages), ScriptedResponse(events=[chunk, "[DONE]"])),
+        (chat(messages), ScriptedResponse(error, status=400)),
+        (chat_stream(messages), ScriptedResponse(events=[chunk, error])),
+        (lambda c: c.images.generate(prompt=secret), ScriptedResponse({"data": [{"b64_json": secret}]})),
+        (lambda c: c.responses.create(input=secret), ScriptedResponse(error, status=400)),
+        (lambda c: c.embeddings.create(model="m", input=secret), ScriptedResponse(error, status=400)),
         (
             lambda c: c.responses.create(input=secret),
-            Reply({"status": "failed", "error": {"code": f"cannot say {secret}", "message": secret}}),
+            ScriptedResponse(
+                {"status": "failed", "error": {"code": f"cannot say {secret}", "message": secret}}
+            ),
         ),
     ]
     for run, reply in runs:
@@ -210,9 +206,9 @@ def test_a_closed_stream_that_is_still_held_has_ended_its_span(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     instrumented()
-    provider.play(Reply(events=[WORD, WORD, END, USAGE, "[DONE]"]))
+    provider.play(ScriptedResponse(events=[WORD, WORD, END, USAGE, "[DONE]"]))
     with client(provider.url) as c:
-        stream = c.chat.completions.create(model=MODEL, messages=ASKED, stream=True)
+        stream = c.chat.completions.create(model=MODEL, messages=MESSAGES, stream=True)
         for _ in stream:
             break
         stream.close()
@@ -225,11 +221,14 @@ def test_a_closed_stream_that_is_still_held_has_ended_its_span(
 
 
 HALF = "bad \ud83d"
-HALVES: dict[str, tuple[Case, Reply]] = {
-    "asked": (chat([{"role": "user", "content": HALF}], stop=[HALF]), Reply(None)),
-    "answered": (chat(), Reply({"choices": [{"finish_reason": "stop", "message": {"content": HALF}}]})),
-    "refused": (chat(), Reply({"error": {"message": HALF}}, status=400)),
-    "failed": (respond(), Reply({"status": "failed", "error": {"code": HALF, "message": HALF}})),
+HALVES: dict[str, tuple[Case, ScriptedResponse]] = {
+    "asked": (chat([{"role": "user", "content": HALF}], stop=[HALF]), ScriptedResponse(None)),
+    "answered": (
+        chat(),
+        ScriptedResponse({"choices": [{"finish_reason": "stop", "message": {"content": HALF}}]}),
+    ),
+    "refused": (chat(), ScriptedResponse({"error": {"message": HALF}}, status=400)),
+    "failed": (respond(), ScriptedResponse({"status": "failed", "error": {"code": HALF, "message": HALF}})),
 }
 
 
@@ -242,9 +241,9 @@ def test_half_a_surrogate_pair_gets_onto_no_span(
     provider.play(reply)
     outcome(partial(run, client(provider.url)))
     (span,) = recorder.spans()
-    found = "".join(texts(span))
-    assert "bad \ufffd" in found
-    assert found.encode()
+    text = "".join(texts(span))
+    assert "bad \ufffd" in text
+    assert text.encode()
 
 
 def test_call_closed_in_another_context_is_closed_quietly(
@@ -253,7 +252,7 @@ def test_call_closed_in_another_context_is_closed_quietly(
     async def main() -> None:
         silent: Any = Silent()
         c = AsyncOpenAI(api_key="x", http_client=httpx2.AsyncClient(transport=silent))
-        close_elsewhere(c.chat.completions.create(model=MODEL, messages=ASKED))
+        close_elsewhere(c.chat.completions.create(model=MODEL, messages=MESSAGES))
 
     instrumented()
     asyncio.run(main())
@@ -266,15 +265,15 @@ def test_call_closed_in_another_context_is_closed_quietly(
 @pytest.mark.parametrize(
     ("run", "reply"),
     [
-        (chat(), Reply({"choices": []})),
-        (chat(), Reply({"error": {"message": "no"}}, status=400)),
-        (chat_stream(), Reply(events=[{"choices": []}, "[DONE]"])),
+        (chat(), ScriptedResponse({"choices": []})),
+        (chat(), ScriptedResponse({"error": {"message": "no"}}, status=400)),
+        (chat_stream(), ScriptedResponse(events=[{"choices": []}, "[DONE]"])),
     ],
     ids=["call", "refused call", "stream"],
 )
 def test_processor_that_raises_does_not_reach_the_user(
     run: Case,
-    reply: Reply,
+    reply: ScriptedResponse,
     where: str,
     provider: Provider,
     recorder: Recorder,
@@ -295,16 +294,19 @@ def test_the_context_is_on_the_span_without_our_processor(
     with client(standin.openai_base_url) as c, ai_context(feature="smart_reply", privacy_mode=True):
         chat()(c)
     (span,) = recorder.spans()
-    found = attributes(span)
-    assert (found["posthog.feature"], found["posthog.privacy_mode"]) == ("smart_reply", True)
+    span_attributes = attributes(span)
+    assert (span_attributes["posthog.feature"], span_attributes["posthog.privacy_mode"]) == (
+        "smart_reply",
+        True,
+    )
 
 
 def test_server_that_refuses_the_option_is_asked_again_and_remembered(
     provider: Provider, recorder: Recorder, instrumented: Callable[..., None]
 ) -> None:
     instrumented()
-    refusal = Reply({"error": {"message": "Unknown field: stream_options"}}, status=400)
-    answer = Reply(events=[WORD, END, "[DONE]"])
+    refusal = ScriptedResponse({"error": {"message": "Unknown field: stream_options"}}, status=400)
+    answer = ScriptedResponse(events=[WORD, END, "[DONE]"])
     provider.play(refusal, answer, answer)
     c = client(provider.url)
     assert len(chat_stream()(c)) == 2
@@ -322,7 +324,7 @@ def test_callers_span_is_current_inside_the_loop(
     with recorder.tracer.start_as_current_span("caller") as caller:
         for _ in c.responses.create(model=MODEL, input="hello", stream=True):
             assert trace.get_current_span() is caller
-        for _ in c.chat.completions.create(model=MODEL, messages=ASKED, stream=True):
+        for _ in c.chat.completions.create(model=MODEL, messages=MESSAGES, stream=True):
             assert trace.get_current_span() is caller
         assert trace.get_current_span() is caller
 
@@ -392,14 +394,14 @@ def test_azure_is_named(
         api_version="2024-10-21",
         http_client=httpx2.Client(transport=httpx2.MockTransport(answer)),
     )
-    azure.chat.completions.create(model=MODEL, messages=ASKED)
-    found = attributes(recorder.spans()[0])
-    assert found["gen_ai.provider.name"] == "azure.ai.openai"
-    assert found["server.address"] == "example.openai.azure.com"
-    assert found["server.port"] == 443
+    azure.chat.completions.create(model=MODEL, messages=MESSAGES)
+    span_attributes = attributes(recorder.spans()[0])
+    assert span_attributes["gen_ai.provider.name"] == "azure.ai.openai"
+    assert span_attributes["server.address"] == "example.openai.azure.com"
+    assert span_attributes["server.port"] == 443
 
 
-def test_unsupported_version_is_said_once(
+def test_unsupported_version_is_logged_once(
     recorder: Recorder,
     instrumented: Callable[..., None],
     caplog: pytest.LogCaptureFixture,
@@ -445,7 +447,7 @@ def test_memory_stays_flat(recorder: Recorder, instrumented: Callable[..., None]
         for _ in range(times):
             chat()(c)
             chat_stream()(c)
-            for _chunk in c.chat.completions.create(model=MODEL, messages=ASKED, stream=True):
+            for _chunk in c.chat.completions.create(model=MODEL, messages=MESSAGES, stream=True):
                 break
         gc.collect()  # the SDK's own streams are cycles
         assert len(recorder.spans()) == 3 * times
@@ -473,8 +475,8 @@ class Body(httpx2.SyncByteStream, httpx2.AsyncByteStream):
         yield self._body
 
 
-def events(*found: Any) -> bytes:
-    texts = [one if isinstance(one, str) else json.dumps(one) for one in found]
+def events(*data: Any) -> bytes:
+    texts = [one if isinstance(one, str) else json.dumps(one) for one in data]
     return b"".join(f"data: {one}\n\n".encode() for one in texts)
 
 
@@ -483,23 +485,23 @@ def unread(body: bytes, kind: str = "application/json", **headers: str) -> Handl
 
 
 def transport(answer: Handler, **options: Any) -> OpenAI:
-    made = httpx2.Client(transport=httpx2.MockTransport(answer))
+    http_client = httpx2.Client(transport=httpx2.MockTransport(answer))
     return OpenAI(
-        **{"base_url": "http://a.io", "api_key": "x", "max_retries": 0, "http_client": made, **options}
+        **{"base_url": "http://a.io", "api_key": "x", "max_retries": 0, "http_client": http_client, **options}
     )
 
 
 def transport_async(answer: Handler) -> AsyncOpenAI:
-    made = httpx2.AsyncClient(transport=httpx2.MockTransport(answer))
-    return AsyncOpenAI(base_url="http://a.io", api_key="x", max_retries=0, http_client=made)
+    http_client = httpx2.AsyncClient(transport=httpx2.MockTransport(answer))
+    return AsyncOpenAI(base_url="http://a.io", api_key="x", max_retries=0, http_client=http_client)
 
 
 def reading(c: OpenAI) -> Any:
-    return c.chat.completions.with_streaming_response.create(model=MODEL, messages=ASKED)
+    return c.chat.completions.with_streaming_response.create(model=MODEL, messages=MESSAGES)
 
 
 @pytest.mark.parametrize(
-    ("scope", "says", "calls"),
+    ("scope", "their_attributes", "calls"),
     [
         ("opentelemetry.instrumentation.openai.v1", {}, 0),
         ("opentelemetry.instrumentation.openai_v2", {"gen_ai.operation.name": "chat"}, 0),
@@ -512,11 +514,15 @@ def reading(c: OpenAI) -> Any:
     ],
 )
 def test_a_span_around_the_call_is_not_taken_for_the_call(
-    scope: str, says: dict[str, str], calls: int, recorder: Recorder, instrumented: Callable[..., None]
+    scope: str,
+    their_attributes: dict[str, str],
+    calls: int,
+    recorder: Recorder,
+    instrumented: Callable[..., None],
 ) -> None:
     instrumented()
     tracer = recorder.provider.get_tracer(scope)
-    with tracer.start_as_current_span("theirs", attributes=says):
+    with tracer.start_as_current_span("theirs", attributes=their_attributes):
         chat()(transport(unread(json.dumps(ANSWER).encode())))
     *inside, theirs = recorder.spans()
     assert len(inside) == calls
@@ -563,7 +569,7 @@ def test_a_span_processor_that_raises_does_not_reach_the_user(
 
 
 def chat_stream_of(c: OpenAI) -> Any:
-    with c.chat.completions.create(model=MODEL, messages=ASKED, stream=True) as stream:
+    with c.chat.completions.create(model=MODEL, messages=MESSAGES, stream=True) as stream:
         yield from stream
 
 
@@ -571,8 +577,8 @@ def test_a_refusal_of_the_users_own_options_is_not_remembered(
     provider: Provider, recorder: Recorder, instrumented: Callable[..., None]
 ) -> None:
     instrumented()
-    refusal = Reply({"error": {"message": "Unknown parameter: 'stream_options.foo'"}}, status=400)
-    provider.play(refusal, Reply(events=[WORD, END, USAGE, "[DONE]"]))
+    refusal = ScriptedResponse({"error": {"message": "Unknown parameter: 'stream_options.foo'"}}, status=400)
+    provider.play(refusal, ScriptedResponse(events=[WORD, END, USAGE, "[DONE]"]))
     c = client(provider.url)
     with pytest.raises(openai.BadRequestError):
         chat_stream(stream_options={"foo": 1})(c)
@@ -585,8 +591,8 @@ def test_a_second_refusal_is_not_remembered(
     provider: Provider, recorder: Recorder, instrumented: Callable[..., None]
 ) -> None:
     instrumented()
-    refusal = Reply({"error": {"message": "stream_options, or the weather"}}, status=400)
-    provider.play(refusal, refusal, Reply(events=[WORD, END, USAGE, "[DONE]"]))
+    refusal = ScriptedResponse({"error": {"message": "stream_options, or the weather"}}, status=400)
+    provider.play(refusal, refusal, ScriptedResponse(events=[WORD, END, USAGE, "[DONE]"]))
     c = client(provider.url)
     with pytest.raises(openai.BadRequestError):
         chat_stream()(c)
@@ -601,16 +607,18 @@ RAW = {"x-stainless-RAW-response": "true"}
     ("run", "options"),
     [
         (
-            lambda c: c.chat.completions.create(model=MODEL, messages=ASKED, stream=True, extra_headers=RAW),
+            lambda c: c.chat.completions.create(
+                model=MODEL, messages=MESSAGES, stream=True, extra_headers=RAW
+            ),
             {},
         ),
         (
-            lambda c: c.chat.completions.create(model=MODEL, messages=ASKED, stream=True),
+            lambda c: c.chat.completions.create(model=MODEL, messages=MESSAGES, stream=True),
             {"default_headers": RAW},
         ),
         (lambda c: c.post("/chat/completions", body={"model": MODEL, "stream": True}, cast_to=str), {}),
         (
-            lambda c: c.chat.completions.create(model=MODEL, messages=ASKED, extra_body={"stream": True}),
+            lambda c: c.chat.completions.create(model=MODEL, messages=MESSAGES, extra_body={"stream": True}),
             {},
         ),
         (
@@ -640,9 +648,9 @@ def test_usage_is_not_asked_for_where_the_user_reads_the_body(
         response: Any = getattr(result, "http_response", result)
         response.read()
     assert b"stream_options" not in seen[0]
-    found = attributes(recorder.spans()[0])
-    assert found["gen_ai.request.stream"] is True
-    assert found["gen_ai.response.finish_reasons"] == ("stop",)
+    span_attributes = attributes(recorder.spans()[0])
+    assert span_attributes["gen_ai.request.stream"] is True
+    assert span_attributes["gen_ai.response.finish_reasons"] == ("stop",)
 
 
 def test_a_response_outlives_its_owner_and_can_be_pickled(
@@ -688,7 +696,9 @@ def test_retries_of_other_requests_are_not_counted_on_the_users_span(
 ) -> None:
     instrumented()
     later = {"x-should-retry": "true", "retry-after-ms": "1"}
-    provider.play(Reply({}, status=429, headers=later), Reply({"data": [], "object": "list"}))
+    provider.play(
+        ScriptedResponse({}, status=429, headers=later), ScriptedResponse({"data": [], "object": "list"})
+    )
     with recorder.tracer.start_as_current_span("caller"):
         OpenAI(base_url=provider.url, api_key="x", max_retries=1).models.list()
     (caller,) = recorder.spans()
@@ -699,8 +709,8 @@ def test_the_message_of_an_error_is_no_attribute(
     provider: Provider, recorder: Recorder, instrumented: Callable[..., None]
 ) -> None:
     instrumented()
-    told = {"type": "error", "code": "c", "message": "oops"}
-    provider.play(Reply(events=[told, {"error": {"message": "boom"}}]))
+    error_event = {"type": "error", "code": "c", "message": "oops"}
+    provider.play(ScriptedResponse(events=[error_event, {"error": {"message": "boom"}}]))
     with pytest.raises(openai.APIError):
         list(client(provider.url).responses.create(model=MODEL, input="hello", stream=True))
     (span,) = recorder.spans()
@@ -713,7 +723,7 @@ def test_closing_the_iterator_of_an_async_stream_closes_its_response(
 ) -> None:
     async def main() -> bool:
         c = transport_async(unread(events(WORD, WORD, END), "text/event-stream"))
-        stream: Any = await c.chat.completions.create(model=MODEL, messages=ASKED, stream=True)
+        stream: Any = await c.chat.completions.create(model=MODEL, messages=MESSAGES, stream=True)
         await stream.__anext__()
         await stream._iterator.aclose()
         return bool(stream.response.is_closed)
@@ -730,9 +740,9 @@ def test_a_coroutine_closed_in_another_context_is_no_trouble(
         raise AssertionError
 
     async def main() -> None:
-        made = httpx2.AsyncClient(transport=httpx2.MockTransport(answer))
-        c = AsyncOpenAI(base_url="http://a.io", api_key="x", http_client=made)
-        call: Any = c.chat.completions.create(model=MODEL, messages=ASKED)
+        http_client = httpx2.AsyncClient(transport=httpx2.MockTransport(answer))
+        c = AsyncOpenAI(base_url="http://a.io", api_key="x", http_client=http_client)
+        call: Any = c.chat.completions.create(model=MODEL, messages=MESSAGES)
         contextvars.copy_context().run(call.send, None)
         call.close()
 
@@ -748,16 +758,24 @@ def test_lists_for_content_are_one_message(
     def thinking(words: str) -> Any:
         return [{"type": "thinking", "thinking": [{"type": "text", "text": words}]}]
 
-    def said(content: Any) -> Any:
+    def content_chunk(content: Any) -> Any:
         return {**HEAD, "choices": [{"index": 0, "delta": {"content": content}}]}
 
     instrumented()
-    told = [said(thinking("hm, ")), said(thinking("ok")), said("hey "), said("you"), END, USAGE, "[DONE]"]
-    provider.play(Reply(events=told))
+    chunks = [
+        content_chunk(thinking("hm, ")),
+        content_chunk(thinking("ok")),
+        content_chunk("hey "),
+        content_chunk("you"),
+        END,
+        USAGE,
+        "[DONE]",
+    ]
+    provider.play(ScriptedResponse(events=chunks))
     assert len(list(chat_stream_of(client(provider.url)))) == 5
-    found = attributes(recorder.spans()[0])
-    assert (found["gen_ai.response.id"], found["gen_ai.usage.input_tokens"]) == ("c-1", 7)
-    (message,) = json.loads(found["gen_ai.output.messages"])
+    span_attributes = attributes(recorder.spans()[0])
+    assert (span_attributes["gen_ai.response.id"], span_attributes["gen_ai.usage.input_tokens"]) == ("c-1", 7)
+    (message,) = json.loads(span_attributes["gen_ai.output.messages"])
     assert message["parts"] == [
         {"type": "reasoning", "content": "hm, ok"},
         {"type": "text", "content": "hey you"},

@@ -1,7 +1,7 @@
-"""One call is one generation where two instrumentors of other people see it, and none of ours.
+"""One call is one generation if two other instrumentors see it, and ours does not.
 
-`.ci/matrix` says which two (`OTEL_POSTHOG_TEST_PAIR`), each pair in a process of its own: not every one can
-be switched off again. Without it the module is not collected, see `conftest`.
+`.ci/matrix` names the two (`OTEL_POSTHOG_TEST_PAIR`) and runs each pair in a process of its own, because some
+cannot be switched off again. Without the variable the module is not collected (`conftest`).
 """
 
 from __future__ import annotations
@@ -28,22 +28,22 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, SimpleSpanProcess
 from otel_posthog import PostHogSpanExporter, PostHogSpanProcessor
 from otel_posthog.local import Inbox
 from tests.instrumentors.neighbours import PAIR, switch_on
-from tests.instrumentors.provider import Provider, Reply
+from tests.instrumentors.provider import Provider, ScriptedResponse
 
 Event = Mapping[str, Any]
 _AI = ("$ai_generation", "$ai_embedding")
-ASKED: Any = [{"role": "user", "content": "hello"}]
+MESSAGES: Any = [{"role": "user", "content": "hello"}]
 
 
 # --- ways ------------------------------------------------------------------------------------------------
 
 
 class Way(NamedTuple):
-    """How spans come to us."""
+    """A way by which spans reach us."""
 
     attach: Callable[[dict[str, Any]], Any]
     flushes_meanwhile: bool = False
-    """What has begun is sent before the answer is there."""
+    """Whether the beginnings of calls are sent before their answers are there."""
 
 
 ALONE = "exporter, each span alone"
@@ -61,7 +61,7 @@ WAYS = {
 
 
 class Truth(NamedTuple):
-    """What one call was."""
+    """The truth about one call."""
 
     tokens: tuple[int | None, int | None] = (7, 9)
     text: str | None = None
@@ -70,11 +70,11 @@ class Truth(NamedTuple):
 
 
 class Use(NamedTuple):
-    """What the user's code does, what calls those were, and what the service answers to one that says so."""
+    """A use of the SDK, its calls, and the service's response, given a call's text."""
 
     run: Callable[[str], Any]
     calls: Sequence[Truth]
-    answer: Callable[[str], Reply]
+    answer: Callable[[str], ScriptedResponse]
 
 
 Act = Callable[[Any], Any]
@@ -85,7 +85,7 @@ def client(url: str) -> Any:
     return OpenAI(base_url=url, api_key="x", max_retries=0)
 
 
-def client_later(url: str) -> Any:
+def client_async(url: str) -> Any:
     return AsyncOpenAI(base_url=url, api_key="x", max_retries=0)
 
 
@@ -100,9 +100,9 @@ def once(act: Act, make: Callable[[str], Any]) -> Callable[[str], Any]:
 
 def in_threads(act: Act, make: Callable[[str], Any]) -> Callable[[str], None]:
     def run(url: str) -> None:
-        made = make(url)
+        sdk_client = make(url)
         with ThreadPoolExecutor(2) as pool:
-            for done in [pool.submit(contextvars.copy_context().run, act, made) for _ in range(2)]:
+            for done in [pool.submit(contextvars.copy_context().run, act, sdk_client) for _ in range(2)]:
                 done.exception()
 
     return run
@@ -110,28 +110,28 @@ def in_threads(act: Act, make: Callable[[str], Any]) -> Callable[[str], None]:
 
 def gathered(act: Callable[[Any], Any], make: Callable[[str], Any]) -> Callable[[str], None]:
     async def main(url: str) -> None:
-        made = make(url)
-        await asyncio.gather(act(made), act(made), return_exceptions=True)
+        sdk_client = make(url)
+        await asyncio.gather(act(sdk_client), act(sdk_client), return_exceptions=True)
 
     return lambda url: asyncio.run(main(url))
 
 
 def chat(c: Any) -> Any:
-    return c.chat.completions.create(model="gpt-4o-mini", messages=ASKED)
+    return c.chat.completions.create(model="gpt-4o-mini", messages=MESSAGES)
 
 
 def chat_stream(c: Any) -> Any:
     options = {"include_usage": True}
     for _ in c.chat.completions.create(
-        model="gpt-4o-mini", messages=ASKED, stream=True, stream_options=options
+        model="gpt-4o-mini", messages=MESSAGES, stream=True, stream_options=options
     ):
         pass
 
 
-async def chat_stream_later(c: Any) -> Any:
+async def chat_stream_async(c: Any) -> Any:
     options = {"include_usage": True}
     async for _ in await c.chat.completions.create(
-        model="gpt-4o-mini", messages=ASKED, stream=True, stream_options=options
+        model="gpt-4o-mini", messages=MESSAGES, stream=True, stream_options=options
     ):
         pass
 
@@ -153,7 +153,7 @@ def generate(c: Any) -> Any:
     return c.models.generate_content(model="gemini-2.5-flash", contents="hello")
 
 
-async def generate_later(c: Any) -> Any:
+async def generate_async(c: Any) -> Any:
     return await c.aio.models.generate_content(model="gemini-2.5-flash", contents="hello")
 
 
@@ -162,7 +162,7 @@ def generate_stream(c: Any) -> Any:
         pass
 
 
-async def generate_stream_later(c: Any) -> Any:
+async def generate_stream_async(c: Any) -> Any:
     async for _ in await c.aio.models.generate_content_stream(model="gemini-2.5-flash", contents="hello"):
         pass
 
@@ -179,7 +179,7 @@ def embed_content(c: Any) -> Any:
 
 USAGE = {"prompt_tokens": 7, "completion_tokens": 9, "total_tokens": 16}
 CUT = 5
-"""Where a stream cuts a text in two."""
+"""The position at which a stream cuts a text in two."""
 _numbers = count()
 
 
@@ -188,25 +188,25 @@ def _head(kind: str) -> dict[str, Any]:
     return {"id": name, "object": kind, "model": "gpt-4o-mini-2024-07-18", "created": 1}
 
 
-def answer(text: str) -> Reply:
+def answer(text: str) -> ScriptedResponse:
     message = {"role": "assistant", "content": text}
     choice = {"index": 0, "finish_reason": "stop", "message": message}
-    return Reply({**_head("chat.completion"), "choices": [choice], "usage": USAGE})
+    return ScriptedResponse({**_head("chat.completion"), "choices": [choice], "usage": USAGE})
 
 
-def stream(text: str) -> Reply:
+def stream(text: str) -> ScriptedResponse:
     head = _head("chat.completion.chunk")
 
     def chunk(finish: str | None = None, **delta: Any) -> dict[str, Any]:
         return {**head, "choices": [{"index": 0, "delta": delta, "finish_reason": finish}]}
 
-    said = [chunk(role="assistant", content=text[:CUT]), chunk(content=text[CUT:]), chunk("stop")]
-    return Reply(events=[*said, {**head, "choices": [], "usage": USAGE}, "[DONE]"])
+    chunks = [chunk(role="assistant", content=text[:CUT]), chunk(content=text[CUT:]), chunk("stop")]
+    return ScriptedResponse(events=[*chunks, {**head, "choices": [], "usage": USAGE}, "[DONE]"])
 
 
 def _response(text: str) -> dict[str, Any]:
-    said = {"type": "output_text", "text": text, "annotations": []}
-    message = {"type": "message", "id": "m", "role": "assistant", "status": "completed", "content": [said]}
+    part = {"type": "output_text", "text": text, "annotations": []}
+    message = {"type": "message", "id": "m", "role": "assistant", "status": "completed", "content": [part]}
     usage = {
         "input_tokens": 7,
         "input_tokens_details": {"cached_tokens": 0},
@@ -228,15 +228,15 @@ def _response(text: str) -> dict[str, Any]:
     }
 
 
-def response(text: str) -> Reply:
-    return Reply(_response(text))
+def response(text: str) -> ScriptedResponse:
+    return ScriptedResponse(_response(text))
 
 
-def response_stream(text: str) -> Reply:
+def response_stream(text: str) -> ScriptedResponse:
     last = _response(text)
     first = {**last, "status": "in_progress", "output": [], "usage": None}
     delta = {"item_id": "m", "output_index": 0, "content_index": 0, "delta": text, "logprobs": []}
-    return Reply(
+    return ScriptedResponse(
         events=[
             {"type": "response.created", "sequence_number": 0, "response": first},
             {"type": "response.output_text.delta", "sequence_number": 1, **delta},
@@ -245,41 +245,47 @@ def response_stream(text: str) -> Reply:
     )
 
 
-def vectors(_: str) -> Reply:
+def vectors(_: str) -> ScriptedResponse:
     data = [{"object": "embedding", "index": 0, "embedding": [0.1, 0.2]}]
     usage = {"prompt_tokens": 7, "total_tokens": 7}
-    return Reply({"object": "list", "model": "text-embedding-3-small", "data": data, "usage": usage})
+    return ScriptedResponse(
+        {"object": "list", "model": "text-embedding-3-small", "data": data, "usage": usage}
+    )
 
 
-def refused(_: str) -> Reply:
-    return Reply({"error": {"message": "slow down", "type": "requests", "code": "rate_limit"}}, status=429)
+def rejected(_: str) -> ScriptedResponse:
+    return ScriptedResponse(
+        {"error": {"message": "slow down", "type": "requests", "code": "rate_limit"}}, status=429
+    )
 
 
 def _generated(text: str) -> dict[str, Any]:
-    said = {"role": "model", "parts": [{"text": text}]}
+    model_content = {"role": "model", "parts": [{"text": text}]}
     return {
-        "candidates": [{"content": said, "index": 0, "finishReason": "STOP"}],
+        "candidates": [{"content": model_content, "index": 0, "finishReason": "STOP"}],
         "usageMetadata": {"promptTokenCount": 7, "candidatesTokenCount": 9, "totalTokenCount": 16},
         "modelVersion": "gemini-2.5-flash",
     }
 
 
-def content(text: str) -> Reply:
-    return Reply({**_generated(text), "responseId": f"resp-{next(_numbers)}"})
+def content(text: str) -> ScriptedResponse:
+    return ScriptedResponse({**_generated(text), "responseId": f"resp-{next(_numbers)}"})
 
 
-def content_stream(text: str) -> Reply:
+def content_stream(text: str) -> ScriptedResponse:
     name = f"resp-{next(_numbers)}"
-    return Reply(events=[{**_generated(part), "responseId": name} for part in (text[:CUT], text[CUT:])])
+    return ScriptedResponse(
+        events=[{**_generated(part), "responseId": name} for part in (text[:CUT], text[CUT:])]
+    )
 
 
-def content_vectors(_: str) -> Reply:
-    return Reply({"embeddings": [{"values": [0.1, 0.2]}]})
+def content_vectors(_: str) -> ScriptedResponse:
+    return ScriptedResponse({"embeddings": [{"values": [0.1, 0.2]}]})
 
 
-def exhausted(_: str) -> Reply:
-    told = {"code": 429, "message": "slow down", "status": "RESOURCE_EXHAUSTED"}
-    return Reply({"error": told}, status=429)
+def exhausted(_: str) -> ScriptedResponse:
+    error = {"code": 429, "message": "slow down", "status": "RESOURCE_EXHAUSTED"}
+    return ScriptedResponse({"error": error}, status=429)
 
 
 # --- the table -------------------------------------------------------------------------------------------
@@ -295,20 +301,20 @@ _OPENAI = {
     "responses": Use(once(respond, client), [ONE], response),
     "responses stream": Use(once(respond_stream, client), [ONE], response_stream),
     "embeddings": Use(once(embed, client), [VECTORS], vectors),
-    "chat, error 429": Use(once(chat, client), [FAILURE], refused),
-    "responses, error 429": Use(once(respond, client), [FAILURE], refused),
+    "chat, error 429": Use(once(chat, client), [FAILURE], rejected),
+    "responses, error 429": Use(once(respond, client), [FAILURE], rejected),
     "embeddings, error 429": Use(
-        once(embed, client), [Truth((None, None), event="$ai_embedding", failed=True)], refused
+        once(embed, client), [Truth((None, None), event="$ai_embedding", failed=True)], rejected
     ),
     "two chats, threads": Use(in_threads(chat, client), [ONE, TWO], answer),
     "two chat streams, threads": Use(in_threads(chat_stream, client), [ONE, TWO], stream),
     "two responses, threads": Use(in_threads(respond, client), [ONE, TWO], response),
     "two embeddings, threads": Use(in_threads(embed, client), [VECTORS, VECTORS], vectors),
-    "two chats, error 429, threads": Use(in_threads(chat, client), [FAILURE, FAILURE], refused),
-    "two chats, gathered": Use(gathered(chat, client_later), [ONE, TWO], answer),
-    "two chat streams, gathered": Use(gathered(chat_stream_later, client_later), [ONE, TWO], stream),
-    "two responses, gathered": Use(gathered(respond, client_later), [ONE, TWO], response),
-    "two embeddings, gathered": Use(gathered(embed, client_later), [VECTORS, VECTORS], vectors),
+    "two chats, error 429, threads": Use(in_threads(chat, client), [FAILURE, FAILURE], rejected),
+    "two chats, gathered": Use(gathered(chat, client_async), [ONE, TWO], answer),
+    "two chat streams, gathered": Use(gathered(chat_stream_async, client_async), [ONE, TWO], stream),
+    "two responses, gathered": Use(gathered(respond, client_async), [ONE, TWO], response),
+    "two embeddings, gathered": Use(gathered(embed, client_async), [VECTORS, VECTORS], vectors),
 }
 _GEMINI = {
     "generate": Use(once(generate, gemini), [ONE], content),
@@ -319,8 +325,8 @@ _GEMINI = {
     "two, threads": Use(in_threads(generate, gemini), [ONE, TWO], content),
     "two streams, threads": Use(in_threads(generate_stream, gemini), [ONE, TWO], content_stream),
     "two, error 429, threads": Use(in_threads(generate, gemini), [FAILURE, FAILURE], exhausted),
-    "two, gathered": Use(gathered(generate_later, gemini), [ONE, TWO], content),
-    "two streams, gathered": Use(gathered(generate_stream_later, gemini), [ONE, TWO], content_stream),
+    "two, gathered": Use(gathered(generate_async, gemini), [ONE, TWO], content),
+    "two streams, gathered": Use(gathered(generate_stream_async, gemini), [ONE, TWO], content_stream),
 }
 
 
@@ -328,7 +334,7 @@ _GEMINI = {
 
 
 class _Switch(SpanProcessor):
-    """Hands on to the way under test: instrumentors are switched on once, for one provider."""
+    """A processor that forwards to the way under test; instrumentors are switched on once."""
 
     to: SpanProcessor | None = None
 
@@ -358,7 +364,7 @@ def company() -> Company:
 
 
 class Played(NamedTuple):
-    """What reached PostHog of a use, and the truth."""
+    """The events of a use that reached PostHog, and the truth."""
 
     events: Sequence[Event]
     calls: Sequence[Truth]
@@ -382,13 +388,13 @@ def _uses() -> list[Any]:
 
 @pytest.fixture(scope="module")
 def inbox() -> Iterator[Inbox]:
-    with Inbox() as found:
-        yield found
+    with Inbox() as local_inbox:
+        yield local_inbox
 
 
 @pytest.fixture(scope="module", params=_uses())
 def played(request: pytest.FixtureRequest, company: Company, provider: Provider, inbox: Inbox) -> Played:
-    """Play a use, once for all that is asked of it."""
+    """Play a use once, for all tests."""
     name, use_name, inside, use = request.param
     way = WAYS[name]
     before = max((event["_inbox"]["id"] for event in inbox.events()), default=0)
@@ -413,30 +419,30 @@ def played(request: pytest.FixtureRequest, company: Company, provider: Provider,
 
 def test_one_call_is_one_generation(played: Played) -> None:
     expected = Counter(call.event for call in played.calls)
-    found = Counter(event["event"] for event in played.events)
+    counts = Counter(event["event"] for event in played.events)
     times = 2 if _is_in_two_traces(played) else 1
-    if _is_anybodys_guess(played):
-        assert len(played.calls) <= found["$ai_generation"] <= 2 * len(played.calls)
+    if _is_ambiguous(played):
+        assert len(played.calls) <= counts["$ai_generation"] <= 2 * len(played.calls)
         return
-    assert {name: found[name] for name in expected} == {name: times * n for name, n in expected.items()}
-    assert found["$ai_generation"] + found["$ai_embedding"] == times * len(played.calls)
+    assert {name: counts[name] for name in expected} == {name: times * n for name, n in expected.items()}
+    assert counts["$ai_generation"] + counts["$ai_embedding"] == times * len(played.calls)
 
 
 def test_one_call_is_requested_once_and_has_one_outcome(played: Played) -> None:
     calls, failed = len(played.calls), sum(call.failed for call in played.calls)
-    if _is_anybodys_guess(played):
+    if _is_ambiguous(played):
         assert calls <= played.number("llm_completion_failed") <= 2 * calls
         return
     times = 2 if _is_in_two_traces(played) else 1
-    asked = 2 if times == 2 or _is_announced_in_two_traces(played) else 1
-    found = [played.number(f"llm_completion_{what}") for what in ("requested", "success", "failed")]
-    assert found == [asked * calls, times * (calls - failed), times * failed]
+    requests = 2 if times == 2 or _is_announced_in_two_traces(played) else 1
+    numbers = [played.number(f"llm_completion_{what}") for what in ("requested", "success", "failed")]
+    assert numbers == [requests * calls, times * (calls - failed), times * failed]
 
 
 def test_its_tokens_are_on_the_generation(played: Played) -> None:
-    found = [event["properties"] for event in played.events if event["event"] in _AI]
-    tokens = [(one.get("$ai_input_tokens"), one.get("$ai_output_tokens")) for one in found]
-    if _is_in_two_traces(played) or _is_anybodys_guess(played):
+    generations = [event["properties"] for event in played.events if event["event"] in _AI]
+    tokens = [(one.get("$ai_input_tokens"), one.get("$ai_output_tokens")) for one in generations]
+    if _is_in_two_traces(played) or _is_ambiguous(played):
         assert {*tokens} <= {(None, None), *(call.tokens for call in played.calls)}
         return
     too_late = _knows_tokens_too_late(played)
@@ -444,9 +450,9 @@ def test_its_tokens_are_on_the_generation(played: Played) -> None:
 
 
 def test_its_words_are_on_the_generation(played: Played) -> None:
-    # With each span alone those that an outer one knows come too late: they are on its `$ai_span`.
+    # If each span comes alone, an outer one's text comes too late and is on its `$ai_span`.
     late = ("$ai_span", "$ai_trace") if played.where[0] == ALONE else ()
-    said = str(
+    output = str(
         [
             [event["properties"].get(name) for name in ("$ai_output_choices", "$ai_output_state")]
             for event in played.events
@@ -454,7 +460,7 @@ def test_its_words_are_on_the_generation(played: Played) -> None:
         ]
     )
     first = CUT if _knows_last_words_only(played) else 0
-    assert [call.text for call in played.calls if call.text and call.text[first:] not in said] == []
+    assert [call.text for call in played.calls if call.text and call.text[first:] not in output] == []
 
 
 # --- limits ----------------------------------------------------------------------------------------------
@@ -469,10 +475,10 @@ _IN_TWO_TRACES: Mapping[tuple[str, ...], set[str]] = {
     ("official-gemini", "traceloop-gemini"): _ERRORS,
     ("openinference-gemini", "traceloop-gemini"): _ERRORS,
 }
-"""By pair: uses of which nobody can know, without a span above, that two spans show one call.
+"""By pair: uses whose two spans cannot be recognised as one call without a span above.
 
-Traceloop's spans of Responses and Gemini are current for nobody: the other's is in a trace of its own. Then
-only the id of the response tells: an error has none, and Logfire says none of a streamed response.
+Traceloop's spans of Responses and Gemini are never current, so the other's is in a trace of its own. Then
+only the id of the response connects them: an error has none, and Logfire reports none of a streamed response.
 """
 
 
@@ -481,7 +487,7 @@ def _is_in_two_traces(played: Played) -> bool:
     return not inside and use in _IN_TWO_TRACES.get(tuple(PAIR), ())
 
 
-def _is_anybodys_guess(played: Played) -> bool:
+def _is_ambiguous(played: Played) -> bool:
     """Whether calls at one time, each of two spans side by side without a response id, come span by span.
 
     The second span may then be taken for the twin of another call's, and that call's own is left over.
@@ -491,10 +497,10 @@ def _is_anybodys_guess(played: Played) -> bool:
 
 
 def _is_announced_in_two_traces(played: Played) -> bool:
-    """Whether both name the model as they begin, and only the answer tells that they are one call."""
+    """Whether both name the model as they begin, and only the answer shows that they are one call."""
     way, use, inside = played.where
-    known_later = PAIR == ["official-gemini", "traceloop-gemini"] and use != "embeddings"
-    return known_later and WAYS[way].flushes_meanwhile and not inside
+    known_async = PAIR == ["official-gemini", "traceloop-gemini"] and use != "embeddings"
+    return known_async and WAYS[way].flushes_meanwhile and not inside
 
 
 def _knows_tokens_too_late(played: Played) -> bool:
@@ -504,5 +510,5 @@ def _knows_tokens_too_late(played: Played) -> bool:
 
 
 def _knows_last_words_only(played: Played) -> bool:
-    """Whether of the words of a stream only Traceloop's Gemini spans tell, which keep the last chunk."""
+    """Whether only Traceloop's Gemini spans have a stream's text; they keep the last chunk."""
     return {*PAIR} == {"official-gemini", "traceloop-gemini"} and "stream" in played.where[1]

@@ -1,4 +1,4 @@
-"""What both instrumentors put onto spans, and when they put content there."""
+"""The attributes that both instrumentors set on spans, and when content is among them."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_unknown_word_captures_no_content(word: str, monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.parametrize(
-    ("given", "found"),
+    ("text", "encoded"),
     [
         ("plain", "plain"),
         ("größer 😀", "größer 😀"),
@@ -43,8 +43,8 @@ def test_unknown_word_captures_no_content(word: str, monkeypatch: pytest.MonkeyP
         (7, 7),
     ],
 )
-def test_text_is_made_fit_for_utf8(given: Any, found: Any) -> None:
-    assert encodable(given) == found
+def test_text_is_made_fit_for_utf8(text: Any, encoded: Any) -> None:
+    assert encodable(text) == encoded
 
 
 @pytest.mark.parametrize(
@@ -52,12 +52,12 @@ def test_text_is_made_fit_for_utf8(given: Any, found: Any) -> None:
     [(100, True), (503, True), (599, True), (99, False), (1011, False), ("503", False), (True, False)],
 )
 def test_status_is_one_of_http(status: Any, kept: bool) -> None:
-    found = sanitized({"posthog.http.status": status}, content=True)
-    assert found == ({"posthog.http.status": status} if kept else {})
+    attributes = sanitized({"posthog.http.status": status}, content=True)
+    assert attributes == ({"posthog.http.status": status} if kept else {})
 
 
 @pytest.mark.parametrize(
-    ("code", "content", "found"),
+    ("code", "content", "error_type"),
     [
         ("RESOURCE_EXHAUSTED", False, "RESOURCE_EXHAUSTED"),
         (503, False, "503"),
@@ -66,5 +66,5 @@ def test_status_is_one_of_http(status: Any, kept: bool) -> None:
         ("you said x", True, "you said x"),
     ],
 )
-def test_without_content_a_code_looks_like_one(code: Any, content: bool, found: str) -> None:
-    assert sanitized({"error.type": code}, content=content) == {"error.type": found}
+def test_without_content_a_code_looks_like_one(code: Any, content: bool, error_type: str) -> None:
+    assert sanitized({"error.type": code}, content=content) == {"error.type": error_type}

@@ -1,4 +1,4 @@
-"""What users do with google-genai, and the spans it is to leave."""
+"""Uses of google-genai, and the spans that each must leave."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from google import genai
 from google.genai import types
 from google.oauth2.credentials import Credentials
 
-from tests.instrumentors.cases import Case, Expected, Reply
+from tests.instrumentors.cases import Case, Expected, ScriptedResponse
 
 MODEL = "gemini-2.5-flash"
 NAME = f"generate_content {MODEL}"
@@ -46,24 +46,24 @@ def vertex(url: str) -> genai.Client:
     )
 
 
-def told(result: Any) -> Any:
+def comparable(result: Any) -> Any:
     """Make a result comparable: the headers of a response differ from call to call."""
     if isinstance(result, list):
-        return [told(one) for one in result]
+        return [comparable(one) for one in result]
     return result.model_dump(exclude={"sdk_http_response"}) if hasattr(result, "model_dump") else result
 
 
-def sync(use: Callable[[genai.Client], Any], make: Callable[[str], genai.Client] = client) -> Run:
-    return lambda url: told(use(make(url)))
+def run_sync(use: Callable[[genai.Client], Any], make: Callable[[str], genai.Client] = client) -> Run:
+    return lambda url: comparable(use(make(url)))
 
 
-def in_loop(
+def run_async(
     use: Callable[[genai.Client], Awaitable[Any]], make: Callable[[str], genai.Client] = client
 ) -> Run:
     async def main(url: str) -> Any:
         c = make(url)
         try:
-            return told(await use(c))
+            return comparable(await use(c))
         finally:
             if close := getattr(c.aio, "aclose", None):  # since 1.40
                 await close()
@@ -82,7 +82,7 @@ def once(url: str) -> genai.Client:
     return client(url, retry_options=types.HttpRetryOptions(attempts=1))
 
 
-def hasty(url: str) -> genai.Client:
+def impatient(url: str) -> genai.Client:
     return client(url, timeout=50, retry_options=types.HttpRetryOptions(attempts=1))
 
 
@@ -90,7 +90,9 @@ def hasty(url: str) -> genai.Client:
 
 
 def generate(contents: Any = "hello", model: str = MODEL, **config: Any) -> Run:
-    return sync(lambda c: c.models.generate_content(model=model, contents=contents, config=Config(**config)))
+    return run_sync(
+        lambda c: c.models.generate_content(model=model, contents=contents, config=Config(**config))
+    )
 
 
 def chunks(c: genai.Client, contents: Any = "hello", **config: Any) -> Any:
@@ -98,7 +100,7 @@ def chunks(c: genai.Client, contents: Any = "hello", **config: Any) -> Any:
 
 
 def stream(contents: Any = "hello", **config: Any) -> Run:
-    return sync(lambda c: list(chunks(c, contents, **config)))
+    return run_sync(lambda c: list(chunks(c, contents, **config)))
 
 
 async def asynchronous(c: genai.Client) -> Any:
@@ -106,8 +108,8 @@ async def asynchronous(c: genai.Client) -> Any:
 
 
 async def asynchronous_stream(c: genai.Client) -> Any:
-    found = await c.aio.models.generate_content_stream(model=MODEL, contents="hello")
-    return [chunk async for chunk in found]
+    stream = await c.aio.models.generate_content_stream(model=MODEL, contents="hello")
+    return [chunk async for chunk in stream]
 
 
 def get_weather(city: str) -> str:
@@ -115,7 +117,7 @@ def get_weather(city: str) -> str:
     return f"sunny in {city}"
 
 
-async def get_weather_later(city: str) -> str:
+async def get_weather_async(city: str) -> str:
     """Tell the weather."""
     return f"sunny in {city}"
 
@@ -130,7 +132,7 @@ def chat_stream(c: genai.Client) -> Any:
     return [[chunk.text for chunk in session.send_message_stream(words)] for words in ("hello", "a joke")]
 
 
-async def chat_later(c: genai.Client) -> Any:
+async def chat_async(c: genai.Client) -> Any:
     return (await c.aio.chats.create(model=MODEL).send_message("hello")).text
 
 
@@ -138,8 +140,8 @@ def called(c: genai.Client) -> Any:
     return c.chats.create(model=MODEL, config=Config(tools=[get_weather])).send_message("weather?").text
 
 
-async def called_later(c: genai.Client) -> Any:
-    config = Config(tools=[get_weather_later])
+async def called_async(c: genai.Client) -> Any:
+    config = Config(tools=[get_weather_async])
     return (await c.aio.models.generate_content(model=MODEL, contents="weather?", config=config)).text
 
 
@@ -148,7 +150,7 @@ def embed(c: genai.Client) -> Any:
     return c.models.embed_content(model="gemini-embedding-001", contents=["one", "two"], config=config)
 
 
-async def embed_later(c: genai.Client) -> Any:
+async def embed_async(c: genai.Client) -> Any:
     return await c.aio.models.embed_content(model="gemini-embedding-001", contents="one")
 
 
@@ -158,9 +160,9 @@ def leave_by_break(c: genai.Client) -> None:
 
 
 def leave_by_close(c: genai.Client) -> None:
-    found = chunks(c)
-    next(found)
-    found.close()
+    stream = chunks(c)
+    next(stream)
+    stream.close()
 
 
 def leave_by_exception(c: genai.Client) -> None:
@@ -168,17 +170,17 @@ def leave_by_exception(c: genai.Client) -> None:
         raise LookupError("mine")
 
 
-async def leave_later(c: genai.Client) -> None:
+async def leave_async(c: genai.Client) -> None:
     # The SDK leaves its inner generators to the loop, which at times complains, also without us.
     asyncio.get_running_loop().set_exception_handler(lambda *_: None)
-    found: Any = await c.aio.models.generate_content_stream(model=MODEL, contents="hello")
-    await found.__anext__()
-    await found.aclose()
+    stream: Any = await c.aio.models.generate_content_stream(model=MODEL, contents="hello")
+    await stream.__anext__()
+    await stream.aclose()
 
 
 async def never_iterated(c: genai.Client) -> None:
-    found = await c.aio.models.generate_content_stream(model=MODEL, contents="hello")
-    del found
+    stream = await c.aio.models.generate_content_stream(model=MODEL, contents="hello")
+    del stream
     gc.collect()
 
 
@@ -204,8 +206,8 @@ def answer(*parts: Any, finish: str | None = "STOP", usage: Any = None, **more: 
     }
 
 
-def failure(code: int, status: str) -> Reply:
-    return Reply({"error": {"code": code, "message": "no", "status": status}}, status=code)
+def failure(code: int, status: str) -> ScriptedResponse:
+    return ScriptedResponse({"error": {"code": code, "message": "no", "status": status}}, status=code)
 
 
 TEXT = {"text": "one "}
@@ -240,13 +242,17 @@ CALLED = [
 
 
 def one(
-    run: Run, says: dict[str, Any], *replies: Reply, lacks: tuple[str, ...] = (), name: str = NAME
+    run: Run,
+    attributes: dict[str, Any],
+    *responses: ScriptedResponse,
+    absent: tuple[str, ...] = (),
+    name: str = NAME,
 ) -> Case:
-    return Case(run, [Expected(name, says, lacks)], replies)
+    return Case(run, [Expected(name, attributes, absent)], responses)
 
 
-def broken(run: Run, kind: str, *replies: Reply, **says: Any) -> Case:
-    return Case(run, [Expected(NAME, {"error.type": kind, **says}, error=True)], replies)
+def broken(run: Run, kind: str, *responses: ScriptedResponse, **attributes: Any) -> Case:
+    return Case(run, [Expected(NAME, {"error.type": kind, **attributes}, error=True)], responses)
 
 
 def message(*parts: str, finish: str = "stop") -> str:
@@ -255,10 +261,10 @@ def message(*parts: str, finish: str = "stop") -> str:
 
 
 GENERATE: dict[str, Case] = {
-    "plain": one(generate(), PLAIN, lacks=("gen_ai.request.stream", "error.type", "posthog.retry.count")),
-    "async": one(in_loop(asynchronous), PLAIN),
+    "plain": one(generate(), PLAIN, absent=("gen_ai.request.stream", "error.type", "posthog.retry.count")),
+    "async": one(run_async(asynchronous), PLAIN),
     "stream": one(stream(), STREAMED),
-    "async stream": one(in_loop(asynchronous_stream), STREAMED),
+    "async stream": one(run_async(asynchronous_stream), STREAMED),
     "parameters": one(
         generate(
             temperature=0.5,
@@ -315,20 +321,25 @@ GENERATE: dict[str, Case] = {
         name="generate_content gemini-2.5-flash-image",
     ),
     "chat": Case(
-        sync(chat),
+        run_sync(chat),
         [Expected(NAME, {"posthog.messages.count": 1}), Expected(NAME, {"posthog.messages.count": 3})],
     ),
     "chat stream": Case(
-        sync(chat_stream), [Expected(NAME, {"gen_ai.request.stream": True, "posthog.files.count": None})] * 2
+        run_sync(chat_stream),
+        [Expected(NAME, {"gen_ai.request.stream": True, "posthog.files.count": None})] * 2,
     ),
-    "async chat": one(in_loop(chat_later), PLAIN),
-    "automatic function calling": Case(sync(called), CALLED),
-    "async function calling": Case(in_loop(called_later), CALLED),
+    "async chat": one(run_async(chat_async), PLAIN),
+    "automatic function calling": Case(run_sync(called), CALLED),
+    "async function calling": Case(run_async(called_async), CALLED),
     "streamed function calling": Case(stream("weather?", tools=[get_weather]), CALLED),
     "count tokens": Case(
-        sync(lambda c: c.models.count_tokens(model=MODEL, contents="hello")), [], [Reply({"totalTokens": 1})]
+        run_sync(lambda c: c.models.count_tokens(model=MODEL, contents="hello")),
+        [],
+        [ScriptedResponse({"totalTokens": 1})],
     ),
-    "get a model": Case(sync(lambda c: c.models.get(model=MODEL)), [], [Reply({"name": "models/m"})]),
+    "get a model": Case(
+        run_sync(lambda c: c.models.get(model=MODEL)), [], [ScriptedResponse({"name": "models/m"})]
+    ),
     "ids and modalities": one(
         generate(),
         {
@@ -343,7 +354,7 @@ GENERATE: dict[str, Case] = {
             "gen_ai.usage.text.cache_read.input_tokens": 2,
             "gen_ai.usage.text.output_tokens": 5,
         },
-        Reply(
+        ScriptedResponse(
             answer(
                 TEXT,
                 usage={
@@ -362,7 +373,7 @@ GENERATE: dict[str, Case] = {
         ),
     ),
     "cached content": one(
-        generate(cached_content="cachedContents/c"), {"posthog.cached_content": True}, Reply(LAST)
+        generate(cached_content="cachedContents/c"), {"posthog.cached_content": True}, ScriptedResponse(LAST)
     ),
     "thoughts": one(
         generate(thinking_config=types.ThinkingConfig(include_thoughts=True)),
@@ -371,7 +382,7 @@ GENERATE: dict[str, Case] = {
                 '{"type":"reasoning","content":"hm"}', '{"type":"text","content":"one "}'
             )
         },
-        Reply(answer({"text": "hm", "thought": True}, TEXT)),
+        ScriptedResponse(answer({"text": "hm", "thought": True}, TEXT)),
     ),
     "streamed thoughts are one part": one(
         stream(),
@@ -381,7 +392,7 @@ GENERATE: dict[str, Case] = {
             ),
             "gen_ai.usage.reasoning.output_tokens": 4,
         },
-        Reply(
+        ScriptedResponse(
             events=[
                 answer({"text": "hm", "thought": True}, finish=None),
                 answer({"text": "hm", "thought": True}, finish=None),
@@ -401,7 +412,7 @@ GENERATE: dict[str, Case] = {
                 '{"type":"code_execution","outcome":"OUTCOME_OK","output":"2"}}',
             ),
         },
-        Reply(
+        ScriptedResponse(
             answer(
                 {"executableCode": {"code": "1+1", "language": "PYTHON"}},
                 {"codeExecutionResult": {"outcome": "OUTCOME_OK", "output": "2"}},
@@ -411,10 +422,10 @@ GENERATE: dict[str, Case] = {
     "search results in a stream": one(
         stream(tools=[types.Tool(google_search=types.GoogleSearch())]),
         {"posthog.web_search.used": True, "posthog.web_search.count": 2},
-        Reply(events=[FIRST, answer(TEXT, groundingMetadata={"webSearchQueries": ["a", "b"]})]),
+        ScriptedResponse(events=[FIRST, answer(TEXT, groundingMetadata={"webSearchQueries": ["a", "b"]})]),
     ),
     "maps are no web search": one(
-        sync(
+        run_sync(
             lambda c: c.models.generate_content(
                 model=MODEL,
                 contents="hello",
@@ -423,8 +434,8 @@ GENERATE: dict[str, Case] = {
             vertex,
         ),
         {},
-        Reply(answer(TEXT, groundingMetadata={"groundingChunks": [{"maps": {"title": "here"}}]})),
-        lacks=("posthog.web_search.used", "posthog.web_search.enabled"),
+        ScriptedResponse(answer(TEXT, groundingMetadata={"groundingChunks": [{"maps": {"title": "here"}}]})),
+        absent=("posthog.web_search.used", "posthog.web_search.enabled"),
     ),
     "file": one(
         generate([types.Part.from_uri(file_uri="gs://b/a.pdf", mime_type="application/pdf"), "sum up"]),
@@ -433,7 +444,7 @@ GENERATE: dict[str, Case] = {
             "gen_ai.input.messages": '[{"role":"user","parts":[{"type":"uri","uri":"gs://b/a.pdf",'
             '"modality":"document","mime_type":"application/pdf"},{"type":"text","content":"sum up"}]}]',
         },
-        Reply(LAST),
+        ScriptedResponse(LAST),
     ),
     "function response": one(
         generate(
@@ -454,7 +465,7 @@ GENERATE: dict[str, Case] = {
             '{"role":"assistant","parts":[{"type":"tool_call","name":"w","arguments":{"c":"B"}}]},'
             '{"role":"tool","parts":[{"type":"tool_call_response","response":{"result":"sun"},"name":"w"}]}]'
         },
-        Reply(LAST),
+        ScriptedResponse(LAST),
     ),
     "two candidates": one(
         stream(candidate_count=2),
@@ -466,7 +477,7 @@ GENERATE: dict[str, Case] = {
                 '{"role":"assistant","parts":[{"type":"text","content":"two"}],"finish_reason":"length"}]'
             ),
         },
-        Reply(
+        ScriptedResponse(
             events=[
                 {
                     "candidates": [
@@ -479,17 +490,17 @@ GENERATE: dict[str, Case] = {
         ),
     ),
     "one candidate": one(
-        generate(candidate_count=1), {}, Reply(LAST), lacks=("gen_ai.request.choice.count",)
+        generate(candidate_count=1), {}, ScriptedResponse(LAST), absent=("gen_ai.request.choice.count",)
     ),
     "speech": one(
         generate(response_modalities=["AUDIO"]),
         {"gen_ai.output.type": "speech", "gen_ai.response.finish_reasons": ("stop",)},
-        Reply(answer({"inlineData": {"mimeType": "audio/L16", "data": BASE64}})),
+        ScriptedResponse(answer({"inlineData": {"mimeType": "audio/L16", "data": BASE64}})),
     ),
     "images in a stream": one(
         stream(response_modalities=["TEXT", "IMAGE"]),
         {"gen_ai.output.type": "image", "posthog.image.count": 2},
-        Reply(
+        ScriptedResponse(
             events=[
                 answer({"inlineData": {"mimeType": "image/png", "data": BASE64}}, finish=f)
                 for f in (None, "STOP")
@@ -499,22 +510,24 @@ GENERATE: dict[str, Case] = {
     "count as text": one(
         generate(),
         {"gen_ai.usage.input_tokens": 7, "gen_ai.usage.text.input_tokens": 5},
-        Reply(answer(TEXT, usage={"promptTokensDetails": [{"modality": "TEXT", "tokenCount": "5"}]})),
+        ScriptedResponse(
+            answer(TEXT, usage={"promptTokensDetails": [{"modality": "TEXT", "tokenCount": "5"}]})
+        ),
     ),
     "count nulled in the last chunk": one(
         stream(),
         {"gen_ai.usage.input_tokens": 7, "gen_ai.response.finish_reasons": ("stop",)},
-        Reply(events=[FIRST, answer(TEXT, usage={"promptTokenCount": None})]),
+        ScriptedResponse(events=[FIRST, answer(TEXT, usage={"promptTokenCount": None})]),
     ),
     "index as text in one chunk": one(
         stream(),
         {"gen_ai.usage.input_tokens": 7, "gen_ai.response.finish_reasons": ("stop", "length")},
-        Reply(events=[LAST, {"candidates": [{"index": "1", "finishReason": "MAX_TOKENS"}]}]),
+        ScriptedResponse(events=[LAST, {"candidates": [{"index": "1", "finishReason": "MAX_TOKENS"}]}]),
     ),
     "options of one request": one(
         generate(http_options=types.HttpOptions(extra_body={"generationConfig": {"topK": 3}}), seed=1),
         {"gen_ai.request.top_k": 3, "gen_ai.request.seed": 1},
-        Reply(LAST),
+        ScriptedResponse(LAST),
     ),
     "usage in a tail without candidates": one(
         stream(),
@@ -523,7 +536,7 @@ GENERATE: dict[str, Case] = {
             "gen_ai.usage.output_tokens": 9,
             "gen_ai.response.finish_reasons": ("stop",),
         },
-        Reply(
+        ScriptedResponse(
             events=[
                 FIRST,
                 {"candidates": [{"finishReason": "STOP", "index": 0}]},
@@ -531,11 +544,13 @@ GENERATE: dict[str, Case] = {
             ]
         ),
     ),
-    "no finish reason": one(stream(), {"gen_ai.response.finish_reasons": ("error",)}, Reply(events=[FIRST])),
+    "no finish reason": one(
+        stream(), {"gen_ai.response.finish_reasons": ("error",)}, ScriptedResponse(events=[FIRST])
+    ),
     "malformed function call": one(
         generate(),
         {"gen_ai.response.finish_reasons": ("error",)},
-        Reply(answer(finish="MALFORMED_FUNCTION_CALL")),
+        ScriptedResponse(answer(finish="MALFORMED_FUNCTION_CALL")),
     ),
     "blocked prompt": one(
         generate(),
@@ -544,8 +559,10 @@ GENERATE: dict[str, Case] = {
             "posthog.prompt.block_reason": "SAFETY",
             "gen_ai.usage.input_tokens": 3,
         },
-        Reply({"promptFeedback": {"blockReason": "SAFETY"}, "usageMetadata": {"promptTokenCount": 3}}),
-        lacks=("error.type",),
+        ScriptedResponse(
+            {"promptFeedback": {"blockReason": "SAFETY"}, "usageMetadata": {"promptTokenCount": 3}}
+        ),
+        absent=("error.type",),
     ),
     "blocked prompt in a stream": one(
         stream(),
@@ -553,37 +570,43 @@ GENERATE: dict[str, Case] = {
             "gen_ai.response.finish_reasons": ("content_filter",),
             "posthog.prompt.block_reason": "PROHIBITED_CONTENT",
         },
-        Reply(events=[{"promptFeedback": {"blockReason": "PROHIBITED_CONTENT"}}]),
+        ScriptedResponse(events=[{"promptFeedback": {"blockReason": "PROHIBITED_CONTENT"}}]),
     ),
     "safety stop": one(
         generate(),
         {"gen_ai.response.finish_reasons": ("content_filter",)},
-        Reply(answer(TEXT, finish="SAFETY")),
+        ScriptedResponse(answer(TEXT, finish="SAFETY")),
     ),
     "recitation in a stream": one(
         stream(),
         {"gen_ai.response.finish_reasons": ("content_filter",)},
-        Reply(events=[FIRST, answer(finish="RECITATION")]),
+        ScriptedResponse(events=[FIRST, answer(finish="RECITATION")]),
     ),
-    "empty answer": one(generate(), {"gen_ai.request.model": MODEL}, Reply({})),
-    "stream left by break": Case(sync(leave_by_break), [LEFT], [Reply(events=[FIRST] * 3)]),
-    "stream closed": Case(sync(leave_by_close), [LEFT], [Reply(events=[FIRST] * 3)]),
-    "stream left by exception": Case(sync(leave_by_exception), [LEFT], [Reply(events=[FIRST] * 3)]),
-    "async stream closed": Case(in_loop(leave_later), [LEFT], [Reply(events=[FIRST] * 3)]),
-    "async stream never started": Case(in_loop(never_iterated), [], [Reply(events=[LAST])]),
-    "stream never started": Case(sync(never_started), []),
+    "empty answer": one(generate(), {"gen_ai.request.model": MODEL}, ScriptedResponse({})),
+    "stream left by break": Case(run_sync(leave_by_break), [LEFT], [ScriptedResponse(events=[FIRST] * 3)]),
+    "stream closed": Case(run_sync(leave_by_close), [LEFT], [ScriptedResponse(events=[FIRST] * 3)]),
+    "stream left by exception": Case(
+        run_sync(leave_by_exception), [LEFT], [ScriptedResponse(events=[FIRST] * 3)]
+    ),
+    "async stream closed": Case(run_async(leave_async), [LEFT], [ScriptedResponse(events=[FIRST] * 3)]),
+    "async stream never started": Case(run_async(never_iterated), [], [ScriptedResponse(events=[LAST])]),
+    "stream never started": Case(run_sync(never_started), []),
     "400": broken(generate(), "400", failure(400, "INVALID_ARGUMENT"), **{"posthog.http.status": 400}),
     "429": broken(generate(), "429", failure(429, "RESOURCE_EXHAUSTED")),
-    "async 500": broken(in_loop(asynchronous), "500", failure(500, "INTERNAL")),
+    "async 500": broken(run_async(asynchronous), "500", failure(500, "INTERNAL")),
     "429 to a stream": broken(stream(), "429", failure(429, "RESOURCE_EXHAUSTED")),
-    "503 to an async stream": broken(in_loop(asynchronous_stream), "503", failure(503, "UNAVAILABLE")),
-    "200 that is no JSON": broken(generate(), "JSONDecodeError", Reply(b"<html>")),
-    "200 that is no JSON, async": broken(in_loop(asynchronous), "JSONDecodeError", Reply(b"<html>")),
-    "connection lost": broken(generate(), "RemoteProtocolError", Reply({"candidates": []}, drop=True)),
+    "503 to an async stream": broken(run_async(asynchronous_stream), "503", failure(503, "UNAVAILABLE")),
+    "200 that is no JSON": broken(generate(), "JSONDecodeError", ScriptedResponse(b"<html>")),
+    "200 that is no JSON, async": broken(
+        run_async(asynchronous), "JSONDecodeError", ScriptedResponse(b"<html>")
+    ),
+    "connection lost": broken(
+        generate(), "RemoteProtocolError", ScriptedResponse({"candidates": []}, drop=True)
+    ),
     "connection lost in a stream": broken(
         stream(),
         "RemoteProtocolError",
-        Reply(events=[FIRST], drop=True),
+        ScriptedResponse(events=[FIRST], drop=True),
         **{
             "gen_ai.usage.input_tokens": 7,
             "gen_ai.response.model": "m-1",
@@ -591,44 +614,46 @@ GENERATE: dict[str, Case] = {
         },
     ),
     "connection lost in an async stream": Case(  # httpx and aiohttp name it differently
-        in_loop(asynchronous_stream),
+        run_async(asynchronous_stream),
         [Expected(NAME, {"gen_ai.usage.input_tokens": 7, "gen_ai.response.id": "r"}, error=True)],
-        [Reply(events=[FIRST], drop=True)],
+        [ScriptedResponse(events=[FIRST], drop=True)],
     ),
     "error inside a stream": broken(
         stream(),
         "503",
-        Reply(events=[FIRST, {"error": {"code": 503, "message": "busy", "status": "UNAVAILABLE"}}]),
+        ScriptedResponse(
+            events=[FIRST, {"error": {"code": 503, "message": "busy", "status": "UNAVAILABLE"}}]
+        ),
         **{"posthog.http.status": 503, "gen_ai.response.id": "r"},
     ),
     "time-out": broken(
-        sync(lambda c: c.models.generate_content(model=MODEL, contents="hello"), hasty),
+        run_sync(lambda c: c.models.generate_content(model=MODEL, contents="hello"), impatient),
         "ReadTimeout",
-        Reply(stall=True),
+        ScriptedResponse(stall=True),
     ),
-    "cancelled": broken(in_loop(cancelled), "CancelledError", Reply(stall=True)),
+    "cancelled": broken(run_async(cancelled), "CancelledError", ScriptedResponse(stall=True)),
     "retried": Case(
-        sync(lambda c: c.models.generate_content(model=MODEL, contents="hello"), retrying),
+        run_sync(lambda c: c.models.generate_content(model=MODEL, contents="hello"), retrying),
         [Expected(NAME, {"posthog.retry.count": 2, "gen_ai.response.id": "r"}, ("error.type",))],
-        [failure(429, "RESOURCE_EXHAUSTED"), failure(503, "UNAVAILABLE"), Reply(LAST)],
+        [failure(429, "RESOURCE_EXHAUSTED"), failure(503, "UNAVAILABLE"), ScriptedResponse(LAST)],
     ),
     "async retried": Case(
-        in_loop(asynchronous, retrying),
+        run_async(asynchronous, retrying),
         [Expected(NAME, {"posthog.retry.count": 1, "gen_ai.response.id": "r"}, ("error.type",))],
-        [failure(429, "RESOURCE_EXHAUSTED"), Reply(LAST)],
+        [failure(429, "RESOURCE_EXHAUSTED"), ScriptedResponse(LAST)],
     ),
     "stream retried": Case(
-        sync(lambda c: list(chunks(c)), retrying),
+        run_sync(lambda c: list(chunks(c)), retrying),
         [Expected(NAME, {"posthog.retry.count": 1, "gen_ai.response.id": "r"}, ("error.type",))],
-        [failure(429, "RESOURCE_EXHAUSTED"), Reply(events=[LAST])],
+        [failure(429, "RESOURCE_EXHAUSTED"), ScriptedResponse(events=[LAST])],
     ),
     "retried in vain": Case(
-        sync(lambda c: c.models.generate_content(model=MODEL, contents="hello"), retrying),
+        run_sync(lambda c: c.models.generate_content(model=MODEL, contents="hello"), retrying),
         [Expected(NAME, {"posthog.retry.count": 2, "error.type": "429"}, error=True)],
         [failure(429, "RESOURCE_EXHAUSTED")] * 3,
     ),
     "thinking level": Case(
-        sync(
+        run_sync(
             lambda c: c.models.generate_content(
                 model="gemini-3-flash",
                 contents="hello",
@@ -644,7 +669,7 @@ GENERATE: dict[str, Case] = {
         since=(1, 51),
     ),
     "image config": Case(
-        sync(
+        run_sync(
             lambda c: c.models.generate_content(
                 model="gemini-3-pro-image",
                 contents="draw",
@@ -668,14 +693,14 @@ PREDICTED = {"bytesBase64Encoded": BASE64, "mimeType": "image/png"}
 
 
 def quietly(use: Callable[[genai.Client], Any]) -> Run:
-    """Use what the newest SDK warns that it will lose."""
+    """Call a method that the newest SDK warns it will remove."""
 
     def run(url: str) -> Any:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return use_it(url)
 
-    use_it = sync(use, vertex)
+    use_it = run_sync(use, vertex)
     return run
 
 
@@ -684,7 +709,7 @@ def imagine(c: genai.Client) -> Any:
     return c.models.generate_images(model=IMAGEN, prompt="a cat", config=config)
 
 
-async def imagine_later(c: genai.Client) -> Any:
+async def imagine_async(c: genai.Client) -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return await c.aio.models.generate_images(model=IMAGEN, prompt="a cat")
@@ -723,44 +748,46 @@ def segment(c: genai.Client) -> Any:
 VERTEX = {"gen_ai.provider.name": "gcp.vertex_ai", "server.address": "127.0.0.1"}
 MODELS: dict[str, Case] = {
     "embeddings": one(
-        sync(embed),
+        run_sync(embed),
         {
             "gen_ai.operation.name": "embeddings",
             "gen_ai.embeddings.dimension.count": 8,
             "gen_ai.usage.input_tokens": 2,
             "posthog.messages.count": 2,
         },
-        lacks=("gen_ai.usage.output_tokens",),
+        absent=("gen_ai.usage.output_tokens",),
         name="embeddings gemini-embedding-001",
     ),
     "async embeddings": one(
-        in_loop(embed_later),
+        run_async(embed_async),
         {"gen_ai.operation.name": "embeddings", "posthog.messages.count": 1},
         name="embeddings gemini-embedding-001",
     ),
     "embeddings 429": Case(
-        sync(embed),
+        run_sync(embed),
         [Expected("embeddings gemini-embedding-001", {"error.type": "429"}, error=True)],
         [failure(429, "RESOURCE_EXHAUSTED")],
     ),
     "Vertex AI": one(
-        sync(lambda c: c.models.generate_content(model=MODEL, contents="hello"), vertex),
+        run_sync(lambda c: c.models.generate_content(model=MODEL, contents="hello"), vertex),
         VERTEX | {"gen_ai.response.id": "r"},
-        Reply(LAST),
+        ScriptedResponse(LAST),
     ),
     "Vertex AI stream": one(
-        sync(lambda c: list(chunks(c)), vertex), VERTEX | {"gen_ai.response.id": "r"}, Reply(events=[LAST])
+        run_sync(lambda c: list(chunks(c)), vertex),
+        VERTEX | {"gen_ai.response.id": "r"},
+        ScriptedResponse(events=[LAST]),
     ),
-    "async Vertex AI": one(in_loop(asynchronous, vertex), VERTEX, Reply(LAST)),
+    "async Vertex AI": one(run_async(asynchronous, vertex), VERTEX, ScriptedResponse(LAST)),
     "Vertex AI 403": broken(
-        sync(lambda c: c.models.generate_content(model=MODEL, contents="hello"), vertex),
+        run_sync(lambda c: c.models.generate_content(model=MODEL, contents="hello"), vertex),
         "403",
         failure(403, "PERMISSION_DENIED"),
     ),
     "Vertex AI embeddings": one(
-        sync(lambda c: c.models.embed_content(model="text-embedding-005", contents=["a", "bc"]), vertex),
+        run_sync(lambda c: c.models.embed_content(model="text-embedding-005", contents=["a", "bc"]), vertex),
         {"gen_ai.usage.input_tokens": 3, "posthog.messages.count": 2, "posthog.prompt.length": 3},
-        Reply(
+        ScriptedResponse(
             {
                 "predictions": [
                     {"embeddings": {"values": [0.5], "statistics": {"token_count": n, "truncated": False}}}
@@ -782,26 +809,26 @@ MODELS: dict[str, Case] = {
             "posthog.image.aspect_ratio": "16:9",
             "posthog.prompt.length": 5,
         },
-        Reply({"predictions": [PREDICTED, PREDICTED]}),
-        lacks=("posthog.image.reference_count",),
+        ScriptedResponse({"predictions": [PREDICTED, PREDICTED]}),
+        absent=("posthog.image.reference_count",),
         name=f"image_generation {IMAGEN}",
     ),
     "async images": one(
-        in_loop(imagine_later, vertex),
+        run_async(imagine_async, vertex),
         {
             "posthog.image.count": 1,
             "gen_ai.output.messages": message(
                 '{"type":"blob","mime_type":"image/png","modality":"image","content":"' + BASE64 + '"}'
             ),
         },
-        Reply({"predictions": [PREDICTED]}),
+        ScriptedResponse({"predictions": [PREDICTED]}),
         name=f"image_generation {IMAGEN}",
     ),
     "image withheld": one(
         quietly(imagine),
         {"posthog.image.count": 1, "gen_ai.response.finish_reasons": ("stop", "content_filter")},
-        Reply({"predictions": [PREDICTED, {"raiFilteredReason": "no"}]}),
-        lacks=("error.type",),
+        ScriptedResponse({"predictions": [PREDICTED, {"raiFilteredReason": "no"}]}),
+        absent=("error.type",),
         name=f"image_generation {IMAGEN}",
     ),
     "images 400": Case(
@@ -812,25 +839,25 @@ MODELS: dict[str, Case] = {
     "image edit": one(
         quietly(edit),
         {"gen_ai.operation.name": "image_edit", "posthog.image.reference_count": 1, "posthog.image.count": 1},
-        Reply({"predictions": [PREDICTED]}),
+        ScriptedResponse({"predictions": [PREDICTED]}),
         name="image_edit imagen-3.0-capability-001",
     ),
     "image upscale": one(
         quietly(upscale),
         {"posthog.image.reference_count": 1, "posthog.image.count": 1},
-        Reply({"predictions": [PREDICTED]}),
+        ScriptedResponse({"predictions": [PREDICTED]}),
         name="image_upscale imagen-4.0-upscale-preview",
     ),
     "image recontext": one(
         quietly(recontext),
         {"posthog.image.reference_count": 2, "posthog.image.count": 1},
-        Reply({"predictions": [PREDICTED]}),
+        ScriptedResponse({"predictions": [PREDICTED]}),
         name="image_recontext virtual-try-on-preview-08-04",
     ),
     "image segmentation": one(
         quietly(segment),
         {"posthog.image.reference_count": 1, "posthog.image.count": 1},
-        Reply({"predictions": [PREDICTED]}),
+        ScriptedResponse({"predictions": [PREDICTED]}),
         name="image_segmentation image-segmentation-001",
     ),
 }
@@ -839,8 +866,8 @@ MODELS: dict[str, Case] = {
 # --- interactions -------------------------------------------------------------------------------------------
 
 FLASH = "gemini-3-flash-preview"
-ASKED = f"generate_content {FLASH}"
-USED = {
+INTERACTION_NAME = f"generate_content {FLASH}"
+USAGE = {
     "total_input_tokens": 5,
     "total_tool_use_tokens": 2,
     "total_output_tokens": 7,
@@ -849,21 +876,21 @@ USED = {
     "input_tokens_by_modality": [{"modality": "text", "tokens": 5}],
     "output_tokens_by_modality": [{"modality": "text", "tokens": 7}],
 }
-SAID = {"type": "model_output", "content": [{"type": "text", "text": "hello"}]}
+OUTPUT_STEP = {"type": "model_output", "content": [{"type": "text", "text": "hello"}]}
 CALL = {"type": "function_call", "id": "f", "name": "weather", "arguments": {"city": "Bonn"}}
 
 
 def interaction(*steps: Any, status: str = "completed", **more: Any) -> dict[str, Any]:
     times = {"created": "2026-01-01T00:00:00Z", "updated": "2026-01-01T00:00:00Z"}
     head = {"id": "i", "status": status, "model": FLASH, "object": "interaction", **times}
-    return {**head, "steps": list(steps or [SAID]), "usage": USED, **more}
+    return {**head, "steps": list(steps or [OUTPUT_STEP]), "usage": USAGE, **more}
 
 
 def event(kind: str, **fields: Any) -> dict[str, Any]:
     return {"event_type": kind, **fields}
 
 
-def told_of(index: int, step: Any, *deltas: Any) -> list[Any]:
+def step_events(index: int, step: Any, *deltas: Any) -> list[Any]:
     """Make the events of one step."""
     return [
         event("step.start", index=index, step=step),
@@ -872,54 +899,56 @@ def told_of(index: int, step: Any, *deltas: Any) -> list[Any]:
     ]
 
 
-def flow(*events: Any, status: str | None = "completed", **more: Any) -> Reply:
+def flow(*events: Any, status: str | None = "completed", **more: Any) -> ScriptedResponse:
     """Make a stream of events: it begins, and ends with a status."""
     begun = event("interaction.created", interaction={"id": "i", "status": "in_progress", "model": FLASH})
-    ended = {"id": "i", "status": status, "model": FLASH, "usage": USED, **more}
+    ended = {"id": "i", "status": status, "model": FLASH, "usage": USAGE, **more}
     last = [event("interaction.completed", interaction=ended), "[DONE]"] if status else []
-    return Reply(events=[begun, *events, *last])
+    return ScriptedResponse(events=[begun, *events, *last])
 
 
-HELLO = told_of(0, {"type": "model_output"}, {"type": "text", "text": "hel"}, {"type": "text", "text": "lo"})
+HELLO = step_events(
+    0, {"type": "model_output"}, {"type": "text", "text": "hel"}, {"type": "text", "text": "lo"}
+)
 
 
-def interact(asked: Any = "hello", make: Any = once, **options: Any) -> Run:
+def interact(given: Any = "hello", make: Any = once, **options: Any) -> Run:
     options.setdefault("model", FLASH)
-    return sync(lambda c: c.interactions.create(input=asked, **options), make)
+    return run_sync(lambda c: c.interactions.create(input=given, **options), make)
 
 
-def interact_later(asked: Any = "hello", make: Any = once, **options: Any) -> Run:
-    return in_loop(lambda c: c.aio.interactions.create(model=FLASH, input=asked, **options), make)
+def interact_async(given: Any = "hello", make: Any = once, **options: Any) -> Run:
+    return run_async(lambda c: c.aio.interactions.create(model=FLASH, input=given, **options), make)
 
 
 def flowing(use: Any = list, make: Any = once, **options: Any) -> Run:
-    return sync(
+    return run_sync(
         lambda c: use(c.interactions.create(model=FLASH, input="hello", stream=True, **options)), make
     )
 
 
-def flowing_later(leave: bool = False) -> Run:
+def flowing_async(leave: bool = False) -> Run:
     async def use(c: genai.Client) -> Any:
-        found = []
+        read_events = []
         events: Any = await c.aio.interactions.create(model=FLASH, input="hello", stream=True)
         async for one in events:
-            found.append(one)
+            read_events.append(one)
             if leave and one.event_type == "step.delta":
                 await events.close()
                 break
-        return found
+        return read_events
 
-    return in_loop(use, once)
+    return run_async(use, once)
 
 
 def first_delta(events: Any, after: Callable[[Any], Any]) -> Any:
-    found = []
+    read_events = []
     for one in events:
-        found.append(one)
+        read_events.append(one)
         if one.event_type == "step.delta":
             after(events)
             break
-    return found
+    return read_events
 
 
 def managed(events: Any) -> Any:
@@ -938,9 +967,9 @@ def streamed_raw(c: genai.Client) -> Any:
 
 
 QUESTIONS: Any = {"q": {"type": "noul", "instructions": "polite?"}}
-DECISION = Reply({"answers": {}, "usage": {"total_input_tokens": 5, "total_output_tokens": 2}})
-DECIDED = Expected(
-    ASKED,
+DECISION = ScriptedResponse({"answers": {}, "usage": {"total_input_tokens": 5, "total_output_tokens": 2}})
+DECISION_SPAN = Expected(
+    INTERACTION_NAME,
     {"gen_ai.usage.input_tokens": 5, "gen_ai.usage.output_tokens": 2, "posthog.prompt.length": 5},
     ("error.type",),
 )
@@ -950,16 +979,23 @@ def decide(c: Any) -> Any:
     return c.decisions.create(model=f"models/{FLASH}", input="hello", questions=QUESTIONS)
 
 
-async def decide_later(c: Any) -> Any:
+async def decide_async(c: Any) -> Any:
     return await c.aio.decisions.create(model=f"models/{FLASH}", input="hello", questions=QUESTIONS)
 
 
-def asked_of(run: Run, says: dict[str, Any], *replies: Reply, lacks: tuple[str, ...] = ()) -> Case:
-    return Case(run, [Expected(ASKED, says, lacks)], replies, INTERACTIONS)
+def interaction_case(
+    run: Run, attributes: dict[str, Any], *responses: ScriptedResponse, absent: tuple[str, ...] = ()
+) -> Case:
+    return Case(run, [Expected(INTERACTION_NAME, attributes, absent)], responses, INTERACTIONS)
 
 
-def failed(run: Run, kind: str, *replies: Reply, **says: Any) -> Case:
-    return Case(run, [Expected(ASKED, {"error.type": kind, **says}, error=True)], replies, INTERACTIONS)
+def failed(run: Run, kind: str, *responses: ScriptedResponse, **attributes: Any) -> Case:
+    return Case(
+        run,
+        [Expected(INTERACTION_NAME, {"error.type": kind, **attributes}, error=True)],
+        responses,
+        INTERACTIONS,
+    )
 
 
 COUNTED = {
@@ -980,7 +1016,7 @@ COUNTED = {
     "posthog.prompt.length": 5,
     "server.address": "127.0.0.1",
 }
-TOLD = {**COUNTED, "gen_ai.request.stream": True}
+STREAM_COUNTED = {**COUNTED, "gen_ai.request.stream": True}
 SEARCHED = [
     {"type": "google_search_call", "id": "s", "arguments": {"queries": ["a", "b"]}},
     {"type": "google_search_result", "call_id": "s", "result": []},
@@ -988,11 +1024,13 @@ SEARCHED = [
     {"type": "url_context_result", "call_id": "u", "result": []},
 ]
 OF_INTERACTIONS: dict[str, Case] = {
-    "interaction": asked_of(interact(), COUNTED, Reply(interaction()), lacks=("gen_ai.request.stream",)),
-    "async interaction": asked_of(interact_later(), COUNTED, Reply(interaction())),
-    "interaction stream": asked_of(flowing(), TOLD, flow(*HELLO)),
-    "async interaction stream": asked_of(flowing_later(), TOLD, flow(*HELLO)),
-    "interaction parameters": asked_of(
+    "interaction": interaction_case(
+        interact(), COUNTED, ScriptedResponse(interaction()), absent=("gen_ai.request.stream",)
+    ),
+    "async interaction": interaction_case(interact_async(), COUNTED, ScriptedResponse(interaction())),
+    "interaction stream": interaction_case(flowing(), STREAM_COUNTED, flow(*HELLO)),
+    "async interaction stream": interaction_case(flowing_async(), STREAM_COUNTED, flow(*HELLO)),
+    "interaction parameters": interaction_case(
         interact(
             generation_config={
                 "temperature": 0.5,
@@ -1019,9 +1057,9 @@ OF_INTERACTIONS: dict[str, Case] = {
             "posthog.request.service_tier": "flex",
             "posthog.prompt.length": len("hello") + len("be nice"),
         },
-        Reply(interaction()),
+        ScriptedResponse(interaction()),
     ),
-    "interaction that wants a tool": asked_of(
+    "interaction that wants a tool": interaction_case(
         interact(tools=[{"type": "function", "name": "weather", "description": "d", "parameters": {}}]),
         {
             "gen_ai.response.finish_reasons": ("tool_call",),
@@ -1032,10 +1070,10 @@ OF_INTERACTIONS: dict[str, Case] = {
                 finish="tool_call",
             ),
         },
-        Reply(interaction(CALL, status="requires_action")),
-        lacks=("error.type",),
+        ScriptedResponse(interaction(CALL, status="requires_action")),
+        absent=("error.type",),
     ),
-    "interaction stream that wants a tool": asked_of(
+    "interaction stream that wants a tool": interaction_case(
         flowing(),
         {
             "gen_ai.response.finish_reasons": ("tool_call",),
@@ -1046,7 +1084,7 @@ OF_INTERACTIONS: dict[str, Case] = {
             ),
         },
         flow(
-            *told_of(
+            *step_events(
                 0,
                 {**CALL, "arguments": {}},
                 {"type": "arguments_delta", "arguments": '{"city":'},
@@ -1055,7 +1093,7 @@ OF_INTERACTIONS: dict[str, Case] = {
             status="requires_action",
         ),
     ),
-    "interaction with a tool's result": asked_of(
+    "interaction with a tool's result": interaction_case(
         interact(
             [{"type": "function_result", "call_id": "f", "name": "weather", "result": "sun"}],
             previous_interaction_id="before",
@@ -1064,27 +1102,27 @@ OF_INTERACTIONS: dict[str, Case] = {
             "gen_ai.input.messages": '[{"role":"tool","parts":[{"type":"tool_call_response","response":"sun",'
             '"id":"f","name":"weather"}]}]'
         },
-        Reply(interaction()),
+        ScriptedResponse(interaction()),
     ),
-    "interaction of steps": asked_of(
+    "interaction of steps": interaction_case(
         interact(
             [
                 {"type": "user_input", "content": [{"type": "text", "text": "hi"}]},
-                SAID,
+                OUTPUT_STEP,
                 {"type": "user_input", "content": [{"type": "text", "text": "bye"}]},
             ]
         ),
         {"posthog.messages.count": 3, "posthog.prompt.length": 10},
-        Reply(interaction()),
+        ScriptedResponse(interaction()),
     ),
-    "interaction with an image": asked_of(
+    "interaction with an image": interaction_case(
         interact(
             [{"type": "text", "text": "what"}, {"type": "image", "data": BASE64, "mime_type": "image/png"}]
         ),
         {"posthog.files.count": 1, "posthog.messages.count": 1, "posthog.prompt.length": 4},
-        Reply(interaction()),
+        ScriptedResponse(interaction()),
     ),
-    "interaction that draws": asked_of(
+    "interaction that draws": interaction_case(
         interact(
             [{"type": "text", "text": "draw"}, {"type": "image", "data": BASE64, "mime_type": "image/png"}],
             response_format={"type": "image", "aspect_ratio": "16:9", "image_size": "1K"},
@@ -1096,7 +1134,7 @@ OF_INTERACTIONS: dict[str, Case] = {
             "posthog.image.size": "1K",
             "posthog.image.reference_count": 1,
         },
-        Reply(
+        ScriptedResponse(
             interaction(
                 {
                     "type": "model_output",
@@ -1105,21 +1143,23 @@ OF_INTERACTIONS: dict[str, Case] = {
             )
         ),
     ),
-    "interaction stream that draws": asked_of(
+    "interaction stream that draws": interaction_case(
         flowing(),
         {"posthog.image.count": 1},
         flow(
-            *told_of(0, {"type": "model_output"}, {"type": "image", "data": BASE64, "mime_type": "image/png"})
+            *step_events(
+                0, {"type": "model_output"}, {"type": "image", "data": BASE64, "mime_type": "image/png"}
+            )
         ),
     ),
-    "interaction in JSON": asked_of(
+    "interaction in JSON": interaction_case(
         interact(
             response_format={"type": "text", "mime_type": "application/json", "schema": {"type": "object"}}
         ),
         {"gen_ai.output.type": "json"},
-        Reply(interaction()),
+        ScriptedResponse(interaction()),
     ),
-    "interaction with search": asked_of(
+    "interaction with search": interaction_case(
         interact(tools=[{"type": "google_search"}, {"type": "url_context"}]),
         {
             "posthog.web_search.enabled": True,
@@ -1130,20 +1170,20 @@ OF_INTERACTIONS: dict[str, Case] = {
             "gen_ai.tool.definitions": '[{"type":"google_search","name":"google_search"},'
             '{"type":"url_context","name":"url_context"}]',
         },
-        Reply(interaction(*SEARCHED, SAID)),
+        ScriptedResponse(interaction(*SEARCHED, OUTPUT_STEP)),
     ),
-    "interaction with counted searches": asked_of(
+    "interaction with counted searches": interaction_case(
         interact(),
         {"posthog.web_search.count": 3},
-        Reply(
+        ScriptedResponse(
             interaction(
                 *SEARCHED,
-                SAID,
-                usage={**USED, "grounding_tool_count": [{"type": "google_search", "count": 3}]},
+                OUTPUT_STEP,
+                usage={**USAGE, "grounding_tool_count": [{"type": "google_search", "count": 3}]},
             )
         ),
     ),
-    "interaction that runs code": asked_of(
+    "interaction that runs code": interaction_case(
         interact(tools=[{"type": "code_execution"}]),
         {
             "gen_ai.output.messages": message(
@@ -1153,7 +1193,7 @@ OF_INTERACTIONS: dict[str, Case] = {
                 '{"type":"code_execution","result":"2"}}',
             )
         },
-        Reply(
+        ScriptedResponse(
             interaction(
                 {
                     "type": "code_execution_call",
@@ -1164,7 +1204,7 @@ OF_INTERACTIONS: dict[str, Case] = {
             )
         ),
     ),
-    "interaction that thinks": asked_of(
+    "interaction that thinks": interaction_case(
         flowing(),
         {
             "gen_ai.output.messages": message(
@@ -1172,17 +1212,17 @@ OF_INTERACTIONS: dict[str, Case] = {
             )
         },
         flow(
-            *told_of(
+            *step_events(
                 0,
                 {"type": "thought"},
                 *[{"type": "thought_summary", "content": {"type": "text", "text": "hm"}}] * 2,
                 {"type": "thought_signature", "signature": "AA=="},
             ),
-            *told_of(1, {"type": "model_output"}, {"type": "text", "text": "hello"}),
+            *step_events(1, {"type": "model_output"}, {"type": "text", "text": "hello"}),
         ),
     ),
     "interaction of an agent": Case(
-        sync(
+        run_sync(
             lambda c: c.interactions.create(
                 agent="deep-research-pro-preview-12-2025", input="hello", background=True
             ),
@@ -1199,40 +1239,40 @@ OF_INTERACTIONS: dict[str, Case] = {
                 ("gen_ai.response.finish_reasons", "error.type"),
             )
         ],
-        [Reply(interaction(status="in_progress", usage=None))],
+        [ScriptedResponse(interaction(status="in_progress", usage=None))],
         INTERACTIONS,
     ),
-    "interaction in the background": asked_of(
+    "interaction in the background": interaction_case(
         interact(background=True),
         {"gen_ai.response.id": "i"},
-        Reply(interaction(status="queued", usage=None, steps=None)),
-        lacks=("gen_ai.response.finish_reasons", "gen_ai.usage.input_tokens", "error.type"),
+        ScriptedResponse(interaction(status="queued", usage=None, steps=None)),
+        absent=("gen_ai.response.finish_reasons", "gen_ai.usage.input_tokens", "error.type"),
     ),
     "stored interaction": Case(
-        sync(lambda c: c.interactions.get("i"), once), [], [Reply(interaction())], INTERACTIONS
+        run_sync(lambda c: c.interactions.get("i"), once), [], [ScriptedResponse(interaction())], INTERACTIONS
     ),
     "interaction called off": Case(
-        sync(lambda c: c.interactions.cancel("i"), once),
+        run_sync(lambda c: c.interactions.cancel("i"), once),
         [],
-        [Reply(interaction(status="cancelled"))],
+        [ScriptedResponse(interaction(status="cancelled"))],
         INTERACTIONS,
     ),
-    "interaction cut short": asked_of(
+    "interaction cut short": interaction_case(
         interact(),
         {"gen_ai.response.finish_reasons": ("length",)},
-        Reply(interaction(status="incomplete")),
-        lacks=("error.type",),
+        ScriptedResponse(interaction(status="incomplete")),
+        absent=("error.type",),
     ),
     "interaction failed": failed(
         interact(),
         "internal",
-        Reply(interaction(status="failed", errors=[{"code": "internal", "message": "oops"}])),
+        ScriptedResponse(interaction(status="failed", errors=[{"code": "internal", "message": "oops"}])),
         **{"gen_ai.response.finish_reasons": ("error",), "gen_ai.usage.input_tokens": 7},
     ),
     "interaction stream failed": failed(
         flowing(), "failed", flow(*HELLO, status="failed"), **{"gen_ai.usage.output_tokens": 10}
     ),
-    "interaction stream cut short": asked_of(
+    "interaction stream cut short": interaction_case(
         flowing(), {"gen_ai.response.finish_reasons": ("length",)}, flow(*HELLO, status="incomplete")
     ),
     "error event": failed(
@@ -1244,30 +1284,30 @@ OF_INTERACTIONS: dict[str, Case] = {
     "interaction 429": failed(
         interact(),
         "429",
-        Reply({"error": {"code": "too_many_requests", "message": "slow"}}, status=429),
+        ScriptedResponse({"error": {"code": "too_many_requests", "message": "slow"}}, status=429),
         **{"posthog.http.status": 429},
     )._replace(since=(3, 0)),  # where one attempt is one
     "async interaction 400": failed(
-        interact_later(), "400", Reply({"error": {"code": "invalid", "message": "no"}}, status=400)
+        interact_async(), "400", ScriptedResponse({"error": {"code": "invalid", "message": "no"}}, status=400)
     ),
     "interaction stream 500": failed(
-        flowing(), "500", Reply({"error": {"code": "internal", "message": "no"}}, status=500)
+        flowing(), "500", ScriptedResponse({"error": {"code": "internal", "message": "no"}}, status=500)
     )._replace(since=(3, 0)),
     **{
-        f"{name} that is no JSON": failed(run, "APIError", Reply(b"<html>"))
+        f"{name} that is no JSON": failed(run, "APIError", ScriptedResponse(b"<html>"))
         for name, run in (
             ("interaction", interact()),
-            ("async interaction", interact_later()),
+            ("async interaction", interact_async()),
             ("interaction stream", flowing()),
         )
     },
     "interaction that is called text": failed(
         interact(),
         "APIError",
-        Reply(json.dumps(interaction()).encode()),
+        ScriptedResponse(json.dumps(interaction()).encode()),
         **{"gen_ai.usage.input_tokens": 7},
     ),
-    "interaction stream with an odd index": asked_of(
+    "interaction stream with an odd index": interaction_case(
         flowing(),
         {
             "gen_ai.usage.input_tokens": 7,
@@ -1281,72 +1321,80 @@ OF_INTERACTIONS: dict[str, Case] = {
             event("step.delta", index="1", delta={"type": "text", "text": "bye"}),
         ),
     ),
-    "interaction stream with a count nulled": asked_of(
+    "interaction stream with a count nulled": interaction_case(
         flowing(),
         {"gen_ai.usage.input_tokens": 7, "gen_ai.usage.output_tokens": 10},
         flow(
             *HELLO,
-            event("interaction.status_update", interaction={"usage": USED}),
+            event("interaction.status_update", interaction={"usage": USAGE}),
             usage={"total_input_tokens": None, "total_thought_tokens": 3},
         ),
     ),
-    "decision": Case(sync(decide, once), [DECIDED], [DECISION], DECISIONS),
-    "async decision": Case(in_loop(decide_later, once), [DECIDED], [DECISION], DECISIONS),
-    "interaction retried": asked_of(
+    "decision": Case(run_sync(decide, once), [DECISION_SPAN], [DECISION], DECISIONS),
+    "async decision": Case(run_async(decide_async, once), [DECISION_SPAN], [DECISION], DECISIONS),
+    "interaction retried": interaction_case(
         interact(make=retrying),
         {"posthog.retry.count": 2, **COUNTED},
-        *[Reply({"error": {"code": "busy", "message": "no"}}, status=503)] * 2,
-        Reply(interaction()),
+        *[ScriptedResponse({"error": {"code": "busy", "message": "no"}}, status=503)] * 2,
+        ScriptedResponse(interaction()),
     ),
-    "async interaction retried": asked_of(
-        interact_later(make=retrying),
+    "async interaction retried": interaction_case(
+        interact_async(make=retrying),
         {"posthog.retry.count": 1, **COUNTED},
-        Reply({"error": {"code": "busy", "message": "no"}}, status=503),
-        Reply(interaction()),
+        ScriptedResponse({"error": {"code": "busy", "message": "no"}}, status=503),
+        ScriptedResponse(interaction()),
     ),
-    "interaction stream retried": asked_of(
+    "interaction stream retried": interaction_case(
         flowing(make=retrying),
-        {"posthog.retry.count": 1, **TOLD},
-        Reply({"error": {"code": "busy", "message": "no"}}, status=503),
+        {"posthog.retry.count": 1, **STREAM_COUNTED},
+        ScriptedResponse({"error": {"code": "busy", "message": "no"}}, status=503),
         flow(*HELLO),
     ),
     "interaction lost": Case(
-        interact(), [Expected(ASKED, {}, error=True)], [Reply(interaction(), drop=True)], INTERACTIONS
+        interact(),
+        [Expected(INTERACTION_NAME, {}, error=True)],
+        [ScriptedResponse(interaction(), drop=True)],
+        INTERACTIONS,
     ),
     "interaction stream lost": failed(
         flowing(),
         "RemoteProtocolError",
-        Reply(events=flow(*HELLO, status=None).events, drop=True),
+        ScriptedResponse(events=flow(*HELLO, status=None).events, drop=True),
         **{
             "gen_ai.response.id": "i",
             "gen_ai.output.messages": '[{"role":"assistant","parts":[{"type":"text","content":"hello"}]}]',
         },
     ),
     "interaction timed out": Case(
-        interact(make=hasty), [Expected(ASKED, {}, error=True)], [Reply(stall=True)], INTERACTIONS
+        interact(make=impatient),
+        [Expected(INTERACTION_NAME, {}, error=True)],
+        [ScriptedResponse(stall=True)],
+        INTERACTIONS,
     ),
     **{
-        f"interaction stream {how}": asked_of(
+        f"interaction stream {how}": interaction_case(
             flowing(leave),
             {"gen_ai.request.stream": True, "gen_ai.response.id": "i"},
             flow(*HELLO),
-            lacks=("error.type",),
+            absent=("error.type",),
         )
         for how, leave in (
             ("left by break", lambda events: first_delta(events, lambda _: None)),
-            ("closed", lambda events: first_delta(events, lambda found: found.close())),
+            ("closed", lambda events: first_delta(events, lambda stream: stream.close())),
             ("left by with", managed),
         )
     },
-    "async interaction stream closed": asked_of(
-        flowing_later(leave=True), {"gen_ai.response.id": "i"}, flow(*HELLO), lacks=("error.type",)
+    "async interaction stream closed": interaction_case(
+        flowing_async(leave=True), {"gen_ai.response.id": "i"}, flow(*HELLO), absent=("error.type",)
     ),
-    "raw interaction": asked_of(sync(raw, once), COUNTED, Reply(interaction())),
-    "raw interaction, streamed": asked_of(sync(streamed_raw, once), COUNTED, Reply(interaction())),
-    "Vertex AI interaction": asked_of(
+    "raw interaction": interaction_case(run_sync(raw, once), COUNTED, ScriptedResponse(interaction())),
+    "raw interaction, streamed": interaction_case(
+        run_sync(streamed_raw, once), COUNTED, ScriptedResponse(interaction())
+    ),
+    "Vertex AI interaction": interaction_case(
         interact(make=vertex),
         {**COUNTED, "gen_ai.provider.name": "gcp.vertex_ai"},
-        Reply(interaction()),
+        ScriptedResponse(interaction()),
     ),
 }
 CASES: dict[str, Case] = {**GENERATE, **MODELS, **OF_INTERACTIONS}

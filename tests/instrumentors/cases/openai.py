@@ -1,6 +1,6 @@
-"""What users do with openai, and the spans it is to leave.
+"""Uses of openai, and the spans that each must leave.
 
-A use is written once and is a case twice: with the synchronous client, and, as `..., async`, with the other.
+A use is written once and is two cases: with the synchronous client and, as `..., async`, with the other.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from openai import (
     _streaming,
 )
 
-from tests.instrumentors.cases import Case, Expected, Reply
+from tests.instrumentors.cases import Case, Expected, ScriptedResponse
 
 MODEL = "gpt-4o-mini"
 CHAT = f"chat {MODEL}"
-ASKED: Any = [{"role": "system", "content": "be nice"}, {"role": "user", "content": "hello"}]
+MESSAGES: Any = [{"role": "system", "content": "be nice"}, {"role": "user", "content": "hello"}]
 URI = "data:image/png;base64,//77/w=="
 WEATHER: Any = {
     "type": "function",
@@ -39,11 +39,11 @@ WEATHER: Any = {
         "parameters": {"type": "object", "properties": {"city": {"type": "string"}}},
     },
 }
-Make = Callable[[str, bool], Any]
-"""A client for this URL; asynchronous if so."""
+MakeClient = Callable[[str, bool], Any]
+"""Takes a URL and whether to be asynchronous, and returns a client."""
 
 
-# --- clients, and making what they answer comparable -----------------------------------------------------
+# --- clients, and comparable results ----------------------------------------------------------------------
 
 
 def client(url: str, asynchronous: bool, **options: Any) -> Any:
@@ -58,7 +58,7 @@ def azure(url: str, asynchronous: bool) -> Any:
     )
 
 
-def hasty(url: str, asynchronous: bool) -> Any:
+def impatient(url: str, asynchronous: bool) -> Any:
     return client(url, asynchronous, timeout=0.05)
 
 
@@ -70,53 +70,53 @@ def nowhere(_: str, asynchronous: bool) -> Any:
     return client("http://127.0.0.1:9", asynchronous)
 
 
-def told(result: Any) -> Any:
-    if isinstance(result, Stream) or inspect.isgenerator(result):  # a neighbour may hand out a generator
-        return [told(chunk) for chunk in result]
+def comparable(result: Any) -> Any:
+    if isinstance(result, Stream) or inspect.isgenerator(result):  # a neighbour may return a generator
+        return [comparable(chunk) for chunk in result]
     if hasattr(result, "http_response"):
-        return told(result.parse())
+        return comparable(result.parse())
     # A manager: a helper's, or a raw response's.
     if hasattr(result, "__enter__") and not hasattr(result, "response"):
         with result as entered:
             if hasattr(entered, "parse"):
-                return told(entered.parse())
+                return comparable(entered.parse())
             return [event.type for event in entered]
-    return _plain(result)
+    return _as_json(result)
 
 
-async def told_later(result: Any) -> Any:
+async def comparable_async(result: Any) -> Any:
     if inspect.isawaitable(result):
         result = await result
     if isinstance(result, AsyncStream) or inspect.isasyncgen(result):
-        return [_plain(chunk) async for chunk in result]
+        return [_as_json(chunk) async for chunk in result]
     if hasattr(result, "http_response"):
-        return await told_later(result.parse())
+        return await comparable_async(result.parse())
     if hasattr(result, "__aenter__") and not hasattr(result, "response"):
         async with result as entered:
             if hasattr(entered, "parse"):
-                return await told_later(entered.parse())
+                return await comparable_async(entered.parse())
             return [event.type async for event in entered]
-    return _plain(result)
+    return _as_json(result)
 
 
-def _plain(result: Any) -> Any:
+def _as_json(result: Any) -> Any:
     if hasattr(result, "to_dict"):
         return result.to_dict()
     return result.content if hasattr(result, "content") and hasattr(result, "iter_bytes") else result
 
 
-def sync(use: Callable[[Any], Any], make: Make = client) -> Callable[[Any], Any]:
+def run_sync(use: Callable[[Any], Any], make: MakeClient = client) -> Callable[[Any], Any]:
     def run(url: str) -> Any:
         with make(url, False) as c:
-            return told(use(c))
+            return comparable(use(c))
 
     return run
 
 
-def later(use: Callable[[Any], Any], make: Make = client) -> Callable[[Any], Any]:
+def run_async(use: Callable[[Any], Any], make: MakeClient = client) -> Callable[[Any], Any]:
     async def main(url: str) -> Any:
         async with make(url, True) as c:
-            return await told_later(use(c))
+            return await comparable_async(use(c))
 
     return lambda url: asyncio.run(main(url))
 
@@ -124,16 +124,16 @@ def later(use: Callable[[Any], Any], make: Make = client) -> Callable[[Any], Any
 # --- uses ------------------------------------------------------------------------------------------------
 
 
-def chat(messages: Any = ASKED, model: str = MODEL, **more: Any) -> Callable[[Any], Any]:
+def chat(messages: Any = MESSAGES, model: str = MODEL, **more: Any) -> Callable[[Any], Any]:
     return lambda c: c.chat.completions.create(model=model, messages=messages, **more)
 
 
-def streamed(messages: Any = ASKED, **more: Any) -> Callable[[Any], Any]:
+def streamed(messages: Any = MESSAGES, **more: Any) -> Callable[[Any], Any]:
     return chat(messages, stream=True, **more)
 
 
-def respond(asked: Any = "hello", **more: Any) -> Callable[[Any], Any]:
-    return lambda c: c.responses.create(model=MODEL, input=asked, **more)
+def respond(given: Any = "hello", **more: Any) -> Callable[[Any], Any]:
+    return lambda c: c.responses.create(model=MODEL, input=given, **more)
 
 
 def user(*parts: Any) -> Any:
@@ -145,7 +145,7 @@ class Answer(pydantic.BaseModel):
 
 
 def parsed(c: Any) -> Any:
-    return c.chat.completions.parse(model=MODEL, messages=ASKED, response_format=Answer)
+    return c.chat.completions.parse(model=MODEL, messages=MESSAGES, response_format=Answer)
 
 
 def embed(**more: Any) -> Callable[[Any], Any]:
@@ -164,7 +164,7 @@ def edit(**more: Any) -> Callable[[Any], Any]:
 
 
 def deprecated(use: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    """What the SDK warns of, and still has."""
+    """Call a method that the SDK still has and warns about."""
 
     def run(c: Any) -> Any:
         with warnings.catch_warnings():
@@ -180,7 +180,7 @@ def transcribe(**more: Any) -> Callable[[Any], Any]:
     )
 
 
-# --- what services answer --------------------------------------------------------------------------------
+# --- responses of services --------------------------------------------------------------------------------
 
 HEAD = {"id": "c-1", "model": "m-1", "object": "chat.completion", "created": 1}
 DETAILS = {
@@ -194,16 +194,16 @@ FEW = {"prompt_tokens": 7, "completion_tokens": 9, "total_tokens": 16}
 TOKENS = {"gen_ai.usage.input_tokens": 7, "gen_ai.usage.output_tokens": 9}
 
 
-def answer(finish: str = "stop", message: Any = None, **more: Any) -> Reply:
-    said = {"role": "assistant", "content": "hi", **(message or {})}
-    choice = {"index": 0, "finish_reason": finish, "message": said}
-    return Reply({**HEAD, "choices": [choice], "usage": FEW, **more})
+def answer(finish: str = "stop", message: Any = None, **more: Any) -> ScriptedResponse:
+    answer_message = {"role": "assistant", "content": "hi", **(message or {})}
+    choice = {"index": 0, "finish_reason": finish, "message": answer_message}
+    return ScriptedResponse({**HEAD, "choices": [choice], "usage": FEW, **more})
 
 
 def chunk(finish: str | None = None, usage: Any = None, **delta: Any) -> dict[str, Any]:
     choice = {"index": 0, "delta": delta, "finish_reason": finish}
-    found = {**HEAD, "object": "chat.completion.chunk", "choices": [choice]}
-    return found if usage is None else {**found, "usage": usage}
+    whole = {**HEAD, "object": "chat.completion.chunk", "choices": [choice]}
+    return whole if usage is None else {**whole, "usage": usage}
 
 
 def called(**call: Any) -> dict[str, Any]:
@@ -211,14 +211,14 @@ def called(**call: Any) -> dict[str, Any]:
 
 
 def spoken(*parts: Any) -> str:
-    said = [{"role": "assistant", "parts": parts, "finish_reason": "stop"}]
-    return json.dumps(said, separators=(",", ":"))
+    messages = [{"role": "assistant", "parts": parts, "finish_reason": "stop"}]
+    return json.dumps(messages, separators=(",", ":"))
 
 
 WORD = chunk(role="assistant", content="one ")
 TAIL = {**HEAD, "object": "chat.completion.chunk", "choices": [], "usage": FEW}
-SEEN = Reply(events=[WORD, chunk(content="two"), chunk("stop"), TAIL, "[DONE]"])
-WORDS = Reply(events=[WORD, chunk(content="two"), chunk("stop"), "[DONE]"])
+SEEN = ScriptedResponse(events=[WORD, chunk(content="two"), chunk("stop"), TAIL, "[DONE]"])
+WORDS = ScriptedResponse(events=[WORD, chunk(content="two"), chunk("stop"), "[DONE]"])
 RESPONSE: dict[str, Any] = {
     "id": "r-1",
     "object": "response",
@@ -233,7 +233,7 @@ RESPONSE: dict[str, Any] = {
         "total_tokens": 16,
     },
 }
-SAID: dict[str, Any] = {
+MESSAGE_ITEM: dict[str, Any] = {
     "type": "message",
     "id": "i-1",
     "role": "assistant",
@@ -256,21 +256,21 @@ def event(kind: str, number: int = 0, **more: Any) -> dict[str, Any]:
 
 
 class Use(NamedTuple):
-    """A use, what it leaves, and what the service answers."""
+    """A use, the spans that it leaves, and the service's responses."""
 
     use: Callable[[Any], Any]
     spans: Sequence[Expected]
-    replies: Sequence[Reply] = ()
-    make: Make = client
+    responses: Sequence[ScriptedResponse] = ()
+    make: MakeClient = client
     since: tuple[int, int] = (0, 0)
 
 
-def one(name: str, says: Mapping[str, Any], *lacks: str) -> list[Expected]:
-    return [Expected(name, says, lacks)]
+def one(name: str, attributes: Mapping[str, Any], *absent: str) -> list[Expected]:
+    return [Expected(name, attributes, absent)]
 
 
-def failed(name: str, kind: str, says: Mapping[str, Any] | None = None) -> list[Expected]:
-    return [Expected(name, {"error.type": kind, **(says or {})}, error=True)]
+def failed(name: str, kind: str, attributes: Mapping[str, Any] | None = None) -> list[Expected]:
+    return [Expected(name, {"error.type": kind, **(attributes or {})}, error=True)]
 
 
 PLAIN = {
@@ -337,7 +337,7 @@ _CHATS = {
         chat(max_tokens=300, stop=["x", "y"]),
         one(CHAT, {"gen_ai.request.max_tokens": 300, "gen_ai.request.stop_sequences": ("x", "y")}),
     ),
-    "chat, what is not given": Use(
+    "chat, parameters that are not given": Use(
         chat(temperature=NOT_GIVEN, tools=NOT_GIVEN, stop=None),
         one(CHAT, PLAIN, "gen_ai.request.temperature", "gen_ai.request.stop_sequences"),
     ),
@@ -355,7 +355,7 @@ _CHATS = {
     "chat, a tool's answer": Use(
         chat(
             [
-                *ASKED,
+                *MESSAGES,
                 {
                     "role": "assistant",
                     "tool_calls": [
@@ -368,7 +368,7 @@ _CHATS = {
         one(CHAT, {"posthog.messages.count": 4, "gen_ai.response.finish_reasons": ("stop",)}),
     ),
     "chat, a developer's message": Use(
-        chat([{"role": "developer", "content": "be nice"}, ASKED[1]]),
+        chat([{"role": "developer", "content": "be nice"}, MESSAGES[1]]),
         one(CHAT, {"posthog.messages.count": 2}),
     ),
     "chat, a picture": Use(
@@ -386,17 +386,18 @@ _CHATS = {
         ),
         one(CHAT, {"posthog.files.count": 2}),
     ),
-    "chat, a hundred messages": Use(chat(ASKED * 50), one(CHAT, {"posthog.messages.count": 100})),
+    "chat, a hundred messages": Use(chat(MESSAGES * 50), one(CHAT, {"posthog.messages.count": 100})),
     "chat, parsed": Use(parsed, one(CHAT, {"gen_ai.output.type": "json", "gen_ai.usage.input_tokens": 4})),
     "chat, raw": Use(
-        lambda c: c.chat.completions.with_raw_response.create(model=MODEL, messages=ASKED), one(CHAT, PLAIN)
+        lambda c: c.chat.completions.with_raw_response.create(model=MODEL, messages=MESSAGES),
+        one(CHAT, PLAIN),
     ),
     "chat, raw stream": Use(
-        lambda c: c.chat.completions.with_raw_response.create(model=MODEL, messages=ASKED, stream=True),
+        lambda c: c.chat.completions.with_raw_response.create(model=MODEL, messages=MESSAGES, stream=True),
         one(CHAT, {"gen_ai.request.stream": True, "gen_ai.response.finish_reasons": ("stop",)}),
     ),
     "chat, streaming response": Use(
-        lambda c: c.chat.completions.with_streaming_response.create(model=MODEL, messages=ASKED),
+        lambda c: c.chat.completions.with_streaming_response.create(model=MODEL, messages=MESSAGES),
         one(CHAT, PLAIN),
     ),
     "chat stream": Use(streamed(), one(CHAT, STREAMED)),
@@ -418,7 +419,7 @@ _CHATS = {
         ),
     ),
     "chat stream helper": Use(
-        lambda c: c.chat.completions.stream(model=MODEL, messages=ASKED),
+        lambda c: c.chat.completions.stream(model=MODEL, messages=MESSAGES),
         one(CHAT, {"gen_ai.usage.input_tokens": 4, "gen_ai.response.finish_reasons": ("stop",)}),
     ),
     "chat, a gateway's cost": Use(
@@ -441,7 +442,11 @@ _CHATS = {
     "chat stream, a gateway's cost": Use(
         streamed(stream_options={"include_usage": True}),
         one(CHAT, {"gen_ai.usage.cost": 0.0042}),
-        [Reply(events=[WORD, chunk("stop"), {**TAIL, "usage": {**FEW, "cost": 0.0042}}, "[DONE]"])],
+        [
+            ScriptedResponse(
+                events=[WORD, chunk("stop"), {**TAIL, "usage": {**FEW, "cost": 0.0042}}, "[DONE]"]
+            )
+        ],
     ),
     "chat, a cost that is none": Use(
         chat(), one(CHAT, {}, "gen_ai.usage.cost"), [answer(usage={**FEW, "cost": "free"})]
@@ -521,17 +526,17 @@ _CHATS = {
     "chat stream, thoughts": Use(
         streamed(stream_options={"include_usage": True}),
         one(CHAT, {**TOKENS, "gen_ai.response.finish_reasons": ("stop",)}),
-        [Reply(events=[WORD, chunk(reasoning_content="hm"), chunk("stop"), TAIL, "[DONE]"])],
+        [ScriptedResponse(events=[WORD, chunk(reasoning_content="hm"), chunk("stop"), TAIL, "[DONE]"])],
     ),
     "chat stream, usage in the last chunk with a choice": Use(
         streamed(stream_options={"include_usage": True}),
         one(CHAT, TOKENS),
-        [Reply(events=[WORD, chunk("stop", FEW), "[DONE]"])],
+        [ScriptedResponse(events=[WORD, chunk("stop", FEW), "[DONE]"])],
     ),
     "chat stream without an end": Use(
         streamed(stream_options={"include_usage": False}),
         one(CHAT, {"gen_ai.response.finish_reasons": ("error",), "gen_ai.response.id": "c-1"}),
-        [Reply(events=[WORD])],
+        [ScriptedResponse(events=[WORD])],
     ),
     "azure": Use(
         chat(),
@@ -548,7 +553,7 @@ _CHATS = {
 }
 
 _UNUSUAL = {
-    "chat, what the extra body says": Use(
+    "chat, parameters in the extra body": Use(
         chat(extra_body={"model": "other", "temperature": 0.5}),
         one("chat other", {"gen_ai.request.model": "other", "gen_ai.request.temperature": 0.5, **TOKENS}),
         [answer()],
@@ -583,7 +588,7 @@ _UNUSUAL = {
             },
         ),
         [
-            Reply(
+            ScriptedResponse(
                 events=[
                     called(id="t", function={"name": "f", "arguments": '{"a"'}),
                     called(index=None, function={"arguments": ":1}"}),
@@ -652,12 +657,12 @@ _RESPONSES = {
             ]
         ),
         one(CHAT, {"posthog.messages.count": 4, "posthog.files.count": 1, "posthog.prompt.length": 5}),
-        [Reply({**RESPONSE, "output": [SAID]})],
+        [ScriptedResponse({**RESPONSE, "output": [MESSAGE_ITEM]})],
     ),
     "responses, in a conversation": Use(
         respond(conversation="conv-1"),
         one(CHAT, {"gen_ai.conversation.id": "conv-1"}),
-        [Reply({**RESPONSE, "output": [SAID]})],
+        [ScriptedResponse({**RESPONSE, "output": [MESSAGE_ITEM]})],
     ),
     "responses, tokens in detail": Use(
         respond(),
@@ -670,16 +675,18 @@ _RESPONSES = {
                 "gen_ai.response.id": "r-1",
             },
         ),
-        [Reply({**RESPONSE, "output": [SAID]})],
+        [ScriptedResponse({**RESPONSE, "output": [MESSAGE_ITEM]})],
     ),
     "responses, structured": Use(
         lambda c: c.responses.parse(model=MODEL, input="hello", text_format=Answer),
         one(CHAT, {"gen_ai.output.type": "json", **TOKENS}),
         [
-            Reply(
+            ScriptedResponse(
                 {
                     **RESPONSE,
-                    "output": [{**SAID, "content": [{**SAID["content"][0], "text": '{"text":"hi"}'}]}],
+                    "output": [
+                        {**MESSAGE_ITEM, "content": [{**MESSAGE_ITEM["content"][0], "text": '{"text":"hi"}'}]}
+                    ],
                 }
             )
         ],
@@ -697,33 +704,45 @@ _RESPONSES = {
     "responses, in the background": Use(
         respond(background=True),
         one(CHAT, {"gen_ai.response.id": "r-1"}, "gen_ai.response.finish_reasons", "error.type"),
-        [Reply({**RESPONSE, "status": "queued", "usage": None})],
+        [ScriptedResponse({**RESPONSE, "status": "queued", "usage": None})],
     ),
     "responses, incomplete": Use(
         respond(),
         one(CHAT, {"gen_ai.response.finish_reasons": ("length",)}),
-        [Reply({**RESPONSE, "status": "incomplete", "incomplete_details": {"reason": "max_output_tokens"}})],
+        [
+            ScriptedResponse(
+                {**RESPONSE, "status": "incomplete", "incomplete_details": {"reason": "max_output_tokens"}}
+            )
+        ],
     ),
     "responses, filtered": Use(
         respond(),
         one(CHAT, {"gen_ai.response.finish_reasons": ("content_filter",)}),
-        [Reply({**RESPONSE, "status": "incomplete", "incomplete_details": {"reason": "content_filter"}})],
+        [
+            ScriptedResponse(
+                {**RESPONSE, "status": "incomplete", "incomplete_details": {"reason": "content_filter"}}
+            )
+        ],
     ),
     "responses, failed": Use(
         respond(),
         failed(CHAT, "server_error", {"gen_ai.response.finish_reasons": ("error",)}),
-        [Reply({**RESPONSE, "status": "failed", "error": OOPS})],
+        [ScriptedResponse({**RESPONSE, "status": "failed", "error": OOPS})],
     ),
     "responses stream, failed": Use(
         respond(stream=True),
         failed(CHAT, "server_error", {"gen_ai.response.id": "r-1"}),
-        [Reply(events=[event("response.failed", response={**RESPONSE, "status": "failed", "error": OOPS})])],
+        [
+            ScriptedResponse(
+                events=[event("response.failed", response={**RESPONSE, "status": "failed", "error": OOPS})]
+            )
+        ],
     ),
     "responses stream, an error event": Use(
         respond(stream=True),
         failed(CHAT, "server_error", {"gen_ai.response.id": "r-1"}),
         [
-            Reply(
+            ScriptedResponse(
                 events=[
                     event("response.created", response={**RESPONSE, "status": "in_progress"}),
                     event("error", 1, code="server_error", message="oops", param=None),
@@ -735,18 +754,20 @@ _RESPONSES = {
         respond(stream=True),
         failed(CHAT, LOST, {"gen_ai.response.id": "r-1"}),
         [
-            Reply(
+            ScriptedResponse(
                 events=[event("response.created", response={**RESPONSE, "status": "in_progress"})], drop=True
             )
         ],
     ),
     "a stored response is read": Use(
-        lambda c: c.responses.retrieve("r-1"), [], [Reply({**RESPONSE, "output": [SAID]})]
+        lambda c: c.responses.retrieve("r-1"), [], [ScriptedResponse({**RESPONSE, "output": [MESSAGE_ITEM]})]
     ),
     "a response is cancelled": Use(
-        lambda c: c.responses.cancel("r-1"), [], [Reply({**RESPONSE, "status": "cancelled"})]
+        lambda c: c.responses.cancel("r-1"), [], [ScriptedResponse({**RESPONSE, "status": "cancelled"})]
     ),
-    "models are listed": Use(lambda c: c.models.retrieve("m"), [], [Reply({"id": "m", "object": "model"})]),
+    "models are listed": Use(
+        lambda c: c.models.retrieve("m"), [], [ScriptedResponse({"id": "m", "object": "model"})]
+    ),
 }
 
 _OTHERS = {
@@ -757,7 +778,7 @@ _OTHERS = {
             {**TOKENS, "gen_ai.response.finish_reasons": ("length",), "posthog.prompt.length": 5},
         ),
         [
-            Reply(
+            ScriptedResponse(
                 {
                     **HEAD,
                     "object": "text_completion",
@@ -779,7 +800,7 @@ _OTHERS = {
             {**TOKENS, "gen_ai.response.finish_reasons": ("stop",), "gen_ai.request.stream": True},
         ),
         [
-            Reply(
+            ScriptedResponse(
                 events=[
                     {
                         **HEAD,
@@ -845,7 +866,7 @@ _OTHERS = {
             "image_variation dall-e-2",
             {"posthog.image.reference_count": 1, "posthog.image.size": "256x256", "posthog.image.count": 1},
         ),
-        [Reply({"created": 1, "data": [{"url": "https://a.io/x.png"}]})],
+        [ScriptedResponse({"created": 1, "data": [{"url": "https://a.io/x.png"}]})],
     ),
     "transcription": Use(
         transcribe(),
@@ -861,7 +882,7 @@ _OTHERS = {
             "posthog.image.reference_count",
         ),
         [
-            Reply(
+            ScriptedResponse(
                 {
                     "text": "hi",
                     "usage": {
@@ -878,7 +899,7 @@ _OTHERS = {
     "transcription as text": Use(
         transcribe(response_format="text"),
         one("transcription gpt-4o-transcribe", {"gen_ai.output.type": "text"}),
-        [Reply(b"hi")],
+        [ScriptedResponse(b"hi")],
     ),
     "transcription stream": Use(
         transcribe(stream=True),
@@ -887,7 +908,7 @@ _OTHERS = {
             {"gen_ai.request.stream": True, "gen_ai.usage.input_tokens": 14},
         ),
         [
-            Reply(
+            ScriptedResponse(
                 events=[
                     {"type": "transcript.text.delta", "delta": "hi"},
                     {
@@ -907,12 +928,12 @@ _OTHERS = {
     "translation of speech": Use(
         deprecated(lambda c: c.audio.translations.create(model="whisper-1", file=("a.wav", b"abc"))),
         one("translation whisper-1", {"gen_ai.response.finish_reasons": ("stop",)}),
-        [Reply({"text": "hi"})],
+        [ScriptedResponse({"text": "hi"})],
     ),
     "speech": Use(
         lambda c: c.audio.speech.create(model="tts-1", voice="alloy", input="hello"),
         one("speech tts-1", {"gen_ai.output.type": "speech", "posthog.prompt.length": 5}),
-        [Reply(b"RIFF\xff")],
+        [ScriptedResponse(b"RIFF\xff")],
     ),
     "moderation": Use(
         lambda c: c.moderations.create(model="omni-moderation-latest", input="hello"),
@@ -921,7 +942,7 @@ _OTHERS = {
             {"gen_ai.operation.name": "moderation", "gen_ai.response.id": "modr-1"},
             "gen_ai.usage.input_tokens",
         ),
-        [Reply({"id": "modr-1", "model": "omni-moderation", "results": []})],
+        [ScriptedResponse({"id": "modr-1", "model": "omni-moderation", "results": []})],
     ),
 }
 
@@ -929,7 +950,7 @@ _FAULTS = {
     f"{status} of {name}": Use(
         use,
         failed(span, kind, {"posthog.http.status": status}),
-        [Reply(REFUSED, status=status)],
+        [ScriptedResponse(REFUSED, status=status)],
     )
     for status, kind, name, use, span in (
         (400, "BadRequestError", "a chat", chat(), CHAT),
@@ -953,22 +974,28 @@ _FAULTS = {
         failed(CHAT, "ValidationError", TOKENS),
         [answer(message={"content": "no JSON"})],
     ),
-    "lost before the answer": Use(chat(), failed(CHAT, "APIConnectionError"), [Reply({"id": 1}, drop=True)]),
+    "lost before the answer": Use(
+        chat(), failed(CHAT, "APIConnectionError"), [ScriptedResponse({"id": 1}, drop=True)]
+    ),
     "lost within a stream": Use(
         streamed(),
         failed(CHAT, LOST, {"gen_ai.response.id": "c-1"}),
-        [Reply(events=[WORD], drop=True)],
+        [ScriptedResponse(events=[WORD], drop=True)],
     ),
     "an error within a stream": Use(
-        streamed(), failed(CHAT, "APIError", {"gen_ai.response.id": "c-1"}), [Reply(events=[WORD, REFUSED])]
+        streamed(),
+        failed(CHAT, "APIError", {"gen_ai.response.id": "c-1"}),
+        [ScriptedResponse(events=[WORD, REFUSED])],
     ),
     "nobody listens": Use(chat(), failed(CHAT, "APIConnectionError"), (), nowhere),
-    "no answer in time": Use(chat(), failed(CHAT, "APITimeoutError"), [Reply(stall=True)], hasty),
+    "no answer in time": Use(
+        chat(), failed(CHAT, "APITimeoutError"), [ScriptedResponse(stall=True)], impatient
+    ),
     "a second try": Use(
         chat(),
         one(CHAT, {"posthog.retry.count": 1, **TOKENS}),
         [
-            Reply(REFUSED, status=429, headers={"x-should-retry": "true", "retry-after-ms": "1"}),
+            ScriptedResponse(REFUSED, status=429, headers={"x-should-retry": "true", "retry-after-ms": "1"}),
             answer(),
         ],
         retrying,
@@ -976,7 +1003,8 @@ _FAULTS = {
     "three tries in vain": Use(
         chat(),
         failed(CHAT, "InternalServerError", {"posthog.retry.count": 2}),
-        [Reply(REFUSED, status=500, headers={"x-should-retry": "true", "retry-after-ms": "1"})] * 3,
+        [ScriptedResponse(REFUSED, status=500, headers={"x-should-retry": "true", "retry-after-ms": "1"})]
+        * 3,
         retrying,
     ),
 }
@@ -984,7 +1012,7 @@ _FAULTS = {
 USES = {**_CHATS, **_UNUSUAL, **_RESPONSES, **_OTHERS, **_FAULTS}
 
 
-# --- what is not the same for both clients ---------------------------------------------------------------
+# --- uses that differ between the two clients ---------------------------------------------------------------
 
 
 def left_by_break(c: OpenAI) -> None:
@@ -1014,7 +1042,7 @@ def left_by_error(c: OpenAI) -> str:
 
 
 def left_helper(c: OpenAI) -> None:
-    with c.chat.completions.stream(model=MODEL, messages=ASKED) as stream:
+    with c.chat.completions.stream(model=MODEL, messages=MESSAGES) as stream:
         next(stream)
 
 
@@ -1028,16 +1056,16 @@ def left_responses(c: OpenAI) -> None:
 
 
 def left_raw(c: OpenAI) -> None:
-    with c.chat.completions.with_streaming_response.create(model=MODEL, messages=ASKED) as response:
+    with c.chat.completions.with_streaming_response.create(model=MODEL, messages=MESSAGES) as response:
         assert response.status_code == 200
 
 
 def raw(c: Any, **more: Any) -> Any:
-    return c.chat.completions.with_raw_response.create(model=MODEL, messages=ASKED, **more)
+    return c.chat.completions.with_raw_response.create(model=MODEL, messages=MESSAGES, **more)
 
 
 def streaming(c: Any, **more: Any) -> Any:
-    return c.chat.completions.with_streaming_response.create(model=MODEL, messages=ASKED, **more)
+    return c.chat.completions.with_streaming_response.create(model=MODEL, messages=MESSAGES, **more)
 
 
 def parsed_at_once(c: OpenAI) -> Any:
@@ -1087,7 +1115,7 @@ ARRIVED = threading.Event()
 
 
 async def cancelled(c: AsyncOpenAI) -> str:
-    """Cancelled when the request has arrived and no answer comes: before that, the SDK says otherwise."""
+    """Cancel when the request has arrived and no answer comes; before, the SDK raises another error."""
     ARRIVED.clear()
     task = asyncio.create_task(chat()(c))
     await asyncio.to_thread(ARRIVED.wait, 30)
@@ -1100,12 +1128,12 @@ async def cancelled(c: AsyncOpenAI) -> str:
 
 
 def generator(c: OpenAI) -> Any:
-    return c.chat.completions.create(model=MODEL, messages=(one for one in ASKED)).to_dict()
+    return c.chat.completions.create(model=MODEL, messages=(one for one in MESSAGES)).to_dict()
 
 
 def echoed(c: OpenAI) -> Any:
     first = chat()(c)
-    return chat([*ASKED, first.choices[0].message, ASKED[1]])(c).to_dict()
+    return chat([*MESSAGES, first.choices[0].message, MESSAGES[1]])(c).to_dict()
 
 
 def in_threads(c: OpenAI) -> int:
@@ -1144,13 +1172,16 @@ _READ = {
 _TWO = [Expected(CHAT, {"gen_ai.response.finish_reasons": ("stop",)})] * 2
 
 CASES: dict[str, Case] = {
-    **{name: Case(sync(use.use, use.make), use.spans, use.replies, use.since) for name, use in USES.items()},
     **{
-        f"{name}, async": Case(later(use.use, use.make), use.spans, use.replies, use.since)
+        name: Case(run_sync(use.use, use.make), use.spans, use.responses, use.since)
         for name, use in USES.items()
     },
     **{
-        name: Case(sync(use), _LEFT, [SEEN])
+        f"{name}, async": Case(run_async(use.use, use.make), use.spans, use.responses, use.since)
+        for name, use in USES.items()
+    },
+    **{
+        name: Case(run_sync(use), _LEFT, [SEEN])
         for name, use in {
             "left by break": left_by_break,
             "left by close": left_by_close,
@@ -1159,61 +1190,65 @@ CASES: dict[str, Case] = {
             "a helper's stream left": left_helper,
         }.items()
     },
-    "left by break, async": Case(later(left_async), _LEFT, [SEEN]),
-    "left within with, async": Case(later(left_async_with), _LEFT, [SEEN]),
+    "left by break, async": Case(run_async(left_async), _LEFT, [SEEN]),
+    "left within with, async": Case(run_async(left_async_with), _LEFT, [SEEN]),
     "a stream never read": Case(
-        sync(never_started), one(CHAT, {"gen_ai.request.stream": True}, "error.type"), [SEEN]
+        run_sync(never_started), one(CHAT, {"gen_ai.request.stream": True}, "error.type"), [SEEN]
     ),
-    "three streams left": Case(sync(loops_with_garbage), [*_LEFT] * 3, [SEEN] * 3),
+    "three streams left": Case(run_sync(loops_with_garbage), [*_LEFT] * 3, [SEEN] * 3),
     "a responses stream left": Case(
-        sync(left_responses),
+        run_sync(left_responses),
         one(CHAT, {"gen_ai.request.stream": True, "gen_ai.response.id": "r-1"}, "error.type"),
         [
-            Reply(
+            ScriptedResponse(
                 events=[
                     event("response.created", response={**RESPONSE, "status": "in_progress", "usage": None})
                 ]
             )
         ],
     ),
-    "a raw stream parsed at once": Case(sync(parsed_at_once), one(CHAT, _READ), [SEEN]),
-    "a raw stream parsed at once, async": Case(later(parsed_at_once_async), one(CHAT, _READ), [SEEN]),
-    "a raw stream parsed twice": Case(sync(parsed_twice), one(CHAT, _READ), [SEEN]),
+    "a raw stream parsed at once": Case(run_sync(parsed_at_once), one(CHAT, _READ), [SEEN]),
+    "a raw stream parsed at once, async": Case(run_async(parsed_at_once_async), one(CHAT, _READ), [SEEN]),
+    "a raw stream parsed twice": Case(run_sync(parsed_twice), one(CHAT, _READ), [SEEN]),
     **{
-        f"a response read by {how}{name}": Case(run, one(CHAT, says), [reply])
-        for name, more, says, reply in (
+        f"a response read by {how}{name}": Case(run, one(CHAT, attributes), [reply])
+        for name, more, attributes, reply in (
             ("", {}, {**TOKENS, "gen_ai.response.finish_reasons": ("stop",)}, answer()),
             (", streamed", {"stream": True}, _READ, SEEN),
         )
         for how, run in {
-            **{how: sync(in_pieces(how, **more)) for how in ("iter_bytes", "iter_lines", "iter_raw")},
+            **{how: run_sync(in_pieces(how, **more)) for how in ("iter_bytes", "iter_lines", "iter_raw")},
             **{
-                how: later(in_pieces_async(how, **more))
+                how: run_async(in_pieces_async(how, **more))
                 for how in ("aiter_bytes", "aiter_lines", "aiter_raw")
             },
         }.items()
     },
     "a response lost while it is read": Case(
-        sync(in_pieces("iter_bytes")), failed(CHAT, "RemoteProtocolError"), [Reply({"id": 1}, drop=True)]
+        run_sync(in_pieces("iter_bytes")),
+        failed(CHAT, "RemoteProtocolError"),
+        [ScriptedResponse({"id": 1}, drop=True)],
     ),
     "a response lost while it is read, async": Case(
-        later(in_pieces_async("aiter_bytes")),
+        run_async(in_pieces_async("aiter_bytes")),
         failed(CHAT, "RemoteProtocolError"),
-        [Reply({"id": 1}, drop=True)],
+        [ScriptedResponse({"id": 1}, drop=True)],
     ),
     "an error among events that are read as text": Case(
-        sync(in_pieces("iter_lines", stream=True)),
+        run_sync(in_pieces("iter_lines", stream=True)),
         failed(CHAT, "APIError", {"gen_ai.response.id": "c-1"}),
-        [Reply(events=[WORD, REFUSED])],
+        [ScriptedResponse(events=[WORD, REFUSED])],
     ),
-    "a raw response never read": Case(sync(left_raw), one(CHAT, {}, "error.type"), [answer()]),
+    "a raw response never read": Case(run_sync(left_raw), one(CHAT, {}, "error.type"), [answer()]),
     "a call cancelled": Case(
-        later(cancelled), failed(CHAT, "CancelledError"), [Reply(stall=True, first=ARRIVED.set)]
+        run_async(cancelled),
+        failed(CHAT, "CancelledError"),
+        [ScriptedResponse(stall=True, first=ARRIVED.set)],
     ),
     "a generator of messages": Case(
-        sync(generator), one(CHAT, {"gen_ai.response.finish_reasons": ("stop",)})
+        run_sync(generator), one(CHAT, {"gen_ai.response.finish_reasons": ("stop",)})
     ),
-    "an answer sent back": Case(sync(echoed), _TWO),
-    "in four threads": Case(sync(in_threads), [Expected(CHAT, PLAIN)] * 4),
-    "four at once": Case(later(gathered), [Expected(CHAT, PLAIN)] * 4),
+    "an answer sent back": Case(run_sync(echoed), _TWO),
+    "in four threads": Case(run_sync(in_threads), [Expected(CHAT, PLAIN)] * 4),
+    "four at once": Case(run_async(gathered), [Expected(CHAT, PLAIN)] * 4),
 }
