@@ -61,10 +61,10 @@ def main() -> None:
     usage = Usage(input_tokens=800, output_tokens=150, cache_read_tokens=512)
 
     def convert() -> None:
-        seen = SpanHistory()
+        history = SpanHistory()
         for start in range(0, SPANS, TOGETHER):
             views = [view for span in spans[start : start + TOGETHER] if (view := view_of_sdk_span(span))]
-            pipeline.finished(*views, seen=seen)
+            pipeline.finished_events(*views, history=history)
 
     def only_read() -> None:
         for span in spans:

@@ -19,7 +19,7 @@ from benchmarks import main_or_help
 from benchmarks.material import chat_spans, text
 from otel_posthog.conversion.model_call import ModelCall
 from otel_posthog.conversion.pipeline import Pipeline
-from otel_posthog.conversion.privacy.redaction import KINDS, redacted, redacted_content, redactor
+from otel_posthog.conversion.privacy.redaction import KINDS, redact_call, redact_content, redactor
 from otel_posthog.conversion.spans.sdk_span import view_of_sdk_span
 
 MEGABYTE, ROUNDS = 1_000_000, 5
@@ -109,10 +109,10 @@ def per_span() -> None:
     pipeline = Pipeline(families=frozenset({"ai"}), prices=None)
     views = [view for span in chat_spans(512) if (view := view_of_sdk_span(span))]
     calls = [pipeline.read(view) for view in views]
-    mask = redactor(KINDS)
+    redact = redactor(KINDS)
     steps: dict[str, Callable[[ModelCall], object]] = {
-        "always on": lambda call: redacted_content(redacted(call, None), None),
-        "all kinds": lambda call: redacted_content(redacted(call, mask), mask),
+        "always on": lambda call: redact_content(redact_call(call, None), None),
+        "all kinds": lambda call: redact_content(redact_call(call, redact), redact),
         "nothing": lambda call: call,
     }
     figures: dict[str, list[float]] = {name: [] for name in steps}

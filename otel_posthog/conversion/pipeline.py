@@ -20,9 +20,9 @@ from otel_posthog.conversion.events.sampling import EVERYTHING_ELSE, Sampling, w
 from otel_posthog.conversion.model_call import CallContext, Kind, ModelCall
 from otel_posthog.conversion.pricing.cost import Cost, PriceBook
 from otel_posthog.conversion.privacy.allow_list import hide_content
-from otel_posthog.conversion.privacy.media import Replace, placeholder
-from otel_posthog.conversion.privacy.pseudonyms import with_pseudonym
-from otel_posthog.conversion.privacy.redaction import Mask, redacted, redacted_content
+from otel_posthog.conversion.privacy.media import MediaReplacer, placeholder
+from otel_posthog.conversion.privacy.pseudonyms import pseudonymize_call
+from otel_posthog.conversion.privacy.redaction import Redactor, redact_call, redact_content
 from otel_posthog.conversion.span_reader import read_call
 from otel_posthog.conversion.spans.feature_rules import FeatureRules
 from otel_posthog.conversion.spans.span_view import SpanView
@@ -49,13 +49,13 @@ class Pipeline:
     """Features of which no content is shown."""
     content_sample_rate: float = 1.0
     """The share of traces of which content is shown, 0 to 1."""
-    media: Replace | None = placeholder
+    media: MediaReplacer | None = placeholder
     """What stands for images, audio and files; None: they stay whole."""
     pseudonym_key: bytes | None = field(default=None, repr=False)
     """The key with which users are hashed; None: they are named."""
     features: FeatureRules | None = None
     """Which feature a span is of, by those above it."""
-    redact: Mask | None = field(default=None, repr=False)
+    redact: Redactor | None = field(default=None, repr=False)
     """What masks texts (`events.redact.redactor`); None: nothing but keys and tokens of providers."""
     prices: PriceBook | None = None
     """None: PostHog works out the costs."""
@@ -63,7 +63,7 @@ class Pipeline:
     """None: everything is kept."""
 
     @property
-    def hides_some(self) -> bool:
+    def hides_content(self) -> bool:
         """Whether there are calls whose content is hidden though they do not ask for it."""
         return not self.content or bool(self.private_features) or self.content_sample_rate < 1
 
@@ -86,7 +86,7 @@ class Pipeline:
             }
         return orjson.dumps(told)
 
-    def by_recipe(self, recipe: bytes) -> Pipeline:
+    def with_recipe(self, recipe: bytes) -> Pipeline:
         """The pipeline of such a recipe, with our own prices; what we do not show stays hidden.
 
         Raises:
@@ -118,21 +118,21 @@ class Pipeline:
         call = read_call(view)
         if self.content and not self._shows(call):
             call = call._replace(context=call.context._replace(privacy_mode=True))
-        return call if self.pseudonym_key is None else with_pseudonym(call, self.pseudonym_key)
+        return call if self.pseudonym_key is None else pseudonymize_call(call, self.pseudonym_key)
 
-    def finished(
+    def finished_events(
         self,
         *views: SpanView,
         announced: Container[str] = (),
-        seen: traces.SpanHistory | None = None,
-        others: traces.Parents | None = None,
+        history: traces.SpanHistory | None = None,
+        parents: traces.Parents | None = None,
     ) -> list[Event]:
         """The events of finished spans; those that are `announced` (span ids) were told as `requested`.
 
-        `seen` and `others`: see `traces.resolve`.
+        `history` and `parents`: see `traces.resolve`.
         """
         calls = [self.read(view) for view in views]
-        return self.events(traces.resolve(calls, seen, others=others), announced=announced)
+        return self.events(traces.resolve(calls, history, parents=parents), announced=announced)
 
     def events(
         self,
@@ -163,7 +163,7 @@ class Pipeline:
             else:
                 dropped[NOT_SAMPLED] += self._number_of(call, announced)
                 if call.evaluations and "ai" in self.families:
-                    made += self.scores(call, dropped)
+                    made += self.score_events(call, dropped)
         for (rate, anyway), kept in alike.items():
             # One that was announced with its trace's rate is announced again with the right one.
             found = self._made(kept, () if anyway else announced, dropped)
@@ -195,18 +195,18 @@ class Pipeline:
                 made += [self._ai(call, None) for call in calls if call.kind in STRUCTURE]
             made += [event for call in calls if call.evaluations for event in self._scores(call, dropped)]
         if "llm_completion" in self.families:
-            made += [events.requested(call) for call in asked if call.span_id not in announced]
+            made += [events.requested_event(call) for call in asked if call.span_id not in announced]
             made += [
-                events.success(call, cost)
+                events.success_event(call, cost)
                 if call.error is None
-                else events.failed(call, content=self._shows(call))
+                else events.failed_event(call, content=self._shows(call))
                 for call, cost in zip(asked, costs, strict=True)
             ]
         if "llm_generation" in self.families:
-            made += [events.generation(call, cost) for call, cost in zip(asked, costs, strict=True)]
+            made += [events.generation_event(call, cost) for call, cost in zip(asked, costs, strict=True)]
         return made
 
-    def started(self, view: SpanView) -> list[Event]:
+    def started_events(self, view: SpanView) -> list[Event]:
         """`llm_completion_requested` of a span that has begun; nothing where it names no model yet."""
         if "llm_completion" not in self.families:
             return []
@@ -215,11 +215,11 @@ class Pipeline:
             return []
         call = self._as_leaves(call)
         if self.sampling is None:
-            return [events.requested(call)]
+            return [events.requested_event(call)]
         # Of a trace that is not kept, only the end of a call tells whether it is, and then announces it.
         if not self.sampling.keeps_trace(call):
             return []
-        return [with_rate(events.requested(call), self.sampling.rate(call))]
+        return [with_rate(events.requested_event(call), self.sampling.rate(call))]
 
     def is_announced_by(self, view: SpanView, outer: SpanView) -> bool:
         """Whether the span around it began the same call, and so announces it."""
@@ -231,16 +231,16 @@ class Pipeline:
     def _ai(self, call: ModelCall, cost: Cost | None) -> Event:
         shows = self._shows(call)
         if shows:
-            call = redacted_content(call, self.redact)
+            call = redact_content(call, self.redact)
         return events.ai_event(call, cost, content=shows, media=self.media)
 
-    def scores(self, call: ModelCall, dropped: Counter[str] | None = None) -> list[Event]:
+    def score_events(self, call: ModelCall, dropped: Counter[str] | None = None) -> list[Event]:
         """The events of what was said of a call: scores as its trace is kept, what a person said always."""
         return self._scores(self._as_leaves(call), dropped)
 
     def _as_leaves(self, call: ModelCall) -> ModelCall:
         """The call without what may not leave, whatever is made of it."""
-        return redacted(call if self._shows(call) else hide_content(call), self.redact)
+        return redact_call(call if self._shows(call) else hide_content(call), self.redact)
 
     def _scores(self, call: ModelCall, dropped: Counter[str] | None = None) -> list[Event]:
         made = events.evaluation_events(call, content=self._shows(call))
@@ -263,10 +263,10 @@ class Pipeline:
         return (
             self.content
             and not context.privacy_mode
-            and (not self.hides_some or self.shows(_features(context), call.trace_key))
+            and (not self.hides_content or self.shows_content(_features(context), call.trace_key))
         )
 
-    def shows(self, features: Sequence[str | None], trace_id: str | None) -> bool:
+    def shows_content(self, features: Sequence[str | None], trace_id: str | None) -> bool:
         """Whether what anybody said may leave, where it is of one of the features and of that trace."""
         return (
             self.content

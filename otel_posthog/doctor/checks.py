@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 from otel_posthog.config.options import OPTIONS, PREFIX
 from otel_posthog.config.resolve import Config, OptionError, OptionProblem, resolve
 from otel_posthog.conversion.pricing.cost import PriceBook
-from otel_posthog.conversion.pricing.price_file import with_mistakes
+from otel_posthog.conversion.pricing.price_file import read_prices_and_mistakes
 from otel_posthog.delivery import destination_of, ingestion_host
 from otel_posthog.delivery.spool.admin import Count, counts
 from otel_posthog.doctor.report import FAILED, OK, WARNING, Finding
@@ -237,7 +237,7 @@ def _own_prices(setup: Setup) -> Iterator[Finding]:
     except (OSError, ValueError) as error:
         yield Finding(FAILED, f"{file.name}: {error}", facts)
         return
-    own_rates, mistakes = with_mistakes(text, toml=file.suffix.lower() == ".toml")
+    own_rates, mistakes = read_prices_and_mistakes(text, toml=file.suffix.lower() == ".toml")
     yield from (Finding(FAILED, f"{file.name}: {says}", facts) for says in mistakes)
     if mistakes:
         return

@@ -14,8 +14,8 @@ import orjson
 
 from otel_posthog.conversion.pipeline import Pipeline
 from otel_posthog.conversion.privacy.allow_list import CONTENT
-from otel_posthog.conversion.privacy.redaction import redactor, walked
-from otel_posthog.conversion.privacy.stored_events import hidden, pseudonymous, redacted_event
+from otel_posthog.conversion.privacy.redaction import redact_json, redactor
+from otel_posthog.conversion.privacy.stored_events import hide_event_content, pseudonymize_event, redact_event
 from otel_posthog.delivery.encoding.truncation import cut_value
 from otel_posthog.delivery.spool.entries import EVENT
 from otel_posthog.runtime.log import warn_once
@@ -45,7 +45,7 @@ class EventFinisher:
     ) -> None:
         """Make it; `drop` is called with the reason for which an event is not sent."""
         self._pipeline = pipeline
-        self._super_properties: dict[str, Any] = walked(super_properties, pipeline.redact or redactor())
+        self._super_properties: dict[str, Any] = redact_json(super_properties, pipeline.redact or redactor())
         self._hooks = [*hooks]
         self._mask = mask
         self._max_field_bytes = max_field_bytes
@@ -97,18 +97,18 @@ class EventFinisher:
             properties = {}
         event = {name: event[name] for name in _ENVELOPE if name in event} | {"properties": properties}
         if not _hid_as_much(then, now) and not self._shows(properties):
-            event = hidden(event)
+            event = hide_event_content(event)
         key = self._pipeline.pseudonym_key
         if key is not None and not then.get("pseudonyms"):
-            event = pseudonymous(event, key)
+            event = pseudonymize_event(event, key)
         if self._pipeline.redact is not None:
-            event = redacted_event(event, self._pipeline.redact)
+            event = redact_event(event, self._pipeline.redact)
         return self._masked_and_cut(event)
 
     def _shows(self, properties: dict[str, Any]) -> bool:
         feature, trace_id = properties.get("feature"), properties.get("$ai_trace_id")
         feature = feature if isinstance(feature, str) else None
-        return self._pipeline.shows((feature,), trace_id if isinstance(trace_id, str) else None)
+        return self._pipeline.shows_content((feature,), trace_id if isinstance(trace_id, str) else None)
 
     def _hooked(self, hook: Hook, event: Event) -> Event | None:
         name = event["event"]

@@ -18,8 +18,8 @@ from otel_posthog.conversion.pipeline import Pipeline
 from otel_posthog.conversion.pricing.cost import PriceBook
 from otel_posthog.conversion.pricing.price_file import read_prices
 from otel_posthog.conversion.pricing.rates import Rates
-from otel_posthog.conversion.privacy.media import Replace, placeholder, storing
-from otel_posthog.conversion.privacy.redaction import Mask, redactor
+from otel_posthog.conversion.privacy.media import MediaReplacer, placeholder, storing
+from otel_posthog.conversion.privacy.redaction import Redactor, redactor
 from otel_posthog.conversion.spans.feature_rules import FeatureRules
 from otel_posthog.conversion.spans.packed_span import PackedSpan, pack
 from otel_posthog.conversion.spans.sdk_span import Ancestor
@@ -251,7 +251,7 @@ class Forwarder:
         self._follow_prices(at_once=False)  # what the parent fetched is here
 
 
-def _media(found: str | Callable[..., Any]) -> Replace | None:
+def _media(found: str | Callable[..., Any]) -> MediaReplacer | None:
     """What the option `media` means."""
     if isinstance(found, str):
         return None if found == "full" else placeholder
@@ -267,7 +267,7 @@ def _media(found: str | Callable[..., Any]) -> Replace | None:
     return storing(store)
 
 
-def _redact(found: Mapping[str, str | None] | None) -> Mask | None:
+def _redact(found: Mapping[str, str | None] | None) -> Redactor | None:
     """What the option `redact` means."""
     if found is None:
         return None

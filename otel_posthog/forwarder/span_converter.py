@@ -124,7 +124,7 @@ class SpanConverter:
         self._recipe = pipeline.recipe()
         # What may not leave as it is does not go to disk as it is either.
         self.hides_content = (
-            pipeline.hides_some
+            pipeline.hides_content
             or pipeline.pseudonym_key is not None
             or pipeline.redact is not None
             or self._finish.hides_content
@@ -138,7 +138,7 @@ class SpanConverter:
         self._dropped: Counter[str] = Counter()
         self._made: Counter[str] = Counter()
         self._announced: dict[str, None] = {}
-        self._seen = traces.SpanHistory()
+        self._history = traces.SpanHistory()
         self._looking = threading.RLock()
 
     # --- loads ---
@@ -164,7 +164,7 @@ class SpanConverter:
         for load in restored:
             by_recipe.setdefault(load.recipe, []).append(load)
         for recipe, loads_of_it in by_recipe.items():
-            pipeline = self.pipeline if recipe == self._recipe else self.pipeline.by_recipe(recipe)
+            pipeline = self.pipeline if recipe == self._recipe else self.pipeline.with_recipe(recipe)
             announced = {load.view.span_id for load in loads_of_it if load.announced}
             yield from self.finished(
                 (load.view for load in loads_of_it), pipeline=pipeline, announced=announced
@@ -192,7 +192,7 @@ class SpanConverter:
         try:
             document = orjson.loads(entry.body)
             recipe = orjson.dumps(document["made_with"])
-            self.pipeline.by_recipe(recipe)
+            self.pipeline.with_recipe(recipe)
             return Restored(view_of_spool_entry(document["span"]), bool(document["announced"]), recipe)
         except (ValueError, TypeError, LookupError, AttributeError):
             return None
@@ -218,7 +218,7 @@ class SpanConverter:
     def scores(self, call: ModelCall) -> list[EncodedEvent]:
         """The events of scores that the application gave."""
         dropped: Counter[str] = Counter()
-        made = self.pipeline.scores(call, dropped)
+        made = self.pipeline.score_events(call, dropped)
         self._drop_all(dropped)
         return [EncodedEvent.of_event(event) for event in self._ready(made)]
 
@@ -255,7 +255,7 @@ class SpanConverter:
 
     def _announce(self, view: SpanView, outer: SpanView | None, is_over: bool) -> list[Event]:
         told = outer is not None and self.pipeline.is_announced_by(view, outer)
-        events = [] if told or is_over else self.pipeline.started(view)
+        events = [] if told or is_over else self.pipeline.started_events(view)
         if events or told:
             # Also where `before_send` drops it: then it is to stay dropped.
             self._announced[view.span_id] = None
@@ -318,11 +318,11 @@ class SpanConverter:
         """The calls, each once, and which of them are announced, by whatever span showed them."""
         try:
             with self._looking:
-                found = traces.resolve(calls, self._seen, others=parents)
+                found = traces.resolve(calls, self._history, parents=parents)
                 if len(found) == len(calls) or not announced:
                     return found, announced
                 told = [call for call in calls if call.span_id in announced]
-                known = [self._seen.span(call.trace_id, call.span_id) for call in told]
+                known = [self._history.span(call.trace_id, call.span_id) for call in told]
                 by = {each.stands_for for each in known if each is not None}
                 return found, {call.span_id for call in told} | by
         except Exception as error:  # noqa: BLE001  # each is still worth sending as it is

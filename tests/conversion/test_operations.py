@@ -64,7 +64,7 @@ def test_a_running_span_looks_like_a_model_call_if_its_operation_is_one(operatio
 
 @pytest.mark.parametrize("operation", [name for name, kind in OPERATIONS.items() if kind.is_model_call])
 def test_hidden_content_keeps_the_operation(operation: str) -> None:
-    events = PRIVATE.finished(make_view({"gen_ai.operation.name": operation}))
+    events = PRIVATE.finished_events(make_view({"gen_ai.operation.name": operation}))
     metadata = [event["properties"]["metadata"] for event in events if "metadata" in event["properties"]]
     assert [each["operation"] for each in metadata] == [operation, operation]
 

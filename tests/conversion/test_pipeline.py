@@ -57,10 +57,10 @@ def test_any_span_becomes_events(
         status_message=message,
         events=[SpanEvent("exception", START, exception)],
     )
-    events = PIPELINE.finished(view)
+    events = PIPELINE.finished_events(view)
     assert events
-    assert events == PIPELINE.finished(view)
-    PIPELINE.started(view)
+    assert events == PIPELINE.finished_events(view)
+    PIPELINE.started_events(view)
 
 
 @pytest.mark.parametrize(
@@ -79,7 +79,7 @@ def test_any_span_becomes_events(
     ],
 )
 def test_a_bad_span_still_has_its_events(attributes: dict[str, Any]) -> None:
-    assert [event["event"] for event in PIPELINE.finished(make_view(attributes))] == [
+    assert [event["event"] for event in PIPELINE.finished_events(make_view(attributes))] == [
         "$ai_generation",
         "llm_completion_requested",
         "llm_completion_success",
@@ -118,27 +118,27 @@ def test_a_span_that_cannot_be_converted_takes_no_other_with_it(monkeypatch: pyt
 
 def test_a_structure_span_has_no_completion_events() -> None:
     tool = make_view({"gen_ai.operation.name": "execute_tool"}, parent_id="3a341e0a2bbd6f7b")
-    assert [event["event"] for event in PIPELINE.finished(tool)] == ["$ai_span"]
-    assert Pipeline(families=frozenset({"llm_completion"})).finished(tool) == []
+    assert [event["event"] for event in PIPELINE.finished_events(tool)] == ["$ai_span"]
+    assert Pipeline(families=frozenset({"llm_completion"})).finished_events(tool) == []
 
 
 @pytest.mark.parametrize("missing", ["gen_ai.request.model", "gen_ai.operation.name"])
 def test_a_start_is_announced_only_when_it_is_a_call_of_a_known_model(missing: str) -> None:
     whole = make_view()
-    assert len(PIPELINE.started(whole)) == 1
+    assert len(PIPELINE.started_events(whole)) == 1
     only = {name: value for name, value in whole.attributes.items() if name != missing}
-    found = PIPELINE.started(make_view(only=only))
+    found = PIPELINE.started_events(make_view(only=only))
     assert (found == []) == (missing == "gen_ai.request.model")
 
 
 def test_an_announcement_is_the_event_that_the_finished_span_would_send() -> None:
-    [announced] = PIPELINE.started(make_view(end_ns=None))
-    finished = PIPELINE.finished(make_view())
+    [announced] = PIPELINE.started_events(make_view(end_ns=None))
+    finished = PIPELINE.finished_events(make_view())
     assert announced in finished
 
 
 def test_a_cost_that_a_gateway_reported_is_kept() -> None:
-    [generation, *_] = PIPELINE.finished(
+    [generation, *_] = PIPELINE.finished_events(
         make_view({"gen_ai.usage.cost": 0.25, "gen_ai.usage.input_tokens": 5})
     )
     assert generation["properties"]["$ai_total_cost_usd"] == 0.25

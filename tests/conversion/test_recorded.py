@@ -67,7 +67,7 @@ def calls_in(events: Iterable[Event]) -> dict[str, Event]:
 @pytest.mark.parametrize(("name", "at"), CASES)
 def test_each_call_is_one_generation_with_all_that_its_spans_show(name: str, at: int) -> None:
     line = lines(name)[at]
-    events = PIPELINE.finished(*views_of(line))
+    events = PIPELINE.finished_events(*views_of(line))
     calls, truth = calls_in(events), line["truth"]
     if truth["generations"]["derivable"]:
         assert len(calls) == truth["generations"]["value"]
@@ -104,13 +104,13 @@ def test_the_order_within_a_batch_makes_no_difference(name: str, at: int) -> Non
     def by_uuid(events: Iterable[Event]) -> list[Event]:
         return sorted(events, key=lambda event: event["uuid"])
 
-    assert by_uuid(PIPELINE.finished(*reversed(views))) == by_uuid(PIPELINE.finished(*views))
+    assert by_uuid(PIPELINE.finished_events(*reversed(views))) == by_uuid(PIPELINE.finished_events(*views))
 
 
 @pytest.mark.parametrize(("name", "at"), CASES)
 def test_a_flush_after_every_span_counts_no_call_twice(name: str, at: int) -> None:
-    line, seen = lines(name)[at], SpanHistory()
-    events = [event for view in views_of(line) for event in PIPELINE.finished(view, seen=seen)]
+    line, history = lines(name)[at], SpanHistory()
+    events = [event for view in views_of(line) for event in PIPELINE.finished_events(view, history=history)]
     if line["truth"]["generations"]["derivable"]:
         assert len(calls_in(events)) == line["truth"]["generations"]["value"]
     assert len({event["uuid"] for event in events}) == len(events)
@@ -121,9 +121,11 @@ def test_a_batch_that_is_cut_anywhere_counts_no_call_twice(name: str, at: int) -
     line = lines(name)[at]
     views, truth = views_of(line), line["truth"]["generations"]
     for cut in range(1, len(views)) if truth["derivable"] else ():
-        seen = SpanHistory()
+        history = SpanHistory()
         events = [
-            event for part in (views[:cut], views[cut:]) for event in PIPELINE.finished(*part, seen=seen)
+            event
+            for part in (views[:cut], views[cut:])
+            for event in PIPELINE.finished_events(*part, history=history)
         ]
         assert (cut, len(calls_in(events))) == (cut, truth["value"])
 
@@ -132,12 +134,12 @@ def test_a_batch_that_is_cut_anywhere_counts_no_call_twice(name: str, at: int) -
 def test_every_parent_is_an_event_or_the_trace(name: str, at: int) -> None:
     line = lines(name)[at]
     own = {span["span_id"] for span in line["spans"]}
-    others = {
+    parents = {
         (span["trace_id"], span["span_id"]): span["parent_span_id"]
         for span in line["spans"]
         if not is_genai_span(span["attributes"], view_of_recorded(span).events)
     }
-    events = PIPELINE.finished(*views_of(line), others=others)
+    events = PIPELINE.finished_events(*views_of(line), parents=parents)
     known = {event["properties"]["$ai_span_id"] for event in events}
     for event in events:
         parent = event["properties"].get("$ai_parent_id")
@@ -157,7 +159,7 @@ def _shown(name: str) -> list[Line]:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_recording_becomes_these_events(name: str) -> None:
-    made = {line["case"]: PIPELINE.finished(*views_of(line)) for line in _shown(name)}
+    made = {line["case"]: PIPELINE.finished_events(*views_of(line)) for line in _shown(name)}
     written = json.dumps(made, indent=1, ensure_ascii=False, sort_keys=True)
     written = re.sub(r'("\$lib_version"|"\$ai_lib_version"): "[^"]*"', r'\1: "..."', written) + "\n"
     path = GOLDEN / f"{name}.json"

@@ -295,9 +295,9 @@ def _flat(events: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def _change(scope: str, base: Mapping[str, Any], more: Mapping[str, Any]) -> list[str]:
-    without = _flat(PIPELINE.finished(make_view(only=base, scope=scope, parent_id="3a341e0a2bbd6f7b")))
+    without = _flat(PIPELINE.finished_events(make_view(only=base, scope=scope, parent_id="3a341e0a2bbd6f7b")))
     with_it = _flat(
-        PIPELINE.finished(make_view(only={**base, **more}, scope=scope, parent_id="3a341e0a2bbd6f7b"))
+        PIPELINE.finished_events(make_view(only={**base, **more}, scope=scope, parent_id="3a341e0a2bbd6f7b"))
     )
     return [name for name, value in with_it.items() if without.get(name) != value]
 

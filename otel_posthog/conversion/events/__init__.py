@@ -1,7 +1,12 @@
 """A `ModelCall` goes in, PostHog events come out, as plain dicts."""
 
 from otel_posthog.conversion.events.ai_events import ai_event
-from otel_posthog.conversion.events.completion_events import failed, generation, requested, success
+from otel_posthog.conversion.events.completion_events import (
+    failed_event,
+    generation_event,
+    requested_event,
+    success_event,
+)
 from otel_posthog.conversion.events.sampling import Sampling
 from otel_posthog.conversion.events.score_events import evaluation_events
 
@@ -9,8 +14,8 @@ __all__ = [
     "Sampling",
     "ai_event",
     "evaluation_events",
-    "failed",
-    "generation",
-    "requested",
-    "success",
+    "failed_event",
+    "generation_event",
+    "requested_event",
+    "success_event",
 ]

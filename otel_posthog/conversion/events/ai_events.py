@@ -15,11 +15,11 @@ from otel_posthog.conversion.events.event_envelope import (
     make_event,
     person_properties,
 )
-from otel_posthog.conversion.events.message_rendering import rendered
+from otel_posthog.conversion.events.message_rendering import render_messages
 from otel_posthog.conversion.model_call import NO_USAGE, CallError, Kind, ModelCall
 from otel_posthog.conversion.pricing.cost import Cost
 from otel_posthog.conversion.privacy import value_checks
-from otel_posthog.conversion.privacy.media import Replace, clean
+from otel_posthog.conversion.privacy.media import MediaReplacer, replace_media
 from otel_posthog.runtime.version import __version__
 
 __all__ = ["ai_event"]
@@ -31,7 +31,9 @@ _SPAN_TYPES: dict[Kind, str] = {
 }
 
 
-def ai_event(call: ModelCall, cost: Cost | None, *, content: bool, media: Replace | None) -> dict[str, Any]:
+def ai_event(
+    call: ModelCall, cost: Cost | None, *, content: bool, media: MediaReplacer | None
+) -> dict[str, Any]:
     """The one `$ai_*` event of a finished call or span.
 
     A model call is a generation or an embedding; anything else is a span, or the trace itself where
@@ -83,7 +85,7 @@ _LIB = {"$ai_lib": LIB, "$ai_lib_version": __version__}
 def _error_properties(error: CallError, content: bool) -> dict[str, Any]:
     """Why it failed; the text of an error may quote the prompt and counts as content."""
     return {
-        "$ai_error": (clean(error.message) or error.type) if content else error.type,
+        "$ai_error": (replace_media(error.message) or error.type) if content else error.type,
         "$ai_error_type": error.type,
         "$ai_http_status": error.http_status,
     }
@@ -173,20 +175,20 @@ def _costs(cost: Cost) -> dict[str, Any]:
     return made
 
 
-def _content(call: ModelCall, media: Replace | None) -> dict[str, Any]:
+def _content(call: ModelCall, media: MediaReplacer | None) -> dict[str, Any]:
     """Everything anybody wrote: it stands here and nowhere else."""
 
     def state(value: Any) -> Any:
-        return value if media is None else clean(value, media)
+        return value if media is None else replace_media(value, media)
 
     if call.kind is _GENERATION:
         return {
-            "$ai_input": rendered(call.input, media) or None,
-            "$ai_output_choices": rendered(call.output, media) or None,
+            "$ai_input": render_messages(call.input, media) or None,
+            "$ai_output_choices": render_messages(call.output, media) or None,
             "$ai_tools": state([*call.tools]) if call.tools else None,
         }
     if call.kind is _EMBEDDING:
-        text = call.embedded if call.embedded is not None else rendered(call.input, media)
+        text = call.embedded if call.embedded is not None else render_messages(call.input, media)
         return {"$ai_input": state(text) or None}
     asked, answered = call.input, call.output
     if call.parent_id is None:  # the trace: what began it, and how it ended
@@ -195,8 +197,8 @@ def _content(call: ModelCall, media: Replace | None) -> dict[str, Any]:
     return {
         "$ai_input_state": state(call.input_state)
         if call.input_state is not None
-        else rendered(asked, media) or None,
+        else render_messages(asked, media) or None,
         "$ai_output_state": state(call.output_state)
         if call.output_state is not None
-        else rendered(answered, media) or None,
+        else render_messages(answered, media) or None,
     }

@@ -18,15 +18,15 @@ from otel_posthog.conversion.events.event_envelope import (
 from otel_posthog.conversion.events.message_rendering import text_length
 from otel_posthog.conversion.model_call import ModelCall
 from otel_posthog.conversion.pricing.cost import Cost
-from otel_posthog.conversion.privacy.media import clean
+from otel_posthog.conversion.privacy.media import replace_media
 
-__all__ = ["failed", "generation", "requested", "success"]
+__all__ = ["failed_event", "generation_event", "requested_event", "success_event"]
 
 CHARACTERS_PER_TOKEN = 4
 """OpenAI's rule of thumb for English text; good enough for what was asked before it is counted."""
 
 
-def requested(call: ModelCall) -> dict[str, Any]:
+def requested_event(call: ModelCall) -> dict[str, Any]:
     """The call began. Stamped with its start; needs nothing that only its end knows."""
     length = _prompt_length(call)
     parameters = call.parameters
@@ -46,7 +46,7 @@ def requested(call: ModelCall) -> dict[str, Any]:
     )
 
 
-def success(call: ModelCall, cost: Cost | None) -> dict[str, Any]:
+def success_event(call: ModelCall, cost: Cost | None) -> dict[str, Any]:
     """The call came back. Stamped with its end."""
     usage = call.usage
     return _event(
@@ -64,11 +64,11 @@ def success(call: ModelCall, cost: Cost | None) -> dict[str, Any]:
     )
 
 
-def failed(call: ModelCall, *, content: bool) -> dict[str, Any]:
+def failed_event(call: ModelCall, *, content: bool) -> dict[str, Any]:
     """The call failed. Stamped with its end; in privacy mode the error's type stands for its text."""
     error = call.error
     kind = error.type if error is not None else None
-    message = clean(error.message) if error is not None and content else None
+    message = replace_media(error.message) if error is not None and content else None
     reported = call.usage.input
     return _event(
         "llm_completion_failed",
@@ -83,7 +83,7 @@ def failed(call: ModelCall, *, content: bool) -> dict[str, Any]:
     )
 
 
-def generation(call: ModelCall, cost: Cost | None) -> dict[str, Any]:
+def generation_event(call: ModelCall, cost: Cost | None) -> dict[str, Any]:
     """`llm_generation`: one flat event a call, for who wants no more."""
     usage = call.usage
     distinct_id, person = person_properties(call)

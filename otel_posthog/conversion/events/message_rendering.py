@@ -14,14 +14,14 @@ from typing import Any
 import orjson
 
 from otel_posthog.conversion.model_call import Message
-from otel_posthog.conversion.privacy.media import Replace, clean, may_hold_base64
+from otel_posthog.conversion.privacy.media import MediaReplacer, may_hold_base64, replace_media
 
-__all__ = ["rendered", "text_length"]
+__all__ = ["render_messages", "text_length"]
 
 Part = dict[str, Any]
 
 
-def rendered(messages: Sequence[Message], media: Replace | None) -> list[dict[str, Any]]:
+def render_messages(messages: Sequence[Message], media: MediaReplacer | None) -> list[dict[str, Any]]:
     """The messages as `$ai_input` and `$ai_output_choices` hold them; with `media` None that stays whole."""
     made: list[dict[str, Any]] = []
     for message in messages:
@@ -29,7 +29,7 @@ def rendered(messages: Sequence[Message], media: Replace | None) -> list[dict[st
         part = parts[0] if len(parts) == 1 else None
         if type(part) is dict and part.get("type") == "text" and type(text := part.get("content")) is str:
             if media is not None and may_hold_base64(text):  # nearly no message
-                text = clean(text, media)
+                text = replace_media(text, media)
             made.append({"role": message["role"], "content": text})
         else:
             made.extend(_rendered(message, media))
@@ -48,7 +48,7 @@ def text_length(messages: Sequence[Message]) -> int:
     )
 
 
-def _rendered(message: Message, media: Replace | None) -> Iterable[dict[str, Any]]:
+def _rendered(message: Message, media: MediaReplacer | None) -> Iterable[dict[str, Any]]:
     role, parts = message["role"], message["parts"]
     blocks: list[Any] = []
     calls: list[dict[str, Any]] = []
@@ -69,7 +69,7 @@ def _rendered(message: Message, media: Replace | None) -> Iterable[dict[str, Any
         else:
             shape = _BLOCKS.get(kind) if isinstance(kind, str) else None
             block = shape(part, media) if shape is not None else part
-            blocks.append(block if media is None else clean(block, media))
+            blocks.append(block if media is None else replace_media(block, media))
     if blocks or calls or not parts:
         only_text = len(blocks) == 1 and isinstance(blocks[0], dict) and set(blocks[0]) == {"type", "text"}
         made: dict[str, Any] = {"role": role, "content": blocks[0]["text"] if only_text else blocks or None}
@@ -92,40 +92,44 @@ def _json(value: Any) -> str:
         return "[nested too deeply]"
 
 
-def _text_of(value: Any, media: Replace | None) -> str:
-    value = value if media is None else clean(value, media)
+def _text_of(value: Any, media: MediaReplacer | None) -> str:
+    value = value if media is None else replace_media(value, media)
     return value if isinstance(value, str) else _json(value)
 
 
-def _tool_call(part: Part, media: Replace | None) -> dict[str, Any]:
+def _tool_call(part: Part, media: MediaReplacer | None) -> dict[str, Any]:
     arguments = part.get("arguments")
     return {
         "id": _call_id(part, media),
         "type": "function",
         "function": {
-            "name": part.get("name") if media is None else clean(part.get("name"), media),
+            "name": part.get("name") if media is None else replace_media(part.get("name"), media),
             "arguments": _text_of(arguments, media),
         },
     }
 
 
-def _call_id(part: Part, media: Replace | None) -> Any:
+def _call_id(part: Part, media: MediaReplacer | None) -> Any:
     """The id of a tool's call, cut where data stand in it: LiteLLM puts Gemini's thought signatures there."""
     found = part.get("id")
-    return found[:64] if media is not None and isinstance(found, str) and clean(found) != found else found
+    return (
+        found[:64]
+        if media is not None and isinstance(found, str) and replace_media(found) != found
+        else found
+    )
 
 
-def _text(part: Part, _media: Replace | None) -> Part:
+def _text(part: Part, _media: MediaReplacer | None) -> Part:
     content = part.get("content", part.get("text"))
     return {"type": "text", "text": content if isinstance(content, str) else _json(content)}
 
 
-def _reasoning(part: Part, _media: Replace | None) -> Part:
+def _reasoning(part: Part, _media: MediaReplacer | None) -> Part:
     content = part.get("content", part.get("text"))
     return {"type": "thinking", "thinking": content if isinstance(content, str) else _json(content)}
 
 
-def _blob(part: Part, media: Replace | None) -> Part:
+def _blob(part: Part, media: MediaReplacer | None) -> Part:
     mime, data = part.get("mime_type"), part.get("content", part.get("data"))
     mime = mime if isinstance(mime, str) else None
     if not isinstance(data, str | bytes):
@@ -144,23 +148,23 @@ def _blob(part: Part, media: Replace | None) -> Part:
     return {"type": "file", "file": {"filename": mime or "file", "file_data": uri}}
 
 
-def _uri(part: Part, media: Replace | None) -> Part:
+def _uri(part: Part, media: MediaReplacer | None) -> Part:
     uri = part.get("uri")
     if not isinstance(uri, str):
         return part
     if media is not None:
-        uri = clean(uri, media)
+        uri = replace_media(uri, media)
     if part.get("modality") == "image" and ("://" in uri or uri.startswith("data:")):
         return {"type": "image", "image": uri}
     said = uri if uri.startswith("[") else f"[{part.get('modality') or 'file'}: {uri}]"
     return {"type": "text", "text": said}
 
 
-def _file(part: Part, _media: Replace | None) -> Part:
+def _file(part: Part, _media: MediaReplacer | None) -> Part:
     return {"type": "text", "text": f"[{part.get('modality') or 'file'}: {part.get('file_id')}]"}
 
 
-def _server_tool_call(part: Part, _media: Replace | None) -> Part:
+def _server_tool_call(part: Part, _media: MediaReplacer | None) -> Part:
     return {
         "type": "tool_use",
         "id": part.get("id"),
@@ -169,7 +173,7 @@ def _server_tool_call(part: Part, _media: Replace | None) -> Part:
     }
 
 
-def _server_tool_response(part: Part, _media: Replace | None) -> Part:
+def _server_tool_response(part: Part, _media: MediaReplacer | None) -> Part:
     return {
         "type": "tool_result",
         "tool_use_id": part.get("id"),
@@ -177,7 +181,7 @@ def _server_tool_response(part: Part, _media: Replace | None) -> Part:
     }
 
 
-_BLOCKS: dict[str, Callable[[Part, Replace | None], Part]] = {
+_BLOCKS: dict[str, Callable[[Part, MediaReplacer | None], Part]] = {
     "text": _text,
     "refusal": _text,
     "reasoning": _reasoning,

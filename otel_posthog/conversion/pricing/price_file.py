@@ -14,32 +14,32 @@ from typing import Any
 from otel_posthog.conversion.pricing.rates import MILLION, UNITS, Rates, in_units
 from otel_posthog.runtime.toml_errors import line_in_toml, parse_toml
 
-__all__ = ["MOST_TOLD", "WrongPriceError", "own_prices", "read_prices", "with_mistakes"]
+__all__ = ["MAX_REPORTED", "PriceFileError", "parse_prices", "read_prices", "read_prices_and_mistakes"]
 
-MOST_TOLD = 20
+MAX_REPORTED = 20
 """Mistakes of a file that are told."""
 
 
 def read_prices(text: str, *, toml: bool) -> dict[str, Rates]:
-    """The prices of the file; see `own_prices`.
+    """The prices of the file; see `parse_prices`.
 
     Raises:
         ValueError: it is no TOML or JSON, or a key or a price is wrong; the text says which, and its line.
     """
-    found, wrong = with_mistakes(text, toml=toml)
+    found, wrong = read_prices_and_mistakes(text, toml=toml)
     if wrong:
         raise ValueError(wrong[0])
     return found
 
 
-def with_mistakes(text: str, *, toml: bool) -> tuple[dict[str, Rates], list[str]]:
-    """The prices of the file that are right, and a sentence about each mistake, `MOST_TOLD` at most."""
+def read_prices_and_mistakes(text: str, *, toml: bool) -> tuple[dict[str, Rates], list[str]]:
+    """The prices of the file that are right, and a sentence about each mistake, `MAX_REPORTED` at most."""
     text = text.removeprefix("\ufeff")
     parse, line_of = (_parse_toml, line_in_toml) if toml else (_parse_json, _line_in_json)
     told = []
     try:
         found, wrong = _read(parse(text))
-        for error in wrong[:MOST_TOLD]:
+        for error in wrong[:MAX_REPORTED]:
             line = line_of(text, error.path)
             told.append(f"{error}" if line is None else f"line {line}: {error}")
     except RecursionError:
@@ -54,7 +54,7 @@ def with_mistakes(text: str, *, toml: bool) -> tuple[dict[str, Rates], list[str]
 _OWN_KEYS = {field: MILLION if per == MILLION else 1 for field, (_, per) in UNITS.items()} | {"image": 1}
 
 
-class WrongPriceError(ValueError):
+class PriceFileError(ValueError):
     """Something in a price file is wrong; the text says what."""
 
     def __init__(self, sentence: str, *path: str) -> None:
@@ -63,7 +63,7 @@ class WrongPriceError(ValueError):
         """The keys that lead to it."""
 
 
-def own_prices(content: Any) -> dict[str, Rates]:
+def parse_prices(content: Any) -> dict[str, Rates]:
     """The user's price file, parsed: `{"models": {"my-model-*": {"input": 1.25, "output": 10}}}`.
 
     Token prices are US dollars per million tokens; `request`, `search` and `image` are US dollars each. Names
@@ -72,7 +72,7 @@ def own_prices(content: Any) -> dict[str, Rates]:
     Where only one side of a call has a price, the other's is the one of the built-in table, if that has one.
 
     Raises:
-        WrongPriceError: a key or a price is wrong; the text says which.
+        PriceFileError: a key or a price is wrong; the text says which.
     """
     found, wrong = _read(content)
     if wrong:
@@ -80,13 +80,13 @@ def own_prices(content: Any) -> dict[str, Rates]:
     return found
 
 
-def _read(content: Any) -> tuple[dict[str, Rates], list[WrongPriceError]]:
+def _read(content: Any) -> tuple[dict[str, Rates], list[PriceFileError]]:
     """The prices that are right, and all that is wrong."""
     models = content.get("models") if isinstance(content, dict) else None
     if not isinstance(models, dict) or not models:
-        return {}, [WrongPriceError('a table "models" with at least one model is expected')]
+        return {}, [PriceFileError('a table "models" with at least one model is expected')]
     wrong = [
-        WrongPriceError(f'{name!r} is not known; all there is is the table "models"', str(name))
+        PriceFileError(f'{name!r} is not known; all there is is the table "models"', str(name))
         for name in content
         if name != "models"
     ]
@@ -94,10 +94,10 @@ def _read(content: Any) -> tuple[dict[str, Rates], list[WrongPriceError]]:
     return found, wrong
 
 
-def _own_rates(name: str, prices: Any, tell: Callable[[WrongPriceError], None]) -> Rates:
+def _own_rates(name: str, prices: Any, tell: Callable[[PriceFileError], None]) -> Rates:
     where = ("models", name)
     if not isinstance(prices, dict) or not prices:
-        tell(WrongPriceError(f"model {name!r}: prices such as input = 1.25 are expected", *where))
+        tell(PriceFileError(f"model {name!r}: prices such as input = 1.25 are expected", *where))
         return Rates()
     rates = {}
     for key, price in prices.items():
@@ -105,12 +105,12 @@ def _own_rates(name: str, prices: Any, tell: Callable[[WrongPriceError], None]) 
         if per is None:
             known = ", ".join(sorted(_OWN_KEYS))
             says = _in_quotes(name, key, price) or f"{key!r} is no price; known are: {known}"
-            tell(WrongPriceError(f"model {name!r}: {says}", *at))
+            tell(PriceFileError(f"model {name!r}: {says}", *at))
         elif isinstance(price, bool) or not isinstance(price, int | float) or not 0 <= price < _MOST:
-            tell(WrongPriceError(f"model {name!r}: the price {key!r} must be a number, zero or more", *at))
+            tell(PriceFileError(f"model {name!r}: the price {key!r} must be a number, zero or more", *at))
         elif price and not in_units(price, per):
             least = "1e-9 US dollars per million tokens" if per == MILLION else "1e-15 US dollars"
-            tell(WrongPriceError(f"model {name!r}: the price {key!r} is below the least one, {least}", *at))
+            tell(PriceFileError(f"model {name!r}: the price {key!r} is below the least one, {least}", *at))
         else:
             rates[key] = in_units(price, per)
     return Rates(**rates)

@@ -27,19 +27,19 @@ from typing import Any
 from otel_posthog.conversion.model_call import CallContext, ModelCall
 from otel_posthog.conversion.operations import SAFE_OPERATIONS
 from otel_posthog.conversion.privacy import value_checks
-from otel_posthog.conversion.privacy.value_checks import Check
+from otel_posthog.conversion.privacy.value_checks import ValueCheck
 
 __all__ = [
     "CONTENT",
     "FEATURE_FLAG",
     "NESTED",
     "allowed",
+    "checks_of",
     "hide_content",
-    "table_of",
     "unsafe_fields",
 ]
 
-Table = Mapping[str, Check]
+Table = Mapping[str, ValueCheck]
 
 CONTENT = frozenset(
     {"$ai_input", "$ai_output_choices", "$ai_tools", "$ai_input_state", "$ai_output_state", "$ai_error"}
@@ -50,16 +50,16 @@ CONTENT = frozenset(
 # --- the properties ----------------------------------------------------------------------------------
 
 
-def _of(check: Check, *names: str) -> dict[str, Check]:
+def _of(check: ValueCheck, *names: str) -> dict[str, ValueCheck]:
     return dict.fromkeys(names, check)
 
 
 _COMMON: Table = {
     **_of(
-        value_checks.said, "$lib", "$lib_version", "$is_server", "$geoip_disable", "$process_person_profile"
+        value_checks.as_is, "$lib", "$lib_version", "$is_server", "$geoip_disable", "$process_person_profile"
     ),
-    **_of(value_checks.said, "feature", "chat_id", "user_id", "ai_friend_id", "$groups", "$session_id"),
-    **_of(value_checks.said, "$ai_trace_id", "$ai_session_id"),
+    **_of(value_checks.as_is, "feature", "chat_id", "user_id", "ai_friend_id", "$groups", "$session_id"),
+    **_of(value_checks.as_is, "$ai_trace_id", "$ai_session_id"),
     **_of(value_checks.identifier, "$ai_span_id"),
     **_of(value_checks.identifier, "service.name", "service.version", "service.namespace"),
     **_of(value_checks.identifier, "deployment.environment.name", "deployment.environment"),
@@ -95,14 +95,14 @@ _METADATA: Table = {
     "aspect_ratio": value_checks.matches(value_checks.RATIO),
     "image_size": value_checks.matches(value_checks.SIZE),
     "image_quality": value_checks.quality,
-    "username": value_checks.said,
+    "username": value_checks.as_is,
     "tools_called": value_checks.identifiers,
     "request_id": value_checks.identifier,
     "block_reason": value_checks.block,
 }
 
 
-def _nested(table: Table) -> Check:
+def _nested(table: Table) -> ValueCheck:
     def check(value: Any) -> Any:
         return _checked(value, table) or None if isinstance(value, dict) else None
 
@@ -111,12 +111,12 @@ def _nested(table: Table) -> Check:
 
 _AI: Table = {
     **_COMMON,
-    **_of(value_checks.said, "$ai_lib", "$ai_lib_version", "$ai_span_type"),
+    **_of(value_checks.as_is, "$ai_lib", "$ai_lib_version", "$ai_span_type"),
     "$ai_model": value_checks.model,
     **_of(value_checks.identifier, "$ai_provider", "$ai_framework", "$ai_completion_id"),
     **_of(value_checks.identifier, "$ai_prompt_name", "$ai_prompt_version"),
     "$ai_span_name": value_checks.span_name,
-    "$ai_parent_id": value_checks.said,
+    "$ai_parent_id": value_checks.as_is,
     **_of(
         value_checks.flag,
         "$ai_is_error",
@@ -172,11 +172,11 @@ _FLAT: Table = {
     **_of(
         value_checks.figure, "input_tokens", "output_tokens", "total_tokens", "estimated_cost", "latency_ms"
     ),
-    **_of(value_checks.said, "status", "timestamp"),
+    **_of(value_checks.as_is, "status", "timestamp"),
 }
 _SCORE: Table = {
     **_COMMON,
-    **_of(value_checks.said, "$ai_lib", "$ai_lib_version"),
+    **_of(value_checks.as_is, "$ai_lib", "$ai_lib_version"),
     **_of(value_checks.identifier, "$ai_metric_name", "$ai_metric_label", "$ai_completion_id"),
     "$ai_metric_value": value_checks.score,
 }
@@ -192,7 +192,7 @@ FEATURE_FLAG = "$feature/"
 """How the properties are called that hold a flag's variant."""
 
 
-def table_of(event: object) -> Table:
+def checks_of(event: object) -> Table:
     """The properties that events of a name have, and what of each may leave."""
     return _TABLES.get(event, _COMMON) if isinstance(event, str) else _COMMON
 
@@ -202,7 +202,7 @@ _NOTHING: Mapping[str, Any] = {}
 
 def allowed(event: str, properties: Mapping[str, Any], context: CallContext) -> dict[str, Any]:
     """What may leave of the properties of an event of a `hide_content` call."""
-    table = table_of(event)
+    table = checks_of(event)
     own = {**context.properties, **{FEATURE_FLAG + key: value for key, value in context.flags.items()}}
     made = _checked(properties, table, own)
     if own and "metadata" in table:
@@ -228,7 +228,7 @@ def unsafe_fields(event: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
     That is content and custom properties, and whatever else may be text of somebody's.
     """
     name, properties = event.get("event"), event.get("properties")
-    table = table_of(name)
+    table = checks_of(name)
     for key, value in properties.items() if isinstance(properties, dict) else ():
         inner = NESTED.get(key) if key in table else None
         if inner is not None and isinstance(value, dict):
@@ -241,7 +241,7 @@ def _is_safe(name: str, value: Any, table: Table) -> bool:
     check = table.get(name)
     if name in CONTENT or check is None:
         return isinstance(name, str) and name.startswith(FEATURE_FLAG)
-    return check is value_checks.said or bool(check(value) == value)
+    return check is value_checks.as_is or bool(check(value) == value)
 
 
 # --- the call ----------------------------------------------------------------------------------------

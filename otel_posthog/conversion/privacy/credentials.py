@@ -11,11 +11,11 @@ import re
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
-__all__ = ["SECRET", "Span", "masked", "may_hold_key", "safe_url", "without_keys"]
+__all__ = ["SECRET", "TextRange", "may_hold_key", "replace_ranges", "safe_url", "without_keys"]
 
 SECRET = "[SECRET]"  # noqa: S105  # what stands in the place of one
 
-Span = tuple[int, int]
+TextRange = tuple[int, int]
 """From where to where in a text."""
 
 _TOKEN = re.compile(r"[A-Za-z0-9_-]+")
@@ -37,7 +37,7 @@ _BEARER = re.compile(r"(?:[\s\"'\\:=]|%20){1,4}(?=[A-Za-z._~+/=-]{0,80}[0-9])([A
 _URL_GIVEN = re.compile(_GIVEN + r"(https?:[^\s\"'<>]{1,2048})")
 
 
-def _prefixed(prefix: re.Pattern[str], text: str, found: re.Match[str]) -> Span | None:
+def _prefixed(prefix: re.Pattern[str], text: str, found: re.Match[str]) -> TextRange | None:
     """A key whose prefix ends with the sign."""
     at = found.start()
     before = prefix.search(text, max(0, at - 16), at)
@@ -47,24 +47,24 @@ def _prefixed(prefix: re.Pattern[str], text: str, found: re.Match[str]) -> Span 
     return None if token is None else (before.start(), token.end())
 
 
-def _dashed(text: str, found: re.Match[str]) -> Span | None:
+def _dashed(text: str, found: re.Match[str]) -> TextRange | None:
     return _value(_API_KEY, text, found) if found[1] else _prefixed(_DASHED, text, found)
 
 
-def _underlined(text: str, found: re.Match[str]) -> Span | None:
+def _underlined(text: str, found: re.Match[str]) -> TextRange | None:
     if found[2]:
         url = _URL_GIVEN.match(text, found.end())
         return None if url is None or safe_url(url[1], path=True) == url[1] else url.span(1)
     return _value(_API_KEY, text, found) if found[1] else _prefixed(_UNDERLINED, text, found)
 
 
-def _value(given: re.Pattern[str], text: str, found: re.Match[str]) -> Span | None:
+def _value(given: re.Pattern[str], text: str, found: re.Match[str]) -> TextRange | None:
     """What is said after the sign."""
     said = given.match(text, found.end())
     return None if said is None else said.span(1)
 
 
-def _google_or_header(text: str, found: re.Match[str]) -> Span | None:
+def _google_or_header(text: str, found: re.Match[str]) -> TextRange | None:
     if not found[1]:
         token = _TOKEN.match(text, found.start() - 2)
         return None if token is None else token.span()
@@ -74,15 +74,15 @@ def _google_or_header(text: str, found: re.Match[str]) -> Span | None:
     return said.span(2)
 
 
-def _jwt(text: str, found: re.Match[str]) -> Span | None:
+def _jwt(text: str, found: re.Match[str]) -> TextRange | None:
     token = _JWT.match(text, found.start() - 2)
     return None if token is None else token.span()
 
 
-def _from(back: int) -> Callable[[str, re.Match[str]], Span | None]:
+def _from(back: int) -> Callable[[str, re.Match[str]], TextRange | None]:
     """A key of which the sign stands so many characters after its begin."""
 
-    def span(text: str, found: re.Match[str]) -> Span | None:
+    def span(text: str, found: re.Match[str]) -> TextRange | None:
         token = _TOKEN.match(text, found.end())
         return None if token is None else (found.start() - back, token.end())
 
@@ -96,7 +96,7 @@ class _Shape(NamedTuple):
     """No text without it holds one."""
     near: re.Pattern[str]
     """The sign and what is next to it, begun with a literal: the search flies to it."""
-    span: Callable[[str, re.Match[str]], Span | None]
+    span: Callable[[str, re.Match[str]], TextRange | None]
 
 
 _SHAPES: tuple[_Shape, ...] = (
@@ -158,14 +158,14 @@ def without_keys(text: str) -> str:
     """The text with every key or token of a provider masked."""
     for shape in _SHAPES:
         if shape.sign in text:
-            text = masked(text, shape.near, shape.span, SECRET)
+            text = replace_ranges(text, shape.near, shape.span, SECRET)
     return text
 
 
-def masked(
+def replace_ranges(
     text: str,
     near: re.Pattern[str],
-    span: Callable[[str, re.Match[str]], Span | None],
+    span: Callable[[str, re.Match[str]], TextRange | None],
     placeholder: str | Mapping[str, str],
 ) -> str:
     """The text with a placeholder, one or by the group that matched, for what `span` says of each match.

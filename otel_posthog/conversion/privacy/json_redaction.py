@@ -8,9 +8,9 @@ from typing import Any
 import orjson
 
 from otel_posthog.conversion.privacy.credentials import SECRET, safe_url
-from otel_posthog.conversion.privacy.personal_data import Mask
+from otel_posthog.conversion.privacy.personal_data import Redactor
 
-__all__ = ["is_remote", "masked_tool", "walked"]
+__all__ = ["is_remote", "redact_json", "redact_tool"]
 
 MAX_DEPTH = 40
 """Levels of nesting that are looked into; what is deeper is left out, as it is for media."""
@@ -47,37 +47,37 @@ _SCHEMAS = frozenset(
 """What describes arguments: a property called `headers` there is no header."""
 
 
-def walked(value: Any, mask: Mask, depth: int = 0) -> Any:
+def redact_json(value: Any, redact: Redactor, depth: int = 0) -> Any:
     """The value with every text in it masked, keys as well; numbers where their digits would be."""
     kind = type(value)
     if kind is str:
-        return mask(value)
+        return redact(value)
     if kind is dict:
         if depth >= MAX_DEPTH:
             return "[nested too deeply]"
         if is_remote(value):
-            return masked_tool(value, mask, depth)
+            return redact_tool(value, redact, depth)
         made: dict[Any, Any] = {}
         for key, inner in value.items():
             if type(key) is str and type(inner) is str and _named_as(key) in _CREDENTIALS and len(inner) >= 8:
-                made[_key(key, mask, made)] = SECRET
+                made[_key(key, redact, made)] = SECRET
             else:
-                made[_key(key, mask, made)] = walked(inner, mask, depth + 1)
+                made[_key(key, redact, made)] = redact_json(inner, redact, depth + 1)
         return made
     if kind is list or kind is tuple:
         if depth >= MAX_DEPTH:
             return "[nested too deeply]"
-        return [walked(inner, mask, depth + 1) for inner in value]
+        return [redact_json(inner, redact, depth + 1) for inner in value]
     if kind is int:
         said = str(value) if -(10**40) < value < 10**40 else ""
-        found = mask(said)
+        found = redact(said)
         return value if found == said else found
     return value
 
 
-def _key(key: Any, mask: Mask, taken: Mapping[Any, Any]) -> Any:
+def _key(key: Any, redact: Redactor, taken: Mapping[Any, Any]) -> Any:
     """The key masked; where another one became the same, with a number."""
-    made = mask(key) if type(key) is str else key
+    made = redact(key) if type(key) is str else key
     return made if made == key or made not in taken else f"{made} {len(taken)}"
 
 
@@ -93,31 +93,33 @@ def is_remote(value: Mapping[Any, Any]) -> bool:
 _REMOTE = ("mcp", "mcp_server")
 
 
-def masked_tool(value: Any, mask: Mask, depth: int = 0) -> Any:
+def redact_tool(value: Any, redact: Redactor, depth: int = 0) -> Any:
     """The definition of a tool without credentials: headers, tokens, what its server's address holds."""
     if type(value) is list or type(value) is tuple:
-        return [masked_tool(inner, mask, depth + 1) for inner in value]
+        return [redact_tool(inner, redact, depth + 1) for inner in value]
     if type(value) is str and value[:1] in ("{", "["):
         try:
             parsed = orjson.loads(value)
         except ValueError:
-            return mask(value)
-        made = masked_tool(parsed, mask, depth)
+            return redact(value)
+        made = redact_tool(parsed, redact, depth)
         return value if made == parsed else orjson.dumps(made).decode()
     if type(value) is not dict or depth >= MAX_DEPTH:
-        return walked(value, mask, depth)
-    return {key: _of_tool(_named_as(str(key)), inner, mask, depth + 1) for key, inner in value.items()}
+        return redact_json(value, redact, depth)
+    return {key: _of_tool(_named_as(str(key)), inner, redact, depth + 1) for key, inner in value.items()}
 
 
-def _of_tool(name: str, value: Any, mask: Mask, depth: int) -> Any:
+def _of_tool(name: str, value: Any, redact: Redactor, depth: int) -> Any:
     if not value or name in _SCHEMAS:
-        return walked(value, mask, depth)
+        return redact_json(value, redact, depth)
     if name in _OF_TOOLS:
         return dict.fromkeys(value, SECRET) if type(value) is dict else SECRET
     if name in _HEADERS:
         return dict.fromkeys(value, SECRET) if type(value) is dict else [SECRET]
     if name in _URLS and type(value) is str:
-        return safe_url(mask(value), path=True)
+        return safe_url(redact(value), path=True)
     return (
-        masked_tool(value, mask, depth) if type(value) in (dict, list, tuple) else walked(value, mask, depth)
+        redact_tool(value, redact, depth)
+        if type(value) in (dict, list, tuple)
+        else redact_json(value, redact, depth)
     )

@@ -1,6 +1,6 @@
 """Base64 stays at home: images, audio and files in content become a short text that says what was there.
 
-That text is made by a `Replace`: `placeholder`, or what `storing` makes of a function of the application that
+That text is made by a `MediaReplacer`: `placeholder`, or what `storing` makes of a function of the application that
 keeps the data and returns where.
 """
 
@@ -14,9 +14,9 @@ from functools import partial
 from hashlib import sha256
 from typing import Any
 
-__all__ = ["Replace", "clean", "may_hold_base64", "placeholder", "storing"]
+__all__ = ["MediaReplacer", "may_hold_base64", "placeholder", "replace_media", "storing"]
 
-Replace = Callable[["str | None", "str | bytes", "str | None"], str]
+MediaReplacer = Callable[["str | None", "str | bytes", "str | None"], str]
 """What stands in the place of media: of its MIME type, its data (bytes or base64) and its modality."""
 
 MIN_BASE64 = 512
@@ -37,7 +37,7 @@ _RUN = re.compile(
 _MAX_DEPTH = 40
 
 
-def clean(value: Any, replace: Replace | None = None, depth: int = 0) -> Any:
+def replace_media(value: Any, replace: MediaReplacer | None = None, depth: int = 0) -> Any:
     """The value with every data URI and every long base64 text in it replaced. Containers are copied."""
     replace = placeholder if replace is None else replace
     kind = type(value)
@@ -53,7 +53,7 @@ def clean(value: Any, replace: Replace | None = None, depth: int = 0) -> Any:
         )
         made = {}
         for key, inner in value.items():
-            cleaned = clean(inner, replace, depth + 1)
+            cleaned = replace_media(inner, replace, depth + 1)
             if type(key) is str and len(key) >= MIN_BASE64:
                 key = _clean_text(key, placeholder)  # noqa: PLW2901
             if (
@@ -70,7 +70,7 @@ def clean(value: Any, replace: Replace | None = None, depth: int = 0) -> Any:
             return replace(None, bytes(value), None)
         if depth >= _MAX_DEPTH:
             return "[nested too deeply]"
-        return [clean(inner, replace, depth + 1) for inner in value]
+        return [replace_media(inner, replace, depth + 1) for inner in value]
     return replace(None, value, None) if kind is bytes else value
 
 
@@ -108,8 +108,8 @@ def may_hold_base64(text: str) -> bool:
     return ";base64," in text
 
 
-def storing(store: Callable[[bytes, str | None], str | None], remembered: int = 1024) -> Replace:
-    """A `Replace` that gives media to `store(data, mime_type)` and puts the URL that it returns in its place.
+def storing(store: Callable[[bytes, str | None], str | None], remembered: int = 1024) -> MediaReplacer:
+    """A `MediaReplacer` that gives media to `store(data, mime_type)` and puts the URL that it returns in its place.
 
     The same data is given once, as long as it is among the `remembered` latest: a conversation sends its
     images again with every message. None, or data that is no base64, leaves a placeholder. What cannot be
@@ -142,14 +142,14 @@ def _as_standard(data: str) -> str:
     return text + "=" * (-len(text) % 4)
 
 
-def _clean_text(text: str, replace: Replace) -> str:
+def _clean_text(text: str, replace: MediaReplacer) -> str:
     if not may_hold_base64(text):
         return text
     text = _DATA_URI.sub(lambda match: replace(match[1] or "text/plain", match[3], None), text)
     return _RUN.sub(partial(_run_replaced, replace), text) if len(text) >= MIN_BASE64 else text
 
 
-def _run_replaced(replace: Replace, match: re.Match[str]) -> str:
+def _run_replaced(replace: MediaReplacer, match: re.Match[str]) -> str:
     run = match[0]
     data = run if run.isalnum() else re.sub(r"\\[rn]|[\s\\]", "", run)
     return run if len(data) < MIN_BASE64 or _is_repeated_word(data) else replace(None, data, None)

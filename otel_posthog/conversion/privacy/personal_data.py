@@ -11,14 +11,14 @@ from collections.abc import Callable, Collection, Iterable
 from functools import partial
 from ipaddress import IPv6Address
 
-from otel_posthog.conversion.privacy.credentials import Span, masked
+from otel_posthog.conversion.privacy.credentials import TextRange, replace_ranges
 from otel_posthog.conversion.privacy.personal_numbers import numbers
 
-__all__ = ["KINDS", "masks"]
+__all__ = ["KINDS", "redactors"]
 
 KINDS = ("email", "phone", "card", "iban", "ssn", "ip", "secret")
 
-Mask = Callable[[str], str]
+Redactor = Callable[[str], str]
 
 # --- addresses of mail ---
 
@@ -28,7 +28,7 @@ _NOT_FIRST = ".!#$%&'*/=?^`{|}~-"
 """What may stand in an address, and more often stands before one."""
 
 
-def _email(text: str, found: re.Match[str]) -> Span | None:
+def _email(text: str, found: re.Match[str]) -> TextRange | None:
     at = found.start()
     before = text[max(0, at - 64) : at][::-1]
     local = _LOCAL.match(before)
@@ -44,7 +44,7 @@ _COLONS = re.compile(
 _SIX = re.compile(r"[0-9a-fA-F:.]*")
 
 
-def _ip(text: str, found: re.Match[str]) -> Span | None:
+def _ip(text: str, found: re.Match[str]) -> TextRange | None:
     """The whole run of hexadecimal digits and colons, or an empty span at its end."""
     before = _SIX.match(text[max(0, found.start() - 40) : found.start()][::-1])
     start, end = found.start() - (before.end() if before else 0), found.end()
@@ -107,7 +107,7 @@ _LOWER = {code: code + 32 for code in range(ord("A"), ord("Z") + 1)}
 
 def _named(forms: Iterable[tuple[str, tuple[re.Pattern[str], ...]]], placeholder: str, text: str) -> str:
     lower = text.lower() if text.isascii() else text.translate(_LOWER)  # of the same length
-    found: list[Span] = []
+    found: list[TextRange] = []
     for word, patterns in forms:
         at = lower.find(word)
         while at >= 0:
@@ -137,19 +137,21 @@ _USERINFO = re.compile(r"[^@]+")
 _TEMPORARY = re.compile(r"A(?<![A-Z0-9]A)SIA[A-Z0-9]{16}(?![A-Z0-9])")
 
 
-def _block(text: str, found: re.Match[str]) -> Span:
+def _block(text: str, found: re.Match[str]) -> TextRange:
     """To the end of the key, or of the text where that was cut."""
     end = text.find("-----END", found.end())
     close = -1 if end < 0 else text.find("-----", end + 8)
     return found.start(), len(text) if close < 0 else close + 5
 
 
-def _in_url(text: str, found: re.Match[str]) -> Span | None:
+def _in_url(text: str, found: re.Match[str]) -> TextRange | None:
     userinfo = _USERINFO.match(text, found.end())
     return None if userinfo is None else userinfo.span()
 
 
-_OTHERS: dict[str, tuple[tuple[str, re.Pattern[str], Callable[[str, re.Match[str]], Span | None]], ...]] = {
+_OTHERS: dict[
+    str, tuple[tuple[str, re.Pattern[str], Callable[[str, re.Match[str]], TextRange | None]], ...]
+] = {
     "email": (("@", _AT, _email),),
     "ip": ((":", _COLONS, _ip),),
     "secret": (
@@ -161,13 +163,13 @@ _OTHERS: dict[str, tuple[tuple[str, re.Pattern[str], Callable[[str, re.Match[str
 """By kind: what a text must hold, what is looked for, and what is masked of it."""
 
 
-def masks(kinds: Collection[str]) -> list[Mask]:
+def redactors(kinds: Collection[str]) -> list[Redactor]:
     """What masks the kinds, in the order in which they are to be applied."""
-    made: list[Mask] = []
+    made: list[Redactor] = []
     for kind in KINDS:
         if kind in kinds:
             made += [
-                partial(_masked, sign, near, span, f"[{kind.upper()}]")
+                partial(_replace_shape, sign, near, span, f"[{kind.upper()}]")
                 for sign, near, span in _OTHERS.get(kind, ())
             ]
             if kind in _NAMED:
@@ -176,11 +178,11 @@ def masks(kinds: Collection[str]) -> list[Mask]:
     return made if found is None else [*made, found]
 
 
-def _masked(
+def _replace_shape(
     sign: str,
     near: re.Pattern[str],
-    span: Callable[[str, re.Match[str]], Span | None],
+    span: Callable[[str, re.Match[str]], TextRange | None],
     placeholder: str,
     text: str,
 ) -> str:
-    return masked(text, near, span, placeholder) if sign in text else text
+    return replace_ranges(text, near, span, placeholder) if sign in text else text

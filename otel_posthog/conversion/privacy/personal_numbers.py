@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection
 
-from otel_posthog.conversion.privacy.credentials import Span, masked
+from otel_posthog.conversion.privacy.credentials import TextRange, replace_ranges
 
 __all__ = ["numbers"]
 
@@ -72,7 +72,7 @@ _NO_DIGIT = re.compile(r"[^0-9]+")
 _DATE = re.compile(r"[0-3]?[0-9]([./-])[01]?[0-9]\1(?:19|20)?[0-9]{2}(?![0-9])")
 
 
-def _iban(text: str, found: re.Match[str]) -> Span | None:
+def _iban(text: str, found: re.Match[str]) -> TextRange | None:
     start = found.start() - 2
     length = _LENGTHS.get(text[start : start + 2].upper())
     if length is None:
@@ -89,7 +89,7 @@ def _iban(text: str, found: re.Match[str]) -> Span | None:
     return None if text[end : end + 1].isalnum() else (start, end)
 
 
-def _card(text: str, found: re.Match[str]) -> Span | None:
+def _card(text: str, found: re.Match[str]) -> TextRange | None:
     start, end = found.span()
     gap = found["gap"]
     if gap is None:
@@ -108,18 +108,18 @@ def _is_card(digits: str) -> bool:
     return (sum(written[::2]) + sum(written[1::2].translate(_DOUBLED)) - 48 * len(written)) % 10 == 0
 
 
-def _ssn(_text: str, found: re.Match[str]) -> Span | None:
+def _ssn(_text: str, found: re.Match[str]) -> TextRange | None:
     """Numbers that the Social Security Administration has never given: 000, 666, 9xx; 00; 0000."""
     said = found[0]
     given = said[:3] not in {"000", "666"} and said[4:6] != "00" and said[7:] != "0000"
     return found.span() if given else None
 
 
-def _ip(_text: str, found: re.Match[str]) -> Span | None:
+def _ip(_text: str, found: re.Match[str]) -> TextRange | None:
     return found.span() if all(int(octet) < 256 for octet in found[0].split(".")) else None
 
 
-def _phone(text: str, found: re.Match[str]) -> Span | None:
+def _phone(text: str, found: re.Match[str]) -> TextRange | None:
     start, end = found.span()
     said, form = found[0], found.lastgroup
     digits = len(_NO_DIGIT.sub("", said))
@@ -134,7 +134,7 @@ def _phone(text: str, found: re.Match[str]) -> Span | None:
     return start, end
 
 
-_CHECKS: dict[str, Callable[[str, re.Match[str]], Span | None]] = {
+_CHECKS: dict[str, Callable[[str, re.Match[str]], TextRange | None]] = {
     "long": lambda _text, found: (found.end(), found.end()),  # an empty span: on from there
     "iban": _iban,
     "ip": _ip,
@@ -153,10 +153,10 @@ def numbers(kinds: Collection[str]) -> Callable[[str], str] | None:
     near = re.compile(rf"[0-9](?<![0-9._].)(?:{account}(?={_IN_NUMBERS}{{6}})(?:{others}))", re.DOTALL)
     names = {name: f"[{kind.upper()}]" for kind in chosen for name in _NAME.findall(_NUMBERS[kind])}
 
-    def span(text: str, found: re.Match[str]) -> Span | None:
+    def span(text: str, found: re.Match[str]) -> TextRange | None:
         return _CHECKS.get(found.lastgroup or "", _phone)(text, found)
 
-    return lambda text: masked(text, near, span, names)
+    return lambda text: replace_ranges(text, near, span, names)
 
 
 _NAME = re.compile(r"\(\?P<([a-z]+)>")

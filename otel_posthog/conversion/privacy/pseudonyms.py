@@ -7,7 +7,7 @@ import hmac
 
 from otel_posthog.conversion.model_call import ModelCall
 
-__all__ = ["is_nobody", "pseudonym", "short_id", "with_pseudonym"]
+__all__ = ["is_nobody", "pseudonym", "pseudonymize_call", "short_id"]
 
 MAX_DISTINCT_ID = 200
 """Characters (PostHog rust/capture); longer ids are rejected there."""
@@ -56,7 +56,7 @@ def pseudonym(distinct_id: str, key: bytes) -> str:
     return hmac.new(key, distinct_id.encode(errors="replace"), hashlib.sha256).hexdigest()
 
 
-def with_pseudonym(call: ModelCall, key: bytes) -> ModelCall:
+def pseudonymize_call(call: ModelCall, key: bytes) -> ModelCall:
     """The call with a pseudonym for its user, HMAC-SHA-256 of the distinct id, and without a name."""
     context = call.context
     if context.distinct_id is None and context.username is None:

@@ -13,12 +13,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from otel_posthog.conversion.privacy import value_checks
-from otel_posthog.conversion.privacy.allow_list import CONTENT, FEATURE_FLAG, NESTED, table_of
-from otel_posthog.conversion.privacy.json_redaction import is_remote, masked_tool, walked
-from otel_posthog.conversion.privacy.personal_data import Mask
+from otel_posthog.conversion.privacy.allow_list import CONTENT, FEATURE_FLAG, NESTED, checks_of
+from otel_posthog.conversion.privacy.json_redaction import is_remote, redact_json, redact_tool
+from otel_posthog.conversion.privacy.personal_data import Redactor
 from otel_posthog.conversion.privacy.pseudonyms import pseudonym, short_id
 
-__all__ = ["hidden", "pseudonymous", "redacted_event"]
+__all__ = ["hide_event_content", "pseudonymize_event", "redact_event"]
 
 Event = dict[str, Any]
 
@@ -40,14 +40,14 @@ def _told(value: Any) -> Any:
     )
 
 
-def hidden(event: Event) -> Event:
+def hide_event_content(event: Event) -> Event:
     """The event as it leaves where content is hidden: figures, known words, identifiers, people's feedback.
 
     A trace whose name is no identifier is called by a digest of it, so that its events still meet; a user
     whose id is none is left out, and the event is personless.
     """
     properties = event["properties"]
-    table = table_of(event["event"])
+    table = checks_of(event["event"])
     made: dict[str, Any] = {}
     for name, value in properties.items():
         left = _left(name, value, table)
@@ -86,7 +86,7 @@ def _span_name(made: Mapping[str, Any]) -> Any:
     )
 
 
-def _left(name: str, value: Any, table: Mapping[str, value_checks.Check]) -> Any:
+def _left(name: str, value: Any, table: Mapping[str, value_checks.ValueCheck]) -> Any:
     if name.startswith(FEATURE_FLAG):
         return _told(value) if value_checks.identifier(name.removeprefix(FEATURE_FLAG)) else None
     if name == "$sample_rate":
@@ -94,7 +94,7 @@ def _left(name: str, value: Any, table: Mapping[str, value_checks.Check]) -> Any
     check = None if name in NESTED else table.get(name)
     if check is None:
         return None
-    return _told(value) if check is value_checks.said else check(value)
+    return _told(value) if check is value_checks.as_is else check(value)
 
 
 def _digest(value: Any) -> str:
@@ -104,7 +104,7 @@ def _digest(value: Any) -> str:
 # --- users -------------------------------------------------------------------------------------------
 
 
-def pseudonymous(event: Event, key: bytes) -> Event:
+def pseudonymize_event(event: Event, key: bytes) -> Event:
     """The event with a pseudonym for its user, the one that a call converted here has, and without a name."""
     properties = {**event["properties"]}
     distinct_id, user = event.get("distinct_id"), properties.get("user_id")
@@ -143,49 +143,49 @@ _AS_IS = frozenset(
 """Of a message and its blocks what nobody wrote."""
 
 
-def redacted_event(event: Event, mask: Mask) -> Event:
+def redact_event(event: Event, redact: Redactor) -> Event:
     """The event with its texts masked: content, custom properties, the user's name, labels of scores."""
-    table = table_of(event["event"])
-    made = {name: _masked(name, value, table, mask) for name, value in event["properties"].items()}
+    table = checks_of(event["event"])
+    made = {name: _redacted(name, value, table, redact) for name, value in event["properties"].items()}
     return {**event, "properties": made}
 
 
-def _masked(name: str, value: Any, table: Mapping[str, value_checks.Check], mask: Mask) -> Any:
+def _redacted(name: str, value: Any, table: Mapping[str, value_checks.ValueCheck], redact: Redactor) -> Any:
     if name in table and name in NESTED and isinstance(value, dict):
-        return {key: _masked(key, inner, NESTED[name], mask) for key, inner in value.items()}
+        return {key: _redacted(key, inner, NESTED[name], redact) for key, inner in value.items()}
     if name in ("$ai_input", "$ai_output_choices") and isinstance(value, list):
-        return [_message(each, mask) for each in value]
+        return [_message(each, redact) for each in value]
     if name == "$ai_tools" and isinstance(value, list):
-        return [masked_tool(each, mask) for each in value]
+        return [redact_tool(each, redact) for each in value]
     if name in _LABELS:
-        return mask(value) if isinstance(value, str) else value
+        return redact(value) if isinstance(value, str) else value
     if name in CONTENT or not (name in table or name.startswith(FEATURE_FLAG) or name == "$sample_rate"):
-        return walked(value, mask)
+        return redact_json(value, redact)
     return value
 
 
 _LABELS = frozenset({"username", "$ai_metric_value", "$ai_metric_label"})
 
 
-def _message(value: Any, mask: Mask) -> Any:
+def _message(value: Any, redact: Redactor) -> Any:
     if type(value) is not dict:
-        return walked(value, mask)
+        return redact_json(value, redact)
     return {
-        key: [_block(each, mask) for each in inner]
+        key: [_block(each, redact) for each in inner]
         if key in ("content", "tool_calls") and type(inner) is list
         else inner
         if key in _AS_IS
-        else walked(inner, mask, 1)
+        else redact_json(inner, redact, 1)
         for key, inner in value.items()
     }
 
 
-def _block(value: Any, mask: Mask) -> Any:
+def _block(value: Any, redact: Redactor) -> Any:
     """A block of a message, but for its ids and for data of media."""
     if type(value) is not dict or is_remote(value):
-        return walked(value, mask)
+        return redact_json(value, redact)
     return {
-        key: inner if key in _AS_IS or _is_data(key, inner) else walked(inner, mask, 1)
+        key: inner if key in _AS_IS or _is_data(key, inner) else redact_json(inner, redact, 1)
         for key, inner in value.items()
     }
 

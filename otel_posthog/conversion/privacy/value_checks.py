@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from otel_posthog.conversion.operations import SAFE_OPERATIONS
 
-Check = Callable[[Any], Any]
+ValueCheck = Callable[[Any], Any]
 
 _IDENTIFIER = re.compile(r"[A-Za-z0-9_@][A-Za-z0-9_.:/@+~#-]{0,197}={0,2}")  # LiteLLM's ids are base64
 _MODEL = re.compile(r"[A-Za-z0-9_@][A-Za-z0-9_.:/@+~#,-]{0,199}")  # Pydantic AI: `fallback:one,another`
@@ -25,7 +25,7 @@ SIZE = re.compile(r"auto|[0-9]{1,5}(?:x[0-9]{1,5})?|[0-9](?:\.[0-9])?k", re.IGNO
 RATIO = re.compile(r"auto|[0-9]{1,3}:[0-9]{1,3}", re.IGNORECASE)
 
 
-def said(value: Any) -> Any:
+def as_is(value: Any) -> Any:
     """Ours, or the application's for PostHog."""
     return value
 
@@ -40,7 +40,7 @@ def flag(value: Any) -> Any:
     return value if type(value) is bool else None
 
 
-def matches(pattern: re.Pattern[str]) -> Check:
+def matches(pattern: re.Pattern[str]) -> ValueCheck:
     """A check for a text that is all of the pattern."""
 
     def check(value: Any) -> Any:
@@ -63,7 +63,7 @@ def joined(value: Any) -> Any:
     return ",".join(identifiers(value.split(",")) or ()) or None if type(value) is str else None
 
 
-def word(*vocabulary: str) -> Check:
+def word(*vocabulary: str) -> ValueCheck:
     """A check for a word of the vocabulary, in whatever case."""
     known = frozenset(vocabulary)
 

@@ -20,7 +20,7 @@ A try that failed, of one scope within a span that succeeded, is a call of its o
 
 Limits: a span whose twin was sent in a batch before becomes structure: counted once, but what only it knew
 stands on that span. Of three nested spans the outermost and innermost cannot be known for twins as long as
-the one between has not come. Two calls side by side of one model, seen by one instrumentor each, that begin
+the one between has not come. Two calls side by side of one model, history by one instrumentor each, that begin
 within 50 ms of each other, one within the time of the other, are taken for one if neither response ids nor
 models tell them apart. Twins without a span above them are in two traces, and are known by their response id
 only.
@@ -32,7 +32,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from otel_posthog.conversion.model_call import ModelCall
 from otel_posthog.conversion.traces.deduplication import deduplicate, may_meet, stream_key
-from otel_posthog.conversion.traces.history import SpanHistory, known
+from otel_posthog.conversion.traces.history import SpanHistory, recent_span
 from otel_posthog.conversion.traces.matching import NEAR_NS, may_be_one
 from otel_posthog.conversion.traces.merging import merge
 from otel_posthog.conversion.traces.trace_root import with_conversation
@@ -43,21 +43,21 @@ Parents = Mapping[tuple[str, str], "str | None"]
 """Of spans, by the ids of their trace and themselves: the id of the parent."""
 
 _MOST_BETWEEN = 1000
-"""Spans of others between two of concern."""
+"""Spans of parents between two of concern."""
 
 
 def resolve(
     calls: Sequence[ModelCall],
-    seen: SpanHistory | None = None,
+    history: SpanHistory | None = None,
     *,
-    others: Parents | None = None,
+    parents: Parents | None = None,
 ) -> list[ModelCall]:
     """The calls, each once, with their places in the trace.
 
-    `others` are spans that were none of ours. A span above that was not seen is taken for one that will come.
+    `parents` are spans that were none of ours. A span above that was not history is taken for one that will come.
     """
-    seen = SpanHistory() if seen is None else seen
-    return [made for by_id in _with_ids(calls) for made in _resolved(by_id, seen, others)]
+    history = SpanHistory() if history is None else history
+    return [made for by_id in _with_ids(calls) for made in _resolved(by_id, history, parents)]
 
 
 def _with_ids(calls: Sequence[ModelCall]) -> list[dict[str, ModelCall]]:
@@ -75,17 +75,19 @@ def _with_ids(calls: Sequence[ModelCall]) -> list[dict[str, ModelCall]]:
     return [*by_trace.values()]
 
 
-def _resolved(by_id: Mapping[str, ModelCall], seen: SpanHistory, others: Parents | None) -> list[ModelCall]:
+def _resolved(
+    by_id: Mapping[str, ModelCall], history: SpanHistory, parents: Parents | None
+) -> list[ModelCall]:
     calls = by_id.values()
-    others = _with_told(calls, others)
-    above = {call.span_id: _above(call, by_id, others, seen) for call in calls}
-    if may_meet(calls, by_id, above, seen):
-        made, stands_for, counted_by = deduplicate(by_id, above, seen)
+    parents = _with_told(calls, parents)
+    above = {call.span_id: _above(call, by_id, parents, history) for call in calls}
+    if may_meet(calls, by_id, above, history):
+        made, stands_for, counted_by = deduplicate(by_id, above, history)
     else:
         made, stands_for = {**by_id}, {}
         counted_by = {call.span_id: call.span_id for call in calls if call.kind.is_model_call}
-    result = [_placed(call, above, stands_for, seen) for call in made.values()]
-    result = with_conversation(result, seen)
+    result = [_placed(call, above, stands_for, history) for call in made.values()]
+    result = with_conversation(result, history)
     ended = {
         stands_for[call.span_id]
         for call in calls
@@ -94,20 +96,20 @@ def _resolved(by_id: Mapping[str, ModelCall], seen: SpanHistory, others: Parents
     for span_id, call in by_id.items():
         if (
             call.may_go_on
-            and not seen.span(call.trace_id, span_id)  # sent again, its end is expected already
+            and not history.span(call.trace_id, span_id)  # sent again, its end is expected already
             and ended.isdisjoint({span_id, stands_for.get(span_id)})
         ):
-            seen.expect_end(stream_key(call, above))
+            history.expect_end(stream_key(call, above))
         survivor = stands_for.get(span_id, span_id)
-        seen.remember(known(call, above[span_id], survivor, counted_by.get(span_id)))
+        history.remember(recent_span(call, above[span_id], survivor, counted_by.get(span_id)))
     return result
 
 
 def _above(
     call: ModelCall,
     by_id: Mapping[str, ModelCall],
-    others: Parents | None,
-    seen: SpanHistory,
+    parents: Parents | None,
+    history: SpanHistory,
 ) -> str | None:
     """The id of the nearest span above that is of concern; None where that is the trace."""
     context = call.context
@@ -120,24 +122,26 @@ def _above(
         if step is None:
             return None
         own = by_id.get(step)
-        if (own is not None and own.trace_id == call.trace_id) or seen.span(call.trace_id, step) is not None:
+        if (own is not None and own.trace_id == call.trace_id) or history.span(
+            call.trace_id, step
+        ) is not None:
             return step
         if is_trace:  # what begins below a span that has ended is told the trace, and finds it here
             return None
-        if others is None or (call.trace_id, step) not in others:
+        if parents is None or (call.trace_id, step) not in parents:
             break
-        step = others[call.trace_id, step]
+        step = parents[call.trace_id, step]
     return step
 
 
-def _with_told(calls: Iterable[ModelCall], others: Parents | None) -> Parents | None:
-    """The spans of others, and those of which a call was told what is above, where another was not.
+def _with_told(calls: Iterable[ModelCall], parents: Parents | None) -> Parents | None:
+    """The spans of parents, and those of which a call was told what is above, where another was not.
 
     A span that shows what it is after its start was told nothing; the one beside it may have been.
     """
     if all(call.parent_id is None or call.context.parent_id is not None for call in calls):
-        return others
-    found = dict(others or {})
+        return parents
+    found = dict(parents or {})
     for call in calls:
         told = call.context.parent_id
         if told is not None and call.parent_id is not None:
@@ -148,7 +152,7 @@ def _with_told(calls: Iterable[ModelCall], others: Parents | None) -> Parents | 
 
 
 def _placed(
-    call: ModelCall, above: Mapping[str, str | None], stands_for: Mapping[str, str], seen: SpanHistory
+    call: ModelCall, above: Mapping[str, str | None], stands_for: Mapping[str, str], history: SpanHistory
 ) -> ModelCall:
     """The call with the id of the span above under which PostHog knows it."""
     if call.parent_id is None:
@@ -157,7 +161,7 @@ def _placed(
     if place is None:
         place = call.trace_key
     else:
-        before = seen.span(call.trace_id, place)
+        before = history.span(call.trace_id, place)
         place = stands_for.get(place) or (place if before is None else before.stands_for)
         if place == call.span_id:
             place = call.trace_key

@@ -9,7 +9,13 @@ from itertools import combinations
 from typing import Any, NamedTuple
 
 from otel_posthog.conversion.model_call import Kind, ModelCall
-from otel_posthog.conversion.traces.history import NEIGHBOURS, CallOrRecent, Place, RecentSpan, SpanHistory
+from otel_posthog.conversion.traces.history import (
+    MAX_CANDIDATES,
+    CallOrRecent,
+    RecentSpan,
+    SpanHistory,
+    SpanKey,
+)
 from otel_posthog.conversion.traces.matching import NEAR_NS, agree, are_twins, is_attempt, overlap
 from otel_posthog.conversion.traces.merging import merge
 
@@ -31,7 +37,7 @@ def may_meet(
     calls: Iterable[ModelCall],
     by_id: Mapping[str, ModelCall],
     above: Mapping[str, str | None],
-    seen: SpanHistory,
+    history: SpanHistory,
 ) -> bool:
     """Whether any span may show the same call as another: most batches hold no such pair."""
     scopes: dict[Any, str | None] = {}
@@ -39,33 +45,35 @@ def may_meet(
         if not call.kind.is_model_call:
             continue
         span_id, scope, place = call.span_id, call.scope, above[call.span_id]
-        if place is not None and (place in by_id or seen.span(call.trace_id, place)):
+        if place is not None and (place in by_id or history.span(call.trace_id, place)):
             return True
-        if (call.trace_id, place) in seen.places or (call.trace_id, span_id) in seen.places:
+        if (call.trace_id, place) in history.children or (call.trace_id, span_id) in history.children:
             return True
-        if seen.span(call.trace_id, span_id) or call.ended_after is not None:
+        if history.span(call.trace_id, span_id) or call.ended_after is not None:
             return True
         if scopes.setdefault((call.trace_id, place), scope) != scope:
             return True
         if call.response_id is not None and (
-            scopes.setdefault(call.response_id, scope) != scope or call.response_id in seen.answers
+            scopes.setdefault(call.response_id, scope) != scope or call.response_id in history.by_response
         ):
             return True
     return False
 
 
-def deduplicate(by_id: Mapping[str, ModelCall], above: Mapping[str, str | None], seen: SpanHistory) -> Result:
+def deduplicate(
+    by_id: Mapping[str, ModelCall], above: Mapping[str, str | None], history: SpanHistory
+) -> Result:
     """The calls by id, each once."""
     made, stands_for = dict(by_id), dict[str, str]()
-    late = _join_ends(made, above, stands_for, seen)
+    late = _join_ends(made, above, stands_for, history)
     calls = sorted((call for call in made.values() if call.kind.is_model_call), key=_outermost_first)
     groups = _Groups()
-    around = _join_nested(calls, by_id, above, seen, groups)
-    _join_beside([call for call in calls if call.span_id not in around], by_id, above, seen, groups)
+    around = _join_nested(calls, by_id, above, history, groups)
+    _join_beside([call for call in calls if call.span_id not in around], by_id, above, history, groups)
     counted_by: dict[str, str | None] = {}
     for members in groups.of(call.span_id for call in calls):
         mine = [made[span_id] for span_id in members if span_id in made]
-        before = [found for span_id in members if span_id not in made and (found := seen.any(span_id))]
+        before = [found for span_id in members if span_id not in made and (found := history.latest(span_id))]
         own = {call.span_id for call in mine}
         counted = next((each.counted_by for each in before if each.counted_by not in {None, *own}), None)
         first = mine[0]
@@ -126,19 +134,21 @@ def _join_nested(
     calls: Sequence[ModelCall],
     own: Container[str],
     above: Mapping[str, str | None],
-    seen: SpanHistory,
+    history: SpanHistory,
     groups: _Groups,
 ) -> set[str]:
     """Join outer spans with the one call in them; the ids of those that are around several.
 
     `own` are the ids of the batch, of which something may be remembered as well, since it is sent again.
     """
-    inside: dict[Place, list[CallOrRecent]] = defaultdict(list)
+    inside: dict[SpanKey, list[CallOrRecent]] = defaultdict(list)
     for call in calls:
         inside[call.trace_id, above[call.span_id]].append(call)
     around: set[str] = set()
     for outer in calls:
-        known = [each for each in seen.at((outer.trace_id, outer.span_id)) if each.span_id not in own]
+        known = [
+            each for each in history.calls_below((outer.trace_id, outer.span_id)) if each.span_id not in own
+        ]
         same = _same_as(outer, [*inside.get((outer.trace_id, outer.span_id), ()), *known])
         if not _are_one(same):
             around.add(outer.span_id)
@@ -146,10 +156,10 @@ def _join_nested(
             for inner in same:
                 groups.join(outer.span_id, inner.span_id)
     for (trace_id, place), found in inside.items():
-        above_all = seen.span(trace_id, place) if place is not None and place not in own else None
+        above_all = history.span(trace_id, place) if place is not None and place not in own else None
         if above_all is None or above_all.counted_by is None:
             continue
-        taken = {each.scope for each in seen.at((trace_id, place)) if each.span_id not in own}
+        taken = {each.scope for each in history.calls_below((trace_id, place)) if each.span_id not in own}
         for inner in _same_as(above_all, found):
             if inner.scope not in taken:  # another one of that scope is its twin already
                 taken.add(inner.scope)
@@ -165,7 +175,7 @@ def _same_as(outer: CallOrRecent, inner: Iterable[CallOrRecent]) -> list[CallOrR
 
 def _are_one(inner: Sequence[CallOrRecent]) -> bool:
     """Whether spans within one are all of one call: each of another scope, at the same time."""
-    if len(inner) > NEIGHBOURS:
+    if len(inner) > MAX_CANDIDATES:
         return False
     return all(
         one.scope != other.scope and agree(one, other) and overlap(one, other)
@@ -180,11 +190,11 @@ def _join_beside(
     calls: Sequence[ModelCall],
     own: Container[str],
     above: Mapping[str, str | None],
-    seen: SpanHistory,
+    history: SpanHistory,
     groups: _Groups,
 ) -> None:
     """Join calls of different scopes that stand in one place, or name one response."""
-    places: dict[Place, list[ModelCall]] = defaultdict(list)
+    places: dict[SpanKey, list[ModelCall]] = defaultdict(list)
     answers: dict[str, list[ModelCall]] = defaultdict(list)
     for call in calls:
         if call.parent_id is not None:
@@ -192,10 +202,10 @@ def _join_beside(
         if call.response_id is not None:
             answers[call.response_id].append(call)
     for response_id, found in answers.items():
-        known = [each for each in seen.answered(response_id) if each.span_id not in own]
+        known = [each for each in history.calls_with_response(response_id) if each.span_id not in own]
         _join_twins(found, known, groups, lambda _outer, _inner: True)
     for place, found in places.items():
-        known = [each for each in seen.at(place) if each.span_id not in own]
+        known = [each for each in history.calls_below(place) if each.span_id not in own]
         _join_twins(found, known, groups, _begin_together)
 
 
@@ -221,7 +231,7 @@ def _join_twins(
         scopes.setdefault(groups.find(each.span_id), set()).add(each.scope)
     for at, later in enumerate(found):
         near: list[CallOrRecent] = [*known]
-        near += [each for each in found[max(at - NEIGHBOURS, 0) : at] if may(each, later)]
+        near += [each for each in found[max(at - MAX_CANDIDATES, 0) : at] if may(each, later)]
         for earlier in sorted(near, key=partial(_distance, later)):
             one, other = groups.find(earlier.span_id), groups.find(later.span_id)
             if one != other and scopes[one].isdisjoint(scopes[other]) and are_twins(earlier, later):
@@ -241,7 +251,10 @@ def _distance(one: CallOrRecent, other: CallOrRecent) -> tuple[int, str]:
 
 
 def _join_ends(
-    made: dict[str, ModelCall], above: Mapping[str, str | None], stands_for: dict[str, str], seen: SpanHistory
+    made: dict[str, ModelCall],
+    above: Mapping[str, str | None],
+    stands_for: dict[str, str],
+    history: SpanHistory,
 ) -> set[str]:
     """Unite the record of how a stream ended (`ended_after`) with the span of its request.
 
@@ -259,7 +272,7 @@ def _join_ends(
         began = end.start_ns - int(seconds * 1e9)
         requests = [
             call
-            for call in begun[end.scope, _place(end, above)][-NEIGHBOURS:]
+            for call in begun[end.scope, _place(end, above)][-MAX_CANDIDATES:]
             if call.start_ns <= end.start_ns and call.span_id not in joined and agree(call, end)
         ]
         if requests:  # the one that had been answered when the stream began
@@ -271,12 +284,12 @@ def _join_ends(
         else:
             made[end.span_id] = end._replace(start_ns=began)
             key = stream_key(end, above)
-            before = seen.span(end.trace_id, end.span_id)
+            before = history.span(end.trace_id, end.span_id)
             if before is not None:  # it is sent again, and is what it was
                 if before.counted_by is None:
                     late.add(end.span_id)
-            elif seen.streams.get(key):
-                seen.streams[key] -= 1
+            elif history.open_streams.get(key):
+                history.open_streams[key] -= 1
                 late.add(end.span_id)
     return late
 
@@ -286,7 +299,7 @@ def stream_key(call: ModelCall, above: Mapping[str, str | None]) -> tuple[Any, .
     return call.scope, call.request_model, *_place(call, above)
 
 
-def _place(call: ModelCall, above: Mapping[str, str | None]) -> Place:
+def _place(call: ModelCall, above: Mapping[str, str | None]) -> SpanKey:
     """Where a span stands; without a span above, each is in a trace of its own."""
     return "" if call.parent_id is None else call.trace_id, above[call.span_id]
 

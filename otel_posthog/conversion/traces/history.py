@@ -12,28 +12,28 @@ from typing import Any, NamedTuple
 from otel_posthog.conversion.model_call import Kind, ModelCall, Usage
 
 __all__ = [
-    "MAX_SEEN",
+    "MAX_CANDIDATES",
+    "MAX_SPANS",
     "MAX_TRACES",
-    "NEIGHBOURS",
     "CallOrRecent",
-    "Place",
     "RecentSpan",
     "SpanHistory",
+    "SpanKey",
     "keep_latest",
-    "known",
+    "recent_span",
 ]
 
-MAX_SEEN = 4096
+MAX_SPANS = 4096
 """Spans that are remembered, the latest."""
 MAX_TRACES = 512
 """Traces of which the first input and last output are remembered."""
-NEIGHBOURS = 32
+MAX_CANDIDATES = 32
 """Calls that are remembered of one place in a trace: a twin is among the latest."""
 
-Said = tuple[int, Any]
+TimedText = tuple[int, Any]
 """When, and what."""
 
-Place = tuple[str, str | None]
+SpanKey = tuple[str, str | None]
 """A trace, and the span in it under which something stands; None is the trace itself."""
 
 
@@ -70,14 +70,14 @@ class SpanHistory:
 
     def __init__(self) -> None:
         self._spans: OrderedDict[str, RecentSpan] = OrderedDict()
-        self.places: OrderedDict[Place, deque[str]] = OrderedDict()
+        self.children: OrderedDict[SpanKey, deque[str]] = OrderedDict()
         """Ids of the calls that stand somewhere."""
-        self.answers: OrderedDict[str, deque[str]] = OrderedDict()
+        self.by_response: OrderedDict[str, deque[str]] = OrderedDict()
         """Ids of the calls without a span above that name a response."""
-        self.streams: OrderedDict[tuple[Any, ...], int] = OrderedDict()
+        self.open_streams: OrderedDict[tuple[Any, ...], int] = OrderedDict()
         """How many requests were counted of which a record may still tell the end."""
-        self.first: OrderedDict[Place, Said] = OrderedDict()
-        self.last: OrderedDict[Place, Said] = OrderedDict()
+        self.first_inputs: OrderedDict[SpanKey, TimedText] = OrderedDict()
+        self.last_outputs: OrderedDict[SpanKey, TimedText] = OrderedDict()
         self.heads: OrderedDict[str, str] = OrderedDict()
         """Ids of the spans that were sent as a trace's head though something is above them."""
 
@@ -86,45 +86,45 @@ class SpanHistory:
         found = self._spans.get(span_id)
         return found if found is not None and found.trace_id == trace_id else None
 
-    def any(self, span_id: str) -> RecentSpan | None:
+    def latest(self, span_id: str) -> RecentSpan | None:
         """The span that came last with that id, whatever its trace: twins may be in two."""
         return self._spans.get(span_id)
 
-    def at(self, place: Place) -> Iterator[RecentSpan]:
+    def calls_below(self, place: SpanKey) -> Iterator[RecentSpan]:
         """The calls that stand there."""
-        return (found for found in self._known(self.places.get(place, ())) if found.trace_id == place[0])
+        return (found for found in self._recent(self.children.get(place, ())) if found.trace_id == place[0])
 
-    def answered(self, response_id: str) -> Iterator[RecentSpan]:
+    def calls_with_response(self, response_id: str) -> Iterator[RecentSpan]:
         """The calls that name the response, of traces that begin with them."""
-        known = self._known(self.answers.get(response_id, ()))
+        known = self._recent(self.by_response.get(response_id, ()))
         return (found for found in known if found.response_id == response_id)
 
     def expect_end(self, key: tuple[Any, ...]) -> None:
         """A record may tell how the stream of a request ended that is counted now."""
-        self.streams[key] = self.streams.get(key, 0) + 1
-        keep_latest(self.streams, MAX_TRACES)
+        self.open_streams[key] = self.open_streams.get(key, 0) + 1
+        keep_latest(self.open_streams, MAX_TRACES)
 
     def remember(self, span: RecentSpan) -> None:
         """Add a span; the oldest are forgotten."""
         is_new = self.span(span.trace_id, span.span_id) is None
         self._spans[span.span_id] = span
-        keep_latest(self._spans, MAX_SEEN)
+        keep_latest(self._spans, MAX_SPANS)
         if is_new and span.kind.is_model_call:
-            _add(self.places, (span.trace_id, span.above), span.span_id)
+            _add(self.children, (span.trace_id, span.above), span.span_id)
             if span.response_id is not None and span.above is None:
-                _add(self.answers, span.response_id, span.span_id)
+                _add(self.by_response, span.response_id, span.span_id)
 
     def __len__(self) -> int:
         return len(self._spans)
 
-    def _known(self, span_ids: Iterable[str]) -> Iterator[RecentSpan]:
+    def _recent(self, span_ids: Iterable[str]) -> Iterator[RecentSpan]:
         for span_id in span_ids:
             found = self._spans.get(span_id)
             if found is not None:
                 yield found
 
 
-def known(call: ModelCall, above: str | None, stands_for: str, counted_by: str | None) -> RecentSpan:
+def recent_span(call: ModelCall, above: str | None, stands_for: str, counted_by: str | None) -> RecentSpan:
     """What is remembered of a call."""
     return _new(
         RecentSpan,
@@ -152,8 +152,8 @@ def known(call: ModelCall, above: str | None, stands_for: str, counted_by: str |
 def _add(index: OrderedDict[Any, deque[str]], key: Any, span_id: str) -> None:
     found = index.get(key)
     if found is None:
-        found = index[key] = deque(maxlen=NEIGHBOURS)
-        keep_latest(index, MAX_SEEN)
+        found = index[key] = deque(maxlen=MAX_CANDIDATES)
+        keep_latest(index, MAX_SPANS)
     found.append(span_id)
 
 

@@ -75,7 +75,7 @@ def pseudonymous(**attributes: str) -> list[dict[str, Any]]:
     pipeline = Pipeline(
         families=frozenset({"ai", "llm_completion", "llm_generation"}), pseudonym_key=b"k" * 16
     )
-    return pipeline.finished(make_view(attributes))
+    return pipeline.finished_events(make_view(attributes))
 
 
 def test_a_user_is_the_same_pseudonym_everywhere_and_is_named_nowhere() -> None:

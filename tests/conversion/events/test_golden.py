@@ -192,7 +192,7 @@ SPANS: dict[str, SpanView] = {
 @pytest.mark.parametrize("content", [True, False], ids=["content", "private"])
 def test_a_span_becomes_these_events(name: str, content: bool) -> None:
     pipeline = Pipeline(families=EVERYTHING, content=content, prices=PriceBook())
-    found = json.dumps(pipeline.finished(SPANS[name]), indent=2, ensure_ascii=False) + "\n"
+    found = json.dumps(pipeline.finished_events(SPANS[name]), indent=2, ensure_ascii=False) + "\n"
     file = EVENTS / f"{name}{'' if content else '.private'}.json"
     if os.environ.get("UPDATE_GOLDEN"):
         file.write_text(found)
@@ -202,7 +202,7 @@ def test_a_span_becomes_these_events(name: str, content: bool) -> None:
 @pytest.mark.parametrize("name", SPANS)
 def test_private_events_hold_nothing_that_anybody_wrote(name: str) -> None:
     pipeline = Pipeline(families=EVERYTHING, content=False, prices=PriceBook())
-    sent = json.dumps(pipeline.finished(SPANS[name]))
+    sent = json.dumps(pipeline.finished_events(SPANS[name]))
     for written in (
         "Say hello",
         "Hello!",
@@ -221,11 +221,11 @@ def test_private_events_hold_nothing_that_anybody_wrote(name: str) -> None:
 @pytest.mark.parametrize("name", SPANS)
 def test_no_base64_leaves_in_full(name: str) -> None:
     pipeline = Pipeline(families=EVERYTHING, prices=PriceBook())
-    assert PNG not in json.dumps(pipeline.finished(SPANS[name]))
+    assert PNG not in json.dumps(pipeline.finished_events(SPANS[name]))
 
 
 def test_base64_leaves_in_full_when_asked() -> None:
     pipeline = Pipeline(families=EVERYTHING, media=None)
-    [generation, *_] = pipeline.finished(SPANS["image"])
+    [generation, *_] = pipeline.finished_events(SPANS["image"])
     shown: Any = generation["properties"]["$ai_output_choices"][0]["content"]
     assert shown == [{"type": "image", "image": f"data:image/png;base64,{PNG}"}]

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from otel_posthog.conversion.events.message_rendering import rendered, text_length
+from otel_posthog.conversion.events.message_rendering import render_messages, text_length
 from otel_posthog.conversion.privacy.media import placeholder
 
 TEXT = {"type": "text", "content": "hello"}
@@ -90,7 +90,7 @@ TEXT = {"type": "text", "content": "hello"}
     ],
 )
 def test_a_message_is_shown(parts: Any, shown: Any) -> None:
-    found = rendered([{"role": "assistant", "parts": parts}], media=placeholder)
+    found = render_messages([{"role": "assistant", "parts": parts}], media=placeholder)
     assert found == [{"role": "assistant", **message} for message in shown]
 
 
@@ -119,4 +119,4 @@ DATA = "data:image/png;base64,iVBORw0KGgo="
     ],
 )
 def test_no_base64_leaves_by_any_part(part: Any) -> None:
-    assert DATA not in str(rendered([{"role": "user", "parts": [part, TEXT]}], media=placeholder))
+    assert DATA not in str(render_messages([{"role": "user", "parts": [part, TEXT]}], media=placeholder))

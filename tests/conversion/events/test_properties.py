@@ -21,7 +21,7 @@ from opentelemetry.trace import SpanKind, StatusCode
 
 from otel_posthog.conversion import traces
 from otel_posthog.conversion.dialects import DIALECTS
-from otel_posthog.conversion.events.message_rendering import rendered
+from otel_posthog.conversion.events.message_rendering import render_messages
 from otel_posthog.conversion.model_call import Kind, ModelCall
 from otel_posthog.conversion.pipeline import Pipeline
 from otel_posthog.conversion.pricing.cost import PriceBook
@@ -37,7 +37,7 @@ from otel_posthog.conversion.spans.packed_span import pack, unpack
 from otel_posthog.conversion.spans.sdk_span import view_of_sdk_span
 from otel_posthog.conversion.spans.span_view import ContextSpan, SpanEvent, SpanView
 from otel_posthog.conversion.traces import deduplication, matching
-from otel_posthog.conversion.traces import history as seen_module
+from otel_posthog.conversion.traces import history as history_module
 from otel_posthog.delivery.encoding.json_encoder import encode, plain
 from tests.conversion.readers.test_attribute_values import ANYTHING
 from tests.support.otlp_json import otlp_json
@@ -276,7 +276,11 @@ NO_TYPE = make_view({"gen_ai.input.messages": '[{"type": {}}]'})
 @given(view=ODD_SPANS)
 @example(view=NO_TYPE)
 def test_any_span_becomes_events_that_json_holds(view: SpanView) -> None:
-    for event in (*PIPELINE.finished(view), *PIPELINE.started(view), *WITHOUT_CONTENT.finished(view)):
+    for event in (
+        *PIPELINE.finished_events(view),
+        *PIPELINE.started_events(view),
+        *WITHOUT_CONTENT.finished_events(view),
+    ):
         read = json.loads(encode(event))
         json.dumps(read, allow_nan=False)
         assert read["event"]
@@ -292,12 +296,12 @@ def test_any_span_becomes_events_that_json_holds(view: SpanView) -> None:
 @example(view=NO_TYPE)
 def test_events_depend_on_the_span_alone_and_leave_it_as_it_was(view: SpanView) -> None:
     before = repr(view)
-    first = _written(PIPELINE.finished(view))
+    first = _written(PIPELINE.finished_events(view))
     assert repr(view) == before
-    assert _written(PIPELINE.finished(copy.deepcopy(view))) == first
-    started = _written(PIPELINE.started(view))
+    assert _written(PIPELINE.finished_events(copy.deepcopy(view))) == first
+    started = _written(PIPELINE.started_events(view))
     assert repr(view) == before
-    assert _written(PIPELINE.started(view)) == started
+    assert _written(PIPELINE.started_events(view)) == started
 
 
 NEIGHBOURS = [
@@ -319,23 +323,23 @@ NEIGHBOURS = [
 @given(view=ODD_SPANS, at=st.integers(0, 2))
 @example(view=NO_TYPE, at=1)
 def test_a_span_changes_no_event_of_another_trace(view: SpanView, at: int) -> None:
-    alone = _written(PIPELINE.finished(*NEIGHBOURS))
+    alone = _written(PIPELINE.finished_events(*NEIGHBOURS))
     batch = [*NEIGHBOURS[:at], view, *NEIGHBOURS[at:]]
-    together = PIPELINE.finished(*batch)
-    own = {*_written(PIPELINE.finished(view))}
+    together = PIPELINE.finished_events(*batch)
+    own = {*_written(PIPELINE.finished_events(view))}
     assert sorted(each for each in _written(together) if each not in own) == sorted(alone)
 
 
 @pytest.mark.parametrize("span_id", ["", "0" * 16, "ab" * 8])
 def test_spans_of_two_traces_with_one_id_are_two(span_id: str) -> None:
     views = [make_view(trace_id=digit * 32, span_id=span_id) for digit in "12"]
-    assert len(PIPELINE.finished(*views)) == 2 * len(PIPELINE.finished(views[0]))
+    assert len(PIPELINE.finished_events(*views)) == 2 * len(PIPELINE.finished_events(views[0]))
 
 
 def test_a_span_is_not_within_one_of_another_trace() -> None:
     outer = make_view(trace_id="1" * 32, span_id="1" * 16)
     inner = make_view(trace_id="2" * 32, span_id="2" * 16, parent_id="1" * 16, scope="logfire.openai")
-    assert len(PIPELINE.finished(outer, inner)) == 2 * len(PIPELINE.finished(outer))
+    assert len(PIPELINE.finished_events(outer, inner)) == 2 * len(PIPELINE.finished_events(outer))
 
 
 @thorough
@@ -395,12 +399,12 @@ def test_a_span_gives_the_same_events_whatever_way_it_came(
     view, packed = view_of_sdk_span(span), pack(span)
     assert view is not None
     assert packed is not None
-    expected = _written(PIPELINE.finished(view))
+    expected = _written(PIPELINE.finished_events(view))
     assert expected or view.attributes.keys() & {"gen_ai.evaluation.name"} or event == EVALUATION_EVENT
-    assert _written(PIPELINE.finished(unpack(packed))) == expected
-    assert _written(PIPELINE.finished(*_views(views_of_request(request)))) == expected
+    assert _written(PIPELINE.finished_events(unpack(packed))) == expected
+    assert _written(PIPELINE.finished_events(*_views(views_of_request(request)))) == expected
     document = json.loads(json.dumps(otlp_json(request)))
-    assert _written(PIPELINE.finished(*_views(views_of_json_request(document)))) == expected
+    assert _written(PIPELINE.finished_events(*_views(views_of_json_request(document)))) == expected
 
 
 # --- readers ---------------------------------------------------------------------------------------
@@ -416,7 +420,7 @@ def test_whatever_is_read_as_messages_is_rendered(value: Any, media: Any) -> Non
     found = messages(value, "user")
     if found is not None:
         assert all(isinstance(each["role"], str) and isinstance(each["parts"], list) for each in found)
-        for each in rendered(found, media):
+        for each in render_messages(found, media):
             assert isinstance(each["role"], str)
             encode(each)
     assert repr(value) == before
@@ -428,7 +432,7 @@ def test_whatever_is_read_as_messages_is_rendered(value: Any, media: Any) -> Non
 @example(part={"type": "blob", "content": "QUJD", "modality": ["image"]}, media=placeholder)
 def test_any_part_is_read_and_rendered(part: Any, media: Any) -> None:
     for held in (part, part_of(part)):
-        rendered([{"role": "user", "parts": [held, held]}], media)
+        render_messages([{"role": "user", "parts": [held, held]}], media)
     tools(part)
 
 
@@ -455,7 +459,7 @@ def test_a_part_of_odd_fields_is_kept(part: Any) -> None:
         [{"role": "user", "parts": [part, part]}],
         [{"role": "user", "content": [part]}],
     ):
-        [generation, *_] = PIPELINE.finished(make_view({"gen_ai.input.messages": json.dumps(value)}))
+        [generation, *_] = PIPELINE.finished_events(make_view({"gen_ai.input.messages": json.dumps(value)}))
         assert generation["properties"]["$ai_input"]
 
 
@@ -476,12 +480,12 @@ def test_a_role_that_is_no_text_is_whose_the_attribute_is(role: Any) -> None:
 )
 def test_nesting_stops_nothing(before: str, after: str, levels: int) -> None:
     for name in MESSAGES_IN:
-        _written(PIPELINE.finished(make_view({name: before * levels + "1" + after * levels})))
+        _written(PIPELINE.finished_events(make_view({name: before * levels + "1" + after * levels})))
 
 
 def test_a_text_that_is_a_deep_list_is_rendered() -> None:
     said = '[{"role":"user","parts":[{"type":"text","content":' + "[" * 1000 + "]" * 1000 + "}]}]"
-    [generation, *_] = PIPELINE.finished(make_view({"gen_ai.input.messages": said}))
+    [generation, *_] = PIPELINE.finished_events(make_view({"gen_ai.input.messages": said}))
     assert generation["properties"]["$ai_input"]
 
 
@@ -520,7 +524,7 @@ def test_any_request_and_answer_is_read(asked: Any, answered: Any) -> None:
     read_answer(parts, asked, answered)
     assert repr((asked, answered)) == before
     for side in ("input", "output"):
-        rendered(parts["call"].get(side, ()), media=placeholder)
+        render_messages(parts["call"].get(side, ()), media=placeholder)
 
 
 # --- what is said stays private --------------------------------------------------------------------
@@ -611,7 +615,7 @@ SHAPES: Mapping[str, Any] = {
 def test_what_was_said_is_in_no_event_without_content(kind: str, shape: str) -> None:
     for name in CONTENT:
         view = make_view(only={**KINDS[kind], name: SHAPES[shape]}, scope=None)
-        for event in WITHOUT_CONTENT.finished(view):
+        for event in WITHOUT_CONTENT.finished_events(view):
             assert SECRET.encode() not in encode(event), name
 
 
@@ -653,7 +657,7 @@ def test_a_private_span_tells_nothing_that_was_said_in_it(
             ),
         ],
     )
-    for made in (*pipeline.finished(view), *pipeline.started(view)):
+    for made in (*pipeline.finished_events(view), *pipeline.started_events(view)):
         assert SECRET.encode() not in encode(made)
 
 
@@ -669,7 +673,7 @@ def test_a_trace_does_not_repeat_what_a_private_call_in_it_said() -> None:
         parent_id="2" * 16,
     )
     root = make_view(only={"gen_ai.operation.name": "invoke_agent"}, span_id="2" * 16)
-    assert not any(SECRET.encode() in each for each in _written(PIPELINE.finished(call, root)))
+    assert not any(SECRET.encode() in each for each in _written(PIPELINE.finished_events(call, root)))
 
 
 # --- media stay at home ----------------------------------------------------------------------------
@@ -734,7 +738,7 @@ CARRIERS = (
 
 
 def _assert_nothing_of_it(view: SpanView, what: str) -> None:
-    for event in PIPELINE.finished(view):
+    for event in PIPELINE.finished_events(view):
         body = encode(event).decode()
         for data in (DATA, URL_SAFE):
             assert not any(data[at : at + 60] in body for at in range(0, len(data) - 60, 60)), what
@@ -764,7 +768,7 @@ def test_no_data_leave_in_the_id_of_a_call() -> None:
         {"role": "tool", "tool_call_id": call_id, "content": "x"},
     ]
     view = make_view({"gen_ai.input.messages": json.dumps(said)})
-    [asked, answered] = PIPELINE.finished(view)[0]["properties"]["$ai_input"]
+    [asked, answered] = PIPELINE.finished_events(view)[0]["properties"]["$ai_input"]
     assert asked["tool_calls"][0]["id"] == answered["tool_call_id"]
     assert "call_1" in answered["tool_call_id"]
     assert DATA[100:160] not in json.dumps([asked, answered])
@@ -821,7 +825,7 @@ def _siblings(first: int, number: int, scope: str = "a") -> list[ModelCall]:
 
 
 def test_a_call_is_not_compared_with_all_the_calls_beside_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    compared, agree, seen = [], matching.agree, traces.SpanHistory()
+    compared, agree, history = [], matching.agree, traces.SpanHistory()
 
     def counted(one: Any, other: Any) -> bool:
         compared.append(one)
@@ -830,16 +834,16 @@ def test_a_call_is_not_compared_with_all_the_calls_beside_it(monkeypatch: pytest
     monkeypatch.setattr(matching, "agree", counted)
     monkeypatch.setattr(deduplication, "agree", counted)
     for batch in range(4):
-        assert len(traces.resolve(_siblings(batch * 100, 100), seen)) == 100
+        assert len(traces.resolve(_siblings(batch * 100, 100), history)) == 100
     assert len(compared) < 400
 
 
 def test_a_late_twin_is_known_also_under_a_span_of_very_many_calls(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(seen_module, "MAX_SEEN", 8)
-    seen = traces.SpanHistory()
-    traces.resolve(_siblings(0, 20), seen)
+    monkeypatch.setattr(history_module, "MAX_SPANS", 8)
+    history = traces.SpanHistory()
+    traces.resolve(_siblings(0, 20), history)
     [twin] = _siblings(19, 1, scope="b")
-    [found] = traces.resolve([twin._replace(span_id="e" * 16)], seen)
+    [found] = traces.resolve([twin._replace(span_id="e" * 16)], history)
     assert found.kind is Kind.SPAN
 
 
@@ -879,7 +883,7 @@ def test_a_model_with_its_version_is_that_model(dated: str, is_same: bool) -> No
 def test_the_text_of_an_error_that_only_the_answer_holds_is_told() -> None:
     answer = {"status": "failed", "error": {"code": "server_error", "message": "it broke"}}
     view = make_view(only={"openinference.span.kind": "LLM", "output.value": json.dumps(answer)})
-    [generation, *_] = PIPELINE.finished(view)
+    [generation, *_] = PIPELINE.finished_events(view)
     assert generation["properties"]["$ai_error"] == "it broke"
 
 
@@ -899,7 +903,7 @@ def test_events_do_not_depend_on_where_they_are_made(monkeypatch: pytest.MonkeyP
         for zone in ("UTC", "America/New_York"):
             monkeypatch.setenv("TZ", zone)
             time.tzset()
-            made.append(_written(PIPELINE.finished(view)))
+            made.append(_written(PIPELINE.finished_events(view)))
     finally:
         monkeypatch.undo()
         time.tzset()

@@ -84,9 +84,9 @@ def test_traces_are_drawn_evenly() -> None:
 def test_a_lower_rate_keeps_a_part_of_what_a_higher_one_keeps(trace: str, one: float, other: float) -> None:
     view = make_view(attributes={"posthog.trace_id": trace} if trace.strip() else {})
     lower, higher = (pipeline({"*": rate}) for rate in sorted((one, other)))
-    assert {*shown(lower.finished(view))} <= {*shown(higher.finished(view))}
-    assert shown(pipeline({"*": 0.0}).finished(view)) == {}
-    assert [*shown(pipeline({"*": 1.0}).finished(view))] == SUCCESS
+    assert {*shown(lower.finished_events(view))} <= {*shown(higher.finished_events(view))}
+    assert shown(pipeline({"*": 0.0}).finished_events(view)) == {}
+    assert [*shown(pipeline({"*": 1.0}).finished_events(view))] == SUCCESS
 
 
 # --- what is kept ---
@@ -117,33 +117,33 @@ WHOLE: list[tuple[str, SpanView, dict[str, Any]]] = [
 
 @pytest.mark.parametrize(("view", "expected"), [pytest.param(v, e, id=name) for name, v, e in WHOLE])
 def test_a_call_has_all_its_events_or_none(view: SpanView, expected: dict[str, Any]) -> None:
-    assert shown(TENTH.finished(view)) == expected
+    assert shown(TENTH.finished_events(view)) == expected
 
 
 @pytest.mark.parametrize("families", [["ai"], ["llm_completion"], ["llm_generation"], EVERYTHING])
 @pytest.mark.parametrize("view", [call(), call(LEFT_OUT, AGENT)], ids=["call", "agent"])
 def test_what_is_left_out_is_counted_event_by_event(families: Any, view: SpanView) -> None:
     chosen = frozenset(families)
-    whole = Pipeline(families=chosen, prices=BOOK).finished(view)
+    whole = Pipeline(families=chosen, prices=BOOK).finished_events(view)
     found, dropped = counted(pipeline({"*": 0.1}, families=chosen), view)
     assert (found, dropped["sample_rate"]) == ([], len(whole))
 
 
 def test_the_rest_of_an_event_is_as_without_sampling() -> None:
-    whole = Pipeline(families=EVERYTHING, prices=BOOK).finished(call(KEPT))
-    for event in (sampled := TENTH.finished(call(KEPT))):
+    whole = Pipeline(families=EVERYTHING, prices=BOOK).finished_events(call(KEPT))
+    for event in (sampled := TENTH.finished_events(call(KEPT))):
         del event["properties"]["$sample_rate"]
     assert sampled == whole
 
 
 def test_without_sampling_no_event_tells_a_rate() -> None:
-    assert {*shown(Pipeline(families=EVERYTHING, prices=BOOK).finished(call())).values()} == {None}
+    assert {*shown(Pipeline(families=EVERYTHING, prices=BOOK).finished_events(call())).values()} == {None}
 
 
 def test_what_cost_much_is_known_also_where_posthog_works_out_the_costs() -> None:
     server = pipeline({"*": 0.1}, prices=None)
-    assert shown(server.finished(call())) == {}
-    found = server.finished(call(LEFT_OUT, DEAR))
+    assert shown(server.finished_events(call())) == {}
+    found = server.finished_events(call(LEFT_OUT, DEAR))
     assert shown(found) == dict.fromkeys(SUCCESS, 1.0)
     assert not any("cost" in name for event in found for name in event["properties"])
 
@@ -152,23 +152,23 @@ def test_what_cost_much_is_known_also_where_posthog_works_out_the_costs() -> Non
 
 
 def test_a_start_is_announced_at_once_only_in_a_trace_that_is_kept() -> None:
-    assert shown(TENTH.started(call(KEPT))) == {"llm_completion_requested": 0.1}
-    assert TENTH.started(call()) == []
-    assert shown(TENTH.started(call(LEFT_OUT, MEME))) == {"llm_completion_requested": 0.9}
+    assert shown(TENTH.started_events(call(KEPT))) == {"llm_completion_requested": 0.1}
+    assert TENTH.started_events(call()) == []
+    assert shown(TENTH.started_events(call(LEFT_OUT, MEME))) == {"llm_completion_requested": 0.9}
 
 
 def test_a_failure_in_a_trace_that_is_not_kept_brings_its_start_along() -> None:
     failed = call(LEFT_OUT, FAILED)
-    assert TENTH.started(failed) == []
-    assert shown(TENTH.finished(failed)) == dict.fromkeys(FAILURE, 1.0)
+    assert TENTH.started_events(failed) == []
+    assert shown(TENTH.finished_events(failed)) == dict.fromkeys(FAILURE, 1.0)
 
 
 def test_a_failure_that_was_announced_is_announced_again_as_one_that_is_always_kept() -> None:
     failed = call(KEPT, FAILED)
-    [first] = TENTH.started(failed)
+    [first] = TENTH.started_events(failed)
     again = [
         event
-        for event in TENTH.finished(failed, announced={failed.span_id})
+        for event in TENTH.finished_events(failed, announced={failed.span_id})
         if event["event"] == first["event"]
     ]
     assert [(each["uuid"], each["timestamp"]) for each in again] == [(first["uuid"], first["timestamp"])]
@@ -178,7 +178,7 @@ def test_a_failure_that_was_announced_is_announced_again_as_one_that_is_always_k
 
 def test_an_announced_call_of_a_trace_that_is_kept_is_not_announced_again() -> None:
     view = call(KEPT)
-    assert [*shown(TENTH.finished(view, announced={view.span_id}))] == [
+    assert [*shown(TENTH.finished_events(view, announced={view.span_id}))] == [
         name for name in SUCCESS if name != "llm_completion_requested"
     ]
 
@@ -213,24 +213,24 @@ def test_scores_follow_their_trace_and_what_a_person_said_is_kept(
 
 def test_what_a_person_said_has_the_uuid_that_it_has_beside_its_scores() -> None:
     judged = TENTH.read(call())._replace(evaluations=[Evaluation("tone", 0.5), Feedback("Spot on")])
-    [alone] = TENTH.scores(judged)
-    assert alone["uuid"] in {event["uuid"] for event in Pipeline(families=EVERYTHING).scores(judged)}
+    [alone] = TENTH.score_events(judged)
+    assert alone["uuid"] in {event["uuid"] for event in Pipeline(families=EVERYTHING).score_events(judged)}
 
 
 # --- on disk ---
 
 
 def test_a_recipe_carries_what_is_kept() -> None:
-    found = Pipeline(families=EVERYTHING).by_recipe(TENTH.recipe())
+    found = Pipeline(families=EVERYTHING).with_recipe(TENTH.recipe())
     assert found.recipe() == TENTH.recipe()
     for view in (call(), call(KEPT), call(LEFT_OUT, MEME), call(LEFT_OUT, DEAR)):
-        assert found.finished(view) == TENTH.finished(view)
+        assert found.finished_events(view) == TENTH.finished_events(view)
 
 
 def test_a_recipe_of_before_there_was_sampling_keeps_everything() -> None:
     old = Pipeline(families=EVERYTHING, prices=BOOK).recipe()
     assert b"sampl" not in old
-    assert len(TENTH.by_recipe(old).finished(call())) == len(SUCCESS)
+    assert len(TENTH.with_recipe(old).finished_events(call())) == len(SUCCESS)
 
 
 @pytest.mark.parametrize("rates", ["{}", '{"*":"x"}', "[]", "1"])
@@ -239,7 +239,7 @@ def test_a_recipe_that_is_none_is_refused(rates: str) -> None:
     before, _, after = told.partition('"rates":')
     broken = f'{before}"rates":{rates}{after[after.index("}") + 1 :]}'.encode()
     with pytest.raises((ValueError, TypeError, LookupError, AttributeError)):
-        TENTH.by_recipe(broken)
+        TENTH.with_recipe(broken)
 
 
 # --- sums ---
@@ -259,11 +259,11 @@ def test_sums_over_the_inverse_rate_are_right() -> None:
             call(trace, AGENT, span_id="a" * 16),
             call(trace, what, MEME if number % 3 == 0 else {}, span_id="b" * 16, parent_id="a" * 16),
         )
-        announced = rates.started(views[1])
+        announced = rates.started_events(views[1])
         told = {views[1].span_id} if announced else set()
-        for event in [*announced, *rates.finished(*views, announced=told)]:
+        for event in [*announced, *rates.finished_events(*views, announced=told)]:
             kept[event["uuid"]] = event  # the later of two with one uuid stays
-        for event in whole.finished(*views):
+        for event in whole.finished_events(*views):
             truth[event["event"]] += 1
             cost += event["properties"].get("$ai_total_cost_usd", 0.0)
     sums: dict[str, float] = dict.fromkeys(truth, 0.0)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from otel_posthog.conversion.model_call import Usage
 from otel_posthog.conversion.pricing.cost import PriceBook
-from otel_posthog.conversion.pricing.price_file import own_prices
+from otel_posthog.conversion.pricing.price_file import parse_prices
 from otel_posthog.conversion.span_reader import read_call
 from tests.support.spans import START, make_view
 
@@ -206,7 +206,7 @@ def test_a_tier_has_the_prices_that_the_data_has_for_it(
 def test_an_image_may_have_a_price_of_its_own(
     attributes: dict[str, Any], costs: tuple[float, ...] | None
 ) -> None:
-    book = PriceBook(own_prices({"models": {"dall-e-*": {"input": 5, "image": 0.04}}}))
+    book = PriceBook(parse_prices({"models": {"dall-e-*": {"input": 5, "image": 0.04}}}))
     status = "ERROR" if "error.type" in attributes else "UNSET"
     view = make_view({**attributes, "gen_ai.request.model": "dall-e-3"}, status=status)
     assert book.cost(read_call(view)) == costs
@@ -217,7 +217,7 @@ def test_an_exact_name_wins_over_a_pattern_also_without_its_path() -> None:
     call = read_call(
         make_view({"gen_ai.request.model": "openai/gpt-5.1", "gen_ai.usage.input_tokens": 1_000_000})
     )
-    found = PriceBook(own_prices({"models": models})).cost(call)
+    found = PriceBook(parse_prices({"models": models})).cost(call)
     assert found is not None
     assert found.total == 7.0
 
@@ -238,14 +238,14 @@ def test_an_exact_name_wins_over_a_pattern_also_without_its_path() -> None:
 def test_a_side_without_an_own_price_has_the_one_of_the_table(
     own: dict[str, float], model: str, expected: tuple[float, float, float] | None
 ) -> None:
-    book = PriceBook(own_prices({"models": {"gpt-5.1": own, "mine": own}}))
+    book = PriceBook(parse_prices({"models": {"gpt-5.1": own, "mine": own}}))
     usage = {"gen_ai.usage.input_tokens": 1_000_000, "gen_ai.usage.output_tokens": 1_000_000}
     view = make_view({"gen_ai.request.model": model, "gen_ai.response.model": model, **usage})
     assert book.cost(read_call(view)) == expected
 
 
 def test_a_side_of_the_table_has_all_its_prices_and_own_ones_first() -> None:
-    book = PriceBook(own_prices({"models": {"gpt-5.1": {"output": 4}, "gpt-5-mini": {"cache_read": 3}}}))
+    book = PriceBook(parse_prices({"models": {"gpt-5.1": {"output": 4}, "gpt-5-mini": {"cache_read": 3}}}))
     usage = {"gen_ai.usage.input_tokens": 2_000_000, "gen_ai.usage.cache_read.input_tokens": 1_000_000}
     for model, paid in (("gpt-5.1", 1.25 + 0.125), ("gpt-5-mini", 0.25 + 3.0)):
         found = book.cost(read_call(make_view({"gen_ai.request.model": model, **usage})))
@@ -268,7 +268,7 @@ def test_costs_are_exact_where_sums_of_floats_are_not() -> None:
             "gen_ai.usage.output_tokens": 1_000_000,
         }
     )
-    assert PriceBook(own_prices({"models": models})).cost(read_call(view)) == (0.1, 0.2, 0.3)
+    assert PriceBook(parse_prices({"models": models})).cost(read_call(view)) == (0.1, 0.2, 0.3)
 
 
 OWN = {
@@ -289,7 +289,7 @@ def test_own_prices_win_and_exact_names_before_patterns(model: str, total: float
         "gen_ai.usage.input_tokens": 1000,
         "gen_ai.usage.output_tokens": 1000,
     }
-    found = PriceBook(own_prices(OWN)).cost(read_call(make_view(attributes)))
+    found = PriceBook(parse_prices(OWN)).cost(read_call(make_view(attributes)))
     assert found is not None
     assert found.total == pytest.approx(total)
 
@@ -309,4 +309,4 @@ def test_own_prices_win_and_exact_names_before_patterns(model: str, total: float
 )
 def test_wrong_prices_are_refused_with_the_place(content: Any, sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
-        own_prices(content)
+        parse_prices(content)

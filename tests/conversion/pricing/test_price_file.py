@@ -11,7 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from otel_posthog.conversion.pricing.price_file import MOST_TOLD, own_prices, read_prices, with_mistakes
+from otel_posthog.conversion.pricing.price_file import (
+    MAX_REPORTED,
+    parse_prices,
+    read_prices,
+    read_prices_and_mistakes,
+)
 
 TOML = """
 # what our contract says
@@ -117,14 +122,14 @@ def test_what_is_wrong_in_json_is_told_with_its_line(text: str, sentence: str) -
 
 def test_all_that_is_wrong_is_told_and_what_is_right_is_there() -> None:
     text = "[models.a]\ninput = 1\noutput = 'x'\nimput = 2\n[models.b]\ninput = 3\n[other]\n"
-    found, wrong = with_mistakes(text, toml=True)
+    found, wrong = read_prices_and_mistakes(text, toml=True)
     assert found["b"] == read_prices("[models.b]\ninput = 3", toml=True)["b"]
     assert [says[:6] for says in wrong] == ["line 7", "line 3", "line 4"]
 
 
 def test_of_very_many_mistakes_the_first_are_told() -> None:
     text = "[models.a]\n" + "".join(f"x{number} = 1\n" for number in range(50))
-    assert len(with_mistakes(text, toml=True)[1]) == MOST_TOLD
+    assert len(read_prices_and_mistakes(text, toml=True)[1]) == MAX_REPORTED
 
 
 NAMES = st.text(max_size=8) | st.sampled_from(["models", "m", "input", "output", "image"])
@@ -142,7 +147,7 @@ FILES = st.dictionaries(NAMES, VALUES, max_size=3) | st.fixed_dictionaries(
 def test_any_json_is_prices_or_told_to_be_wrong_as_its_content_is(content: Any, indent: int | None) -> None:
     text = json.dumps(content, indent=indent)
     try:
-        expected: Any = own_prices(json.loads(text))
+        expected: Any = parse_prices(json.loads(text))
     except ValueError as error:
         with pytest.raises(ValueError, match=re.escape(str(error)) + r"\Z"):
             read_prices(text, toml=False)

@@ -44,7 +44,7 @@ def marked(attributes: Properties) -> Properties:
 def private(attributes: Properties, pipeline: Pipeline = PRIVATE, **changes: Any) -> Properties:
     """The properties of all events of a private chat with these attributes, metadata beside them."""
     found: Properties = {}
-    for event in pipeline.finished(make_view(marked(attributes), **changes)):
+    for event in pipeline.finished_events(make_view(marked(attributes), **changes)):
         found |= event["properties"]
     return {**found, **found.get("metadata", {})}
 
@@ -67,7 +67,7 @@ KEPT_IN_METADATA = frozenset(
 def test_figures_names_of_models_and_tools_and_ids_are_the_same_in_private(name: str) -> None:
     for line in lines(name):
         views = [view_of_recorded(span) for span in line["spans"]]
-        shown, hidden = SHOWN.finished(*views), PRIVATE.finished(*views)
+        shown, hidden = SHOWN.finished_events(*views), PRIVATE.finished_events(*views)
         assert [(each["event"], each["uuid"], each["distinct_id"]) for each in hidden] == [
             (each["event"], each["uuid"], each["distinct_id"]) for each in shown
         ]
@@ -219,13 +219,13 @@ def test_what_names_something_leaves_where_it_can_be_no_sentence(
     ],
 )
 def test_a_private_span_is_called_by_what_it_is(attributes: Properties, name: str, said: str) -> None:
-    [event, *_] = PRIVATE.finished(make_view(attributes, name=name, parent_id="2" * 16))
+    [event, *_] = PRIVATE.finished_events(make_view(attributes, name=name, parent_id="2" * 16))
     assert event["properties"]["$ai_span_name"] == said
 
 
 def test_a_user_of_whom_only_a_sentence_is_told_is_nobody() -> None:
     view = make_view(marked({"traceloop.association.properties.user_id": "the one who asked"}))
-    for event in PRIVATE.finished(view):
+    for event in PRIVATE.finished_events(view):
         assert event["distinct_id"] == view.trace_id
         assert event["properties"]["$process_person_profile"] is False
 
@@ -235,7 +235,7 @@ def test_a_pseudonym_is_the_same_whether_content_is_hidden_or_not_and_no_name_is
     made = [
         event
         for content in (True, False)
-        for event in Pipeline(families=EVERYTHING, pseudonym_key=b"k", content=content).finished(
+        for event in Pipeline(families=EVERYTHING, pseudonym_key=b"k", content=content).finished_events(
             make_view(marked(told))
         )
     ]
@@ -250,7 +250,7 @@ def test_of_scores_on_spans_names_labels_and_figures_leave_where_they_are_identi
         "gen_ai.evaluation.score.label": "it is about cats",
         "gen_ai.evaluation.explanation": "the answer says so",
     }
-    [metric] = [each for each in PRIVATE.finished(make_view(told)) if each["event"] == "$ai_metric"]
+    [metric] = [each for each in PRIVATE.finished_events(make_view(told)) if each["event"] == "$ai_metric"]
     found = metric["properties"]
     assert (found["$ai_metric_name"], found["$ai_metric_value"]) == ("relevance", 0.5)
     assert found.keys().isdisjoint({"$ai_metric_label", "$ai_metric_explanation"})
@@ -261,7 +261,7 @@ def test_scores_and_feedback_of_the_application_are_sent_as_they_are() -> None:
         kind=Kind.EVALUATION,
         evaluations=[Evaluation("How was it", label="not so bad", own=True), Feedback("Thank you very much")],
     )
-    metric, feedback = (event["properties"] for event in PRIVATE.scores(call))
+    metric, feedback = (event["properties"] for event in PRIVATE.score_events(call))
     assert (metric["$ai_metric_name"], metric["$ai_metric_value"]) == ("How was it", "not so bad")
     assert feedback["$ai_feedback_text"] == "Thank you very much"
 
@@ -272,7 +272,7 @@ SAID = {"gen_ai.input.messages": json.dumps([{"role": "user", "content": "what w
 
 
 def shows(pipeline: Pipeline, attributes: Properties | None = None, **changes: Any) -> bool:
-    made = pipeline.finished(make_view({**SAID, **marked(attributes or {})}, **changes))
+    made = pipeline.finished_events(make_view({**SAID, **marked(attributes or {})}, **changes))
     return "what was said" in json.dumps(made)
 
 
@@ -298,7 +298,7 @@ def test_what_stands_for_a_trace_does_not_repeat_a_call_of_a_private_feature() -
     pipeline = Pipeline(families=EVERYTHING, private_features=frozenset({"diary"}))
     call = make_view({**SAID, "posthog.feature": "diary"}, span_id="1" * 16, parent_id="2" * 16)
     root = make_view(only={"gen_ai.operation.name": "invoke_agent"}, span_id="2" * 16)
-    assert "what was said" not in json.dumps(pipeline.finished(call, root))
+    assert "what was said" not in json.dumps(pipeline.finished_events(call, root))
 
 
 TRACES = [format(number, "032x") for number in range(2000)]
@@ -309,7 +309,7 @@ def test_content_of_the_share_of_traces_is_shown_and_all_events_are_there(rate: 
     pipeline = Pipeline(families=EVERYTHING, content_sample_rate=rate)
     shown = [trace for trace in TRACES if shows(pipeline, trace_id=trace)]
     assert abs(len(shown) / len(TRACES) - rate) < 0.05
-    assert len(pipeline.finished(make_view(trace_id=TRACES[0]))) == 4
+    assert len(pipeline.finished_events(make_view(trace_id=TRACES[0]))) == 4
     again = Pipeline(families=frozenset({"ai"}), content_sample_rate=rate)
     assert [trace for trace in TRACES if shows(again, trace_id=trace)] == shown
 
@@ -360,7 +360,7 @@ def test_what_the_list_would_keep_inside_is_what_a_mask_sees() -> None:
     }
     seen = {
         (event["event"], ".".join(place))
-        for event in SHOWN.finished(make_view(marked(told), status="ERROR", status_message="timeout"))
+        for event in SHOWN.finished_events(make_view(marked(told), status="ERROR", status_message="timeout"))
         for place in unsafe_fields(event)
     }
     common = {"plan", "tags"}
@@ -399,7 +399,7 @@ def test_of_two_spans_that_are_one_private_call_neither_lets_the_metadata_of_oth
         scope="httpx",
     )
     for views in ([outer, inner], [inner, outer]):
-        made = PRIVATE.finished(*views)
+        made = PRIVATE.finished_events(*views)
         assert [event["event"] for event in made].count("$ai_generation") == 1
         assert "what was said" not in json.dumps(made)
         assert all(

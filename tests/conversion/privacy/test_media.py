@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from otel_posthog.conversion.events.message_rendering import rendered
-from otel_posthog.conversion.privacy.media import clean, storing
+from otel_posthog.conversion.events.message_rendering import render_messages
+from otel_posthog.conversion.privacy.media import replace_media, storing
 from otel_posthog.conversion.span_reader import read_call
 from tests.support.spans import make_view
 
@@ -47,7 +47,7 @@ WRAPPED = "\r\n".join(LONG[start : start + 76] for start in range(0, len(LONG), 
     ],
 )
 def test_base64_becomes_kind_type_and_size(value: Any, cleaned: Any) -> None:
-    assert clean(value) == cleaned
+    assert replace_media(value) == cleaned
 
 
 @given(data=st.binary(min_size=600, max_size=2000), depth=st.integers(0, 30), uri=st.booleans())
@@ -56,19 +56,19 @@ def test_no_base64_stays_however_deep_it_is(data: bytes, depth: int, uri: bool) 
     value: Any = f"data:image/png;base64,{text}" if uri else text
     for level in range(depth):
         value = [value] if level % 2 else {"k": value}
-    assert text not in json.dumps(clean(value))
+    assert text not in json.dumps(replace_media(value))
 
 
 def test_a_structure_without_end_is_cut() -> None:
     deep: Any = "x"
     for _ in range(500):
         deep = [deep]
-    assert "[nested too deeply]" in json.dumps(clean(deep))
+    assert "[nested too deeply]" in json.dumps(replace_media(deep))
 
 
 def test_what_is_cleaned_is_not_changed_in_place() -> None:
     value = {"a": ["data:image/png;base64,AAAA"]}
-    clean(value)
+    replace_media(value)
     assert value == {"a": ["data:image/png;base64,AAAA"]}
 
 
@@ -116,7 +116,7 @@ IMAGE_SHAPES = [
 def test_a_function_gets_the_media_of_any_shape_and_its_url_stands_there(part: dict[str, Any]) -> None:
     shelf = Shelf()
     [message] = read_call(make_view({"gen_ai.input.messages": [{"role": "user", "parts": [part]}]})).input
-    [shown] = rendered([message], media=storing(shelf))
+    [shown] = render_messages([message], media=storing(shelf))
     assert shelf.given == [(PNG, "image/png")]
     assert shown["content"] == [{"type": "image", "image": "https://media.example/1"}]
 
@@ -124,7 +124,7 @@ def test_a_function_gets_the_media_of_any_shape_and_its_url_stands_there(part: d
 @pytest.mark.parametrize("part", IMAGE_SHAPES)
 def test_media_stays_whole_when_asked(part: dict[str, Any]) -> None:
     [message] = read_call(make_view({"gen_ai.input.messages": [{"role": "user", "parts": [part]}]})).input
-    [shown] = rendered([message], media=None)
+    [shown] = render_messages([message], media=None)
     assert shown["content"] == [{"type": "image", "image": f"data:image/png;base64,{BASE64}"}]
 
 
@@ -149,13 +149,13 @@ def test_media_that_nobody_keeps_is_a_placeholder() -> None:
 
 def test_a_url_stands_in_the_place_of_data_within_json() -> None:
     value = {"a": [f"see data:image/png;base64,{BASE64} there"]}
-    assert clean(value, storing(Shelf())) == {"a": ["see https://media.example/1 there"]}
-    assert clean({"mime_type": "audio/wav", "data": BASE64}, storing(Shelf()))["data"] == (
+    assert replace_media(value, storing(Shelf())) == {"a": ["see https://media.example/1 there"]}
+    assert replace_media({"mime_type": "audio/wav", "data": BASE64}, storing(Shelf()))["data"] == (
         "https://media.example/1"
     )
 
 
 def test_a_long_text_of_no_known_kind_is_not_given_away() -> None:
     shelf = Shelf()
-    assert clean(LONG, storing(shelf)) == "[base64: 1024 bytes]"
+    assert replace_media(LONG, storing(shelf)) == "[base64: 1024 bytes]"
     assert shelf.given == []

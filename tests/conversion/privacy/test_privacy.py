@@ -225,7 +225,7 @@ def test_nothing_planted_is_in_any_event_of_a_private_span(
     if whose:
         view.attributes["posthog.privacy_mode"] = True
         pipeline = Pipeline(families=EVERYTHING, prices=PriceBook())
-    made = [*pipeline.finished(view), *pipeline.started(view)]
+    made = [*pipeline.finished_events(view), *pipeline.started_events(view)]
     assert made
     for each in made:
         assert canary.encode() not in encode(each), each
@@ -236,7 +236,7 @@ def test_nothing_planted_is_in_any_event_of_a_private_span(
 def test_no_single_attribute_of_a_private_span_lets_anything_out(kind: str, canary: str) -> None:
     for name in PLANTED:
         for shape in ("text", "texts", "request", "metadata"):
-            for event in PRIVATE.finished(planted(canary, {name: shape}, kind, scope=None)):
+            for event in PRIVATE.finished_events(planted(canary, {name: shape}, kind, scope=None)):
                 assert canary.encode() not in encode(event), (name, shape, event["event"])
 
 

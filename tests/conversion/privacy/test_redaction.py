@@ -15,7 +15,12 @@ from benchmarks.redact import ADVERSARIAL
 from otel_posthog.config.parsers import redaction
 from otel_posthog.conversion.pipeline import Pipeline
 from otel_posthog.conversion.privacy import credentials, personal_data, personal_numbers
-from otel_posthog.conversion.privacy.redaction import KINDS, may_hold_credentials, redacted, redactor, walked
+from otel_posthog.conversion.privacy.redaction import (
+    KINDS,
+    may_hold_credentials,
+    redact_json,
+    redactor,
+)
 from otel_posthog.conversion.span_reader import read_call
 from otel_posthog.conversion.spans.packed_span import pack
 from otel_posthog.forwarder.forwarder import forwarder
@@ -193,20 +198,20 @@ def test_what_is_masked_needs_no_masking(said: str) -> None:
 
 @given(ANYTHING)
 def test_any_value_keeps_its_form_where_nothing_is_to_be_masked(value: Any) -> None:
-    walked(value, EVERY)
-    assert json.dumps(walked(value, lambda text: text), default=repr) == json.dumps(value, default=repr)
+    redact_json(value, EVERY)
+    assert json.dumps(redact_json(value, lambda text: text), default=repr) == json.dumps(value, default=repr)
 
 
 def test_keys_and_numbers_are_masked_too() -> None:
     given_value = {"jane@example.com": [4111111111111111, 1700000000, True, 2.5], "joe@example.com": "x"}
-    assert walked(given_value, EVERY) == {"[EMAIL]": ["[CARD]", 1700000000, True, 2.5], "[EMAIL] 1": "x"}
+    assert redact_json(given_value, EVERY) == {"[EMAIL]": ["[CARD]", 1700000000, True, 2.5], "[EMAIL] 1": "x"}
 
 
 def test_what_is_nested_too_deeply_is_left_out_and_not_let_through() -> None:
     value: Any = "jane@example.com"
     for _ in range(5000):
         value = [{"a": value}]
-    assert "jane" not in json.dumps(walked(value, EVERY))
+    assert "jane" not in json.dumps(redact_json(value, EVERY))
 
 
 @pytest.mark.parametrize("around", ["{}", "see data:image/png;base64,{} and"])
@@ -241,7 +246,9 @@ def properties(events: list[dict[str, Any]], name: str) -> dict[str, Any]:
 
 def test_remote_tools_are_sent_without_their_credentials() -> None:
     view = make_view({"gen_ai.tool.definitions": json.dumps([MCP, FUNCTION])})
-    tools = properties(Pipeline(families=frozenset({"ai"})).finished(view), "$ai_generation")["$ai_tools"]
+    tools = properties(Pipeline(families=frozenset({"ai"})).finished_events(view), "$ai_generation")[
+        "$ai_tools"
+    ]
     assert tools == [
         MCP
         | {
@@ -319,7 +326,7 @@ def test_whatever_the_dialect_and_the_event_nothing_leaves_as_it_was(name: str, 
             status="ERROR" if error else "UNSET",
             status_message="the key was " + WORDS if error else None,
         )
-        written = json.dumps([*pipeline.finished(view), *pipeline.started(view)])
+        written = json.dumps([*pipeline.finished_events(view), *pipeline.started_events(view)])
         assert OPENAI not in written
         assert "[SECRET]" in written
         assert ("jane" in written) != asked
@@ -328,13 +335,13 @@ def test_whatever_the_dialect_and_the_event_nothing_leaves_as_it_was(name: str, 
 
 def test_ids_models_and_counts_stay_as_they_are() -> None:
     with_all, without = (
-        Pipeline(families=EVERYTHING, redact=mask).finished(make_view(KEPT)) for mask in (EVERY, None)
+        Pipeline(families=EVERYTHING, redact=mask).finished_events(make_view(KEPT)) for mask in (EVERY, None)
     )
     assert with_all == without
 
 
 def test_the_length_of_a_prompt_is_that_of_what_was_asked() -> None:
-    events = Pipeline(families=EVERYTHING, redact=EVERY).finished(make_view(CHAT))
+    events = Pipeline(families=EVERYTHING, redact=EVERY).finished_events(make_view(CHAT))
     assert properties(events, "llm_completion_requested")["prompt_length"] == len(WORDS)
     assert properties(events, "$ai_generation")["$ai_input"] == [
         {"role": "user", "content": "[EMAIL] [SECRET]"}
@@ -343,7 +350,7 @@ def test_the_length_of_a_prompt_is_that_of_what_was_asked() -> None:
 
 def test_a_name_in_metadata_is_masked_and_the_id_is_not() -> None:
     view = make_view({"posthog.distinct_id": "u@example.com", "posthog.username": "jane@example.com"})
-    events = Pipeline(families=EVERYTHING, redact=EVERY).finished(view)
+    events = Pipeline(families=EVERYTHING, redact=EVERY).finished_events(view)
     found = properties(events, "llm_completion_success")
     assert (found["user_id"], found["metadata"]["username"]) == ("u@example.com", "[EMAIL]")
 
@@ -351,7 +358,7 @@ def test_a_name_in_metadata_is_masked_and_the_id_is_not() -> None:
 @pytest.mark.parametrize("api_base", ["https://me:pw@proxy.example/v1", "https://proxy.example/v1?token=pw"])
 def test_the_address_of_a_provider_is_sent_without_credentials(api_base: str) -> None:
     view = make_view({"llm.request.type": "chat", "gen_ai.openai.api_base": api_base})
-    found = properties(Pipeline(families=EVERYTHING).finished(view), "$ai_generation")
+    found = properties(Pipeline(families=EVERYTHING).finished_events(view), "$ai_generation")
     assert "proxy.example/v1" in found["$ai_base_url"]
     assert "pw" not in found["$ai_base_url"]
 
@@ -476,13 +483,13 @@ class Counted:
 def work(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many characters the patterns went through, and eight for every time that one was asked."""
     counted = [0]
-    masked = credentials.masked
+    replace_ranges = credentials.replace_ranges
 
     def counting(text: str, near: Any, *rest: Any) -> str:
-        return masked(text, Counted(near, counted), *rest)  # type: ignore[arg-type]
+        return replace_ranges(text, Counted(near, counted), *rest)  # type: ignore[arg-type]
 
     for module in (credentials, personal_data, personal_numbers):
-        monkeypatch.setattr(module, "masked", counting)
+        monkeypatch.setattr(module, "replace_ranges", counting)
         for name, value in vars(module).items():
             if isinstance(value, re.Pattern) and name not in {
                 "_NO_DIGIT",

@@ -14,7 +14,7 @@ from otel_posthog.conversion.pipeline import Pipeline
 from otel_posthog.conversion.pricing.cost import PriceBook
 from otel_posthog.conversion.privacy.pseudonyms import pseudonym
 from otel_posthog.conversion.privacy.redaction import KINDS, redactor
-from otel_posthog.conversion.privacy.stored_events import hidden, pseudonymous, redacted_event
+from otel_posthog.conversion.privacy.stored_events import hide_event_content, pseudonymize_event, redact_event
 from otel_posthog.delivery.encoding.json_encoder import encode
 from tests.conversion.events.test_properties import KINDS as SPANS
 from tests.conversion.privacy.test_privacy import PLANTED, SENTENCE, SHAPES, TOKEN, planted
@@ -42,7 +42,7 @@ def events(pipeline: Pipeline, name: str) -> list[Event]:
     return [
         kept(event)
         for line in lines(name)
-        for event in pipeline.finished(*(view_of_recorded(span) for span in line["spans"]))
+        for event in pipeline.finished_events(*(view_of_recorded(span) for span in line["spans"]))
     ]
 
 
@@ -66,10 +66,10 @@ NOT_NAMING = [name for name in PLANTED if not name.endswith(("privacy_mode", "$f
 )
 def test_nothing_planted_is_left(canary: str, kind: str, names: dict[str, str], root: bool) -> None:
     view = planted(canary, names, kind, parent_id=None if root else "2" * 16, scope=None)
-    for event in OPEN.finished(view):
-        left = hidden(kept(event))
+    for event in OPEN.finished_events(view):
+        left = hide_event_content(kept(event))
         assert canary.encode() not in encode(left), left
-        assert hidden(left) == left
+        assert hide_event_content(left) == left
 
 
 @pytest.mark.parametrize("kind", SPANS)
@@ -77,15 +77,15 @@ def test_nothing_planted_is_left(canary: str, kind: str, names: dict[str, str], 
 def test_no_single_attribute_lets_anything_out(kind: str, canary: str) -> None:
     for name in PLANTED if canary == SENTENCE else NOT_NAMING:
         for shape in ("text", "request", "metadata"):
-            for event in OPEN.finished(planted(canary, {name: shape}, kind, scope=None)):
-                assert canary.encode() not in encode(hidden(kept(event))), (name, shape)
+            for event in OPEN.finished_events(planted(canary, {name: shape}, kind, scope=None)):
+                assert canary.encode() not in encode(hide_event_content(kept(event))), (name, shape)
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_what_is_left_is_what_a_call_that_is_converted_here_says(name: str) -> None:
     figures = {"temperature", "top_p", "stream", "user_id", "$ai_span_name"}  # also under a custom name
     for here, there in zip(events(PRIVATE, name), events(OPEN, name), strict=True):
-        left = hidden(there)
+        left = hide_event_content(there)
         for found in (here, left):
             for each in figures:
                 found["properties"].pop(each, None)
@@ -105,8 +105,8 @@ TOLD: dict[str, Any] = {
 
 
 def test_of_what_the_application_put_there_identifiers_are_left() -> None:
-    found = OPEN.finished(make_view(TOLD, parent_id=None))
-    made = [hidden(kept(event)) for event in found if event["event"] != "llm_generation"]
+    found = OPEN.finished_events(make_view(TOLD, parent_id=None))
+    made = [hide_event_content(kept(event)) for event in found if event["event"] != "llm_generation"]
     encoded = encode({"all": made})
     for said in ("Jane", "Smart", "ticket", "chat of", "free", "Acme"):
         assert said.encode() not in encoded
@@ -116,7 +116,8 @@ def test_of_what_the_application_put_there_identifiers_are_left() -> None:
 
 def test_events_of_a_trace_still_meet_and_are_personless_where_the_user_is_left_out() -> None:
     found = [
-        hidden(kept(event)) for event in OPEN.finished(make_view(TOLD), make_view(TOLD, span_id="3" * 16))
+        hide_event_content(kept(event))
+        for event in OPEN.finished_events(make_view(TOLD), make_view(TOLD, span_id="3" * 16))
     ]
     of_trace = [event for event in found if event["event"] != "llm_generation"]
     [trace_id] = {event["properties"]["$ai_trace_id"] for event in of_trace}
@@ -126,12 +127,12 @@ def test_events_of_a_trace_still_meet_and_are_personless_where_the_user_is_left_
 
 def test_what_a_person_wrote_to_be_read_is_left() -> None:
     event = {"event": "$ai_feedback", "distinct_id": "u", "properties": {"$ai_feedback_text": "too slow"}}
-    assert hidden(event)["properties"] == {"$ai_feedback_text": "too slow"}
+    assert hide_event_content(event)["properties"] == {"$ai_feedback_text": "too slow"}
 
 
 def test_how_likely_an_event_was_kept_is_left() -> None:
     event = {"event": "$ai_generation", "distinct_id": "u", "properties": {"$sample_rate": 0.1}}
-    assert hidden(event)["properties"] == {"$sample_rate": 0.1}
+    assert hide_event_content(event)["properties"] == {"$sample_rate": 0.1}
 
 
 # --- texts ---
@@ -140,8 +141,8 @@ def test_how_likely_an_event_was_kept_is_left() -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_redacted_is_what_a_call_that_is_converted_here_says_and_stays_so(name: str) -> None:
     for here, there in zip(events(REDACTING, name), events(OPEN, name), strict=True):
-        assert redacted_event(there, EVERY) == here
-        assert redacted_event(here, EVERY) == here
+        assert redact_event(there, EVERY) == here
+        assert redact_event(here, EVERY) == here
 
 
 MAIL = "jane@example.com"
@@ -167,9 +168,9 @@ CALL = {"type": "tool_call", "id": MAIL, "name": "f", "arguments": {"to": MAIL}}
 )
 def test_texts_are_masked_and_ids_are_not(attributes: dict[str, Any]) -> None:
     view = make_view(attributes)
-    here, there = REDACTING.finished(view), OPEN.finished(view)
+    here, there = REDACTING.finished_events(view), OPEN.finished_events(view)
     assert MAIL.encode() in encode({"all": there})
-    assert [redacted_event(kept(event), EVERY) for event in there] == [kept(event) for event in here]
+    assert [redact_event(kept(event), EVERY) for event in there] == [kept(event) for event in here]
 
 
 # --- users ---
@@ -189,13 +190,15 @@ def test_texts_are_masked_and_ids_are_not(attributes: dict[str, Any]) -> None:
 )
 def test_users_have_the_pseudonym_that_they_have_here(attributes: dict[str, Any]) -> None:
     view = make_view(only={**CHAT, **attributes})
-    made = [pseudonymous(kept(event), KEY) for event in OPEN.finished(view)]
-    assert made == [kept(event) for event in NAMED.finished(view)]
+    made = [pseudonymize_event(kept(event), KEY) for event in OPEN.finished_events(view)]
+    assert made == [kept(event) for event in NAMED.finished_events(view)]
 
 
 def test_a_user_whom_a_hook_named_has_a_pseudonym_too() -> None:
-    [event] = [event for event in OPEN.finished(make_view()) if event["event"] == "llm_completion_success"]
-    assert pseudonymous({**event, "distinct_id": "jane"}, KEY)["distinct_id"] == pseudonym("jane", KEY)
+    [event] = [
+        event for event in OPEN.finished_events(make_view()) if event["event"] == "llm_completion_success"
+    ]
+    assert pseudonymize_event({**event, "distinct_id": "jane"}, KEY)["distinct_id"] == pseudonym("jane", KEY)
 
 
 # --- anything that a hook left there ---
@@ -232,8 +235,8 @@ HOOKED = st.fixed_dictionaries(
 
 @given(HOOKED)
 def test_any_event_is_made_what_may_leave_and_stays_so(event: Event) -> None:
-    left = hidden(event)
-    assert hidden(left) == left
-    masked = redacted_event(event, EVERY)
-    assert redacted_event(masked, EVERY) == masked
-    assert isinstance(pseudonymous(event, KEY)["properties"], dict)
+    left = hide_event_content(event)
+    assert hide_event_content(left) == left
+    masked = redact_event(event, EVERY)
+    assert redact_event(masked, EVERY) == masked
+    assert isinstance(pseudonymize_event(event, KEY)["properties"], dict)

@@ -14,8 +14,8 @@ from otel_posthog.conversion.model_call import CallContext, CallError, Evaluatio
 from otel_posthog.conversion.pipeline import Pipeline
 from otel_posthog.conversion.pricing.cost import PriceBook
 from otel_posthog.conversion.traces import Parents, SpanHistory, merge, resolve, trace_root
-from otel_posthog.conversion.traces import history as seen_module
-from otel_posthog.conversion.traces.trace_root import MAX_SAID
+from otel_posthog.conversion.traces import history as history_module
+from otel_posthog.conversion.traces.trace_root import MAX_TEXT
 from tests.support.spans import START, TRACE_ID, make_view
 
 TRACE = format(TRACE_ID, "032x")
@@ -60,8 +60,8 @@ def under(place: str) -> CallContext:
 
 
 def in_batches(batches: Batches, **options: Any) -> list[ModelCall]:
-    seen = SpanHistory()
-    return [found for batch in batches for found in resolve(batch, seen, **options)]
+    history = SpanHistory()
+    return [found for batch in batches for found in resolve(batch, history, **options)]
 
 
 def counted(calls: Sequence[ModelCall]) -> list[str]:
@@ -438,9 +438,9 @@ def _some_batches(draw: st.DrawFn) -> Batches:
 
 @given(_some_batches())
 def test_a_batch_that_is_sent_again_is_what_it_was(batches: Batches) -> None:
-    seen = SpanHistory()
+    history = SpanHistory()
     for batch in batches:
-        assert resolve(batch, seen) == resolve(batch, seen)
+        assert resolve(batch, history) == resolve(batch, history)
 
 
 def test_the_end_of_a_stream_without_its_request_is_a_call_that_began_before() -> None:
@@ -593,7 +593,7 @@ def test_the_union_is_for_whom_either_says(
 def test_what_is_private_in_one_span_is_private_in_the_event_of_both() -> None:
     outer = make_view({"gen_ai.input.messages": "a secret"}, span_id="a" * 16)
     inner = make_view({"posthog.privacy_mode": True}, span_id="b" * 16, parent_id="a" * 16, scope="httpx")
-    [generation] = [e for e in PIPELINE.finished(outer, inner) if e["event"] == "$ai_generation"]
+    [generation] = [e for e in PIPELINE.finished_events(outer, inner) if e["event"] == "$ai_generation"]
     assert "a secret" not in str(generation)
 
 
@@ -611,7 +611,7 @@ def test_three_spans_give_what_each_of_them_knows() -> None:
 # --- places ---
 
 
-OTHERS: Parents = {
+PARENTS: Parents = {
     (TRACE, "select"): "post",
     (TRACE, "post"): "bob",
     (TRACE, "get"): None,
@@ -624,10 +624,10 @@ OTHERS: Parents = {
     ("parent", "options", "wanted"),
     [
         pytest.param("bob", {}, "bob", id="an agent"),
-        pytest.param("select", {"others": OTHERS}, "bob", id="HTTP and database spans between"),
-        pytest.param("get", {"others": OTHERS}, TRACE, id="nothing of ours above"),
+        pytest.param("select", {"parents": PARENTS}, "bob", id="HTTP and database spans between"),
+        pytest.param("get", {"parents": PARENTS}, TRACE, id="nothing of ours above"),
         pytest.param("get", {}, "get", id="not seen: it may come"),
-        pytest.param("remote", {"others": OTHERS}, "remote", id="unknown"),
+        pytest.param("remote", {"parents": PARENTS}, "remote", id="unknown"),
         pytest.param("x", {}, TRACE, id="itself"),
         pytest.param(None, {}, None, id="a root"),
     ],
@@ -642,7 +642,7 @@ def test_the_place_of_a_call_is_the_nearest_span_that_becomes_an_event(
 
 
 def test_a_loop_among_the_spans_between_ends() -> None:
-    assert place_of(resolve([call("x", "loop")], others=OTHERS), "x") in {"loop", "pool"}
+    assert place_of(resolve([call("x", "loop")], parents=PARENTS), "x") in {"loop", "pool"}
 
 
 def test_two_spans_that_are_each_others_parents_are_both_there() -> None:
@@ -720,7 +720,7 @@ def test_roots_of_other_traces_get_no_words() -> None:
 def test_long_words_are_cut() -> None:
     long = said("x" * 100_000)
     root = in_batches([[_round(1, input=long, output=long)], [agent("bob")]])[-1]
-    assert (root.input_state, root.output_state) == ("x" * MAX_SAID, "x" * MAX_SAID)
+    assert (root.input_state, root.output_state) == ("x" * MAX_TEXT, "x" * MAX_TEXT)
 
 
 def test_a_root_shows_nothing_of_a_private_call() -> None:
@@ -801,13 +801,13 @@ def test_spans_that_come_a_second_time_give_the_same_events(arranged: Arranged) 
     inner = make_view(span_id="b" * 16, parent_id="a" * 16, scope="httpx", start_ns=START + MS)
     names = {view.span_id: view for view in (outer, inner)}
     order = arranged([call("a" * 16), call("b" * 16)])
-    seen = SpanHistory()
+    history = SpanHistory()
 
     def once() -> list[tuple[str, str]]:
         return sorted(
             (event["uuid"], event["event"])
             for batch in order
-            for event in PIPELINE.finished(*(names[each.span_id] for each in batch), seen=seen)
+            for event in PIPELINE.finished_events(*(names[each.span_id] for each in batch), history=history)
         )
 
     first = once()
@@ -819,36 +819,36 @@ def test_spans_that_come_a_second_time_give_the_same_events(arranged: Arranged) 
 
 
 def test_a_bounded_number_of_spans_and_traces_is_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(seen_module, "MAX_SEEN", 20)
-    monkeypatch.setattr(seen_module, "MAX_TRACES", 10)
+    monkeypatch.setattr(history_module, "MAX_SPANS", 20)
+    monkeypatch.setattr(history_module, "MAX_TRACES", 10)
     monkeypatch.setattr(trace_root, "MAX_TRACES", 10)
     monkeypatch.setattr(trace_root, "MAX_NOTES", 10)
-    seen = SpanHistory()
+    history = SpanHistory()
     for number in range(100):
         trace = format(number, "032x")
         root = agent(f"root {number}", trace_id=trace)
         chat = call(f"chat {number}", root.span_id, input=said("a"), output=said("b"), trace_id=trace)
         request = call(f"request {number}", f"app {number}", may_go_on=True, trace_id=trace)
-        resolve([chat, root, request], seen)
-    assert len(seen) == 20
-    assert len(seen.places) <= 20
-    assert (len(seen.first), len(seen.last), len(seen.streams)) == (10, 10, 10)
+        resolve([chat, root, request], history)
+    assert len(history) == 20
+    assert len(history.children) <= 20
+    assert (len(history.first_inputs), len(history.last_outputs), len(history.open_streams)) == (10, 10, 10)
 
 
 def test_a_span_that_comes_again_and_again_takes_no_more_room() -> None:
-    seen = SpanHistory()
+    history = SpanHistory()
     for _ in range(10):
-        resolve([call("a")], seen)
-    assert sum(len(each) for each in seen.places.values()) == 1
+        resolve([call("a")], history)
+    assert sum(len(each) for each in history.children.values()) == 1
 
 
 def test_below_a_span_of_very_many_calls_twins_are_still_known(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(seen_module, "MAX_SEEN", 20)
-    seen = SpanHistory()
+    monkeypatch.setattr(history_module, "MAX_SPANS", 20)
+    history = SpanHistory()
     for number in range(30):
-        resolve([call(f"call {number}", "app", at=number * 2000, until=number * 2000 + 1000)], seen)
+        resolve([call(f"call {number}", "app", at=number * 2000, until=number * 2000 + 1000)], history)
     late = [call("a", at=100_000, until=101_000), call("b", scope="httpx", at=100_001, until=100_999)]
-    found = [each for one in late for each in resolve([one], seen)]
+    found = [each for one in late for each in resolve([one], history)]
     assert counted(found) == ["a"]
 
 
@@ -884,32 +884,32 @@ def _trees(draw: st.DrawFn, *, distinct: bool = False) -> list[ModelCall]:
     return calls
 
 
-SOME_OTHERS = st.sampled_from(
+SOME_PARENTS = st.sampled_from(
     [None, {(TRACE, "select"): "a", (TRACE, "loop"): "loop"}, {(TRACE, "select"): None}]
 )
 
 
-@given(calls=_trees(), others=SOME_OTHERS)
+@given(calls=_trees(), parents=SOME_PARENTS)
 def test_every_span_of_any_tree_is_in_exactly_one_call(
-    calls: list[ModelCall], others: Parents | None
+    calls: list[ModelCall], parents: Parents | None
 ) -> None:
-    found = resolve(calls, others=others)
+    found = resolve(calls, parents=parents)
     shown = [span_id for each in found for span_id in each.parameters]
     assert sorted(shown) == [each.span_id for each in calls]
     assert all(each.span_id in each.parameters for each in found)
 
 
-@given(calls=_trees(), cut=st.integers(0, len(IDS)), others=SOME_OTHERS)
+@given(calls=_trees(), cut=st.integers(0, len(IDS)), parents=SOME_PARENTS)
 def test_no_tree_has_more_calls_than_spans_or_ids_of_nobody(
-    calls: list[ModelCall], cut: int, others: Parents | None
+    calls: list[ModelCall], cut: int, parents: Parents | None
 ) -> None:
-    found = in_batches([calls[:cut], calls[cut:]], others=others)
+    found = in_batches([calls[:cut], calls[cut:]], parents=parents)
     ids = [each.span_id for each in found]
     assert len(set(ids)) == len(ids)
     assert set(counted(found)) <= set(counted(calls))
     assert len(counted(found)) >= bool(counted(calls))
     known = {each.span_id for each in calls} | {each.parent_id for each in calls} | {TRACE, None}
-    assert {each.context.parent_id for each in found} <= known | {span_id for _, span_id in others or {}}
+    assert {each.context.parent_id for each in found} <= known | {span_id for _, span_id in parents or {}}
 
 
 @given(calls=_trees())
