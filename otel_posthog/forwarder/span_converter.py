@@ -323,7 +323,7 @@ class SpanConverter:
                     return found, announced
                 told = [call for call in calls if call.span_id in announced]
                 known = [self._history.span(call.trace_id, call.span_id) for call in told]
-                by = {each.stands_for for each in known if each is not None}
+                by = {each.sent_as for each in known if each is not None}
                 return found, {call.span_id for call in told} | by
         except Exception as error:  # noqa: BLE001  # each is still worth sending as it is
             self._failed(error)

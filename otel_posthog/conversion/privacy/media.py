@@ -1,7 +1,7 @@
-"""Base64 stays at home: images, audio and files in content become a short text that says what was there.
+"""Short texts instead of images, audio and files in content, so that no base64 is sent.
 
-That text is made by a `MediaReplacer`: `placeholder`, or what `storing` makes of a function of the application that
-keeps the data and returns where.
+A `MediaReplacer` makes the text: `placeholder`, or one from `storing`, which lets a function of the
+application keep the data and return a URL.
 """
 
 from __future__ import annotations
@@ -17,32 +17,32 @@ from typing import Any
 __all__ = ["MediaReplacer", "may_hold_base64", "placeholder", "replace_media", "storing"]
 
 MediaReplacer = Callable[["str | None", "str | bytes", "str | None"], str]
-"""What stands in the place of media: of its MIME type, its data (bytes or base64) and its modality."""
+"""A function of MIME type, data (bytes or base64) and modality that returns the text to send instead."""
 
 MIN_BASE64 = 512
-"""Characters from which a run of base64 is taken for data and not for an id or a token."""
+"""Characters of the shortest run of base64 that is taken for data; a shorter one may be an id or a token."""
 
 MIN_OCTETS = 64
-"""Numbered fields from which an object is taken for bytes."""
+"""Numbered fields of the smallest object that is taken for bytes."""
 
 _DATA_URI = re.compile(
     r"data:([\w.+-]+/[\w.+-]+)?((?:;[\w.+-]+=[^;,\s\"']{0,100}){0,5});base64,([A-Za-z0-9+/=_%\\-]*)",
     re.IGNORECASE,
 )
 _RUN = re.compile(
-    r"[A-Za-z0-9+/_%\\=-]{48,}"  # a backslash: escaped slashes and line ends in a JSON text
+    r"[A-Za-z0-9+/_%\\=-]{48,}"  # backslashes escape slashes and line ends in a JSON text
     r"(?:[\r\n]+[ \t]*[A-Za-z0-9+/_%\\=-]{48,})*"
-    r"(?:[\r\n]+[ \t]*[A-Za-z0-9+/_-]{1,80}={1,2})?"  # the last line, where its padding shows it
+    r"(?:[\r\n]+[ \t]*[A-Za-z0-9+/_-]{1,80}={1,2})?"  # a short last line, recognized by its padding
 )
 _MAX_DEPTH = 40
 
 
 def replace_media(value: Any, replace: MediaReplacer | None = None, depth: int = 0) -> Any:
-    """The value with every data URI and every long base64 text in it replaced. Containers are copied."""
+    """Return the value with each data URI and each long base64 text in it replaced. Containers are copied."""
     replace = placeholder if replace is None else replace
     kind = type(value)
     if kind is str:
-        return _clean_text(value, replace)
+        return _replace_in_text(value, replace)
     if kind is dict:
         if depth >= _MAX_DEPTH:
             return "[nested too deeply]"
@@ -51,20 +51,20 @@ def replace_media(value: Any, replace: MediaReplacer | None = None, depth: int =
         mime = (
             value.get("mime_type") or value.get("mimeType") or value.get("media_type") or value.get("format")
         )
-        made = {}
+        copy = {}
         for key, inner in value.items():
-            cleaned = replace_media(inner, replace, depth + 1)
+            replaced = replace_media(inner, replace, depth + 1)
             if type(key) is str and len(key) >= MIN_BASE64:
-                key = _clean_text(key, placeholder)  # noqa: PLW2901
+                key = _replace_in_text(key, placeholder)  # noqa: PLW2901
             if (
-                cleaned is not inner
+                replaced is not inner
                 and type(inner) is str
                 and isinstance(mime, str)
-                and cleaned.startswith("[base64")
+                and replaced.startswith("[base64")
             ):
-                cleaned = replace(mime, inner, None)
-            made[key] = cleaned
-        return made
+                replaced = replace(mime, inner, None)
+            copy[key] = replaced
+        return copy
     if kind is list:
         if len(value) >= MIN_BASE64 and all(type(inner) is int and 0 <= inner <= 255 for inner in value):
             return replace(None, bytes(value), None)
@@ -75,7 +75,7 @@ def replace_media(value: Any, replace: MediaReplacer | None = None, depth: int =
 
 
 def _octets(value: dict[Any, Any]) -> bytes | None:
-    """The bytes of a `Buffer` or `Uint8Array` as JavaScript writes it as JSON."""
+    """Return the bytes of a JavaScript `Buffer` or `Uint8Array` in JSON; None if it is neither."""
     if value.get("type") == "Buffer":
         numbers = value.get("data")
     elif len(value) >= MIN_OCTETS and "0" in value:
@@ -88,17 +88,17 @@ def _octets(value: dict[Any, Any]) -> bytes | None:
 
 
 def placeholder(mime: str | None, data: str | bytes, modality: str | None = None) -> str:
-    """`[image: image/png, 12345 bytes]`: kind, MIME type and size of what is not sent."""
+    """Return kind, MIME type and size of media: `[image: image/png, 12345 bytes]`."""
     mime = mime.lower() if mime else None
     size = len(data) if isinstance(data, bytes) else len(data.rstrip("=")) * 3 // 4
-    kind = modality or (mime or "").partition("/")[0]  # of whatever type a part says
+    kind = modality or (mime or "").partition("/")[0]  # a part may hold a value of any type there
     kind = kind if isinstance(kind, str) else ""
     kind = kind if kind in {"image", "audio", "video", "document"} else "file" if mime else "base64"
     return f"[{kind}: {mime}, {size} bytes]" if mime else f"[{kind}: {size} bytes]"
 
 
 def may_hold_base64(text: str) -> bool:
-    """Whether a look at the whole text is worth it: a data URI, or a long stretch without a space."""
+    """Whether the text has a data URI or a long stretch without a space, and must be searched."""
     start, last = 0, len(text) - MIN_BASE64
     while start <= last:
         space = text.rfind(" ", start, start + MIN_BASE64)
@@ -109,13 +109,13 @@ def may_hold_base64(text: str) -> bool:
 
 
 def storing(store: Callable[[bytes, str | None], str | None], remembered: int = 1024) -> MediaReplacer:
-    """A `MediaReplacer` that gives media to `store(data, mime_type)` and puts the URL that it returns in its place.
+    """Return a `MediaReplacer` that passes media to `store(data, mime_type)` and sends the URL it returns.
 
-    The same data is given once, as long as it is among the `remembered` latest: a conversation sends its
-    images again with every message. None, or data that is no base64, leaves a placeholder. What cannot be
-    told from an id or a token for lack of a MIME type is not given.
+    The same data is passed once, as long as it is among the `remembered` latest: a conversation sends its
+    images again with every message. If `store` returns None or the data is no base64, the placeholder is
+    sent. Data without MIME type and modality is not passed, because it may be an id or a token.
     """
-    known: dict[bytes, str | None] = {}
+    urls: dict[bytes, str | None] = {}
 
     def replace(mime: str | None, data: str | bytes, modality: str | None = None) -> str:
         if mime is None and modality is None:
@@ -125,38 +125,38 @@ def storing(store: Callable[[bytes, str | None], str | None], remembered: int = 
         except (NoBase64Error, ValueError):
             return placeholder(mime, data, modality)
         key = sha256(whole).digest()
-        if key not in known:
-            known[key] = store(whole, mime)
-            while len(known) > remembered:
-                known.pop(next(iter(known)))
-        url = known[key]
+        if key not in urls:
+            urls[key] = store(whole, mime)
+            while len(urls) > remembered:
+                urls.pop(next(iter(urls)))
+        url = urls[key]
         return url if isinstance(url, str) and url else placeholder(mime, data, modality)
 
     return replace
 
 
 def _as_standard(data: str) -> str:
-    """Base64 of the URL-safe alphabet, or percent-encoded, or without its padding, in the standard form."""
+    """Return standard base64 for base64 that is URL-safe, percent-encoded, or without padding."""
     text = data.replace("%2B", "+").replace("%2F", "/").replace("%3D", "=").replace("\\", "")
     text = text.replace("-", "+").replace("_", "/").rstrip("=")
     return text + "=" * (-len(text) % 4)
 
 
-def _clean_text(text: str, replace: MediaReplacer) -> str:
+def _replace_in_text(text: str, replace: MediaReplacer) -> str:
     if not may_hold_base64(text):
         return text
     text = _DATA_URI.sub(lambda match: replace(match[1] or "text/plain", match[3], None), text)
-    return _RUN.sub(partial(_run_replaced, replace), text) if len(text) >= MIN_BASE64 else text
+    return _RUN.sub(partial(_replace_run, replace), text) if len(text) >= MIN_BASE64 else text
 
 
-def _run_replaced(replace: MediaReplacer, match: re.Match[str]) -> str:
+def _replace_run(replace: MediaReplacer, match: re.Match[str]) -> str:
     run = match[0]
     data = run if run.isalnum() else re.sub(r"\\[rn]|[\s\\]", "", run)
     return run if len(data) < MIN_BASE64 or _is_repeated_word(data) else replace(None, data, None)
 
 
 def _is_repeated_word(run: str) -> bool:
-    """`xxxx...` or `testtest...`: somebody's padding, and no data."""
+    """Whether the run repeats one word, as in `xxxx...` or `testtest...`: padding, no data."""
     period = run.find(run[:64], 1, 128)
     word = run[: max(period, 0)]
     return word.isdigit() or (word.isalpha() and word.islower())

@@ -1,7 +1,4 @@
-"""What is remembered of the spans that came before: enough to know a call again.
-
-Bounded, and without a clock.
-"""
+"""Memory of the spans of earlier batches: enough to match a later span. Bounded, and without a clock."""
 
 from __future__ import annotations
 
@@ -19,6 +16,7 @@ __all__ = [
     "RecentSpan",
     "SpanHistory",
     "SpanKey",
+    "TimedText",
     "keep_latest",
     "recent_span",
 ]
@@ -26,19 +24,19 @@ __all__ = [
 MAX_SPANS = 4096
 """Spans that are remembered, the latest."""
 MAX_TRACES = 512
-"""Traces of which the first input and last output are remembered."""
+"""Traces whose root, and whose streams without an end yet, are remembered."""
 MAX_CANDIDATES = 32
-"""Calls that are remembered of one place in a trace: a twin is among the latest."""
+"""Calls that are remembered below one span: a twin is among the latest."""
 
-TimedText = tuple[int, Any]
-"""When, and what."""
+TimedText = tuple[int, str | None]
+"""Nanoseconds since 1970, and the text of a message at that time."""
 
 SpanKey = tuple[str, str | None]
-"""A trace, and the span in it under which something stands; None is the trace itself."""
+"""A trace id and the id of a span in it; None is the trace itself."""
 
 
 class RecentSpan(NamedTuple):
-    """What is remembered of a span."""
+    """A span of an earlier batch."""
 
     span_id: str
     kind: Kind
@@ -52,9 +50,10 @@ class RecentSpan(NamedTuple):
     usage: Usage
     failed: bool
     private: bool
-    above: str | None
-    stands_for: str
-    """The id of the span under which PostHog knows it."""
+    ancestor_id: str | None
+    """The nearest GenAI ancestor."""
+    sent_as: str
+    """The id of the span under which PostHog has it: its own, or that of the span it was merged into."""
     counted_by: str | None
     """The id of the generation that counts the call which the span shows; None for structure."""
     resource: Mapping[str, str]
@@ -66,52 +65,54 @@ _new = tuple.__new__  # `RecentSpan(...)` without names takes a third of the tim
 
 
 class SpanHistory:
-    """What came before."""
+    """The latest spans, indexed by what a later span may have in common with them."""
 
     def __init__(self) -> None:
         self._spans: OrderedDict[str, RecentSpan] = OrderedDict()
         self.children: OrderedDict[SpanKey, deque[str]] = OrderedDict()
-        """Ids of the calls that stand somewhere."""
+        """Ids of the model calls directly below a span or trace."""
         self.by_response: OrderedDict[str, deque[str]] = OrderedDict()
-        """Ids of the calls without a span above that name a response."""
+        """Ids of the model calls without an ancestor, by response id."""
         self.open_streams: OrderedDict[tuple[Any, ...], int] = OrderedDict()
-        """How many requests were counted of which a record may still tell the end."""
+        """Number of counted requests whose stream has not ended, by `deduplication.stream_key`."""
         self.first_inputs: OrderedDict[SpanKey, TimedText] = OrderedDict()
+        """The first input of the model calls below a span or trace."""
         self.last_outputs: OrderedDict[SpanKey, TimedText] = OrderedDict()
+        """The last output of the model calls below a span or trace."""
         self.heads: OrderedDict[str, str] = OrderedDict()
-        """Ids of the spans that were sent as a trace's head though something is above them."""
+        """By trace: the id of the span that was sent as its root although it has a parent."""
 
     def span(self, trace_id: str, span_id: str) -> RecentSpan | None:
-        """The span, if it is remembered; one of that id in another trace is not it."""
-        found = self._spans.get(span_id)
-        return found if found is not None and found.trace_id == trace_id else None
+        """Return the span if it is remembered; one of that id in another trace is a different span."""
+        span = self._spans.get(span_id)
+        return span if span is not None and span.trace_id == trace_id else None
 
     def latest(self, span_id: str) -> RecentSpan | None:
-        """The span that came last with that id, whatever its trace: twins may be in two."""
+        """Return the latest span of that id in any trace: twins may be in two."""
         return self._spans.get(span_id)
 
-    def calls_below(self, place: SpanKey) -> Iterator[RecentSpan]:
-        """The calls that stand there."""
-        return (found for found in self._recent(self.children.get(place, ())) if found.trace_id == place[0])
+    def calls_below(self, key: SpanKey) -> Iterator[RecentSpan]:
+        """Return the model calls directly below a span or trace."""
+        return (span for span in self._recent(self.children.get(key, ())) if span.trace_id == key[0])
 
     def calls_with_response(self, response_id: str) -> Iterator[RecentSpan]:
-        """The calls that name the response, of traces that begin with them."""
-        known = self._recent(self.by_response.get(response_id, ()))
-        return (found for found in known if found.response_id == response_id)
+        """Return the model calls of that response that have no ancestor."""
+        spans = self._recent(self.by_response.get(response_id, ()))
+        return (span for span in spans if span.response_id == response_id)
 
     def expect_end(self, key: tuple[Any, ...]) -> None:
-        """A record may tell how the stream of a request ended that is counted now."""
+        """Remember that a record of the end of this request's stream may come later."""
         self.open_streams[key] = self.open_streams.get(key, 0) + 1
         keep_latest(self.open_streams, MAX_TRACES)
 
     def remember(self, span: RecentSpan) -> None:
-        """Add a span; the oldest are forgotten."""
+        """Add a span, and forget the oldest."""
         is_new = self.span(span.trace_id, span.span_id) is None
         self._spans[span.span_id] = span
         keep_latest(self._spans, MAX_SPANS)
         if is_new and span.kind.is_model_call:
-            _add(self.children, (span.trace_id, span.above), span.span_id)
-            if span.response_id is not None and span.above is None:
+            _add(self.children, (span.trace_id, span.ancestor_id), span.span_id)
+            if span.response_id is not None and span.ancestor_id is None:
                 _add(self.by_response, span.response_id, span.span_id)
 
     def __len__(self) -> int:
@@ -119,13 +120,13 @@ class SpanHistory:
 
     def _recent(self, span_ids: Iterable[str]) -> Iterator[RecentSpan]:
         for span_id in span_ids:
-            found = self._spans.get(span_id)
-            if found is not None:
-                yield found
+            span = self._spans.get(span_id)
+            if span is not None:
+                yield span
 
 
-def recent_span(call: ModelCall, above: str | None, stands_for: str, counted_by: str | None) -> RecentSpan:
-    """What is remembered of a call."""
+def recent_span(call: ModelCall, ancestor_id: str | None, sent_as: str, counted_by: str | None) -> RecentSpan:
+    """Return the part of a call that is remembered."""
     return _new(
         RecentSpan,
         (
@@ -141,8 +142,8 @@ def recent_span(call: ModelCall, above: str | None, stands_for: str, counted_by:
             call.usage,
             call.error is not None,
             call.context.privacy_mode,
-            above,
-            stands_for,
+            ancestor_id,
+            sent_as,
             counted_by,
             call.resource,
         ),
@@ -150,14 +151,14 @@ def recent_span(call: ModelCall, above: str | None, stands_for: str, counted_by:
 
 
 def _add(index: OrderedDict[Any, deque[str]], key: Any, span_id: str) -> None:
-    found = index.get(key)
-    if found is None:
-        found = index[key] = deque(maxlen=MAX_CANDIDATES)
+    span_ids = index.get(key)
+    if span_ids is None:
+        span_ids = index[key] = deque(maxlen=MAX_CANDIDATES)
         keep_latest(index, MAX_SPANS)
-    found.append(span_id)
+    span_ids.append(span_id)
 
 
-def keep_latest(notes: OrderedDict[Any, Any], number: int) -> None:
-    """Forget the oldest beyond so many."""
-    while len(notes) > number:
-        notes.popitem(last=False)
+def keep_latest(entries: OrderedDict[Any, Any], number: int) -> None:
+    """Forget the oldest entries until `number` are left."""
+    while len(entries) > number:
+        entries.popitem(last=False)

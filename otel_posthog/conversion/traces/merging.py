@@ -1,10 +1,11 @@
-"""One call of two spans that show it, with all that either knows."""
+"""One call, merged from two spans that show it."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from otel_posthog.conversion.model_call import NO_CONTEXT, CallContext, ModelCall, Usage
+from otel_posthog.conversion.readers.rule_table import richness
 
 __all__ = ["merge"]
 
@@ -18,22 +19,22 @@ _MAPPINGS = ("parameters", "details", "resource")
 
 
 def merge(outer: ModelCall, inner: ModelCall) -> ModelCall:
-    """One call of two spans that show it: the outer one's place and time, and all that either knows."""
+    """Return one call: kind, name, ids and times of the outer span, details of both; the outer one's win."""
     changes: dict[str, Any] = {}
     for name in outer._fields:
         mine, theirs = getattr(outer, name), getattr(inner, name)
         if name in _NOT_MERGED or theirs is None or mine == theirs:
             continue
         if name == "usage":
-            changes[name] = _united_usage(mine, theirs)
+            changes[name] = _merged_usage(mine, theirs)
         elif name == "context":
-            changes[name] = _united_context(mine, theirs)
+            changes[name] = _merged_context(mine, theirs)
         elif name in _MAPPINGS:
             changes[name] = {**theirs, **mine}
         elif name in _LISTS:
             changes[name] = [*mine, *(each for each in theirs if each not in mine)]
         elif name in _RICH:
-            if _weight(theirs) > _weight(mine):
+            if richness(theirs) > richness(mine):
                 changes[name] = theirs
         elif mine is None:
             changes[name] = theirs
@@ -42,7 +43,7 @@ def merge(outer: ModelCall, inner: ModelCall) -> ModelCall:
         and outer.response_model == outer.request_model
         and inner.response_model
     ):
-        changes["response_model"] = inner.response_model  # some repeat what was asked for
+        changes["response_model"] = inner.response_model  # some instrumentors report the requested model
     if outer.error is not None and inner.error is not None:
         changes["error"] = outer.error._replace(
             type=outer.error.type or inner.error.type,
@@ -50,24 +51,24 @@ def merge(outer: ModelCall, inner: ModelCall) -> ModelCall:
             http_status=outer.error.http_status or inner.error.http_status,
         )
     if outer.error is None and outer.usage.output and not inner.usage.output:
-        changes.pop("error", None)  # the answer came all the same
+        changes.pop("error", None)  # a response arrived nevertheless
     if outer.stream or inner.stream:
         changes["stream"] = True
     return outer._replace(**changes)
 
 
-def _united_usage(mine: Usage, theirs: Usage) -> Usage:
-    """The counts of both; where they differ those that add up, else the larger one, which left less out."""
+def _merged_usage(mine: Usage, theirs: Usage) -> Usage:
+    """Return the counts of both; if they differ, those that add up to their total win, else the larger."""
     if _adds_up(mine) != _adds_up(theirs):
         base, more = (mine, theirs) if _adds_up(mine) else (theirs, mine)
     else:
         base, more = (theirs, mine) if (theirs.input or 0) > (mine.input or 0) else (mine, theirs)
-    settled = _adds_up(base)
+    base_wins = _adds_up(base)
     counts: dict[str, int] = {}
     for name in base._fields:
-        found = [count for count in (getattr(base, name), getattr(more, name)) if count is not None]
-        if found and name != "cache_exclusive":
-            counts[name] = found[0] if settled else max(found)
+        both = [count for count in (getattr(base, name), getattr(more, name)) if count is not None]
+        if both and name != "cache_exclusive":
+            counts[name] = both[0] if base_wins else max(both)
     exclusive = base.cache_exclusive if base.cache_exclusive is not None else more.cache_exclusive
     return Usage(**counts, cache_exclusive=exclusive)
 
@@ -76,7 +77,7 @@ def _adds_up(usage: Usage) -> bool:
     return usage.total is not None and usage.total == (usage.input or 0) + (usage.output or 0)
 
 
-def _united_context(mine: CallContext, theirs: CallContext) -> CallContext:
+def _merged_context(mine: CallContext, theirs: CallContext) -> CallContext:
     if theirs is NO_CONTEXT:
         return mine
     merged = {
@@ -87,20 +88,5 @@ def _united_context(mine: CallContext, theirs: CallContext) -> CallContext:
     merged["parent_id"] = mine.parent_id
     merged["privacy_mode"] = mine.privacy_mode or theirs.privacy_mode
     if mine.own is not None or theirs.own is not None:
-        merged["own"] = _united_context(mine.own or mine, theirs.own or theirs)
+        merged["own"] = _merged_context(mine.own or mine, theirs.own or theirs)
     return CallContext(**merged)
-
-
-def _weight(value: Any) -> int:
-    """How much is said: the length of all texts in it."""
-    total, waiting = 0, [value]
-    while waiting:
-        found = waiting.pop()
-        if isinstance(found, dict):
-            waiting.extend(found.values())
-        elif isinstance(found, list | tuple):
-            total += 1
-            waiting.extend(found)
-        else:
-            total += len(found) if isinstance(found, str | bytes) else 1
-    return total

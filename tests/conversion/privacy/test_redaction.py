@@ -18,6 +18,7 @@ from otel_posthog.conversion.privacy import credentials, personal_data, personal
 from otel_posthog.conversion.privacy.redaction import (
     KINDS,
     may_hold_credentials,
+    redact_call,
     redact_json,
     redactor,
 )
@@ -550,4 +551,4 @@ def test_an_escape_of_json_hides_no_key_and_no_number(before: str, shape: str) -
 def test_the_look_at_json_finds_a_key_after_an_escape(key: str) -> None:
     assert may_hold_credentials(json.dumps({"x": f"key:\n{key}"}).encode())
     call = read_call(make_view({"gen_ai.operation.name": "chat", "posthog.property.x": f"key:\n{key}"}))
-    assert key not in str(redacted(call, None).context.properties)
+    assert key not in str(redact_call(call, None).context.properties)

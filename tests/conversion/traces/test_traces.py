@@ -822,7 +822,7 @@ def test_a_bounded_number_of_spans_and_traces_is_remembered(monkeypatch: pytest.
     monkeypatch.setattr(history_module, "MAX_SPANS", 20)
     monkeypatch.setattr(history_module, "MAX_TRACES", 10)
     monkeypatch.setattr(trace_root, "MAX_TRACES", 10)
-    monkeypatch.setattr(trace_root, "MAX_NOTES", 10)
+    monkeypatch.setattr(trace_root, "MAX_TEXTS", 10)
     history = SpanHistory()
     for number in range(100):
         trace = format(number, "032x")
