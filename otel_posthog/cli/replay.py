@@ -15,6 +15,8 @@ from otel_posthog.cli.otlp_files import spans_of_file
 from otel_posthog.config.options import PREFIX
 from otel_posthog.config.resolve import Config, resolve
 from otel_posthog.conversion.context_attributes import inherited
+from otel_posthog.conversion.spans.log_contents import LogContents
+from otel_posthog.conversion.spans.log_record import LogContent
 from otel_posthog.conversion.spans.span_view import ContextSpan, SpanView
 from otel_posthog.delivery import EncodedEvent, destination_of
 from otel_posthog.forwarder.forwarder import Forwarder, forwarder
@@ -195,9 +197,12 @@ def _send_file(sender: Forwarder, file: Path, report_unreadable: Say, say: Say) 
     sent = 0
     complete = True
     try:
-        context_spans = _context_spans(spans_of_file(file, lambda _: None))
+        contents = LogContents()
+        context_spans = _context_spans(_without_contents(spans_of_file(file, lambda _: None), contents))
         for views in _batches(
-            span for span in spans_of_file(file, report_unreadable) if isinstance(span, SpanView)
+            contents.joined(span, 0.0)
+            for span in spans_of_file(file, report_unreadable)
+            if isinstance(span, SpanView)
         ):
             events = sender.conversion.finished(views, others=_ancestors(views, context_spans))
             # An event that is not sent is still in the file: it must not wait in memory, nor count as lost.
@@ -217,6 +222,17 @@ def _send_file(sender: Forwarder, file: Path, report_unreadable: Say, say: Say) 
         + (" sent." if complete else ", not all sent; the file is as it was and can be sent again.")
     )
     return complete
+
+
+def _without_contents(
+    spans: Iterable[SpanView | ContextSpan | LogContent], contents: LogContents
+) -> Iterator[SpanView | ContextSpan]:
+    """Yield the spans; what log records have of their content goes into `contents`."""
+    for span in spans:
+        if isinstance(span, LogContent):
+            contents.remember(span, 0.0)
+        else:
+            yield span
 
 
 ContextSpans = dict[tuple[str, str], ContextSpan]

@@ -1,4 +1,4 @@
-"""The ASGI application: OTLP/HTTP at /v1/traces, health checks and metrics."""
+"""The ASGI application: OTLP/HTTP at /v1/traces, /v1/logs and /v1/metrics, health checks and metrics."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from otel_posthog.gateway.auth import check_token
 from otel_posthog.gateway.decode import JSON, PROTOBUF, READERS
 from otel_posthog.gateway.limits import Limits, RequestRejectedError, Reservation, overloaded
 from otel_posthog.gateway.otlp_response import accepted_body, rejection_body
-from otel_posthog.gateway.request_handler import OtlpRequest, RequestHandler
+from otel_posthog.gateway.request_handler import SIGNALS, OtlpRequest, RequestHandler
 from otel_posthog.gateway.settings import SettingsError
 
 __all__ = ["Gateway"]
@@ -23,7 +23,8 @@ Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 Headers = dict[str, str]
 
-TRACES = "/v1/traces"
+_SIGNALS = {f"/v1/{signal}": signal for signal in SIGNALS}
+"""The paths of OTLP."""
 _TEXT = "text/plain; charset=utf-8"
 
 
@@ -69,9 +70,9 @@ class Gateway:
             return
         headers = _headers(scope["headers"])
         path, method = scope["path"].rstrip("/") or "/", scope["method"]
-        if path == TRACES:
+        if path in _SIGNALS:
             peer = (scope.get("client") or ("an unknown address",))[0]
-            response = await self._traces(method, headers, receive, peer)
+            response = await self._otlp(_SIGNALS[path], method, headers, receive, peer)
             self._request_handler.count_answer("http", str(response.status))
         else:
             response = await self._page(path, method, headers)
@@ -106,7 +107,9 @@ class Gateway:
             await receive()
         await send({"type": "lifespan.shutdown.complete"})
 
-    async def _traces(self, method: str, headers: Headers, receive: Receive, peer: str) -> HttpResponse:
+    async def _otlp(
+        self, signal: str, method: str, headers: Headers, receive: Receive, peer: str
+    ) -> HttpResponse:
         content_type = headers.get("content-type", "").partition(";")[0].strip().lower()
         answer_type = content_type if content_type in READERS else PROTOBUF
         try:
@@ -118,7 +121,7 @@ class Gateway:
             with self._request_handler.budget.reservation() as reservation:
                 body = await self._body(headers, receive, reservation)
                 encoding = headers.get("content-encoding", "").strip().lower()
-                request = OtlpRequest(content_type, body, encoding, headers, peer)
+                request = OtlpRequest(content_type, body, encoding, headers, peer, signal)
                 del body
                 loop = asyncio.get_running_loop()
                 result = await loop.run_in_executor(
@@ -131,7 +134,7 @@ class Gateway:
             return self._rejected(answer_type, peer, overloaded("the gateway is shutting down: send again"))
         if result.safe:
             return HttpResponse(
-                200, content_type, accepted_body(content_type, result.rejected, result.reason)
+                200, content_type, accepted_body(content_type, result.rejected, result.reason, signal)
             )
         body = rejection_body(content_type, 503, result.reason or "")
         return HttpResponse(503, content_type, body, (_retry_after(result.retry_after),))

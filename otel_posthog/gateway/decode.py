@@ -14,7 +14,16 @@ from otel_posthog.conversion.spans.span_view import ContextSpan, SpanView
 from otel_posthog.gateway.limits import RequestRejectedError
 from otel_posthog.runtime.decompression import CODECS, BrokenBodyError, TooMuchError, inflate
 
-__all__ = ["JSON", "PROTOBUF", "READERS", "RejectedSpans", "plain_body", "spans_of"]
+__all__ = [
+    "JSON",
+    "PROTOBUF",
+    "READERS",
+    "RejectedSpans",
+    "count_values",
+    "json_document",
+    "plain_body",
+    "spans_of",
+]
 
 PROTOBUF, JSON = "application/x-protobuf", "application/json"
 
@@ -89,6 +98,21 @@ def _of_protobuf(
 def _of_json(
     body: bytes, extra_attributes: frozenset[str], rejected: RejectedSpans
 ) -> Iterator[SpanView | ContextSpan]:
+    document = json_document(body)
+    reasons: list[str] = []
+    read = 0
+    for read, span in enumerate(views_of_json_request(document, reasons.append, extra_attributes), 1):  # noqa: B007  # at the end
+        yield span
+    if reasons:  # one reason may apply to all spans of a resource
+        rejected.add(reasons[0], max(count_spans(document) - read, 1))
+
+
+def json_document(body: bytes) -> dict[str, Any]:
+    """Return a JSON body, parsed.
+
+    Raises:
+        RequestRejectedError: the body is no object, or has too many members.
+    """
     if _punctuation(body) > MAX_JSON_MEMBERS and _has_too_many_members(body):
         raise RequestRejectedError(
             413, f"the body has more than {MAX_JSON_MEMBERS:,} members: send fewer spans at once"
@@ -99,12 +123,7 @@ def _of_json(
         raise RequestRejectedError(400, f"the body is no JSON: {error}") from None
     if not isinstance(document, dict):
         raise RequestRejectedError(400, "the body is no OTLP request: it is not an object")
-    reasons: list[str] = []
-    read = 0
-    for read, span in enumerate(views_of_json_request(document, reasons.append, extra_attributes), 1):  # noqa: B007  # at the end
-        yield span
-    if reasons:  # one reason may apply to all spans of a resource
-        rejected.add(reasons[0], max(count_spans(document) - read, 1))
+    return document
 
 
 def _has_too_many_members(body: bytes) -> bool:
@@ -135,9 +154,9 @@ def _checked(
     left = MAX_VALUES
     for span in spans:
         if isinstance(span, SpanView):
-            left -= _count_values(span.attributes)
+            left -= count_values(span.attributes)
             if span.events or span.links:
-                left -= len(span.links) + sum(1 + _count_values(event.attributes) for event in span.events)
+                left -= len(span.links) + sum(1 + count_values(event.attributes) for event in span.events)
             if left < 0:
                 raise RequestRejectedError(
                     413, f"the request has more than {MAX_VALUES:,} attributes: send fewer spans at once"
@@ -152,10 +171,10 @@ def _is_id(text: str, digits: int) -> bool:
     return len(text) == digits and text != _ZEROS[:digits]
 
 
-def _count_values(value: Any) -> int:
+def count_values(value: Any) -> int:
     """Return the number of values in a dict or list, nested ones included."""
     count = len(value)
     for inner in value.values() if type(value) is dict else value:
         if type(inner) is dict or type(inner) is list:
-            count += _count_values(inner)
+            count += count_values(inner)
     return count

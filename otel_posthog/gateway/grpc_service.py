@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
 from concurrent.futures import Executor
 from pathlib import Path
@@ -29,6 +30,12 @@ from otel_posthog.gateway.request_handler import OtlpRequest, RequestHandler
 __all__ = ["Certificates", "start_rpc"]
 
 EXPORT = "/opentelemetry.proto.collector.trace.v1.TraceService/Export"
+METHODS = {
+    EXPORT: "traces",
+    "/opentelemetry.proto.collector.logs.v1.LogsService/Export": "logs",
+    "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export": "metrics",
+}
+"""The methods of OTLP, each with its signal."""
 
 READING = 32
 """Messages that arrive at the same time, or wait for their turn to."""
@@ -83,7 +90,7 @@ async def start_rpc(
         OSError, RuntimeError: the certificates or the address cannot be used.
     """
     server = grpc.aio.server(options=_options(request_handler.limits))
-    server.add_generic_rpc_handlers((_Traces(request_handler, executor, token),))
+    server.add_generic_rpc_handlers((_OtlpServices(request_handler, executor, token),))
     if certificates is None:
         server.add_insecure_port(address)
     else:
@@ -113,8 +120,8 @@ def _ms(seconds: float) -> int:
     return int(seconds * 1000)
 
 
-class _Traces(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpcio has no types
-    """OTLP's trace service, the only service here."""
+class _OtlpServices(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpcio has no types
+    """OTLP's services, one for each signal."""
 
     def __init__(self, request_handler: RequestHandler, executor: Executor, token: str | None) -> None:
         self._request_handler = request_handler
@@ -122,19 +129,22 @@ class _Traces(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpcio has no ty
         self._token = None if token is None else token.encode()
         self._arriving = _ArrivingMessages(request_handler.limits)
         # On the wire a stream of one message equals a message, but gRPC reads nothing of it until we ask.
-        self._handler = grpc.stream_unary_rpc_method_handler(self._export)
+        self._handlers = {
+            method: grpc.stream_unary_rpc_method_handler(functools.partial(self._export, signal))
+            for method, signal in METHODS.items()
+        }
 
     def service(self, handler_call_details: Any) -> grpc.RpcMethodHandler | None:
         """Return the handler of a method; None if there is no such method."""
-        return self._handler if handler_call_details.method == EXPORT else None
+        return self._handlers.get(handler_call_details.method)
 
-    async def _export(self, _: object, context: Any) -> bytes:
+    async def _export(self, signal: str, _: object, context: Any) -> bytes:
         """Answer one request: a response if its spans are safe, else a status."""
         try:
-            result = await self._handle(context)
+            result = await self._handle(signal, context)
             if result.safe:
                 self._request_handler.count_answer("grpc", "OK")
-                return accepted_body(PROTOBUF, result.rejected, result.reason)
+                return accepted_body(PROTOBUF, result.rejected, result.reason, signal)
             rejection = RequestRejectedError(503, result.reason or "", retry_after=result.retry_after)
         except asyncio.CancelledError:
             self._request_handler.count_answer("grpc", "CANCELLED")
@@ -152,14 +162,14 @@ class _Traces(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpcio has no ty
         await context.abort(code, str(rejection), _trailers(rejection))
         raise AssertionError  # abort does not return
 
-    async def _handle(self, context: Any) -> IngestResult:
+    async def _handle(self, signal: str, context: Any) -> IngestResult:
         headers = {name: value for name, value in context.invocation_metadata() if isinstance(value, str)}
         check_token(self._token, headers.get("authorization", ""))
         body = await self._arriving.read(context)
         with contextlib.ExitStack() as stack:
             reservation = stack.enter_context(self._request_handler.budget.reservation())
             reservation.grow(len(body))
-            request = OtlpRequest(PROTOBUF, body, _encoding(body), headers, _host_of(context.peer()))
+            request = OtlpRequest(PROTOBUF, body, _encoding(body), headers, _host_of(context.peer()), signal)
             del body
             loop = asyncio.get_running_loop()
             work = loop.run_in_executor(self._executor, self._request_handler.handle, request, reservation)

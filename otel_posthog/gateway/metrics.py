@@ -153,10 +153,22 @@ def _spans(stats: _Stats) -> Reading:
     return [(count, {"outcome": outcome.replace(" ", "_")}) for outcome, count in stats["spans"].items()]
 
 
-_COUNTERS = frozenset({"requests", "spans"})
+def _by(key: str, label: str) -> Callable[[_Stats], Reading]:
+    """Return the reader of counts by a label."""
+    return lambda stats: [(count, {label: value}) for value, count in stats[key].items()]
+
+
+_COUNTERS = frozenset({"requests", "spans", "signals", "log_records"})
 _REQUEST_METRICS: tuple[tuple[str, str, str, Callable[[_Stats], Reading]], ...] = (
     ("requests", "{request}", "Requests for spans, by protocol and status", _requests),
     ("spans", "{span}", "Spans accepted, handed back to be retried, rejected, or ignored", _spans),
+    ("signals", "{request}", "Accepted requests by signal; metrics are ignored", _by("signals", "signal")),
+    (
+        "log_records",
+        "{record}",
+        "Log records read for calls, or ignored because they are no such event",
+        _by("log_records", "outcome"),
+    ),
     (
         "in_flight",
         "By",

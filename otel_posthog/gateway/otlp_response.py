@@ -31,7 +31,7 @@ def accepted(rejected: int, reason: str | None) -> ExportTraceServiceResponse:
     return ExportTraceServiceResponse(partial_success=partial)
 
 
-def accepted_body(kind: str, rejected: int, reason: str | None) -> bytes:
+def accepted_body(kind: str, rejected: int, reason: str | None, signal: str = "traces") -> bytes:
     """Return the same message as a body."""
     message = accepted(rejected, reason)
     if kind != JSON:
@@ -39,7 +39,11 @@ def accepted_body(kind: str, rejected: int, reason: str | None) -> bytes:
     if not message.HasField("partial_success"):
         return b"{}"
     # protobuf's JSON writes 64-bit integers as strings
-    return orjson.dumps({"partialSuccess": {"rejectedSpans": str(rejected), "errorMessage": reason or ""}})
+    return orjson.dumps({"partialSuccess": {_REJECTED[signal]: str(rejected), "errorMessage": reason or ""}})
+
+
+_REJECTED = {"traces": "rejectedSpans", "logs": "rejectedLogRecords", "metrics": "rejectedDataPoints"}
+"""The count in the response to each signal. In protobuf all three are field 1, so one message serves them."""
 
 
 def rejection_body(kind: str, status: int, sentence: str, retry_after: float | None = None) -> bytes:

@@ -6,7 +6,7 @@ import re
 import threading
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from otel_posthog.conversion.spans.span_view import ContextSpan, SpanView
 from otel_posthog.forwarder.span_converter import emptied
@@ -109,6 +109,11 @@ class Projects:
                 reason=total.reason or result.reason,
             )
         return total
+
+    def owner(self, headers: Mapping[str, str], resource: Mapping[str, Any]) -> tuple[str | None, str]:
+        """Return the names that choose the project of a span: content joins spans with the same names."""
+        header = None if self._header is None else headers.get(self._header)
+        return header, "" if self._attribute is None or header else str(resource.get(self._attribute))
 
     def _in_order(
         self, views_by_project: Mapping[str, list[SpanView]]

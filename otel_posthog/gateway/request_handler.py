@@ -10,14 +10,19 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from otel_posthog.conversion.spans.log_contents import LogContents
+from otel_posthog.conversion.spans.log_record import LogContent
 from otel_posthog.conversion.spans.span_view import ContextSpan, SpanView
 from otel_posthog.gateway.decode import RejectedSpans, plain_body, spans_of
+from otel_posthog.gateway.decode_logs import decode_logs
 from otel_posthog.gateway.ingest import IngestResult
 from otel_posthog.gateway.limits import Budget, Limits, RequestRejectedError, Reservation
 from otel_posthog.gateway.projects import Projects
 from otel_posthog.runtime.log import RateLimitedLog
 
-__all__ = ["OtlpRequest", "RequestHandler"]
+__all__ = ["SIGNALS", "OtlpRequest", "RequestHandler"]
+
+SIGNALS = ("traces", "logs", "metrics")
 
 _log = logging.getLogger("otel_posthog.gateway")
 _OUTCOMES = ("accepted", "handed back", "rejected", "ignored")
@@ -36,6 +41,8 @@ class OtlpRequest:
     """By name in lower case; over gRPC its metadata."""
     peer: str
     """The sender's address, for the log."""
+    signal: str = "traces"
+    """One of `SIGNALS`."""
 
     def pop_body(self) -> bytes:
         """Return the body and forget it, so that its memory is freed before the events are sent."""
@@ -54,6 +61,9 @@ class RequestHandler:
         self._notices = RateLimitedLog(time.monotonic)
         self._requests: Counter[tuple[str, str]] = Counter()
         self._spans = Counter(dict.fromkeys(_OUTCOMES, 0))
+        self._signals = Counter(dict.fromkeys(SIGNALS, 0))
+        self._log_records = Counter({"read": 0, "ignored": 0})
+        self._log_contents = LogContents()
 
     def handle(self, request: OtlpRequest, reservation: Reservation) -> IngestResult:
         """Return the result for the spans of the request.
@@ -63,8 +73,13 @@ class RequestHandler:
         Raises:
             RequestRejectedError: the request cannot be read, is too large, or there is no room for it now.
         """
+        if request.signal == "metrics":  # accepted and ignored, so that one Collector may send all signals
+            request.pop_body()
+            self._count_accepted(request.signal)
+            return IngestResult(safe=True)
         rejected = RejectedSpans()
-        spans = self._read(request, reservation, rejected)
+        read = self._read_logs if request.signal == "logs" else self._read
+        spans = read(request, reservation, rejected)
         try:
             result = self.projects.ingest(request.headers, spans, rejected)
         except RequestRejectedError:
@@ -74,6 +89,8 @@ class RequestHandler:
             raise RequestRejectedError(
                 503, f"a bug in the gateway ({type(error).__name__})", retry_after=30
             ) from None
+        if result.safe:
+            self._count_accepted(request.signal)
         with self._lock:
             self._spans["accepted" if result.safe else "handed back"] += result.spans
             self._spans["ignored"] += result.ignored
@@ -94,12 +111,40 @@ class RequestHandler:
         self, request: OtlpRequest, reservation: Reservation, rejected: RejectedSpans
     ) -> Iterator[SpanView | ContextSpan]:
         """Yield the spans of the request; the body is inflated when the first span is needed."""
-        yield from spans_of(
+        for span in spans_of(
             request.content_type,
             self._plain_body(request, reservation),
             self.projects.extra_attributes,
             rejected,
-        )
+        ):
+            yield self._with_content(span, request) if isinstance(span, SpanView) else span
+
+    def _with_content(self, span: SpanView, request: OtlpRequest) -> SpanView:
+        """Return the span with the content of its call that came as log records."""
+        if not self._log_contents:
+            return span
+        owner = self.projects.owner(request.headers, span.resource)
+        with self._lock:
+            return self._log_contents.joined(span, time.monotonic(), owner)
+
+    def _read_logs(
+        self, request: OtlpRequest, reservation: Reservation, rejected: RejectedSpans
+    ) -> Iterator[SpanView | ContextSpan]:
+        """Yield the calls in the log records of the request, and keep the content of spans for these."""
+        logs = decode_logs(request.content_type, self._plain_body(request, reservation), rejected)
+        now = time.monotonic()
+        with self._lock:
+            self._log_records["read"] += logs.read
+            self._log_records["ignored"] += logs.ignored
+            for item in logs.views:
+                if isinstance(item, LogContent):
+                    owner = self.projects.owner(request.headers, item.resource)
+                    self._log_contents.remember(item, now, owner)
+        yield from (item for item in logs.views if isinstance(item, SpanView))
+
+    def _count_accepted(self, signal: str) -> None:
+        with self._lock:
+            self._signals[signal] += 1
 
     def _plain_body(self, request: OtlpRequest, reservation: Reservation) -> bytes:
         packed = request.pop_body()
@@ -128,11 +173,14 @@ class RequestHandler:
         """Return the counts of requests and spans.
 
         `requests` by protocol and status; `spans` accepted, handed back (to be retried), rejected, and
-        ignored because they are no GenAI spans; `bytes` of the requests in flight.
+        ignored because they are no GenAI spans; accepted requests by signal in `signals`; `log_records` read
+        for calls, and ignored; `bytes` of the requests in flight.
         """
         with self._lock:
             return {
                 "requests": dict(self._requests),
                 "spans": dict(self._spans),
+                "signals": dict(self._signals),
+                "log_records": dict(self._log_records),
                 "bytes": {"in_flight": self.budget.used, "limit": self.budget.limit},
             }

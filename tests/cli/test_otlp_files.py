@@ -128,7 +128,7 @@ PLACE = "resourceSpans[0].scopeSpans[0].spans[0] is not an object"
         (lines([JSON[0], JSON[1][:50], JSON[2]]), "02", ["line 2: is not JSON ("]),
         (lines([JSON[0], b"\x00\x00", JSON[2]]), "02", ["line 2: is not JSON ("]),
         (lines([JSON[0], b"", b"12", JSON[2]]), "02", ["line 3: the request is not an object"]),
-        (lines([JSON[0], b'{"a":1}', JSON[2]]), "02", ["line 2: has no resourceSpans"]),
+        (lines([JSON[0], b'{"a":1}', JSON[2]]), "02", ["line 2: has no resourceSpans or resourceLogs"]),
         (lines([JSON[0], b"\xff", JSON[2]]), "02", ["line 2: is not JSON ("]),
         (lines([JSON[0], b"[" * 5000, JSON[2]]), "02", ["line 2: is not JSON ("]),
         (lines([JSON[0][:50], JSON[1], JSON[2]]), "12", ["line 1: is not JSON ("]),

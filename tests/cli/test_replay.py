@@ -15,8 +15,9 @@ from otel_posthog.delivery import DeadLetter, Entry, destination_of
 from otel_posthog.delivery.spool.spool import Spool
 from otel_posthog.local import Inbox
 from tests.delivery.capture_server import Answer, capture_server
+from tests.support.logs import golden_logs, log_record, logs_request
 from tests.support.otlp_json import otlp_json
-from tests.support.spans import CHAT, PARENT_ID, otlp_request, sdk_span
+from tests.support.spans import CHAT, PARENT_ID, SPAN_ID, TRACE_ID, otlp_request, sdk_span
 
 KEY = "phc_test"
 
@@ -243,6 +244,37 @@ def test_files_of_spans_are_sent(
     assert run(file) == 0
     assert f"{file}: 3 spans of model calls, agents and tools sent." in capsys.readouterr().out
     assert len(inbox.events("$ai_generation")) == 3, "the same uuids both times"
+
+
+@pytest.mark.parametrize("kind", ["json", "protobuf", "messages"])
+def test_files_of_log_records_are_sent(
+    kind: str, tmp_path: Path, inbox: Inbox, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = golden_logs("claude-code")
+    body = made.SerializeToString()
+    forms = {
+        "json": json.dumps(otlp_json(made)).encode() + b"\n",
+        "protobuf": body,
+        "messages": len(body).to_bytes(4, "big") + body,
+    }
+    file = tmp_path / "logs"
+    file.write_bytes(forms[kind])
+    assert run(file) == 0
+    assert run(file) == 0
+    assert f"{file}: 5 spans of model calls, agents and tools sent." in capsys.readouterr().out
+    assert len(inbox.events("$ai_generation")) == 3, "the same uuids both times"
+
+
+def test_content_in_a_file_joins_its_span_wherever_both_are(tmp_path: Path, inbox: Inbox) -> None:
+    message = log_record(
+        {}, event="gen_ai.user.message", body={"content": "hello"}, trace_id=TRACE_ID, span_id=SPAN_ID
+    )
+    file = tmp_path / "both"
+    documents = [otlp_json(otlp_request(sdk_span(CHAT))), otlp_json(logs_request(message, scope="any"))]
+    file.write_bytes(b"".join(json.dumps(document).encode() + b"\n" for document in documents))
+    assert run(file) == 0
+    (event,) = inbox.events("$ai_generation")
+    assert event["properties"]["$ai_input"] == [{"role": "user", "content": "hello"}]
 
 
 @pytest.mark.parametrize("kind", ["json", "protobuf"])

@@ -164,7 +164,7 @@ def test_a_refusal_is_a_status_message() -> None:
     [
         ("GET", "/v1/traces", 405),
         ("PUT", "/v1/traces", 405),
-        ("POST", "/v1/metrics", 404),
+        ("POST", "/v1/profiles", 404),
         ("GET", "/", 404),
         ("POST", "/healthz", 405),
         ("GET", "/healthz", 200),

@@ -14,11 +14,18 @@ def otlp_json(request: Message, *, as_in_proto: bool = False, enum_names: bool =
     document = MessageToDict(
         request, preserving_proto_field_name=as_in_proto, use_integers_for_enums=not enum_names
     )
-    names = ("resource_spans", "scope_spans") if as_in_proto else ("resourceSpans", "scopeSpans")
-    for group in document.get(names[0], ()):
-        for scoped in group.get(names[1], ()):
-            for span in scoped.get("spans", ()):
-                for name in ("traceId", "spanId", "parentSpanId", "trace_id", "span_id", "parent_span_id"):
-                    if name in span:
-                        span[name] = base64.b64decode(span[name]).hex()
+    items = [document]
+    for _ in range(3):
+        items = [inner for item in items for name in _WAY for inner in item.get(name, ())]
+    for item in items:
+        for name in ("traceId", "spanId", "parentSpanId", "trace_id", "span_id", "parent_span_id"):
+            if name in item:
+                item[name] = base64.b64decode(item[name]).hex()
     return document
+
+
+_WAY = (
+    *("resourceSpans", "resource_spans", "resourceLogs", "resource_logs"),
+    *("scopeSpans", "scope_spans", "scopeLogs", "scope_logs"),
+    *("spans", "logRecords", "log_records"),
+)

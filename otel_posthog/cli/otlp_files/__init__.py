@@ -18,6 +18,9 @@ from pathlib import Path
 
 from otel_posthog.cli.otlp_files.compression import DamagedError, damages, inflate, inflated, is_zstd
 from otel_posthog.cli.otlp_files.json_text import BOM, LARGEST, NO_OTLP, Report, at, of_json, of_text
+from otel_posthog.conversion.spans.log_calls import views_of_records
+from otel_posthog.conversion.spans.log_record import LogContent
+from otel_posthog.conversion.spans.otlp_logs import holds_log_records, records_of_bytes
 from otel_posthog.conversion.spans.otlp_protobuf import views_of_request
 from otel_posthog.conversion.spans.span_view import ContextSpan, SpanView
 
@@ -31,7 +34,7 @@ _NEVER_IN_TEXT = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f]")
 _LINE_OF_OBJECT = re.compile(rb'^[ \t\[]*\{\s*"', re.MULTILINE)
 
 
-def spans_of_file(path: Path, unreadable: Report) -> Iterator[SpanView | ContextSpan]:
+def spans_of_file(path: Path, unreadable: Report) -> Iterator[SpanView | ContextSpan | LogContent]:
     """Yield the spans of a file: a `SpanView` for each GenAI span, a `ContextSpan` for each other one.
 
     A part that cannot be read is left out, and `unreadable` gets one sentence with its place. An empty file
@@ -52,7 +55,9 @@ def spans_of_file(path: Path, unreadable: Report) -> Iterator[SpanView | Context
             unreadable(f"the rest of the file: its compression is damaged ({error})")
 
 
-def _reader_for(head: bytes) -> Callable[[io.BufferedReader, Report], Iterator[SpanView | ContextSpan]]:
+def _reader_for(
+    head: bytes,
+) -> Callable[[io.BufferedReader, Report], Iterator[SpanView | ContextSpan | LogContent]]:
     text = head.removeprefix(BOM).lstrip()
     if not _NEVER_IN_TEXT.search(head) and (not text or _LINE_OF_OBJECT.search(text)):
         return of_text
@@ -66,7 +71,7 @@ def _reader_for(head: bytes) -> Callable[[io.BufferedReader, Report], Iterator[S
     raise ValueError(NO_OTLP)
 
 
-def _of_bare_request(stream: io.BufferedReader, _: Report) -> Iterator[SpanView | ContextSpan]:
+def _of_bare_request(stream: io.BufferedReader, _: Report) -> Iterator[SpanView | ContextSpan | LogContent]:
     data = stream.read(LARGEST + 1)
     if len(data) > LARGEST:
         raise ValueError(f"the file has more than {LARGEST:,} bytes for one request")
@@ -76,7 +81,9 @@ def _of_bare_request(stream: io.BufferedReader, _: Report) -> Iterator[SpanView 
         raise ValueError(NO_OTLP) from None
 
 
-def _of_messages(stream: io.BufferedReader, unreadable: Report) -> Iterator[SpanView | ContextSpan]:
+def _of_messages(
+    stream: io.BufferedReader, unreadable: Report
+) -> Iterator[SpanView | ContextSpan | LogContent]:
     number = 0
     while prefix := stream.read(_LENGTH):
         number += 1
@@ -96,7 +103,7 @@ def _length(head: bytes) -> int:
     return int.from_bytes(head[:_LENGTH], "big")
 
 
-def _of_message(message: bytes, report: Report) -> Iterator[SpanView | ContextSpan]:
+def _of_message(message: bytes, report: Report) -> Iterator[SpanView | ContextSpan | LogContent]:
     try:
         plain = inflate(message, LARGEST) if is_zstd(message) else message
         views = of_json(plain, report) if plain.startswith(b"{") else _of_protobuf(plain)
@@ -106,11 +113,13 @@ def _of_message(message: bytes, report: Report) -> Iterator[SpanView | ContextSp
         yield from views
 
 
-def _of_protobuf(data: bytes) -> Iterator[SpanView | ContextSpan]:
+def _of_protobuf(data: bytes) -> Iterator[SpanView | ContextSpan | LogContent]:
     from google.protobuf.message import DecodeError
     from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
     try:
+        if holds_log_records(data):
+            return views_of_records([record for record in records_of_bytes(data) if record is not None])
         return views_of_request(ExportTraceServiceRequest.FromString(data))
     except DecodeError:
         raise DamagedError("is neither JSON nor protobuf of a trace request") from None

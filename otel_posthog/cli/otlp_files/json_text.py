@@ -8,7 +8,10 @@ from typing import Any
 
 import orjson
 
+from otel_posthog.conversion.spans.log_calls import views_of_records
+from otel_posthog.conversion.spans.log_record import LogContent
 from otel_posthog.conversion.spans.otlp_json import views_of_json_request
+from otel_posthog.conversion.spans.otlp_logs_json import records_of_json
 from otel_posthog.conversion.spans.span_view import ContextSpan, SpanView
 
 __all__ = ["BOM", "LARGEST", "NO_OTLP", "Report", "at", "of_json", "of_text"]
@@ -23,13 +26,13 @@ BOM = b"\xef\xbb\xbf"
 
 _STEP = 1 << 16
 _SIGNALS = ("Spans", "spans", "Metrics", "metrics", "Logs", "logs")
-"""The exporter's pipelines may share a file. Only spans are read."""
+"""The exporter's pipelines may share a file. Spans and log records are read."""
 _FIELDS = frozenset(f"{start}{each}" for each in _SIGNALS for start in ("resource", "resource_"))
 
 Report = Callable[[str], object]
 
 
-def of_text(stream: io.BufferedReader, unreadable: Report) -> Iterator[SpanView | ContextSpan]:
+def of_text(stream: io.BufferedReader, unreadable: Report) -> Iterator[SpanView | ContextSpan | LogContent]:
     """JSON lines from the first line that is a request; without any such line the whole is one document."""
     lines = _lines(stream, unreadable)
     before: list[tuple[int, bytes]] = []
@@ -82,11 +85,11 @@ def _is_request(document: Any) -> bool:
     return isinstance(first, dict) and not _FIELDS.isdisjoint(first)
 
 
-def _of_line(number: int, line: bytes, unreadable: Report) -> Iterator[SpanView | ContextSpan]:
+def _of_line(number: int, line: bytes, unreadable: Report) -> Iterator[SpanView | ContextSpan | LogContent]:
     return of_json(line, at(f"line {number}", unreadable))
 
 
-def of_json(data: bytes, report: Report) -> Iterator[SpanView | ContextSpan]:
+def of_json(data: bytes, report: Report) -> Iterator[SpanView | ContextSpan | LogContent]:
     """Yield the views of a line or message; `report` gets a sentence for each fault."""
     try:
         document = orjson.loads(data)
@@ -96,7 +99,7 @@ def of_json(data: bytes, report: Report) -> Iterator[SpanView | ContextSpan]:
         yield from _of_parsed(document, report)
 
 
-def _of_document(data: bytes, unreadable: Report) -> Iterator[SpanView | ContextSpan]:
+def _of_document(data: bytes, unreadable: Report) -> Iterator[SpanView | ContextSpan | LogContent]:
     try:
         document = orjson.loads(data)
     except orjson.JSONDecodeError as error:
@@ -106,7 +109,7 @@ def _of_document(data: bytes, unreadable: Report) -> Iterator[SpanView | Context
     return _of_parsed(document, unreadable)
 
 
-def _of_parsed(document: Any, report: Report) -> Iterator[SpanView | ContextSpan]:
+def _of_parsed(document: Any, report: Report) -> Iterator[SpanView | ContextSpan | LogContent]:
     if isinstance(document, list):
         for number, request in enumerate(document, 1):
             yield from _of_parsed_request(request, at(f"request {number}", report))
@@ -114,11 +117,13 @@ def _of_parsed(document: Any, report: Report) -> Iterator[SpanView | ContextSpan
         yield from _of_parsed_request(document, report)
 
 
-def _of_parsed_request(request: Any, report: Report) -> Iterator[SpanView | ContextSpan]:
+def _of_parsed_request(request: Any, report: Report) -> Iterator[SpanView | ContextSpan | LogContent]:
     if isinstance(request, dict) and request and _FIELDS.isdisjoint(request):
-        report("has no resourceSpans")
+        report("has no resourceSpans or resourceLogs")
     else:
         yield from views_of_json_request(request, report)
+    if isinstance(request, dict):
+        yield from views_of_records(record for record in records_of_json(request, report) if record)
 
 
 def at(place: str, report: Report) -> Report:

@@ -15,9 +15,10 @@ from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from otel_posthog.conversion.spans.otlp_protobuf import otlp_attributes, views_of_spans
-from otel_posthog.conversion.spans.span_view import ContextSpan, SpanView
+from otel_posthog.conversion.spans.span_view import Attributes, ContextSpan, SpanView
 
-__all__ = ["DecodeError", "views_of_request_bytes"]
+__all__ = ["LOG_RECORD", "DecodeError", "first_item", "scoped_items", "views_of_request_bytes"]
+
 
 MAX_SPANS = 200_000
 """In one request: a Collector's default batch has 8,192."""
@@ -42,6 +43,7 @@ _VALUE: _Shape = {5: {}, 6: {1: _PAIR}}
 _VALUE[5][1] = _VALUE
 _PAIR[2] = _VALUE
 _SPAN: _Shape = {9: _PAIR, 11: {3: _PAIR}, 13: {4: _PAIR}}
+LOG_RECORD: _Shape = {5: _VALUE, 6: _PAIR}
 _OWNERS: dict[Any, _Shape] = {Resource: {1: _PAIR, 3: {}}, InstrumentationScope: {3: _PAIR}}
 
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
@@ -57,6 +59,17 @@ def views_of_request_bytes(
     Raises:
         DecodeError: the bytes are no such request; raised when the place is reached.
     """
+    for spans, scope, resource in scoped_items(data, Span, _SPAN):
+        yield from views_of_spans(spans, scope, resource, extra_attributes)
+
+
+def scoped_items(
+    data: bytes, item: Any, shape: _Shape
+) -> Iterator[tuple[Iterator[Any], InstrumentationScope, Attributes]]:
+    """Yield the items of each scope of an encoded request, with the scope and its resource's attributes.
+
+    Requests of spans and of log records are built alike; `item` is the class of what is in them.
+    """
     left = MAX_SPANS
     budget = iter(range(MAX_FIELDS))
     for number, start, end in _fields(data, 0, len(data), budget):
@@ -69,8 +82,41 @@ def views_of_request_bytes(
             left -= len(places)
             if left < 0:
                 raise DecodeError(f"a request may have {MAX_SPANS:,} spans at most")
-            spans = (_span(data, *place) for place in places)
-            yield from views_of_spans(spans, scope, about, extra_attributes)
+            yield (item.FromString(_checked(data, *place, shape)) for place in places), scope, about
+
+
+def first_item(data: bytes) -> list[tuple[int, int]]:
+    """Return number and kind of the fields of the first item in an encoded request; none in damaged bytes."""
+    try:
+        for start, end in _at_depth(data, 0, len(data), (_RESOURCE_SPANS, _BELOW, _BELOW)):
+            return [*_kinds(data, start, end)]
+    except DecodeError:
+        pass
+    return []
+
+
+def _at_depth(data: bytes, start: int, end: int, way: tuple[int, ...]) -> Iterator[tuple[int, int]]:
+    if not way:
+        yield start, end
+        return
+    for number, inner_start, inner_end in _fields(data, start, end, iter(range(MAX_FIELDS))):
+        if number == way[0]:
+            yield from _at_depth(data, inner_start, inner_end, way[1:])
+
+
+def _kinds(data: bytes, at: int, end: int) -> Iterator[tuple[int, int]]:
+    while at < end:
+        tag, at = _varint(data, at, end)
+        yield tag >> 3, tag & 7
+        if tag & 7 == _BYTES:
+            size, at = _varint(data, at, end)
+            at += size
+        elif tag & 7 == _VARINT:
+            _, at = _varint(data, at, end)
+        elif tag & 7 in (_FIXED64, _FIXED32):
+            at += 8 if tag & 7 == _FIXED64 else 4
+        else:
+            return
 
 
 def _owner_and_below(
@@ -85,10 +131,6 @@ def _owner_and_below(
         elif number == _OWNER:  # a field that comes twice is one message: so protobuf wants it
             found.MergeFromString(_checked(data, inner_start, inner_end, _OWNERS[owner]))
     return found, below
-
-
-def _span(data: bytes, start: int, end: int) -> Span:
-    return Span.FromString(_checked(data, start, end, _SPAN))
 
 
 def _checked(data: bytes, start: int, end: int, shape: _Shape) -> bytes:
