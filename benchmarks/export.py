@@ -77,7 +77,7 @@ def main() -> None:
 
         forwarder = ours(events="ai").forwarder
         events = [
-            list(forwarder.conversion.finished(filter(None, map(view_of_sdk_span, batch))))
+            list(forwarder._converter.finished(filter(None, map(view_of_sdk_span, batch))))
             for batch in batches
         ]
         measured = measure(

@@ -93,7 +93,7 @@ def stages(several: list[bytes]) -> dict[str, Stage]:
 
     read = {body: [span for span in spans(body) if isinstance(span, SpanView)] for body in several}
     items = {
-        body: [EncodedEvent.of_event(event) for event in ours.conversion.finished(views, others=[])]
+        body: [EncodedEvent.of_event(event) for event in ours._converter.finished(views, others=[])]
         for body, views in read.items()
     }
 
@@ -101,7 +101,7 @@ def stages(several: list[bytes]) -> dict[str, Stage]:
         return plain_body(packed[next(turns[turn])], "gzip", CEILING)
 
     def converted() -> None:
-        for event in ours.conversion.finished(read[next(turns["convert"])], others=[]):
+        for event in ours._converter.finished(read[next(turns["convert"])], others=[]):
             EncodedEvent.of_event(event)
 
     def passed_through() -> bytes:
@@ -112,7 +112,7 @@ def stages(several: list[bytes]) -> dict[str, Stage]:
         "inflate": lambda: inflated("inflate"),
         "read the spans": lambda: [*spans(next(turns["read"]))],
         "convert and encode": converted,
-        "compress and send": lambda: ours.outbox.attempt(items[next(turns["send"])], 10),
+        "compress and send": lambda: ours._outbox.attempt(items[next(turns["send"])], 10),
         "all of it": lambda: ingest.ingest(spans(inflated("all"))),
         "a pass-through in Python": passed_through,
     }

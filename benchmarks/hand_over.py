@@ -58,7 +58,7 @@ def measure(name: str) -> None:
         f"{peak / 1024:9.1f} MiB over the start, bound {bound:.0f} MiB",
         flush=True,
     )
-    processor.exporter.forwarder.delivery.close(abort=True)
+    processor.forwarder._client.close(abort=True)
 
 
 def main() -> None:

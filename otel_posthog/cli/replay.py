@@ -18,7 +18,7 @@ from otel_posthog.conversion.context_attributes import inherited
 from otel_posthog.conversion.spans.log_contents import LogContents
 from otel_posthog.conversion.spans.log_record import LogContent
 from otel_posthog.conversion.spans.span_view import ContextSpan, SpanView
-from otel_posthog.delivery import EncodedEvent, destination_of
+from otel_posthog.delivery import destination_of
 from otel_posthog.forwarder.forwarder import Forwarder, forwarder
 
 __all__ = ["ACTIONS", "ReplayError", "replay"]
@@ -100,19 +100,19 @@ def _resend(directory: Path, names: Sequence[str], say: Say) -> bool:
             raise ReplayError(f"there is no {name}; `otel-posthog replay list` shows the names")
     by_project = counts(directory)  # before the sender exists: it begins at once
     sender = _sender({"spool_dir": directory})
-    mine = destination_of(sender.config.api_key or "")
+    mine = sender.project_id
     own = by_project.pop(mine, None)
     if own is None:
-        sender.outbox.close(0.0)
+        sender.close(0.0)
         say(f"Nothing waits for project {mine}, whose key is set.")
         _show_other_projects(by_project, say)
         return not by_project
     revived = revive(directory, mine, wanted or None)
     say(f"{revived} refused events wait again.")
     before = own.waiting + revived
-    sender.outbox.flush(_SECONDS)
+    sender.flush(_SECONDS)
     stats = sender.stats()
-    sender.outbox.close(0.0)
+    sender.close(0.0)
     left = stats["spool"]["entries"]
     say(f"{max(before - left, 0)} of {before} that waited are sent; {left} wait.")
     refused = bool(stats["events"]["refused"])
@@ -189,7 +189,7 @@ def _send_files(words: Sequence[str], say: Say) -> bool:
             say(f"{file}: {sentence}")
         if len(unreadable) > 10:
             say(f"{file}: and {len(unreadable) - 10} more that cannot be read")
-    sender.outbox.close(0.0)
+    sender.close(0.0)
     return complete
 
 
@@ -204,9 +204,9 @@ def _send_file(sender: Forwarder, file: Path, report_unreadable: Say, say: Say) 
             for span in spans_of_file(file, report_unreadable)
             if isinstance(span, SpanView)
         ):
-            events = sender.conversion.finished(views, others=_ancestors(views, context_spans))
+            events, _ = sender.convert(views, _ancestors(views, context_spans))
             # An event that is not sent is still in the file: it must not wait in memory, nor count as lost.
-            complete, _ = sender.outbox.attempt([EncodedEvent.of_event(each) for each in events], _SECONDS)
+            complete = sender.deliver(events, _SECONDS).safe
             sent += len(views)
             if not complete:
                 break

@@ -1,14 +1,15 @@
-"""The parts put together: options in, a `Forwarder` out that turns views of spans into delivered events.
+"""The forwarder: options in, delivered events out.
 
-Whatever stands at the front (an exporter, a processor, a gateway) uses one of these, so that the same
-span becomes the same events by every way in.
+Every front (exporter, processor, gateway, consumer, replay) uses one, so that the same span becomes the same
+events by every way in. Fronts call its methods and never reach through it to its parts.
 """
 
 from __future__ import annotations
 
 import os
+import weakref
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from otel_posthog.config.options import OPTIONS
 from otel_posthog.config.resolve import Config, OptionProblem, resolve
@@ -23,26 +24,31 @@ from otel_posthog.conversion.privacy.redaction import Redactor, redactor
 from otel_posthog.conversion.spans.feature_rules import FeatureRules
 from otel_posthog.conversion.spans.packed_span import PackedSpan, pack
 from otel_posthog.conversion.spans.sdk_span import Ancestor
+from otel_posthog.conversion.spans.span_view import ContextSpan, SpanView
 from otel_posthog.delivery import (
     Backlog,
     DeliveryClient,
     DeliveryOptions,
+    EncodedEvent,
     Outbox,
     Transport,
     destination_of,
     ingestion_host,
 )
 from otel_posthog.forwarder.mask_hook import MaskHook
-from otel_posthog.forwarder.span_converter import Ended, Event, SpanConverter, Started
+from otel_posthog.forwarder.span_converter import Ended, SpanConverter, Started
 from otel_posthog.runtime.forks import follow_forks
 from otel_posthog.runtime.log import warn_once
 
-__all__ = ["Forwarder", "forwarder", "warn_once"]
+__all__ = ["ConvertedSpans", "DeliveryReport", "Forwarder", "active", "forwarder"]
+
+if TYPE_CHECKING:
+    from otel_posthog.delivery.spool.spool import Spool
 
 STARTED_BYTES = 300
-"""What the news of a start takes in memory, measured on CPython 3.11."""
+"""Bytes that a started call takes in the queue, measured on CPython 3.11."""
 MIN_LEASE_SECONDS = 60.0
-"""So long entries of the spool belong to the process that is sending them, at least."""
+"""The shortest lease of an entry of the spool."""
 
 _ADDRESS = frozenset(name for option in OPTIONS if option.name == "endpoint" for name in option.variables)
 
@@ -55,9 +61,9 @@ def forwarder(
     spool_drops_oldest: bool = True,
     project: str = "",
 ) -> Forwarder:
-    """A forwarder as `arguments` and the environment say; `project` is what the log calls it among several.
+    """Return a forwarder for `arguments` and the environment. `project` names it in the log among several.
 
-    Where its spool is full, the oldest entries make room, or (not `spool_drops_oldest`) nothing more is kept.
+    If its spool is full, the oldest entries make room, or (not `spool_drops_oldest`) nothing more is kept.
 
     Raises:
         ValueError: an argument or the price file is wrong; the text says which and why.
@@ -68,197 +74,403 @@ def forwarder(
         wrong.append(problem.variable)
         warn_once(problem.variable, "%s", problem)
 
-    found = resolve(arguments, os.environ if environ is None else environ, warn)
-    if found.api_key is None and _ADDRESS.isdisjoint(wrong):  # of a wrong address that is said already
+    config = resolve(arguments, os.environ if environ is None else environ, warn)
+    if config.api_key is None and _ADDRESS.isdisjoint(wrong):  # a bad address was logged already
         warn_once(
             "api_key",
             "No PostHog project key, so nothing is sent: set POSTHOG_API_KEY to your key, phc_...",
         )
     try:
-        rates = _read_prices(found)
+        rates = _read_prices(config)
     except ValueError as error:
         if arguments.get("prices") is not None:
             raise
         warn_once("prices", "%s; the built-in table is used", error)
         rates = None
-    return Forwarder(found, transport, rates, spool_drops_oldest=spool_drops_oldest, project=project)
+    return Forwarder(config, transport, rates, spool_drops_oldest=spool_drops_oldest, project=project)
+
+
+class DeliveryReport(NamedTuple):
+    """The end of one delivery."""
+
+    safe: bool
+    """Whether every event that PostHog can ever accept is accepted, or on disk. If not, send all again."""
+    rejected: list[tuple[EncodedEvent, str]]
+    """Events that PostHog will never accept, each with the reason."""
+    unsent: int
+    """Events that PostHog did not take now."""
+
+
+class ConvertedSpans(NamedTuple):
+    """The events of some spans."""
+
+    events: list[EncodedEvent]
+    failed: int
+    """Spans that could not be converted, which is a fault of ours."""
 
 
 class Forwarder:
-    """Turns spans into events, and sees that they reach PostHog. Safe to share by threads."""
+    """Turns spans into events and sees that they reach PostHog. Threads may share it."""
 
     def __init__(
         self,
-        found: Config,
+        config: Config,
         transport: Transport | None = None,
         own_rates: Mapping[str, Rates] | None = None,
         *,
         spool_drops_oldest: bool = True,
         project: str = "",
     ) -> None:
-        self.config = found
-        client = found.client
-        rates = found.sample_rate
-        is_sampled = min(rates.values()) < 1
-        book = PriceBook(own_rates) if found.cost == "client" or is_sampled else None
-        self.pipeline = Pipeline(
-            families=found.events,
-            content=found.capture_content,
-            private_features=found.private_features,
-            content_sample_rate=found.content_sample_rate,
-            media=_media(found.media),
-            features=FeatureRules(found.features) if found.features else None,
-            pseudonym_key=found.hash_user_ids.encode() if found.hash_user_ids is not None else None,
-            redact=_redact(found.redact),
-            prices=book if found.cost == "client" else None,
-            sampling=(
-                Sampling(rates=rates, keep_cost=found.sample_keep_cost, prices=book) if is_sampled else None
-            ),
-        )
-        self.masking = MaskHook(found.mask) if found.mask is not None else None
-        self.conversion = SpanConverter(
-            self.pipeline,
-            super_properties=dict(getattr(client, "super_properties", None) or {}),
-            hooks=[h for h in (getattr(client, "before_send", None), found.before_send) if h is not None],
-            mask=self.masking,
-            max_field_bytes=found.max_content_bytes,
-        )
-        endpoint = ingestion_host(found.endpoint)
-        self.delivery = DeliveryClient(
-            DeliveryOptions(
-                api_key=found.api_key or "",
-                endpoint=endpoint,
-                timeout=found.timeout,
-                compression=found.compression,
-                capture_mode=found.capture_mode,
-                max_batch_bytes=found.max_batch_bytes,
-                max_retry_seconds=found.max_retry_seconds,
-                historical_migration=bool(getattr(client, "historical_migration", False)),
-                project=project,
-            ),
-            transport=transport,
-        )
-        patience = 2 * found.timeout  # a request on each of two lanes
-        spool = None
-        if found.spool_dir is not None and self.enabled:
-            from otel_posthog.delivery.spool.spool import Spool
-
-            spool = Spool(
-                found.spool_dir,
-                destination_of(found.api_key or ""),
-                max_bytes=found.spool_max_bytes,
-                lease_seconds=max(MIN_LEASE_SECONDS, 2 * patience),
-                drops_oldest=spool_drops_oldest,
-            )
-        self.backlog = Backlog(
-            spool,
-            self.delivery,
-            self.conversion,
-            max_batch_bytes=found.max_batch_bytes,
-            patience=patience,
-            max_age=found.max_age,
-        )
-        self.durable = found.durability == "always" and spool is not None
-        self.outbox = Outbox(
-            self.delivery,
-            self.conversion,
-            self.backlog,
-            max_queue_bytes=found.max_queue_bytes,
-            max_batch_bytes=found.max_batch_bytes,
-            flush_interval=found.flush_interval,
-            always=self.durable,
-        )
+        """Build the parts. `own_rates` are the application's prices; see `forwarder` for the rest."""
+        self._config = config
+        self._mask_hook = MaskHook(config.mask) if config.mask is not None else None
+        self._pipeline = _build_pipeline(config, own_rates)
+        self._converter = _build_converter(config, self._pipeline, self._mask_hook)
+        self._client = _build_client(config, transport, project)
+        spool = _open_spool(config, drops_oldest=spool_drops_oldest) if self.enabled else None
+        self._backlog = _build_backlog(config, spool, self._client, self._converter)
+        self.durable = config.durability == "always" and spool is not None
+        """Whether everything is on disk before the application goes on."""
+        self._outbox = _build_outbox(config, self._client, self._converter, self._backlog, self.durable)
+        self._closed = False
         self._follow_prices(at_once=True)
         follow_forks(self)
+        _forwarders.append(weakref.ref(self))
+
+    # --- settings of the fronts ---
+
+    @property
+    def enabled(self) -> bool:
+        """Whether events are sent: there is a key, and a given client is not disabled."""
+        return self._config.api_key is not None and not getattr(self._config.client, "disabled", False)
+
+    @property
+    def closed(self) -> bool:
+        """Whether it was closed."""
+        return self._closed
+
+    @property
+    def timeout(self) -> float:
+        """The option `timeout`, in seconds."""
+        return self._config.timeout
+
+    @property
+    def project_id(self) -> str:
+        """The name of the PostHog project in the spool, which does not tell the key."""
+        return destination_of(self._config.api_key or "")
+
+    @property
+    def feature_rules(self) -> FeatureRules | None:
+        """The option `features`."""
+        return self._pipeline.features
+
+    @property
+    def feature_attributes(self) -> frozenset[str]:
+        """The attributes of any span that the rules for features read."""
+        rules = self._pipeline.features
+        return frozenset() if rules is None else rules.names
+
+    @property
+    def baggage_sent(self) -> frozenset[str]:
+        """The option `baggage_send`."""
+        return self._config.baggage_send
+
+    @property
+    def baggage_accepted(self) -> frozenset[str]:
+        """The option `baggage_accept`."""
+        return self._config.baggage_accept
+
+    def set_batching(self, *, flush_interval: float | None = None, max_spans: int | None = None) -> None:
+        """Set the seconds that spans wait for others, and the most spans that are sent together."""
+        if flush_interval is not None:
+            self._outbox.flush_interval = flush_interval
+        if max_spans is not None:
+            self._outbox.max_taken = max_spans
+
+    # --- spans that end one by one ---
+
+    def count_spans(self, *, seen: int = 0, not_ours: int = 0) -> None:
+        """Count spans for `stats`."""
+        self._converter.count_spans(seen, not_ours)
+
+    def start(self, call: Started) -> None:
+        """Queue a model call that began. With `durability=always` its event is on disk at once."""
+        if not self.durable:
+            self._outbox.enqueue(call, STARTED_BYTES)
+            return
+        for event in self._converter.announce(call):
+            self._outbox.enqueue(event, event.size)
+
+    def end(self, span: Any, ancestor: Ancestor | None = None) -> bool:
+        """Queue a finished span. Return whether it is a GenAI span.
+
+        `ancestor` is its nearest GenAI ancestor, if known.
+        """
+        if self.durable and self._converter.hides_content:
+            restored = self._converter.restored(span, ancestor)
+            if restored is not None:
+                self._outbox.enqueue(restored, restored.size)
+            return restored is not None
+        packed = pack(span, ancestor)
+        if packed is not None:
+            self.end_together((packed,))
+        return packed is not None
+
+    def end_together(self, spans: tuple[PackedSpan, ...]) -> None:
+        """Queue finished spans that may show one call, the outermost last."""
+        *inner, packed = spans
+        announced = self.durable and self._converter.is_announced(packed.span_id)
+        size = packed.size if not inner else sum(each.size for each in spans)
+        self._outbox.enqueue(Ended(packed, announced, tuple(inner)), size)
+
+    def read(self, view: SpanView) -> ModelCall:
+        """Return the call that a span shows."""
+        return self._pipeline.read(view)
+
+    def score(self, call: ModelCall) -> None:
+        """Queue the scores of a call."""
+        for event in self._converter.scores(call):
+            self._outbox.enqueue(event, event.size)
+
+    # --- spans that come together ---
+
+    def export_spans(
+        self, views: Iterable[SpanView], context_spans: Iterable[ContextSpan], seconds: float
+    ) -> bool:
+        """Send the events of finished spans. Return whether PostHog took all, or they are on disk, in time.
+
+        Events that are neither stay in memory and are tried again.
+        """
+        events = self._converter.finished(views, others=context_spans)
+        return self._outbox.send_now(events, seconds)
+
+    def convert(self, views: Iterable[SpanView], context_spans: Iterable[ContextSpan]) -> ConvertedSpans:
+        """Return the events of finished spans, which inherit from each other and from the context spans."""
+        failures: list[Exception] = []
+        events = [
+            EncodedEvent.of_event(event)
+            for event in self._converter.finished(views, others=context_spans, failures=failures)
+        ]
+        return ConvertedSpans(events, len(failures))
+
+    def deliver(self, events: list[EncodedEvent], seconds: float) -> DeliveryReport:
+        """Send events on this thread, within the time. Unsent ones stay with the caller, unless on disk."""
+        safe, report = self._outbox.attempt(events, seconds)
+        return DeliveryReport(safe, report.refused, len(report.unsent))
+
+    def keep(self, events: list[EncodedEvent]) -> bool:
+        """Write events to the spool, to be sent later. Return whether they are there."""
+        return self._outbox.keep(events)
+
+    # --- state of the delivery ---
+
+    @property
+    def halted_for(self) -> float:
+        """The seconds for which nothing is sent, since only a person can change PostHog's answer; or 0."""
+        return self._client.halted_for()
+
+    @property
+    def halted_by(self) -> str:
+        """The reason for that."""
+        return self._client.halted_by()
+
+    @property
+    def has_spool(self) -> bool:
+        """Whether there is a usable spool."""
+        return self._backlog.is_there
+
+    @property
+    def spool_is_full(self) -> bool:
+        """Whether the spool takes nothing more."""
+        return self._backlog.is_full()
+
+    def watch_spool(self) -> None:
+        """Send from now on also the entries that other processes leave in the spool."""
+        self._outbox.watch()
+
+    def spool_entries(self) -> int:
+        """Return the number of entries in the spool for this project, of other processes as well."""
+        entries: int = self._backlog.stats().get("entries", 0)
+        self._backlog.close()
+        return entries
+
+    # --- ends ---
+
+    def flush(self, seconds: float) -> bool:
+        """Send the queue. Return whether all of it is at PostHog or on disk, within the time."""
+        return self._outbox.flush(seconds)
+
+    def close(self, seconds: float) -> bool:
+        """Send the queue, within the time, and stop. Return whether all of it is at PostHog or on disk."""
+        self._closed = True
+        return self._outbox.close(seconds)
+
+    def rescue(self) -> None:
+        """Write the queue to disk now: a signal ends the process during `close`."""
+        self._outbox.rescue()
+
+    def stats(self, *, spool: bool = True) -> dict[str, Any]:
+        """Return the counts since the start; those of the `spool` take a query.
+
+        `spans`: seen, not ours, converted, failed to convert, and `dropped` by reason. `events`: by name
+        queued, delivered, retried (once for each further attempt) and cut; refused and unsent (to be tried
+        later) by name and reason; dropped by reason (`sample_rate`: not in the sample). `queue`: spans and
+        events in memory. `spool`: entries on disk, their bytes, the age of the oldest in seconds, dead
+        letters, and entries dropped or dead-lettered by reason; empty without a spool. `requests`: attempts
+        and their bytes. `fields`: properties left out because the mask did not return, by reason.
+        """
+        converted, sent = self._converter.stats(), self._client.stats()
+        waiting = self._outbox.stats(spool=spool)
+        queue: dict[str, Any] = waiting["queue"]
+        requests = {name: sent.pop(name) for name in ("requests", "bytes", "wire_bytes")}
+        return {
+            "spans": {**converted["spans"], "dropped": queue.pop("dropped")},
+            "events": {"queued": converted["made"], **sent, "dropped": converted["dropped"]},
+            "queue": queue,
+            "spool": waiting["spool"],
+            "requests": requests,
+            "fields": {"dropped": {} if self._mask_hook is None else self._mask_hook.stats()},
+        }
+
+    def after_fork_in_child(self) -> None:
+        """Begin anew: all work in progress stays the parent's."""
+        self._converter.reset_after_fork()
+        if self._mask_hook is not None:
+            self._mask_hook.reset_after_fork()
+        self._client.reset_after_fork()
+        self._follow_prices(at_once=False)  # the child has the prices that the parent fetched
 
     def _follow_prices(self, *, at_once: bool) -> None:
-        """Where it is asked for, keep the price table up to date."""
-        wanted = self.config.price_updates
-        if wanted and self.enabled and self.config.cost == "client":
+        wanted = self._config.price_updates
+        if wanted and self.enabled and self._config.cost == "client":
             from otel_posthog.forwarder.price_updates import follow_updates
 
             follow_updates(wanted if isinstance(wanted, str) else None, at_once=at_once)
 
-    @property
-    def enabled(self) -> bool:
-        """Whether anything is sent: there is a key, and the client, if one was given, is not disabled."""
-        return self.config.api_key is not None and not getattr(self.config.client, "disabled", False)
 
-    def started(self, load: Started) -> None:
-        """Hand over a call that began; where every span is to be on disk at once, so is this."""
-        if not self.durable:
-            self.outbox.enqueue(load, STARTED_BYTES)
-            return
-        for item in self.conversion.announce(load):
-            self.outbox.enqueue(item, item.size)
-
-    def ended(self, span: Any, ancestor: Ancestor | None = None) -> bool:
-        """Hand over a span that ended, where it stands if that is known; whether it is one of concern."""
-        if self.durable and self.conversion.hides_content:
-            made = self.conversion.restored(span, ancestor)
-            if made is not None:
-                self.outbox.enqueue(made, made.size)
-            return made is not None
-        packed = pack(span, ancestor)
-        if packed is not None:
-            self.ended_together((packed,))
-        return packed is not None
-
-    def ended_together(self, spans: tuple[PackedSpan, ...]) -> None:
-        """Hand over spans that may show one call, the outermost last."""
-        *inner, packed = spans
-        announced = self.durable and self.conversion.is_announced(packed.span_id)
-        size = packed.size if not inner else sum(each.size for each in spans)
-        self.outbox.enqueue(Ended(packed, announced, tuple(inner)), size)
-
-    def score(self, call: ModelCall) -> None:
-        """Hand over what was said of a call."""
-        for item in self.conversion.scores(call):
-            self.outbox.enqueue(item, item.size)
-
-    def send(self, events: Iterable[Event], seconds: float) -> bool:
-        """Whether PostHog took all the events, or they are on disk, within so many seconds."""
-        return self.outbox.send_now(events, seconds)
-
-    def stats(self, *, spool: bool = True) -> dict[str, Any]:
-        """What became of everything so far; what is in the `spool` takes a query.
-
-        `spans`: seen, not ours, converted, failed to convert, and `dropped` by reason. `events`: by name
-        queued (made), delivered, retried (once per further attempt) and cut; refused and unsent (handed back
-        to be tried later) by name and reason; dropped by reason (`sample_rate`: not of the sample). `queue`:
-        what waits in memory. `spool`: what waits on disk, its bytes, the age of the oldest in seconds, dead
-        letters, and what was dropped or buried by reason; empty where there is none. `requests`: attempts,
-        and their bytes. `fields`: what the mask did not answer for and was left out, by reason.
-        """
-        made, sent, waiting = self.conversion.stats(), self.delivery.stats(), self.outbox.stats(spool=spool)
-        queue: dict[str, Any] = waiting["queue"]
-        requests = {name: sent.pop(name) for name in ("requests", "bytes", "wire_bytes")}
-        return {
-            "spans": {**made["spans"], "dropped": queue.pop("dropped")},
-            "events": {"queued": made["made"], **sent, "dropped": made["dropped"]},
-            "queue": queue,
-            "spool": waiting["spool"],
-            "requests": requests,
-            "fields": {"dropped": {} if self.masking is None else self.masking.stats()},
-        }
-
-    def after_fork_in_child(self) -> None:
-        """What the parent was doing stays the parent's."""
-        self.conversion.reset_after_fork()
-        if self.masking is not None:
-            self.masking.reset_after_fork()
-        self.delivery.reset_after_fork()
-        self._follow_prices(at_once=False)  # what the parent fetched is here
+_forwarders: list[weakref.ref[Forwarder]] = []
+"""All forwarders of this process, the latest last."""
 
 
-def _media(found: str | Callable[..., Any]) -> MediaReplacer | None:
-    """What the option `media` means."""
-    if isinstance(found, str):
-        return None if found == "full" else placeholder
+def active() -> Forwarder | None:
+    """Return the forwarder through which the process sends: the latest one that is enabled and open."""
+    _forwarders[:] = [each for each in _forwarders if each() is not None]
+    for reference in reversed(_forwarders):
+        candidate = reference()
+        if candidate is not None and candidate.enabled and not candidate.closed:
+            return candidate
+    return None
+
+
+# --- the parts, in the order in which a span passes them ---
+
+
+def _build_pipeline(config: Config, own_rates: Mapping[str, Rates] | None) -> Pipeline:
+    rates = config.sample_rate
+    is_sampled = min(rates.values()) < 1
+    prices = PriceBook(own_rates) if config.cost == "client" or is_sampled else None
+    return Pipeline(
+        families=config.events,
+        content=config.capture_content,
+        private_features=config.private_features,
+        content_sample_rate=config.content_sample_rate,
+        media=_media(config.media),
+        features=FeatureRules(config.features) if config.features else None,
+        pseudonym_key=config.hash_user_ids.encode() if config.hash_user_ids is not None else None,
+        redact=_redact(config.redact),
+        prices=prices if config.cost == "client" else None,
+        sampling=(
+            Sampling(rates=rates, keep_cost=config.sample_keep_cost, prices=prices) if is_sampled else None
+        ),
+    )
+
+
+def _build_converter(config: Config, pipeline: Pipeline, mask: MaskHook | None) -> SpanConverter:
+    hooks = (getattr(config.client, "before_send", None), config.before_send)
+    return SpanConverter(
+        pipeline,
+        super_properties=dict(getattr(config.client, "super_properties", None) or {}),
+        hooks=[hook for hook in hooks if hook is not None],
+        mask=mask,
+        max_field_bytes=config.max_content_bytes,
+    )
+
+
+def _build_client(config: Config, transport: Transport | None, project: str) -> DeliveryClient:
+    return DeliveryClient(
+        DeliveryOptions(
+            api_key=config.api_key or "",
+            endpoint=ingestion_host(config.endpoint),
+            timeout=config.timeout,
+            compression=config.compression,
+            capture_mode=config.capture_mode,
+            max_batch_bytes=config.max_batch_bytes,
+            max_retry_seconds=config.max_retry_seconds,
+            historical_migration=bool(getattr(config.client, "historical_migration", False)),
+            project=project,
+        ),
+        transport=transport,
+    )
+
+
+def _patience(config: Config) -> float:
+    """Return the seconds for one batch: a request on each of two routes."""
+    return 2 * config.timeout
+
+
+def _open_spool(config: Config, *, drops_oldest: bool) -> Spool | None:
+    if config.spool_dir is None:
+        return None
+    from otel_posthog.delivery.spool.spool import Spool
+
+    return Spool(
+        config.spool_dir,
+        destination_of(config.api_key or ""),
+        max_bytes=config.spool_max_bytes,
+        lease_seconds=max(MIN_LEASE_SECONDS, 2 * _patience(config)),
+        drops_oldest=drops_oldest,
+    )
+
+
+def _build_backlog(
+    config: Config, spool: Spool | None, client: DeliveryClient, converter: SpanConverter
+) -> Backlog:
+    return Backlog(
+        spool,
+        client,
+        converter,
+        max_batch_bytes=config.max_batch_bytes,
+        patience=_patience(config),
+        max_age=config.max_age,
+    )
+
+
+def _build_outbox(
+    config: Config,
+    client: DeliveryClient,
+    converter: SpanConverter,
+    backlog: Backlog,
+    durable: bool,
+) -> Outbox:
+    return Outbox(
+        client,
+        converter,
+        backlog,
+        max_queue_bytes=config.max_queue_bytes,
+        max_batch_bytes=config.max_batch_bytes,
+        flush_interval=config.flush_interval,
+        always=durable,
+    )
+
+
+def _media(option: str | Callable[..., Any]) -> MediaReplacer | None:
+    """Return the function behind the option `media`."""
+    if isinstance(option, str):
+        return None if option == "full" else placeholder
 
     def store(data: bytes, mime_type: str | None) -> str | None:
         try:
-            url: str | None = found(data, mime_type)
+            url: str | None = option(data, mime_type)
         except Exception as error:  # noqa: BLE001  # the application's code
             warn_once("media", "media: the function raised %s: a placeholder is sent.", type(error).__name__)
             return None
@@ -267,24 +479,24 @@ def _media(found: str | Callable[..., Any]) -> MediaReplacer | None:
     return storing(store)
 
 
-def _redact(found: Mapping[str, str | None] | None) -> Redactor | None:
-    """What the option `redact` means."""
-    if found is None:
+def _redact(kinds: Mapping[str, str | None] | None) -> Redactor | None:
+    """Return the function behind the option `redact`: built-in kinds, and patterns of the application."""
+    if kinds is None:
         return None
-    own = {name: pattern for name, pattern in found.items() if pattern is not None}
-    return redactor(found.keys() - own.keys(), own)
+    own = {name: pattern for name, pattern in kinds.items() if pattern is not None}
+    return redactor(kinds.keys() - own.keys(), own)
 
 
-def _read_prices(found: Config) -> Mapping[str, Rates] | None:
-    """The application's own prices.
+def _read_prices(config: Config) -> Mapping[str, Rates] | None:
+    """Return the application's own prices.
 
     Raises:
         ValueError: the file cannot be read or is wrong; the text says why, and in which line.
     """
-    if found.prices is None:
+    if config.prices is None:
         return None
     try:
-        text = found.prices.read_text(encoding="utf-8")
-        return read_prices(text, toml=found.prices.suffix.lower() == ".toml")
+        text = config.prices.read_text(encoding="utf-8")
+        return read_prices(text, toml=config.prices.suffix.lower() == ".toml")
     except (OSError, ValueError) as error:
-        raise ValueError(f"prices: {found.prices.name}: {error}") from None
+        raise ValueError(f"prices: {config.prices.name}: {error}") from None

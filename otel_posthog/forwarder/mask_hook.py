@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from otel_posthog.conversion.privacy.allow_list import unsafe_fields
-from otel_posthog.forwarder.span_converter import Event
+from otel_posthog.forwarder.event_finisher import Event
 from otel_posthog.runtime.log import warn_once
 from otel_posthog.runtime.threads import start_thread
 

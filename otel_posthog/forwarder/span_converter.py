@@ -28,7 +28,7 @@ from otel_posthog.delivery import EncodedEvent, Entry
 from otel_posthog.forwarder.event_finisher import Event, EventFinisher, Hook
 from otel_posthog.runtime.log import warn_once
 
-__all__ = ["Ended", "Event", "Hook", "Load", "SpanConverter", "Started", "warn_once"]
+__all__ = ["Ended", "Load", "SpanConverter", "Started"]
 
 TOGETHER = 32
 """Calls of which events are made together: enough for the caches (see `Pipeline.events`), little memory."""
@@ -285,6 +285,7 @@ class SpanConverter:
         pipeline: Pipeline | None = None,
         announced: Container[str] = (),
         others: Iterable[ContextSpan] | None = None,
+        failures: list[Exception] | None = None,
     ) -> Iterator[Event]:
         """The events of finished spans, ready to be sent.
 
@@ -303,17 +304,20 @@ class SpanConverter:
             }
             rest = emptied(found)
         while some := [*islice(rest, LOOKED_AT)]:
-            calls = self._each(pipeline.read, some)
+            calls = self._each(pipeline.read, some, failures)
             self.count("converted", len(calls))
-            calls, told = self._looked_at(calls, parents, announced)
+            calls, told = self._looked_at(calls, parents, announced, failures)
             for start in range(0, len(calls), TOGETHER):
-                yield from self._ready(self._events(pipeline, calls[start : start + TOGETHER], told))
+                yield from self._ready(
+                    self._events(pipeline, calls[start : start + TOGETHER], told, failures)
+                )
 
     def _looked_at(
         self,
         calls: list[ModelCall],
         parents: traces.Parents | None,
         announced: Container[str],
+        failures: list[Exception] | None,
     ) -> tuple[list[ModelCall], Container[str]]:
         """The calls, each once, and which of them are announced, by whatever span showed them."""
         try:
@@ -326,10 +330,16 @@ class SpanConverter:
                 by = {each.sent_as for each in known if each is not None}
                 return found, {call.span_id for call in told} | by
         except Exception as error:  # noqa: BLE001  # each is still worth sending as it is
-            self._failed(error)
+            self._failed(error, failures)
             return calls, announced
 
-    def _events(self, pipeline: Pipeline, calls: list[ModelCall], announced: Container[str]) -> list[Event]:
+    def _events(
+        self,
+        pipeline: Pipeline,
+        calls: list[ModelCall],
+        announced: Container[str],
+        failures: list[Exception] | None,
+    ) -> list[Event]:
         dropped: Counter[str] = Counter()
         try:
             made = pipeline.events(calls, announced, dropped)
@@ -338,24 +348,33 @@ class SpanConverter:
             return made
         except Exception as error:  # noqa: BLE001  # a fault of ours must not cost the neighbours
             if len(calls) > 1:
-                return [event for call in calls for event in self._events(pipeline, [call], announced)]
-            self._failed(error)
+                return [
+                    event for call in calls for event in self._events(pipeline, [call], announced, failures)
+                ]
+            self._failed(error, failures)
             self.count("converted", -1)
             return []
 
-    def _each(self, read: Callable[[Any], Any], views: Iterable[Any]) -> list[Any]:
+    def _each(
+        self,
+        read: Callable[[Any], Any],
+        views: Iterable[Any],
+        failures: list[Exception] | None = None,
+    ) -> list[Any]:
         made = []
         for view in views:
             try:
                 found = read(view)
             except Exception as error:  # noqa: BLE001  # a fault of ours must not cost the neighbours
-                self._failed(error)
+                self._failed(error, failures)
                 continue
             made += found if isinstance(found, list) else [found]
         return made
 
-    def _failed(self, error: Exception) -> None:
+    def _failed(self, error: Exception, failures: list[Exception] | None) -> None:
         kind = type(error).__name__
+        if failures is not None:
+            failures.append(error)
         self.count("failed to convert")
         warn_once(f"convert {kind}", "A span could not be converted (%s): please report this.", kind)
 
@@ -375,6 +394,12 @@ class SpanConverter:
         """Count spans: `seen`, `not ours`, `converted` or `failed to convert`."""
         with self._lock:
             self._counts[what] += number
+
+    def count_spans(self, seen: int, not_ours: int) -> None:
+        """Count spans that came, and how many of them are no GenAI spans."""
+        with self._lock:
+            self._counts["seen"] += seen
+            self._counts["not ours"] += not_ours
 
     def _drop(self, reason: str) -> None:
         with self._lock:

@@ -11,8 +11,8 @@ from typing import NamedTuple
 import orjson
 
 from otel_posthog.conversion.spans.span_view import ContextSpan, SpanView
-from otel_posthog.delivery import EncodedEvent, Report
-from otel_posthog.forwarder.forwarder import Forwarder
+from otel_posthog.delivery import EncodedEvent
+from otel_posthog.forwarder.forwarder import DeliveryReport, Forwarder
 from otel_posthog.forwarder.span_converter import emptied
 from otel_posthog.gateway.trace_window import TraceWindow
 
@@ -61,8 +61,7 @@ class ProjectIngest:
         `on_duration` is called with `decode`, `convert` and `deliver`, and the seconds that each took.
         """
         self.forwarder = forwarder
-        features = forwarder.pipeline.features
-        self.extra_attributes: frozenset[str] = frozenset() if features is None else features.names
+        self.extra_attributes = forwarder.feature_attributes
         """Attributes of any span that the feature rules read."""
         self._window = TraceWindow(window_seconds, self.extra_attributes) if window_seconds else None
         self._on_duration = on_duration
@@ -71,7 +70,7 @@ class ProjectIngest:
         self._delivered = threading.Condition()
         self._undelivered = 0
         self._paused_until = float("-inf")
-        forwarder.outbox.watch()
+        forwarder.watch_spool()
 
     def ingest(self, spans: Iterable[SpanView | ContextSpan]) -> IngestResult:
         """Convert and deliver the spans. An error that `spans` raises is passed on.
@@ -84,8 +83,7 @@ class ProjectIngest:
             with self._timed("decode"):
                 views, others = _split(spans)
             ignored = len(others)
-            self.forwarder.conversion.count("seen", len(views) + ignored)
-            self.forwarder.conversion.count("not ours", ignored)
+            self.forwarder.count_spans(seen=len(views) + ignored, not_ours=ignored)
             if self._window is None:
                 events, result = self._convert(views, others)
         if self._window is not None:
@@ -107,14 +105,9 @@ class ProjectIngest:
         self, views: list[SpanView], others: list[ContextSpan]
     ) -> tuple[list[EncodedEvent], IngestResult]:
         """Return the events of the views, and the result if they can be delivered."""
-        conversion = self.forwarder.conversion
         count = len(views)
         with self._timed("convert"):
-            failed = self._failures()
-            events = [
-                EncodedEvent.of_event(event) for event in conversion.finished(emptied(views), others=others)
-            ]
-            failed = self._failures() - failed
+            events, failed = self.forwarder.convert(emptied(views), others)
         reason = "spans could not be converted: please report this bug" if failed else None
         return events, IngestResult(safe=True, spans=count - failed, rejected=failed, reason=reason)
 
@@ -139,27 +132,22 @@ class ProjectIngest:
         if self._window is not None:
             self._window.close()
 
-    def _failures(self) -> int:
-        failures: int = self.forwarder.conversion.stats()["spans"]["failed to convert"]
-        return failures
-
     def _deliver(self, events: list[EncodedEvent], converted: IngestResult) -> IngestResult:
-        outbox = self.forwarder.outbox
-        if self.pause_left() and outbox.keep(events):
+        if self.pause_left() and self.forwarder.keep(events):
             return converted
         if self.pause_left():
             return self._not_now(converted)
-        safe, report = outbox.attempt(events, self.forwarder.config.timeout)
+        report = self.forwarder.deliver(events, self.forwarder.timeout)
         if report.unsent:
-            pause = self.forwarder.delivery.halted_for() or RETRY_AFTER
+            pause = self.forwarder.halted_for or RETRY_AFTER
             self._paused_until = self._clock() + pause
-            if not safe:
+            if not report.safe:
                 return self._not_now(converted)
         return _with_rejected(converted, report)
 
     def pause_left(self) -> float:
         """Return the seconds for which nothing is sent, because PostHog has just accepted nothing; else 0."""
-        return max(self._paused_until - self._clock(), self.forwarder.delivery.halted_for(), 0.0)
+        return max(self._paused_until - self._clock(), self.forwarder.halted_for, 0.0)
 
     def _not_now(self, converted: IngestResult) -> IngestResult:
         return IngestResult(
@@ -171,10 +159,9 @@ class ProjectIngest:
         )
 
     def _reason_not_now(self) -> str:
-        delivery = self.forwarder.delivery
-        if delivery.halted_for():
-            return f"PostHog accepts no events {delivery.halted_by()}, and see the log of otel-posthog"
-        if not self.forwarder.backlog.is_there:
+        if self.forwarder.halted_for:
+            return f"PostHog accepts no events {self.forwarder.halted_by}, and see the log of otel-posthog"
+        if not self.forwarder.has_spool:
             return "PostHog accepts no events now, and there is no spool"
         return "PostHog accepts no events now, and the spool is full or unusable: see the log of otel-posthog"
 
@@ -190,15 +177,15 @@ def _split(spans: Iterable[SpanView | ContextSpan]) -> tuple[list[SpanView], lis
     return views, others
 
 
-def _with_rejected(result: IngestResult, report: Report) -> IngestResult:
+def _with_rejected(result: IngestResult, report: DeliveryReport) -> IngestResult:
     """Return the result with the spans of which PostHog rejected an event for good."""
-    if not report.refused:
+    if not report.rejected:
         return result
-    spans = {*_span_ids(event for event, _ in report.refused)}
-    reasons = ", ".join(sorted({reason for _, reason in report.refused}))
+    spans = {*_span_ids(event for event, _ in report.rejected)}
+    reasons = ", ".join(sorted({reason for _, reason in report.rejected}))
     return result._replace(
         rejected=result.rejected + len(spans),
-        reason=f"PostHog rejected {len(report.refused)} events ({reasons})",
+        reason=f"PostHog rejected {len(report.rejected)} events ({reasons})",
     )
 
 

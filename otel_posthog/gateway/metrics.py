@@ -70,10 +70,7 @@ class Metrics:
             return ((len(connections()), {"protocol": "http"}),)
 
         def halted() -> Reading:
-            return [
-                (bool(each.delivery.halted_for()), _project_attributes(name))
-                for name, each in forwarders.items()
-            ]
+            return [(bool(each.halted_for), _project_attributes(name)) for name, each in forwarders.items()]
 
         for name, unit, description, read in _REQUEST_METRICS:
             self._observe(name, unit, description, functools.partial(_read, request_handler, read))
@@ -113,7 +110,7 @@ class Metrics:
         read_at, spools = self._spool_stats
         if time.monotonic() - read_at > SPOOL_SECONDS:
             spools = {
-                name: {**stats, "full": forwarder.backlog.is_full()}
+                name: {**stats, "full": forwarder.spool_is_full}
                 for name, forwarder in forwarders.items()
                 if (stats := forwarder.stats()["spool"])
             }

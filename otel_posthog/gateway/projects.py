@@ -125,11 +125,11 @@ class Projects:
 
     def readiness(self) -> Readiness:
         """Return whether any project can deliver or store events; all share one spool."""
-        halted = [name for name, ingest in self.by_name.items() if ingest.forwarder.delivery.halted_for()]
+        halted = [name for name, ingest in self.by_name.items() if ingest.forwarder.halted_for]
         problems = [
             _prefix(name) + "PostHog rejects the project key or the account: see the log" for name in halted
         ]
-        full = any(ingest.forwarder.backlog.is_full() for ingest in self.by_name.values())
+        full = any(ingest.forwarder.spool_is_full for ingest in self.by_name.values())
         if full:
             problems.append(
                 "the spool is full: raise spool_max_bytes, or see in the log why PostHog accepts nothing"

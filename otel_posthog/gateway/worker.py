@@ -136,16 +136,13 @@ def _projects(ingests: dict[str, ProjectIngest], table: ProjectTable | None) -> 
 def _closed(forwarders: Collection[Forwarder]) -> bool:
     """Close all in parallel, and return whether every event is delivered or on disk."""
     with ThreadPoolExecutor(len(forwarders)) as closing:
-        return all([*closing.map(lambda each: each.outbox.close(each.config.timeout), forwarders)])
+        return all([*closing.map(lambda each: each.close(each.timeout), forwarders)])
 
 
 def _spool_entries(forwarders: Collection[Forwarder]) -> int:
     """Return the number of entries in the spool, including those of other processes."""
-    entries = 0
-    for backlog in {each.config.api_key: each.backlog for each in forwarders}.values():
-        entries += backlog.stats().get("entries", 0)
-        backlog.close()
-    return entries
+    by_project = {each.project_id: each for each in forwarders}
+    return sum(each.spool_entries() for each in by_project.values())
 
 
 def _metrics_text(metrics: Metrics, peer_directory: Path | None, *, is_alone: bool) -> Callable[[], str]:

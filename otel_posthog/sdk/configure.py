@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from importlib.metadata import entry_points
 from typing import TYPE_CHECKING
 
 from opentelemetry import trace
@@ -20,6 +21,7 @@ __all__ = ["configure"]
 
 _log = logging.getLogger("otel_posthog")
 _lock = threading.Lock()
+_INSTRUMENTORS = ("otel_posthog_openai", "otel_posthog_gemini")
 _configured: PostHogSpanProcessor | None = None
 
 
@@ -62,12 +64,16 @@ def adopt(processor: PostHogSpanProcessor) -> None:
 
 
 def _instrument() -> None:
-    try:
-        from instrumentors import GeminiInstrumentor, OpenAIInstrumentor
-    except ModuleNotFoundError:
-        _log.warning("Nothing is instrumented: %s", install_hint("openai", "gemini"))
-        return
-    for instrumentor in (OpenAIInstrumentor(), GeminiInstrumentor()):
+    """Switch our instrumentors on, found by their entry points: this room must not import them."""
+    by_name = {each.name: each for each in entry_points(group="opentelemetry_instrumentor")}
+    for name in _INSTRUMENTORS:
+        if name not in by_name:
+            continue
+        try:
+            instrumentor = by_name[name].load()()
+        except ModuleNotFoundError:
+            _log.warning("Nothing is instrumented: %s", install_hint("openai", "gemini"))
+            return
         if instrumentor.is_instrumented_by_opentelemetry:
             continue
         try:

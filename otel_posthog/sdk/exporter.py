@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 import time
-import weakref
 from typing import TYPE_CHECKING, Any
 
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
@@ -16,6 +15,7 @@ from otel_posthog.forwarder.metrics import measure
 from otel_posthog.runtime.forks import follow_forks
 from otel_posthog.runtime.log import warn_once
 from otel_posthog.sdk.context.ai_context import in_use
+from otel_posthog.sdk.open_spans import has_processor
 from otel_posthog.sdk.shutdown import finish_at_the_end
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from otel_posthog.config.resolve import Options
     from otel_posthog.conversion.spans.span_view import ContextSpan, SpanView
 
-__all__ = ["PostHogSpanExporter", "active"]
+__all__ = ["PostHogSpanExporter", "is_sampled"]
 
 _NO_PROCESSOR = (
     "ai_context (feature, user, privacy) does not reach the spans of %s through an exporter alone: "
@@ -46,23 +46,26 @@ class PostHogSpanExporter(SpanExporter):
         ValueError: an argument is wrong; the text names it.
     """
 
-    has_processor = False
-    """Whether a `PostHogSpanProcessor` was made in this process, which puts `ai_context` onto all spans."""
-
     def __init__(self, **options: Unpack[Options]) -> None:
         self.forwarder: Forwarder = forwarder(options)
         self._under_way: list[int] = []
         """The threads that export now."""
         self._idle = threading.Condition()
         self._closed = False
-        self.behind_others = True
-        """Whether another's processor stands before it; ours says that it does not."""
-        _made.append(weakref.ref(self))
+        self._detached = False
         follow_forks(self)
         finish_at_the_end(self)
         measure(self.forwarder)
-        self.shielded = False
-        """True while the processor it was made for is replaced: that one's shutdown is not ours."""
+
+    @property
+    def behind_others(self) -> bool:
+        """Whether the spans come through a processor of others, which may still hold some."""
+        return not self._detached
+
+    def detach(self) -> Forwarder:
+        """Leave the forwarder to a `PostHogSpanProcessor`, which flushes and closes it from now on."""
+        self._detached = True
+        return self.forwarder
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         """SUCCESS: PostHog has accepted every event of these spans, or they are on disk, within `timeout`.
@@ -71,7 +74,7 @@ class PostHogSpanExporter(SpanExporter):
         """
         if not self.forwarder.enabled:
             return SpanExportResult.SUCCESS
-        if self._closed:
+        if self._closed or self.forwarder.closed:
             return SpanExportResult.FAILURE
         thread = threading.get_ident()
         with self._idle:
@@ -79,8 +82,8 @@ class PostHogSpanExporter(SpanExporter):
         try:
             passed_over: list[ReadableSpan] = []
             views = [*self._views(spans, passed_over)]
-            events = self.forwarder.conversion.finished(views, others=self._above(views, passed_over))
-            sent = self.forwarder.send(events, self.forwarder.config.timeout)
+            ancestors = self._ancestors(views, passed_over)
+            sent = self.forwarder.export_spans(views, ancestors, self.forwarder.timeout)
         finally:
             with self._idle:
                 self._under_way.remove(thread)
@@ -88,13 +91,12 @@ class PostHogSpanExporter(SpanExporter):
         return SpanExportResult.SUCCESS if sent else SpanExportResult.FAILURE
 
     def _views(self, spans: Sequence[ReadableSpan], passed_over: list[ReadableSpan]) -> Iterator[SpanView]:
-        hint = not self.has_processor and in_use()
-        conversion = self.forwarder.conversion
+        hint = not has_processor() and in_use()
         for span in spans:
             view = view_of_sdk_span(span)
-            conversion.count("seen")
-            if view is None or not is_sampled(span):
-                conversion.count("not ours")
+            ours = view is not None and is_sampled(span)
+            self.forwarder.count_spans(seen=1, not_ours=not ours)
+            if view is None or not ours:
                 passed_over.append(span)
                 continue
             if hint and not (view.scope or "").startswith("otel_posthog."):
@@ -102,32 +104,33 @@ class PostHogSpanExporter(SpanExporter):
                 warn_once("no processor", _NO_PROCESSOR, view.scope)
             yield view
 
-    def _above(self, views: Iterable[SpanView], passed_over: Iterable[ReadableSpan]) -> Iterable[ContextSpan]:
-        """Those of the spans passed over that are above a view: few, most batches have many of them."""
-        features = self.forwarder.pipeline.features
-        names = features.names if features is not None else frozenset[str]()
+    def _ancestors(
+        self, views: Iterable[SpanView], passed_over: Iterable[ReadableSpan]
+    ) -> Iterable[ContextSpan]:
+        """Return the ancestors of views among the spans passed over: few of many in most batches."""
+        names = self.forwarder.feature_attributes
         by_id = {span.context.span_id: span for span in passed_over if span.context is not None}
-        found: dict[str, ContextSpan] = {}
+        ancestors: dict[str, ContextSpan] = {}
         for view in views if by_id else ():
             step = view.parent_id
-            while step is not None and step not in found:
+            while step is not None and step not in ancestors:
                 span = by_id.get(int(step, 16))
-                if span is None:  # another view, or none that came along
+                if span is None:  # another view, or not in this batch
                     break
-                other = found[step] = context_of_sdk_span(span, names)
-                step = other.parent_id
-        return found.values()
+                ancestor = ancestors[step] = context_of_sdk_span(span, names)
+                step = ancestor.parent_id
+        return ancestors.values()
 
     def force_flush(self, timeout_millis: float = 30_000) -> bool:
-        """Whether all that was exported is accepted by PostHog, or on disk, within the time."""
+        """Return whether all exported spans are at PostHog or on disk, within the time."""
         seconds = timeout_millis / 1000
         deadline = time.monotonic() + seconds
-        # What takes longer is written to disk, where there is one.
+        # An export that takes longer is written to disk, if there is a spool.
         self._wait_for_others(seconds / 2)
-        return self.forwarder.outbox.flush(max(deadline - time.monotonic(), 0.0)) and not self._others()
+        return self.forwarder.flush(max(deadline - time.monotonic(), 0.0)) and not self._others()
 
     def _others(self) -> bool:
-        """Whether another thread exports now; this one may have been interrupted in the middle of it."""
+        """Whether another thread exports now; this one may have been interrupted while exporting."""
         return any(thread != threading.get_ident() for thread in self._under_way)
 
     def _wait_for_others(self, seconds: float) -> None:
@@ -135,48 +138,36 @@ class PostHogSpanExporter(SpanExporter):
             self._idle.wait_for(lambda: not self._others(), seconds)
 
     def shutdown(self, timeout_millis: float | None = None) -> None:
-        """Take no more spans; send what waits, within the time (by default the option `timeout`)."""
-        if self._closed or self.shielded:
+        """Take no more spans and send the queue, within the time (by default the option `timeout`)."""
+        if self._closed:
             return
         self._closed = True
-        seconds = self.forwarder.config.timeout if timeout_millis is None else timeout_millis / 1000
+        if self._detached:
+            return  # the processor closes the forwarder
+        seconds = self.forwarder.timeout if timeout_millis is None else timeout_millis / 1000
         deadline = time.monotonic() + seconds
         self._wait_for_others(seconds / 2)
-        self.forwarder.outbox.close(max(deadline - time.monotonic(), 0.0))
+        self.forwarder.close(max(deadline - time.monotonic(), 0.0))
 
     def finish(self, *, last: bool) -> None:
-        """At the end of the process: send what waits. Before the `last` moment others may still export."""
-        if not self.behind_others:
-            return  # our processor does it
+        """Send the queue at the end of the process. Until the `last` moment other threads may export."""
+        if self._detached:
+            return  # the processor does it
         if last and self._closed:
-            self.forwarder.outbox.rescue()
+            self.forwarder.rescue()
         elif last:
             self.shutdown()
         elif not self._closed:
-            self.force_flush(self.forwarder.config.timeout * 1000)
+            self.force_flush(self.forwarder.timeout * 1000)
 
     def after_fork_in_child(self) -> None:
-        """What was under way is the parent's."""
+        """Begin anew: exports in progress stay the parent's."""
         self._under_way = []
         self._idle = threading.Condition()
 
     def stats(self) -> dict[str, Any]:
-        """Counts since the start; see `Forwarder.stats`."""
+        """Return the counts since the start; see `Forwarder.stats`."""
         return self.forwarder.stats()
-
-
-_made: list[weakref.ref[PostHogSpanExporter]] = []
-"""All exporters of this process, the latest last."""
-
-
-def active() -> PostHogSpanExporter | None:
-    """The exporter through which the process sends: the latest one that is on and not shut down."""
-    _made[:] = [each for each in _made if each() is not None]
-    for reference in reversed(_made):
-        found = reference()
-        if found is not None and found.forwarder.enabled and not found._closed:
-            return found
-    return None
 
 
 def is_sampled(span: ReadableSpan) -> bool:

@@ -14,10 +14,10 @@ from otel_posthog.conversion.context_attributes import CONTEXT, PARENT_ID, PROPE
 from otel_posthog.conversion.model_call import Evaluation, Feedback, Kind
 from otel_posthog.conversion.spans.sdk_span import attributes_of
 from otel_posthog.conversion.spans.span_view import SpanView
+from otel_posthog.forwarder.forwarder import active
 from otel_posthog.runtime.log import warn_once
 from otel_posthog.sdk.context.ai_context import current_attributes
 from otel_posthog.sdk.context.posthog_sdk import posthog_attributes
-from otel_posthog.sdk.exporter import active
 
 __all__ = ["capture_feedback", "capture_metric", "current_trace_id"]
 
@@ -111,27 +111,26 @@ def _capture(
     properties: Mapping[str, Any] | None,
 ) -> bool:
     try:
-        exporter = active()
-        if exporter is None:
+        forwarder = active()
+        if forwarder is None:
             warn_once(what, _NOBODY_SENDS, what)
             return False
         of_trace = trace_id or current_trace_id()
         if of_trace is None:
             warn_once(what + " trace", _NO_TRACE, what)
             return False
-        found: dict[str, Any] = posthog_attributes()
+        attributes: dict[str, Any] = posthog_attributes()
         span: Any = trace.get_current_span()
         if span.is_recording() and hasattr(span, "attributes"):
-            found.update(inherited(attributes_of(span)))
-        found.update(current_attributes())
-        found.update({PROPERTY + name: value for name, value in (properties or {}).items()})
-        found[_TRACE_NAME] = str(of_trace)
+            attributes.update(inherited(attributes_of(span)))
+        attributes.update(current_attributes())
+        attributes.update({PROPERTY + name: value for name, value in (properties or {}).items()})
+        attributes[_TRACE_NAME] = str(of_trace)
         if user_id is not None:
-            found[_USER] = str(user_id)
+            attributes[_USER] = str(user_id)
         if generation_id is not None:
-            found[PARENT_ID] = str(generation_id)
-        forwarder = exporter.forwarder
-        call = forwarder.pipeline.read(_moment(found))
+            attributes[PARENT_ID] = str(generation_id)
+        call = forwarder.read(_moment(attributes))
         forwarder.score(call._replace(kind=Kind.EVALUATION, evaluations=[score]))
     except Exception as error:  # noqa: BLE001  # never into the application
         warn_once(what, "%s failed (%s); please report this.", what, type(error).__name__)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from otel_posthog.conversion.spans.packed_span import PackedSpan
     from otel_posthog.conversion.spans.sdk_span import Ancestor
 
-__all__ = ["FLUSH_WAIT_SECONDS", "OpenSpans"]
+__all__ = ["FLUSH_WAIT_SECONDS", "OpenSpans", "has_processor"]
 
 MAX_OPEN_SPANS = 100_000
 """Spans under way that are remembered; of older ones the parent or the announcement may be told anew."""
@@ -54,6 +54,14 @@ class _Waiting(NamedTuple):
     spans: tuple[PackedSpan, ...]
 
 
+_trackers: weakref.WeakSet[OpenSpans] = weakref.WeakSet()
+
+
+def has_processor() -> bool:
+    """Whether a processor of ours, which puts `ai_context` onto spans, is in this process."""
+    return bool(_trackers)
+
+
 class OpenSpans:
     """All spans of one processor that are under way. Safe to share by threads; follows forks."""
 
@@ -67,6 +75,7 @@ class OpenSpans:
         self._clock = clock
         self.after_fork_in_child()
         follow_forks(self)
+        _trackers.add(self)
 
     def started(self, span: Span, parent: Any, *, is_sent: bool) -> str | None:
         """Take in a span; the id of the nearest span above that PostHog gets, as far as is known.

@@ -18,6 +18,8 @@ from otel_posthog.conversion.context_attributes import FEATURE, PARENT_ID, inher
 from otel_posthog.conversion.spans.genai_detection import is_genai_span
 from otel_posthog.conversion.spans.packed_span import pack
 from otel_posthog.conversion.spans.sdk_span import attributes_of
+from otel_posthog.forwarder.forwarder import forwarder
+from otel_posthog.forwarder.metrics import measure
 from otel_posthog.forwarder.span_converter import Started
 from otel_posthog.runtime.log import warn_once
 from otel_posthog.sdk.context.ai_context import current_attributes, send_as_baggage
@@ -54,16 +56,16 @@ class PostHogSpanProcessor(SpanProcessor):
     def __init__(self, exporter: PostHogSpanExporter | None = None, **options: Unpack[Options]) -> None:
         if exporter is not None and options:
             raise ValueError("exporter: give either an exporter or options, not both")
-        self.exporter = exporter if exporter is not None else PostHogSpanExporter(**options)
-        self.exporter.behind_others = False
-        PostHogSpanExporter.has_processor = True
-        self._forwarder = self.exporter.forwarder
-        self._conversion = self._forwarder.conversion
-        self._features = self._forwarder.pipeline.features
-        self._accepted = attribute_names(self._forwarder.config.baggage_accept)
-        if self._forwarder.enabled:
-            send_as_baggage(attribute_names(self._forwarder.config.baggage_send))
-        self._open = OpenSpans(self._forwarder.ended_together)
+        if exporter is not None:
+            self.forwarder = exporter.detach()
+        else:
+            self.forwarder = forwarder(options)
+            measure(self.forwarder)
+        self._feature_rules = self.forwarder.feature_rules
+        self._accepted = attribute_names(self.forwarder.baggage_accepted)
+        if self.forwarder.enabled:
+            send_as_baggage(attribute_names(self.forwarder.baggage_sent))
+        self._open = OpenSpans(self.forwarder.end_together)
         self._closed = False
         finish_at_the_end(self)
 
@@ -71,7 +73,7 @@ class PostHogSpanProcessor(SpanProcessor):
 
     def on_start(self, span: Span, parent_context: Context | None = None) -> None:
         """Put context onto the span; hand a model call over, so that its start is known."""
-        if not self._forwarder.enabled or self._closed:
+        if not self.forwarder.enabled or self._closed:
             return
         try:
             self._start(span, parent_context)
@@ -85,26 +87,26 @@ class PostHogSpanProcessor(SpanProcessor):
     def on_end(self, span: ReadableSpan) -> None:
         """Hand the span over."""
         context = span.get_span_context()
-        if context is None or not self._forwarder.enabled:
+        if context is None or not self.forwarder.enabled:
             return
         try:
             if not context.trace_flags.sampled:
                 if ready := self._open.ended(span, None):
-                    self._forwarder.ended_together(ready)
+                    self.forwarder.end_together(ready)
                 return
-            self._conversion.count("seen")
+            self.forwarder.count_spans(seen=1)
             arm()
             if not self._end(span):
-                self._conversion.count("not ours")
+                self.forwarder.count_spans(not_ours=1)
         except Exception as error:  # noqa: BLE001  # never into the application
             warn_once("on_end", "A span could not be read (%s); please report this.", type(error).__name__)
 
     def force_flush(self, timeout_millis: float = 30_000) -> bool:
         """Whether everything handed over so far is accepted by PostHog, or on disk, within the time."""
-        if not self._forwarder.enabled:
+        if not self.forwarder.enabled:
             return True
         self._open.release(FLUSH_WAIT_SECONDS)
-        return self._forwarder.outbox.flush(timeout_millis / 1000)
+        return self.forwarder.flush(timeout_millis / 1000)
 
     def shutdown(self, timeout_millis: float | None = None) -> None:
         """Send what waits, within the time (by default the option `timeout`), and stop.
@@ -116,18 +118,18 @@ class PostHogSpanProcessor(SpanProcessor):
             return
         self._closed = True
         self._open.release()
-        self.exporter.shutdown(timeout_millis)
+        self.forwarder.close(self.forwarder.timeout if timeout_millis is None else timeout_millis / 1000)
 
     def finish(self, *, last: bool) -> None:
         """At the end of the process: send what waits, and stop."""
         self._open.release()
         if last and self._closed:
-            self._forwarder.outbox.rescue()
+            self.forwarder.rescue()
         self.shutdown()
 
     def stats(self) -> dict[str, Any]:
         """Counts since the start; see `Forwarder.stats`."""
-        return self.exporter.stats()
+        return self.forwarder.stats()
 
     def follow_batch_settings(self, environ: Mapping[str, str]) -> None:
         """Heed `OTEL_BSP_SCHEDULE_DELAY` and `OTEL_BSP_MAX_EXPORT_BATCH_SIZE`, where they are set.
@@ -140,9 +142,9 @@ class PostHogSpanProcessor(SpanProcessor):
             except ValueError:  # the SDK has said so already
                 continue
             if value > 0 and name == "OTEL_BSP_SCHEDULE_DELAY":
-                self._forwarder.outbox.flush_interval = value / 1000
+                self.forwarder.set_batching(flush_interval=value / 1000)
             elif value > 0:
-                self._forwarder.outbox.max_taken = value
+                self.forwarder.set_batching(max_spans=value)
 
     def _start(self, span: Span, parent_context: Context | None) -> None:
         parent = trace.get_current_span(parent_context)
@@ -153,8 +155,8 @@ class PostHogSpanProcessor(SpanProcessor):
         else:
             above = {}
         own = attributes_of(span)
-        if self._features is not None and not says(put, FEATURE):
-            feature = self._features.feature_of(above) or self._features.feature_of(own)
+        if self._feature_rules is not None and not says(put, FEATURE):
+            feature = self._feature_rules.feature_of(above) or self._feature_rules.feature_of(own)
             if feature is not None:
                 put[FEATURE] = feature
         put.update(current_attributes(parent_context))
@@ -173,16 +175,16 @@ class PostHogSpanProcessor(SpanProcessor):
             span.set_attribute(PARENT_ID, nearest or format(context.trace_id, "032x"))
         if sampled:
             span_id = format(context.span_id, "016x")
-            self._forwarder.started(Started(span_id, weakref.ref(span), self._open.around(span)))
+            self.forwarder.start(Started(span_id, weakref.ref(span), self._open.around(span)))
 
     def _end(self, span: ReadableSpan) -> bool:
         """Hand the span over, or have it wait for the one around it; whether it is one of concern."""
         ancestor = self._open.ancestor_of(span)
-        if self._forwarder.durable or self._closed:  # on disk before the application goes on: no waiting
+        if self.forwarder.durable or self._closed:  # on disk before the application goes on: no waiting
             self._open.ended(span, None)
-            return self._forwarder.ended(span, ancestor)
+            return self.forwarder.end(span, ancestor)
         packed = pack(span, ancestor)
         ready = self._open.ended(span, packed)
         if ready:
-            self._forwarder.ended_together(ready)
+            self.forwarder.end_together(ready)
         return packed is not None

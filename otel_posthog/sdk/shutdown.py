@@ -33,8 +33,9 @@ _AFTER_ALL_OTHERS = -100
 class Finished(Protocol):
     """What is to be finished when the process ends."""
 
-    behind_others: bool
-    """Whether spans reach it through a processor that is not ours, and may still wait there."""
+    @property
+    def behind_others(self) -> bool:
+        """Whether the spans come through a processor of others, which may still hold some."""
 
     def finish(self, *, last: bool) -> None:
         """Send what waits, within the time that an end may take; `last`: nothing comes after this."""

@@ -77,8 +77,6 @@ def take_over() -> None:
             ours = PostHogSpanProcessor(exporter)
             ours.follow_batch_settings(os.environ)
             active._span_processors = tuple(ours if p is processor else p for p in active._span_processors)  # type: ignore[union-attr]
-            exporter.shielded = True  # from the shutdown of the processor it was made for
             untyped: Any = processor
             untyped.shutdown()
-            exporter.shielded = False
             adopt(ours)

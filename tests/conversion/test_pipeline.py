@@ -105,7 +105,7 @@ def test_a_span_that_cannot_be_converted_takes_no_other_with_it(monkeypatch: pyt
         with monkeypatch.context() as patch:
             patch.setattr(place, name, fails)
             made = forwarder({"api_key": "phc_x"})
-            found = list(made.conversion.finished([good, broken, also_good]))
+            found = list(made._converter.finished([good, broken, also_good]))
         assert len(found) == 6
         assert made.stats()["spans"] | {"dropped": {}} == {
             "seen": 0,

@@ -64,8 +64,8 @@ def test_each_field_has_the_limit_and_what_is_shorter_stays_whole() -> None:
         "posthog.property.plan": "y" * 5000,
     }
     with running(wire, max_content_bytes=1000, events="ai") as made:
-        made.ended(sdk_span(told))
-        assert made.outbox.flush(60)
+        made.end(sdk_span(told))
+        assert made.flush(60)
     [event] = json.loads(wire.bytes[-1])["batch"]
     found = event["properties"]
     assert len(orjson.dumps(found["$ai_input"])) <= 1000
@@ -80,8 +80,8 @@ def test_the_text_of_an_error_and_what_a_mask_made_longer_are_cut_too() -> None:
     with running(
         wire, max_content_bytes=300, mask=lambda value, path, event: LONG if "error" in path else value
     ) as made:
-        made.ended(sdk_span({**CHAT, "error.type": "Oops", "gen_ai.input.messages": messages("hi")}))
-        assert made.outbox.flush(60)
+        made.end(sdk_span({**CHAT, "error.type": "Oops", "gen_ai.input.messages": messages("hi")}))
+        assert made.flush(60)
     events = [event for body in wire.bytes[2::3] for event in json.loads(body)["batch"]]
     cut = [
         event["properties"].get("$ai_error") or event["properties"].get("error_message") for event in events
@@ -93,11 +93,11 @@ def test_what_waits_on_disk_is_cut_when_it_is_sent(tmp_path: Path) -> None:
     wire = Wire(up=False)
     told = {**CHAT, "gen_ai.input.messages": messages(LONG)}
     with running(wire, spool_dir=tmp_path, durability="always", max_content_bytes=1000) as made:
-        made.ended(sdk_span(told))
+        made.end(sdk_span(told))
     assert LONG[:2000].encode() in on_disk(tmp_path)
     wire = Wire()
     with running(wire, spool_dir=tmp_path, max_content_bytes=1000) as made:
-        assert made.outbox.flush(60)
+        assert made.flush(60)
     sent = b"".join(wire.bytes)
     assert b"[cut: " in sent
     assert LONG[:1200].encode() not in sent
@@ -107,6 +107,6 @@ def test_no_event_is_limited_as_a_whole() -> None:
     wire = Wire()
     told = {**CHAT, **{f"posthog.property.p{at}": "z" * 100 for at in range(50)}}
     with running(wire, max_content_bytes=256, events="ai") as made:
-        made.ended(sdk_span({**told, "gen_ai.input.messages": messages("short")}))
-        assert made.outbox.flush(60)
+        made.end(sdk_span({**told, "gen_ai.input.messages": messages("short")}))
+        assert made.flush(60)
     assert b"[cut: " not in b"".join(wire.bytes)

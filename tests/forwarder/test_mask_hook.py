@@ -253,19 +253,19 @@ def test_a_mask_sees_what_leaves_on_every_way(way: str, tmp_path: Path) -> None:
     )
     if way == "spool of another process":
         with running(Wire(up=False), spool_dir=tmp_path, durability="always") as other:
-            other.ended(span)
+            other.end(span)
         assert SAID.encode() in on_disk(tmp_path)
     wire = Wire()
     with running(wire, mask=hide, spool_dir=tmp_path) as made:
         if way == "exporter":
-            assert made.send(made.conversion.finished([_view(span)], others=[]), 60)
+            assert made.export_spans([_view(span)], [], 60)
         elif way == "otlp":
             read = [view for view in views_of_request(otlp_request(span)) if isinstance(view, SpanView)]
-            assert made.send(made.conversion.finished(read, others=[]), 60)
+            assert made.export_spans(read, [], 60)
         else:
             if way == "processor":
-                made.ended(span)
-            assert made.outbox.flush(60)
+                made.end(span)
+            assert made.flush(60)
     sent = b"".join(wire.bytes)
     for path in (
         "$ai_input",
@@ -288,7 +288,7 @@ def _view(span: Any) -> SpanView:
 @pytest.mark.parametrize("durability", ["always", "overflow"])
 def test_nothing_unmasked_is_on_disk(durability: str, tmp_path: Path) -> None:
     with running(Wire(up=False), mask=hide, spool_dir=tmp_path, durability=durability) as made:
-        made.ended(sdk_span(TOLD))
+        made.end(sdk_span(TOLD))
         while_running = on_disk(tmp_path)
     after = on_disk(tmp_path)
     assert b"hidden $ai_input" in after
@@ -298,13 +298,13 @@ def test_nothing_unmasked_is_on_disk(durability: str, tmp_path: Path) -> None:
 def test_scores_and_feedback_are_masked() -> None:
     wire = Wire()
     with running(wire, mask=hide) as made:
-        call = made.pipeline.read(make_view())
+        call = made._pipeline.read(make_view())
         made.score(
             call._replace(
                 kind=Kind.EVALUATION, evaluations=[Feedback(SAID), Evaluation("n", label=SAID, own=True)]
             )
         )
-        assert made.outbox.flush(60)
+        assert made.flush(60)
     assert b"hidden $ai_feedback_text" in b"".join(wire.bytes)
     assert SAID.encode() not in b"".join(wire.bytes)
 
@@ -315,8 +315,8 @@ def test_a_mask_sees_what_before_send_and_the_client_put_there() -> None:
 
     wire = Wire()
     with running(wire, mask=hide, before_send=add) as made:
-        made.ended(sdk_span())
-        assert made.outbox.flush(60)
+        made.end(sdk_span())
+        assert made.flush(60)
     assert b"hidden added" in b"".join(wire.bytes)
     assert SAID.encode() not in b"".join(wire.bytes)
 
@@ -327,8 +327,8 @@ def test_a_mask_that_always_fails_costs_content_and_no_event() -> None:
 
     wire = Wire()
     with running(wire, mask=mask) as made:
-        made.ended(sdk_span(TOLD))
-        assert made.outbox.flush(60)
+        made.end(sdk_span(TOLD))
+        assert made.flush(60)
         assert made.stats()["fields"]["dropped"] == {"failed": 12}
         assert sum(made.stats()["events"]["delivered"].values()) == 4
     assert SAID.encode() not in b"".join(wire.bytes)
@@ -338,8 +338,8 @@ def test_a_mask_may_be_named_by_its_module(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(sys.modules[__name__], "of_the_application", hide, raising=False)
     wire = Wire()
     with running(wire, mask=f"{__name__}:of_the_application") as made:
-        made.ended(sdk_span(TOLD))
-        assert made.outbox.flush(60)
+        made.end(sdk_span(TOLD))
+        assert made.flush(60)
     assert b"hidden $ai_input" in b"".join(wire.bytes)
 
 
@@ -349,7 +349,7 @@ def test_a_mask_sees_what_before_send_put_beside_the_properties() -> None:
 
     wire = Wire()
     with running(wire, mask=hide, before_send=add) as made:
-        made.ended(sdk_span())
-        assert made.outbox.flush(60)
+        made.end(sdk_span())
+        assert made.flush(60)
     assert b'"$set":"hidden $set"' in b"".join(wire.bytes)
     assert SAID.encode() not in b"".join(wire.bytes)

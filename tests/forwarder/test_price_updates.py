@@ -116,5 +116,5 @@ def test_nothing_is_fetched_unless_it_is_asked_for(
     monkeypatch.setattr(price_updates, "start_thread", started.append)
     monkeypatch.setattr(price_updates, "_follower", None)
     for _ in range(2):  # one thread serves all of the process
-        forwarder({"api_key": "phc_x", **options}, environ={}).outbox.close(0.0)
+        forwarder({"api_key": "phc_x", **options}, environ={}).close(0.0)
     assert len(started) == starts

@@ -130,4 +130,4 @@ def gate(
             yield Gate(Client(app), request_handler, server)
         finally:
             ingest.close()
-            ours.outbox.close(1)
+            ours.close(1)

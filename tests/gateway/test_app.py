@@ -288,7 +288,7 @@ def test_with_a_spool_what_posthog_does_not_take_is_accepted_and_sent_later(tmp_
         for number in (1, 2, 3):  # the first is tried, the others go to disk at once
             assert client.post(body_of(sdk_span(span_id=number))).status == 200
         server.faults.clear()
-        assert request_handler.projects.by_name[""].forwarder.outbox.flush(20)
+        assert request_handler.projects.by_name[""].forwarder.flush(20)
     assert len({event["uuid"] for event in server.events}) == 3
 
 
@@ -320,7 +320,7 @@ def test_a_full_spool_hands_back_and_loses_nothing_that_was_accepted(tmp_path: P
         assert 5 < len(accepted) < 39
         assert request_handler.projects.by_name[""].forwarder.stats()["spool"]["dropped"] == {}
         server.faults.clear()
-        assert request_handler.projects.by_name[""].forwarder.outbox.flush(20)
+        assert request_handler.projects.by_name[""].forwarder.flush(20)
     sent = {int(event["properties"]["$ai_span_id"], 16) for event in server.events}
     assert sent >= {*accepted}
 

@@ -119,7 +119,7 @@ def gate(
             yield Gate(Client(Gateway(RequestHandler(projects), executor)), posthog, forwarders)
         finally:
             for each in forwarders.values():
-                each.outbox.close(1)
+                each.close(1)
 
 
 def request_for(*names: str | None) -> ExportTraceServiceRequest:

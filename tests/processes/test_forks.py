@@ -163,7 +163,7 @@ for child in range(40):
     # The leases of the dead run out in a minute; this clock is an hour ahead.
     later = """
 handle = configure()
-handle.exporter.forwarder.backlog._spool._clock = lambda: time.monotonic() + 3600
+handle.forwarder._backlog._spool._clock = lambda: time.monotonic() + 3600
 assert handle.force_flush(60_000)
 assert handle.stats()["spool"]["entries"] == 0, handle.stats()
 """

@@ -22,6 +22,7 @@ from otel_posthog import PostHogSpanExporter, ai_context
 from otel_posthog.delivery import Response
 from otel_posthog.forwarder.forwarder import forwarder
 from otel_posthog.local import Inbox
+from otel_posthog.sdk import exporter as exporter_module
 from tests.support.spans import CHAT, PARENT_ID, SPAN_ID, START, make_view, sdk_span
 
 SECRET = {**CHAT, "gen_ai.input.messages": "a secret"}
@@ -123,7 +124,7 @@ def test_a_client_gives_its_key_host_and_properties(inbox: Inbox) -> None:
         ) as client,
         exporting(inbox, api_key=None, endpoint=None, client=client) as exporter,
     ):
-        assert exporter.forwarder.config.api_key == "phc_of_the_client"
+        assert exporter.forwarder._config.api_key == "phc_of_the_client"
         exporter.export([sdk_span()])
     for event in inbox.events():
         assert event["properties"]["region"] == "eu"
@@ -132,7 +133,7 @@ def test_a_client_gives_its_key_host_and_properties(inbox: Inbox) -> None:
 
 def test_an_argument_wins_over_the_client(inbox: Inbox) -> None:
     with a_client(inbox) as client, exporting(inbox, client=client, api_key="phc_own") as exporter:
-        assert exporter.forwarder.config.api_key == "phc_own"
+        assert exporter.forwarder._config.api_key == "phc_own"
 
 
 def test_a_clients_privacy_mode_keeps_content_in(inbox: Inbox) -> None:
@@ -168,7 +169,7 @@ def test_a_clients_historical_migration_is_the_deliverys(inbox: Inbox) -> None:
 
     with a_client(inbox, historical_migration=True) as client:
         made = forwarder({"client": client, "compression": "none"}, transport=Recorder())
-        assert made.send(made.conversion.finished([make_view()]), 10)
+        assert made.export_spans([make_view()], [], 10)
     assert [body["historical_migration"] for body in bodies] == [True, True]
     assert {body["api_key"] for body in bodies} == {"phc_of_the_client"}
 
@@ -269,7 +270,7 @@ def test_an_event_that_before_send_returns_in_pieces_takes_no_other_with_it(inbo
 def test_a_context_that_an_exporter_alone_cannot_see_is_said(
     inbox: Inbox, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(PostHogSpanExporter, "has_processor", False)
+    monkeypatch.setattr(exporter_module, "has_processor", lambda: False)
     with exporting(inbox) as exporter, ai_context(privacy_mode=True):
         provider = TracerProvider(shutdown_on_exit=False)
         provider.add_span_processor(SimpleSpanProcessor(exporter))

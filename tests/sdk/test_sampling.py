@@ -142,11 +142,11 @@ def test_what_waits_on_disk_is_sampled_as_the_process_that_wrote_it_would(
     for written, reader, expected, dropped in cases:
         nowhere = {"api_key": "phc_test", "endpoint": "http://127.0.0.1:9", "spool_dir": tmp_path / written}
         first = forwarder({**nowhere, "durability": "always", **writers[written]})
-        first.ended(sdk_span({**CHAT, "posthog.trace_id": LEFT_OUT}, parent=False))
-        first.outbox.close(0.0)
+        first.end(sdk_span({**CHAT, "posthog.trace_id": LEFT_OUT}, parent=False))
+        first.close(0.0)
         second = forwarder({**nowhere, "endpoint": inbox.url, **reader})
-        assert second.outbox.flush(20.0)
-        second.outbox.close(1.0)
+        assert second.flush(20.0)
+        second.close(1.0)
         assert rates(inbox) == expected
         assert second.stats()["events"]["dropped"] == dropped
 
@@ -165,7 +165,7 @@ def test_scores_follow_their_trace_and_what_a_person_said_is_kept(inbox: Inbox, 
 
 def test_off_there_is_nothing_to_decide_and_nothing_told(inbox: Inbox, attach: Make) -> None:
     tracer, processor = attach(sample_rate={"*": 1, "meme": 1.0})
-    assert processor.exporter.forwarder.pipeline.sampling is None
+    assert processor.forwarder._pipeline.sampling is None
     ask(tracer, LEFT_OUT)
     assert processor.force_flush()
     assert rates(inbox) == dict.fromkeys(KEPT_WHOLE)

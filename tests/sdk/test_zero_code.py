@@ -127,7 +127,7 @@ TELLS = """
 from opentelemetry import trace
 
 [processor] = trace.get_tracer_provider()._active_span_processor._span_processors
-outbox = processor.exporter.forwarder.outbox
+outbox = processor.forwarder._outbox
 print(type(processor).__name__, outbox.flush_interval, outbox.max_taken)
 from otel_posthog import configure
 print(configure() is processor)

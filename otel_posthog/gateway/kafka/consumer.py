@@ -85,7 +85,7 @@ def run(settings: ConsumeSettings) -> None:
     finally:
         lag.stop()
         stop_metrics()
-        safe = forwarder.outbox.close(forwarder.config.timeout)
+        safe = forwarder.close(forwarder.timeout)
     _logger.info("stopped: %s", "nothing is left here" if safe else "the rest will be read again")
 
 

@@ -322,7 +322,7 @@ def running(wire: Wire, **options: Any) -> Iterator[Forwarder]:
     try:
         yield made
     finally:
-        made.outbox.close(0.0)
+        made.close(0.0)
 
 
 def on_disk(directory: Path) -> bytes:
@@ -357,15 +357,15 @@ def test_nothing_planted_is_sent_or_logged(
     wire, spans = Wire(), whole_spans(canary)
     with running(wire, **HOW[how]) as made:
         if way == "processor":
-            assert [span for span in spans if not made.ended(span)] == []
-            assert made.outbox.flush(60)
+            assert [span for span in spans if not made.end(span)] == []
+            assert made.flush(60)
         elif way == "exporter":
             views = [view for span in spans if (view := view_of_sdk_span(span)) is not None]
-            assert made.send(made.conversion.finished(views, others=[]), 60)
+            assert made.export_spans(views, [], 60)
         else:
             request = ExportTraceServiceRequest.FromString(otlp_request(*spans).SerializeToString())
             read = [view for view in views_of_request(request) if isinstance(view, SpanView)]
-            assert made.send(made.conversion.finished(read, others=[]), 60)
+            assert made.export_spans(read, [], 60)
         assert made.stats()["spans"]["converted"] == len(spans)
     sent = b"".join(wire.bytes)
     assert sent.count(b'"$ai_trace_id"') > len(spans)
@@ -383,7 +383,7 @@ def test_nothing_planted_is_on_disk(
         wire, spool_dir=tmp_path, durability=durability, max_queue_bytes=100_000, **HOW[how]
     ) as made:
         for span in spans:
-            made.ended(span)
+            made.end(span)
         while_running = on_disk(tmp_path)
     after = on_disk(tmp_path)
     assert after.count(b"$ai_trace_id") > len(spans)
@@ -395,11 +395,11 @@ def test_nothing_planted_is_on_disk(
 def test_spans_that_another_process_kept_whole_are_hidden_by_the_one_that_sends_them(tmp_path: Path) -> None:
     span = sdk_span({**CHAT, "gen_ai.input.messages": SENTENCE, "langfuse.trace.name": SENTENCE})
     with running(Wire(up=False), spool_dir=tmp_path, durability="always") as made:
-        made.ended(span)
+        made.end(span)
     assert SENTENCE.encode() in on_disk(tmp_path)
     wire = Wire()
     with running(wire, spool_dir=tmp_path, capture_content=False) as made:
-        assert made.outbox.flush(60)
+        assert made.flush(60)
     assert b'"$ai_model":"gpt-5.1"' in b"".join(wire.bytes)
     assert SENTENCE.encode() not in b"".join(wire.bytes)
 
@@ -408,7 +408,7 @@ def outage(directory: Path, *spans: ReadableSpan, **options: Any) -> bytes:
     """Finished events of the spans, left on disk by a process that could not send them."""
     with running(Wire(up=False), spool_dir=directory, timeout=0.1, max_retry_seconds=0.1, **options) as made:
         views = [view for span in spans if (view := view_of_sdk_span(span)) is not None]
-        made.send(made.conversion.finished(views, others=[]), 0.0)
+        made.export_spans(views, [], 0.0)
     return on_disk(directory)
 
 
@@ -416,7 +416,7 @@ def sent_by(directory: Path, **options: Any) -> bytes:
     """What a process sends of what is there."""
     wire = Wire()
     with running(wire, spool_dir=directory, **options) as made:
-        assert made.outbox.flush(60)
+        assert made.flush(60)
         assert made.stats()["spool"]["entries"] == 0
         assert not made.stats()["spool"]["buried"]
     return b"".join(wire.bytes)
@@ -491,7 +491,7 @@ def test_events_that_were_finished_as_they_are_here_are_sent_as_they_were_kept(
     with running(wire, spool_dir=tmp_path / "other", **options) as made:
         view = view_of_sdk_span(span)
         assert view is not None
-        assert made.send(made.conversion.finished([view], others=[]), 60)
+        assert made.export_spans([view], [], 60)
     outage(tmp_path, span, **options)
     kept = sent_by(tmp_path, **options)
     assert b'"plan":"free for all"' in kept
@@ -523,8 +523,8 @@ def test_refused_events_keep_word_of_how_they_were_finished(tmp_path: Path) -> N
     wire = Wire()
     wire.answers = Response(400, {}, b"{}")
     with running(wire, spool_dir=tmp_path, capture_content=False) as made:
-        made.ended(sdk_span(LEAKY))
-        made.outbox.flush(60)
+        made.end(sdk_span(LEAKY))
+        made.flush(60)
     assert revive(tmp_path, destination_of("phc_x"), None) > 0
     assert b'"plan":"free for all"' in sent_by(tmp_path, capture_content=False)
 
@@ -533,8 +533,8 @@ def test_an_event_that_a_mask_cannot_be_asked_for_is_not_sent_and_not_kept(tmp_p
     outage(tmp_path, sdk_span(LEAKY))
     wire = Wire()
     with running(wire, spool_dir=tmp_path, mask=lambda *_: None) as made:
-        made.conversion._finish._mask = _failing
-        assert made.outbox.flush(60)
+        made._converter._finish._mask = _failing
+        assert made.flush(60)
         stats = made.stats()
     assert stats["events"]["dropped"]["mask failed"] > 0
     assert (stats["spool"]["entries"], stats["spool"]["dead_letters"]) == (0, 0)

@@ -385,7 +385,7 @@ def test_the_option_is_followed_by_way_of_arguments_and_of_the_environment(by: s
         environ={"OTEL_EXPORTER_POSTHOG_REDACT": json.dumps(wanted)} if by == "environment" else {},
     )
     view = make_view({"posthog.property.note": f"E123456 {WORDS} 10.0.0.1"})
-    [event] = made.conversion.finished([view])
+    [event] = made._converter.finished([view])
     assert event["properties"]["note"] == "[EMPLOYEE] [EMAIL] [SECRET] 10.0.0.1"
 
 
@@ -451,9 +451,9 @@ def test_with_durability_always_no_file_of_the_spool_holds_what_is_masked(
         environ={},
         transport=ScriptedTransport([], otherwise=lambda _posted: answer(503)),
     )
-    made.ended(sdk_span(PLAIN | {"posthog.property.note": WORDS}))
+    made.end(sdk_span(PLAIN | {"posthog.property.note": WORDS}))
     written = b"".join(file.read_bytes() for file in tmp_path.rglob("*") if file.is_file())
-    made.outbox.close(0.1)
+    made.close(0.1)
     assert b"llm_completion_success" in written
     assert OPENAI.encode() not in written
     assert (b"jane" in written) == (redact is None)
