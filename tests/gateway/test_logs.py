@@ -182,7 +182,7 @@ def test_content_joins_spans_of_its_own_project_alone(same: bool) -> None:
         client.post(body_of_logs(message, scope="any"), path=LOGS, x_project="a")
         client.post(body_of(sdk_span(CHAT)), x_project="a" if same else "b")
         assert ("hello" in json.dumps(server.events)) is same
-        sender.outbox.close(1)
+        sender.close(1)
 
 
 @pytest.mark.parametrize("cli", CLIS)
