@@ -13,6 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceResponse
 
+from otel_posthog.conversion.pipeline import Pipeline
+from otel_posthog.conversion.spans.otlp_protobuf import views_of_request
+from otel_posthog.conversion.spans.span_view import SpanView
 from otel_posthog.forwarder.forwarder import forwarder
 from otel_posthog.gateway.decode import JSON, PROTOBUF, RejectedSpans
 from otel_posthog.gateway.decode_logs import decode_logs
@@ -23,9 +26,18 @@ from otel_posthog.gateway.projects import Projects
 from tests.delivery.capture_server import CaptureServer
 from tests.gateway.support import body_of, gate
 from tests.gateway.test_grpc_service import rpc_gate, send
-from tests.support.logs import CLAUDE, CLAUDE_SCOPE, CLIS, TIME, golden_logs, log_record, logs_request
+from tests.support.logs import (
+    CLAUDE,
+    CLAUDE_SCOPE,
+    CLIS,
+    TIME,
+    golden_logs,
+    log_record,
+    logs_request,
+    views_of_logs,
+)
 from tests.support.otlp_json import otlp_json
-from tests.support.spans import CHAT, SPAN_ID, START, TRACE_ID, sdk_span
+from tests.support.spans import CHAT, SPAN_ID, START, TRACE_ID, otlp_request, sdk_span
 
 LOGS, METRICS = "/v1/logs", "/v1/metrics"
 SECOND = 1_000_000_000
@@ -166,6 +178,19 @@ def test_a_call_that_its_span_shows_as_well_counts_once(log_first: bool) -> None
         for path, body in requests if log_first else requests[::-1]:
             client.post(body, path=path)
         assert len(events_of(server, "$ai_generation")) == 1
+
+
+@pytest.mark.parametrize("milliseconds", ["1499", "1500", "1501"])
+def test_a_call_that_comes_with_its_span_stands_at_the_span(milliseconds: str) -> None:
+    attributes = {**CHAT, "gen_ai.provider.name": "anthropic", "gen_ai.request.model": CLAUDE["model"]}
+    (span,) = views_of_request(otlp_request(sdk_span(attributes)))
+    assert isinstance(span, SpanView)
+    record = log_record(
+        {**CLAUDE, "duration_ms": milliseconds}, time_ns=span.end_ns or 0, trace_id=TRACE_ID, span_id=SPAN_ID
+    )
+    events = Pipeline(families=frozenset({"ai"})).finished_events(*views_of_logs(logs_request(record)), span)
+    assert [event["properties"]["$ai_span_id"] for event in events] == [span.span_id]
+    assert events[0]["properties"]["$ai_input_tokens"] == 10
 
 
 @pytest.mark.parametrize("same", [True, False])

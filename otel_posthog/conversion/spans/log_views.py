@@ -15,6 +15,8 @@ MS = 1_000_000
 """Nanoseconds."""
 _LONGEST_MS = 86_400_000
 """Of a call or tool run: a day."""
+_ROUNDING_NS = 2 * MS
+"""Durations are whole milliseconds: so a record begins after its span, which is the outer one of the two."""
 _MESSAGES = ("error.message", "error")
 
 
@@ -36,6 +38,8 @@ def view_of_record(
     )
     if start_ns is None:
         start_ns = end_ns - duration_ns(record.attributes)
+    if record.span_id:
+        start_ns = min(start_ns + _ROUNDING_NS, end_ns)
     message = next((record.attributes[key] for key in _MESSAGES if record.attributes.get(key)), None)
     return SpanView(
         name=name,
