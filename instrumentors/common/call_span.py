@@ -25,7 +25,7 @@ from instrumentors.common.coexistence import AdoptedSpan, adopt, is_suppressed_b
 from otel_posthog.sdk.context.ai_context import current_attributes, detach
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Awaitable, Callable, Iterable, Mapping
 
     from opentelemetry.trace import Span, Tracer
 
@@ -74,12 +74,27 @@ def is_suppressed() -> bool:
 
 
 def read_safely(reader: Callable[..., Attributes], *args: Any) -> Attributes:
-    """Return the attributes that `reader` reads from foreign data, without None; if it raises, none."""
+    """Return the attributes that `reader` reads from foreign data; if it raises, none.
+
+    None and an empty text mean that a value is missing: Azure's first chunk has an empty id and model.
+    """
+    attributes = read_piece(reader, *args) or {}
+    return {name: value for name, value in attributes.items() if value is not None and value != ""}
+
+
+def read_piece(reader: Callable[..., Any], *args: Any) -> Any:
+    """Return one piece that `reader` reads from foreign data; None if it raises, so the others are kept."""
     try:
-        return {name: value for name, value in reader(*args).items() if value is not None}
+        return reader(*args)
     except Exception as error:  # noqa: BLE001 - whatever the data is, the user's call goes on
-        logger.debug("otel-posthog could not read a call (%s): %s", reader.__name__, type(error).__name__)
-        return {}
+        name = getattr(reader, "__name__", "")
+        logger.debug("otel-posthog could not read a call (%s): %s", name, type(error).__name__)
+        return None
+
+
+def read_pieces(reader: Callable[[Any], Any], pieces: Iterable[Any]) -> list[Any]:
+    """Return the pieces that can be read, and are not None."""
+    return [value for piece in pieces if (value := read_piece(reader, piece)) is not None]
 
 
 def error_attributes(error: BaseException) -> Attributes:

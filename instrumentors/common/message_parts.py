@@ -46,8 +46,8 @@ def uri(address: Any, kind: str, mime_type: str | None = None) -> MessagePart:
 def tool_call(name: Any, arguments: Any, identifier: Any = None) -> MessagePart:
     """Return a tool call part; arguments in JSON text are parsed."""
     if isinstance(arguments, str):
-        # Half an object, from a stream that broke off, stays text.
-        with contextlib.suppress(ValueError):
+        # Half an object, from a stream that broke off, stays text, and so does one that is nested too deeply.
+        with contextlib.suppress(ValueError, RecursionError):
             arguments = json.loads(arguments)
     part = {"type": "tool_call", "name": name, "arguments": arguments}
     return {**part, "id": identifier} if identifier else part

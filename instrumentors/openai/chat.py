@@ -46,6 +46,10 @@ def _output_attributes(choices: Sequence[Any]) -> Attributes:
     return {"gen_ai.output.messages": dumps(messages)}
 
 
+_FIELDS = ("id", "model", "system_fingerprint", "service_tier")
+"""The fields of a whole stream: each is taken from the first chunk that has it."""
+
+
 class _Choice:
     """The deltas of one choice, added up."""
 
@@ -124,20 +128,21 @@ class ChatAccumulator:
 
     def __init__(self, *, hide_usage: bool = False) -> None:
         self._hide = hide_usage
-        self._first: Any = None
+        self._fields: dict[str, Any] = {}
+        self._missing = list(_FIELDS)
         self._usage: Any = None
-        self._tier: Any = None
         self._choices: dict[int, _Choice] = {}
 
     def add(self, chunk: Any) -> bool:
         """Add a chunk; return False for the chunk that brings only the usage we asked for."""
         fields = chunk.__dict__
         choices, usage = fields.get("choices") or (), fields.get("usage")
-        if self._first is None:
-            self._first = chunk
+        if self._missing:
+            self._add_fields(fields)
         if usage is not None:
             self._usage = usage
-            self._tier = fields.get("service_tier")
+            if tier := fields.get("service_tier"):
+                self._fields["service_tier"] = tier  # the one that was billed
             if self._hide and not choices:
                 return False
         elif self._hide and "usage" in chunk.__pydantic_fields_set__:
@@ -160,13 +165,15 @@ class ChatAccumulator:
                 whole.add(delta)
         return True
 
+    def _add_fields(self, fields: Mapping[str, Any]) -> None:
+        for name in self._missing:
+            if value := fields.get(name):
+                self._fields[name] = value
+        self._missing = [name for name in self._missing if name not in self._fields]
+
     def attributes(self, content: bool, complete: bool, /) -> Attributes:
         """Return the attributes of the response that the chunks add up to."""
-        first = self._first
-        fields = ("id", "model", "system_fingerprint")
-        response = {field: get(first, field) for field in fields} if first is not None else {}
-        response["service_tier"] = self._tier or get(first, "service_tier")
-        response["usage"] = self._usage
+        response = {**self._fields, "usage": self._usage}
         response["choices"] = [
             choice.as_response(complete=complete) for _, choice in sorted(self._choices.items())
         ]

@@ -62,9 +62,10 @@ class ImageAccumulator:
 
     def attributes(self, content: bool, _: bool, /) -> Attributes:
         """Return the attributes of the response that the events add up to."""
-        last = self._images[-1] if self._images else None
-        fields = ("usage", "size", "quality", "output_format")
-        response = {"data": self._images, **{field: get(last, field) for field in fields}}
+        response: dict[str, Any] = {"data": self._images}
+        for image in self._images:
+            fields = ("usage", "size", "quality", "output_format")
+            response |= {field: value for field in fields if (value := get(image, field))}
         return image_response(response, content)
 
 

@@ -139,11 +139,15 @@ def _output_attributes(output: Sequence[Any], reason: str | None) -> Attributes:
     return {"gen_ai.output.messages": dumps([message])}
 
 
+_FIELDS = ("id", "model", "service_tier", "usage")
+
+
 class ResponsesAccumulator:
     """The events of a responses stream; the last one holds the whole response."""
 
     def __init__(self) -> None:
         self._response: Any = None
+        self._fields: dict[str, Any] = {}
         self._error: Any = None
         self._pieces: list[str] = []
 
@@ -157,11 +161,16 @@ class ResponsesAccumulator:
             self._error = event
         elif (response := fields.get("response")) is not None:
             self._response = response
+            self._fields |= {name: value for name in _FIELDS if (value := get(response, name))}
         return True
 
     def attributes(self, content: bool, _: bool, /) -> Attributes:
         """Return the response's attributes; if the stream broke off, those of the text until then."""
-        attributes = responses_response(self._response, content)
+        # The last response may lack what an earlier one had.
+        attributes = {
+            **read_safely(response_attributes, self._fields),
+            **read_safely(responses_response, self._response, content),
+        }
         if content and self._pieces and attributes.get("gen_ai.output.messages") is None:
             message = {"role": "assistant", "parts": [text("".join(self._pieces))]}
             attributes["gen_ai.output.messages"] = dumps([message])

@@ -217,6 +217,14 @@ def spoken(*parts: Any) -> str:
 
 WORD = chunk(role="assistant", content="one ")
 TAIL = {**HEAD, "object": "chat.completion.chunk", "choices": [], "usage": FEW}
+FILTERS = {**TAIL, "id": "", "model": "", "usage": None, "prompt_filter_results": [{"prompt_index": 0}]}
+FINGERPRINT = {"system_fingerprint": "fp-1", "service_tier": "flex"}
+OF_STREAM = {
+    "gen_ai.response.id": "c-1",
+    "gen_ai.response.model": "m-1",
+    "openai.response.service_tier": "flex",
+    "openai.response.system_fingerprint": "fp-1",
+}
 SEEN = ScriptedResponse(events=[WORD, chunk(content="two"), chunk("stop"), TAIL, "[DONE]"])
 WORDS = ScriptedResponse(events=[WORD, chunk(content="two"), chunk("stop"), "[DONE]"])
 RESPONSE: dict[str, Any] = {
@@ -538,6 +546,21 @@ _CHATS = {
         one(CHAT, {"gen_ai.response.finish_reasons": ("error",), "gen_ai.response.id": "c-1"}),
         [ScriptedResponse(events=[WORD])],
     ),
+    "azure stream, whose first chunk has an empty id and model": Use(
+        streamed(stream_options={"include_usage": True}),
+        one(CHAT, {**TOKENS, **OF_STREAM}),
+        [ScriptedResponse(events=[FILTERS, {**WORD, **FINGERPRINT}, chunk("stop"), TAIL, "[DONE]"])],
+        azure,
+    ),
+    "azure raw stream, whose first chunk has an empty id and model": Use(
+        lambda c: raw(c, stream=True, stream_options={"include_usage": True}),
+        one(CHAT, {**TOKENS, **OF_STREAM}),
+        [ScriptedResponse(events=[FILTERS, {**WORD, **FINGERPRINT}, chunk("stop"), TAIL, "[DONE]"])],
+        azure,
+    ),
+    "chat, an empty id and model": Use(
+        chat(), one(CHAT, TOKENS, "gen_ai.response.id", "gen_ai.response.model"), [answer(id="", model="")]
+    ),
     "azure": Use(
         chat(),
         one(CHAT, {"gen_ai.provider.name": "azure.ai.openai", "server.address": "127.0.0.1"}),
@@ -728,6 +751,18 @@ _RESPONSES = {
         respond(),
         failed(CHAT, "server_error", {"gen_ai.response.finish_reasons": ("error",)}),
         [ScriptedResponse({**RESPONSE, "status": "failed", "error": OOPS})],
+    ),
+    "responses stream, whose last event lacks what an earlier one had": Use(
+        respond(stream=True),
+        one(CHAT, {**TOKENS, "gen_ai.response.id": "r-1", "gen_ai.response.model": "m-1"}),
+        [
+            ScriptedResponse(
+                events=[
+                    event("response.created", response={**RESPONSE, "status": "in_progress"}),
+                    event("response.completed", 1, response={**RESPONSE, "id": "", "model": ""}),
+                ]
+            )
+        ],
     ),
     "responses stream, failed": Use(
         respond(stream=True),
