@@ -1,7 +1,7 @@
-"""The names under which a span carries whose call it is and for what, so that they survive OTLP.
+"""The span attributes that carry context (user, feature, chat ...), so that it survives OTLP.
 
-Each piece of context has one name that we write, `posthog.*`, and others that are read as well: bare
-names, OpenTelemetry's and OpenInference's.
+We write each piece of context under one name, `posthog.*`, and read others as well: bare names,
+OpenTelemetry's and OpenInference's.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ __all__ = [
     "GROUP",
     "PARENT_ID",
     "PROPERTY",
+    "has_context",
     "inherited",
     "is_inherited",
-    "says",
 ]
 
 GROUP = "posthog.group."
-"""`posthog.group.<type>`: the key of the group of that type."""
+"""Prefix of `posthog.group.<type>`: the key of the group of that type."""
 PROPERTY = "posthog.property."
-"""`posthog.property.<name>`: a property of every event of the call."""
+"""Prefix of `posthog.property.<name>`: a property of every event of the call."""
 FLAG = "posthog.flag."
-"""`posthog.flag.<key>`: the variant of a feature flag that was in force."""
+"""Prefix of `posthog.flag.<key>`: the variant of a feature flag during the call."""
 PARENT_ID = "posthog.parent_id"
-"""The nearest span above that PostHog gets, or the trace id."""
+"""The id of the nearest GenAI span above, or of the trace."""
 
 CONTEXT: dict[str, tuple[str, ...]] = {
     "distinct_id": ("posthog.distinct_id", "user_id", "user.id", "enduser.id"),
@@ -48,7 +48,7 @@ CONTEXT: dict[str, tuple[str, ...]] = {
     "trace_name": ("posthog.trace_id",),
     "privacy_mode": ("posthog.privacy_mode",),
 }
-"""Each field of `calls.CallContext`, and the attributes it is read from; the first is the one we write."""
+"""The attributes of each field of `model_call.CallContext`; we write the first."""
 
 FEATURE = CONTEXT["feature"][0]
 
@@ -60,37 +60,37 @@ ARGUMENTS: dict[str, str] = {
         *("trace_id", "privacy_mode"),
     )
 }
-"""The arguments of `ai_context` that are one value, and the attribute that carries each."""
+"""The attribute for each argument of `ai_context` that is a single value."""
 
 ARGUMENT_PREFIXES = {"group.": GROUP, "property.": PROPERTY, "flag.": FLAG}
 """The arguments of `ai_context` that are mappings: the prefix of one entry's name, and of its attribute."""
 
-_HANDED_DOWN = frozenset(name for names in CONTEXT.values() for name in names)
+_INHERITED = frozenset(name for names in CONTEXT.values() for name in names)
 _PREFIXES = (GROUP, PROPERTY, FLAG)
-_SAME: Mapping[str, frozenset[str]] = {
+_SYNONYMS: Mapping[str, frozenset[str]] = {
     name: frozenset(names)
     for field, names in CONTEXT.items()
-    if field != "conversation_id"  # libraries make up ids of conversations; those of the application count
+    if field != "conversation_id"  # libraries invent ids of conversations, so the application's may differ
     for name in names
 }
-"""For each attribute of context: all that mean the same."""
+"""All attributes with the same meaning, by attribute."""
 
 
 def is_inherited(name: str) -> bool:
-    """Whether a span shares the attribute with the spans below it."""
-    return name in _HANDED_DOWN or name.startswith(_PREFIXES)
+    """Whether spans below inherit the attribute."""
+    return name in _INHERITED or name.startswith(_PREFIXES)
 
 
 def inherited(attributes: Mapping[str, Any]) -> dict[str, Any]:
-    """Those of a span's attributes that the spans below it share."""
+    """Return the attributes that spans below inherit."""
     return {name: value for name, value in attributes.items() if is_inherited(name) and not _is_blank(value)}
 
 
-def says(own: Mapping[str, Any], name: str) -> bool:
-    """Whether a span says itself what the attribute would, in whatever words; a blank says nothing."""
+def has_context(own: Mapping[str, Any], name: str) -> bool:
+    """Whether a span's own attributes hold this piece of context under any name; a blank does not count."""
     if name in own and not _is_blank(own[name]):
         return True
-    return any(not _is_blank(own[other]) for other in _SAME.get(name, ()) if other in own)
+    return any(not _is_blank(own[other]) for other in _SYNONYMS.get(name, ()) if other in own)
 
 
 def _is_blank(value: Any) -> bool:

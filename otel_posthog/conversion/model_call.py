@@ -1,8 +1,8 @@
-"""What one call to a model was, in nobody's terms but its own: no span attribute, no PostHog property.
+"""The neutral record of one call to a model: it knows neither span attributes nor PostHog properties.
 
-`spans` makes these, `events` reads them. A value that was not reported is None or empty, never zero.
-Everything here is frozen and slotted: named tuples, which are made in a third of the time that frozen
-dataclasses take. Messages are in the neutral form of the GenAI conventions: a role and parts.
+`span_reader` makes these, `events` reads them. A value that was not reported is None or empty, never zero.
+Everything here is frozen and slotted: named tuples take a third of the time to build that frozen dataclasses
+take. Messages are in the neutral form of the GenAI conventions: a role and parts.
 """
 
 from __future__ import annotations
@@ -23,16 +23,17 @@ __all__ = [
     "Message",
     "ModelCall",
     "Usage",
+    "richness",
 ]
 
 Message = dict[str, Any]
 """`{"role": str, "parts": [part, ...]}`; a part is `{"type": "text", "content": ...}`, `tool_call`
 {id, name, arguments}, `tool_call_response` {id, response}, `reasoning` {content}, `blob` {mime_type,
-modality, content}, `uri` {uri, modality}, `file` {file_id}, or any other shape that was found."""
+modality, content}, `uri` {uri, modality}, `file` {file_id}, or an unknown shape as it came."""
 
 
 class Kind(Enum):
-    """What a span of interest stands for."""
+    """The kind of a GenAI span."""
 
     GENERATION = ("generation", True)
     EMBEDDING = ("embedding", True)
@@ -47,12 +48,12 @@ class Kind(Enum):
     EVALUATOR = ("evaluator", False)
     SPAN = ("span", False)
     EVALUATION = ("evaluation", False)
-    """Nothing but scores of other spans: no event of its own."""
+    """Only scores of other spans: no event of its own."""
 
     def __init__(self, label: str, is_model_call: bool) -> None:
         self.label = label
         self.is_model_call = is_model_call
-        """Whether a model was asked: it is costed and counted, all others are structure."""
+        """Whether the span is a call to a model, which is costed and counted; all others are structure."""
 
 
 _MONTH_NS = 31 * 86_400 * 10**9
@@ -60,7 +61,10 @@ _NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
 class Usage(NamedTuple):
-    """Tokens. Input holds its cached and modality parts (unless `cache_exclusive`), output its reasoning."""
+    """Token counts.
+
+    Input includes its cached and modality parts (unless `cache_exclusive`), output includes its reasoning.
+    """
 
     input: int | None = None
     output: int | None = None
@@ -68,7 +72,7 @@ class Usage(NamedTuple):
     cache_read: int | None = None
     cache_write: int | None = None
     cache_exclusive: bool | None = None
-    """True: cache tokens are not inside `input`; None: nobody said."""
+    """Whether cache tokens are not part of `input`; None if unknown."""
     reasoning: int | None = None
     input_text: int | None = None
     input_image: int | None = None
@@ -78,7 +82,7 @@ class Usage(NamedTuple):
     output_audio: int | None = None
     cache_read_audio: int | None = None
     searches: int | None = None
-    """Web searches that the provider made, and bills."""
+    """Web searches that the provider made and bills."""
 
     @property
     def total_tokens(self) -> int | None:
@@ -89,7 +93,7 @@ class Usage(NamedTuple):
 
 
 class CallError(NamedTuple):
-    """Why a call failed: class or code, the text (which may quote a prompt), the HTTP status."""
+    """The reason why a call failed: class or code, the text (which may quote a prompt), the HTTP status."""
 
     type: str | None = None
     message: str | None = None
@@ -97,26 +101,26 @@ class CallError(NamedTuple):
 
 
 class Evaluation(NamedTuple):
-    """A score that somebody gave: a number, a word, or both."""
+    """A score of an answer: a number, a word, or both."""
 
     name: str
     value: float | None = None
     label: str | None = None
     explanation: str | None = None
     response_id: str | None = None
-    """Of the answer that was judged, where it is another span's."""
+    """Id of the scored answer if it is another span's."""
     own: bool = False
-    """Whether the application itself gave it, to be read in PostHog, and no span's attribute."""
+    """Whether the application itself gave the score, for PostHog; False if a span's attributes hold it."""
 
 
 class Feedback(NamedTuple):
-    """What a person said of an answer."""
+    """A person's comment on an answer."""
 
     text: str
 
 
 class CallContext(NamedTuple):
-    """Whose call it was and for what: from the span's own context attributes."""
+    """The user, feature, chat and so on of a call, from the span's own and inherited context attributes."""
 
     distinct_id: str | None = None
     feature: str | None = None
@@ -128,18 +132,34 @@ class CallContext(NamedTuple):
     conversation_id: str | None = None
     trace_name: str | None = None
     parent_id: str | None = None
-    """The nearest span above that PostHog will get; None where nobody worked it out."""
+    """Id of the nearest GenAI span above, or of the trace; None if unknown."""
     privacy_mode: bool = False
     groups: Mapping[str, str] = _NOTHING
     properties: Mapping[str, Any] = _NOTHING
     flags: Mapping[str, Any] = _NOTHING
     own: CallContext | None = None
-    """What of it the application said under our names for it, where other metadata of the span said something
-    as well; None: all of it."""
+    """The part that the application gave under our own names; None if that is all of it."""
 
 
 NO_USAGE = Usage()
 NO_CONTEXT = CallContext()
+
+
+def richness(value: Any) -> int:
+    """Return how much a value holds: the length of all its texts, without the names they are held under."""
+    total, waiting = 0, [value]
+    while waiting:  # no recursion: JSON may be nested deeper than Python allows
+        item = waiting.pop()
+        kind = type(item)
+        if kind is dict:
+            waiting.extend(item.values())
+        elif kind is list or kind is tuple:
+            waiting.extend(item)
+        elif kind is str or kind is bytes:
+            total += len(item)
+        elif item is not None:
+            total += 1
+    return total
 
 
 class ModelCall(NamedTuple):
@@ -171,13 +191,13 @@ class ModelCall(NamedTuple):
     """System instructions are messages with the role `system`, first."""
     output: Sequence[Message] = ()
     embedded: Any = None
-    """What was embedded: a text or a list of texts."""
+    """The embedded text or list of texts."""
     tools: Sequence[Any] = ()
     tools_called: Sequence[str] = ()
     input_state: Any = None
     output_state: Any = None
     cost_usd: float | None = None
-    """What the provider or a gateway said that the call cost, in US dollars; so for the next two."""
+    """Cost in US dollars as the provider or a gateway reported it; so are the next two."""
     input_cost_usd: float | None = None
     output_cost_usd: float | None = None
     given_name: str | None = None
@@ -188,18 +208,18 @@ class ModelCall(NamedTuple):
     """Whether the span may be the request of a stream, of which another span records the end."""
     evaluations: Sequence[Evaluation | Feedback] = ()
     linked_traces: Sequence[str] = ()
-    """Ids of other traces that the span says it belongs with."""
+    """Ids of other traces that the span links to."""
 
     parameters: Mapping[str, Any] = _NOTHING
-    """What the caller asked for besides messages: `temperature`, `max_tokens`, `top_p` ..."""
+    """The request without its messages: `temperature`, `max_tokens`, `top_p` ..."""
     details: Mapping[str, Any] = _NOTHING
-    """What the conventions have no word for: image counts, web search, thinking level, lengths ..."""
+    """Values for properties of events only: image counts, web search, thinking level, lengths ..."""
     usage: Usage = NO_USAGE
     error: CallError | None = None
     context: CallContext = NO_CONTEXT
     scope: str | None = None
     resource: Mapping[str, str] = _NOTHING
-    """Which service it was: `service.name` and the like."""
+    """Attributes of the service: `service.name` and the like."""
 
     @property
     def trace_key(self) -> str:
@@ -208,12 +228,12 @@ class ModelCall(NamedTuple):
 
     @property
     def model(self) -> str | None:
-        """The model that answered, else the one that was asked."""
+        """The model that answered, else the requested one."""
         return self.response_model or self.request_model
 
     @property
     def seconds(self) -> float | None:
-        """How long it took; None without an end, or where the clock was wrong: backwards, or a month on."""
+        """The duration; None without an end, or if the clock was wrong: backwards, or a month ahead."""
         if self.end_ns is None or not 0 <= self.end_ns - self.start_ns <= _MONTH_NS:
             return None
         return (self.end_ns - self.start_ns) / 1e9

@@ -14,7 +14,7 @@ from opentelemetry import trace
 from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
 from typing_extensions import Unpack
 
-from otel_posthog.conversion.context_attributes import FEATURE, PARENT_ID, inherited, says
+from otel_posthog.conversion.context_attributes import FEATURE, PARENT_ID, has_context, inherited
 from otel_posthog.conversion.spans.genai_detection import is_genai_span
 from otel_posthog.conversion.spans.packed_span import pack
 from otel_posthog.conversion.spans.sdk_span import attributes_of
@@ -155,7 +155,7 @@ class PostHogSpanProcessor(SpanProcessor):
         else:
             above = {}
         own = attributes_of(span)
-        if self._feature_rules is not None and not says(put, FEATURE):
+        if self._feature_rules is not None and not has_context(put, FEATURE):
             feature = self._feature_rules.feature_of(above) or self._feature_rules.feature_of(own)
             if feature is not None:
                 put[FEATURE] = feature
@@ -163,9 +163,9 @@ class PostHogSpanProcessor(SpanProcessor):
         is_ours = is_genai_span(own, ())
         if is_ours:
             for found in (posthog_attributes(), accepted(parent_context, self._accepted)):
-                put.update([(name, value) for name, value in found.items() if not says(put, name)])
+                put.update([(name, value) for name, value in found.items() if not has_context(put, name)])
         if put:  # first of all: it may ask for privacy
-            span.set_attributes({name: value for name, value in put.items() if not says(own, name)})
+            span.set_attributes({name: value for name, value in put.items() if not has_context(own, name)})
         sampled = is_sampled(span)
         nearest = self._open.started(span, parent, is_sent=is_ours and sampled)
         if not is_ours:

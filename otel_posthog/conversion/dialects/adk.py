@@ -10,7 +10,7 @@ from typing import Any
 from otel_posthog.conversion.model_call import Kind
 from otel_posthog.conversion.readers.attribute_values import parse_json, read_parameters, text
 from otel_posthog.conversion.readers.messages import messages
-from otel_posthog.conversion.readers.provider_payloads import read_answer, read_usage
+from otel_posthog.conversion.readers.provider_payloads import read_payloads, read_usage
 from otel_posthog.conversion.readers.rule_table import Dialect, Parts, keep_richer, rows
 from otel_posthog.conversion.spans.span_view import SpanView
 
@@ -59,7 +59,7 @@ def complete(parts: Parts, view: SpanView) -> None:
     if isinstance(answered, dict):
         keep_richer(call, "output", _answer(answered.get("content")))
         read_usage(parts, answered.get("usage_metadata"))
-        read_answer(parts, None, {"candidates": [answered]})
+        read_payloads(parts, None, {"candidates": [answered]})
 
 
 def _joined(said: list[dict[str, Any]]) -> list[dict[str, Any]]:

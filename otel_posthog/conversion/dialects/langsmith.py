@@ -19,7 +19,7 @@ from otel_posthog.conversion.readers.attribute_values import (
     texts,
 )
 from otel_posthog.conversion.readers.messages import messages
-from otel_posthog.conversion.readers.provider_payloads import read_answer, read_usage
+from otel_posthog.conversion.readers.provider_payloads import read_payloads, read_usage
 from otel_posthog.conversion.readers.rule_table import Dialect, Parts, keep_richer, rows
 from otel_posthog.conversion.spans.span_view import SpanView
 
@@ -89,7 +89,7 @@ def complete(parts: Parts, view: SpanView) -> None:
         for side, found in (("input", asked), ("output", answered)):
             if isinstance(found, dict):  # not a message, but what the function was given or gave
                 call.pop(side, None)
-        read_answer(parts, asked, answered)
+        read_payloads(parts, asked, answered)
         if isinstance(asked, dict):
             read_parameters(parts, asked)
         read_usage(parts, parse_json(attributes.get(_META + "usage_metadata")))

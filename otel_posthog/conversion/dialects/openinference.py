@@ -23,7 +23,7 @@ from otel_posthog.conversion.readers.attribute_values import (
 )
 from otel_posthog.conversion.readers.indexed_attributes import listed
 from otel_posthog.conversion.readers.messages import messages
-from otel_posthog.conversion.readers.provider_payloads import read_answer
+from otel_posthog.conversion.readers.provider_payloads import read_payloads
 from otel_posthog.conversion.readers.rule_table import Dialect, Parts, keep_richer, rows
 from otel_posthog.conversion.spans.span_view import SpanView
 
@@ -133,7 +133,7 @@ def complete(parts: Parts, view: SpanView) -> None:
     _read_documents(call, said, attributes)
     asked, answered = _value(attributes, "input"), _value(attributes, "output")
     if call.get("openinference_kind", "LLM") in {"LLM", "EMBEDDING", "DECISION"}:
-        read_answer(parts, asked, answered)
+        read_payloads(parts, asked, answered)
     if call.get("openinference_kind") == "LLM" or _is_client(view):
         for side, said in (("output", answered), ("input", asked)):
             if not call.get(side):

@@ -20,7 +20,7 @@ from otel_posthog.conversion.readers.attribute_values import (
     texts,
 )
 from otel_posthog.conversion.readers.messages import messages
-from otel_posthog.conversion.readers.provider_payloads import read_answer, read_usage
+from otel_posthog.conversion.readers.provider_payloads import read_payloads, read_usage
 from otel_posthog.conversion.readers.rule_table import Dialect, Parts, keep_richer, rows
 from otel_posthog.conversion.spans.span_view import SpanView
 
@@ -121,7 +121,7 @@ def _read_logfire(parts: Parts, attributes: Any) -> None:
     """Requests and answers as Logfire's integrations keep them."""
     call = parts["call"]
     asked, answered = (parse_json(attributes.get(name)) for name in ("raw_input", "response"))
-    read_answer(parts, {"input": asked} if isinstance(asked, list) else None, answered)
+    read_payloads(parts, {"input": asked} if isinstance(asked, list) else None, answered)
     given, got = (parse_json(attributes.get(name)) for name in ("input", "output"))
     if "request_model" in call:
         keep_richer(call, "input", messages(given, "user"))

@@ -14,6 +14,8 @@ from functools import partial
 from hashlib import sha256
 from typing import Any
 
+from otel_posthog.conversion.readers.attribute_values import javascript_bytes
+
 __all__ = ["MediaReplacer", "may_hold_base64", "placeholder", "replace_media", "storing"]
 
 MediaReplacer = Callable[["str | None", "str | bytes", "str | None"], str]
@@ -46,8 +48,8 @@ def replace_media(value: Any, replace: MediaReplacer | None = None, depth: int =
     if kind is dict:
         if depth >= _MAX_DEPTH:
             return "[nested too deeply]"
-        if (octets := _octets(value)) is not None:
-            return replace(None, octets, None)
+        if (data := javascript_bytes(value, MIN_OCTETS)) is not None:
+            return replace(None, data, None)
         mime = (
             value.get("mime_type") or value.get("mimeType") or value.get("media_type") or value.get("format")
         )
@@ -72,19 +74,6 @@ def replace_media(value: Any, replace: MediaReplacer | None = None, depth: int =
             return "[nested too deeply]"
         return [replace_media(inner, replace, depth + 1) for inner in value]
     return replace(None, value, None) if kind is bytes else value
-
-
-def _octets(value: dict[Any, Any]) -> bytes | None:
-    """Return the bytes of a JavaScript `Buffer` or `Uint8Array` in JSON; None if it is neither."""
-    if value.get("type") == "Buffer":
-        numbers = value.get("data")
-    elif len(value) >= MIN_OCTETS and "0" in value:
-        numbers = [*value.values()]
-    else:
-        return None
-    if isinstance(numbers, list) and all(type(each) is int and 0 <= each <= 255 for each in numbers):
-        return bytes(numbers)
-    return None
 
 
 def placeholder(mime: str | None, data: str | bytes, modality: str | None = None) -> str:

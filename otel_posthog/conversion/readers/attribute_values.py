@@ -1,4 +1,4 @@
-"""Readers of single attribute values: each answers the value in our terms, or None for what is no such value.
+"""Readers of single attribute values: each returns the value in our terms, or None if it is not usable.
 
 Attributes are foreign data. A reader never raises, and never turns nonsense into a number.
 """
@@ -20,6 +20,7 @@ __all__ = [
     "dicts",
     "dollars",
     "finish_reasons",
+    "javascript_bytes",
     "milliseconds",
     "number",
     "parse_json",
@@ -32,10 +33,10 @@ __all__ = [
 ]
 
 MAX_COUNT = 2**53
-"""Larger whole numbers are not exact in JSON readers that use doubles, PostHog's among them."""
+"""The largest count: JSON readers that use doubles, such as PostHog's, cannot hold larger ones exactly."""
 
 _LONGEST_WRITTEN = 8192
-"""Characters of a small object; a longer text is none."""
+"""Characters of an object that is parsed as Python; a longer text is not one."""
 
 _FINISH = {
     "stop": "stop",
@@ -84,26 +85,26 @@ _FINISH = {
 """Providers' finish reasons in the words of the GenAI conventions (`gen_ai.response.finish_reasons`)."""
 
 MAX_LABEL = 1024
-"""Characters of a name or an id; nothing that PostHog groups by is longer."""
+"""Characters of a name or an id; PostHog groups by nothing longer."""
 
 _ENUM_PREFIX = re.compile(r"^.*\.")
 
 
 def text(value: Any) -> str | None:
-    """A name or an id, cut to `MAX_LABEL`. Numbers count as text: ids are often numbers."""
+    """Return a name or an id, cut to `MAX_LABEL`. Numbers count as text: ids are often numbers."""
     if type(value) is str:
         return value[:MAX_LABEL] or None
     if isinstance(value, bool) or value is None:
         return None
     if isinstance(value, int):
-        return str(value) if value.bit_length() <= 128 else None  # str() refuses thousands of digits
+        return str(value) if value.bit_length() <= 128 else None  # str() raises beyond thousands of digits
     if isinstance(value, float) and math.isfinite(value):
         return str(int(value)) if value.is_integer() else str(value)
     return None
 
 
 def number(value: Any) -> float | None:
-    """A finite number, also one that is written as text."""
+    """Return a finite number, also one that is written as text."""
     if type(value) is float and math.isfinite(value):
         return int(value) if value.is_integer() and abs(value) <= MAX_COUNT else value
     if isinstance(value, str):
@@ -121,7 +122,7 @@ def number(value: Any) -> float | None:
 
 
 def count(value: Any) -> int | None:
-    """A whole number from 0 to 2**53."""
+    """Return a whole number from 0 to 2**53."""
     if type(value) is int:
         return value if 0 <= value <= MAX_COUNT else None
     value = number(value)
@@ -131,19 +132,19 @@ def count(value: Any) -> int | None:
 
 
 def seconds(value: Any) -> float | None:
-    """A duration in seconds, not negative and at most a year."""
+    """Return a duration in seconds, not negative and at most a year."""
     value = number(value)
     return float(value) if value is not None and 0 <= value <= 31_536_000 else None
 
 
 def dollars(value: Any) -> float | None:
-    """A price in US dollars, not negative; nobody pays a million for a call."""
+    """Return a price in US dollars, from 0 to a million."""
     value = number(value)
     return value if value is not None and 0 <= value <= 1_000_000 else None
 
 
 def boolean(value: Any) -> bool | None:
-    """True or false, also as text."""
+    """Return true or false, also from text."""
     if isinstance(value, bool):
         return value
     if isinstance(value, str):
@@ -152,59 +153,58 @@ def boolean(value: Any) -> bool | None:
 
 
 def private(value: Any) -> bool:
-    """Whether a call is to be kept private: whatever does not say no says yes."""
+    """Whether the value asks for privacy: everything that does not mean no does."""
     return boolean(value) is not False and value not in (None, 0, "", "0", "no", "off")
 
 
 def anything(value: Any) -> Any:
-    """The value as it is; None for a number that JSON has no form for."""
+    """Return the value as it is; None for a number that JSON cannot hold."""
     return None if type(value) is float and not math.isfinite(value) else value
 
 
 def parse_json(value: Any) -> Any:
-    """What a JSON text says; any other value, and a text that is no JSON, comes back as it is."""
+    """Return the value of a JSON text; any other value, and a text that is no JSON, as it is."""
     if type(value) is not str:
         return anything(value)
     try:
         return orjson.loads(value)
     except orjson.JSONDecodeError:
         pass
-    try:  # what orjson is too strict for: NaN, lone surrogates, numbers beyond 64 bits
+    try:  # orjson rejects NaN, lone surrogates, numbers beyond 64 bits
         return json.loads(value)
     except (ValueError, RecursionError):
         return value
 
 
 def parse_written(value: Any) -> Any:
-    """A small object as JSON or as Python writes it (`str` of a dict); None for a text that is neither."""
-    found = parse_json(value)
-    if not isinstance(found, str):
-        return found
-    if not found.startswith("{") or len(found) > _LONGEST_WRITTEN:
+    """Return a small object written as JSON or as Python's `str` of a dict; None for any other text."""
+    parsed = parse_json(value)
+    if not isinstance(parsed, str):
+        return parsed
+    if not parsed.startswith("{") or len(parsed) > _LONGEST_WRITTEN:
         return None
     try:
-        return ast.literal_eval(found)
+        return ast.literal_eval(parsed)
     except (ValueError, SyntaxError, MemoryError, RecursionError, TypeError):
         return None
 
 
 def dicts(value: Any) -> list[dict[str, Any]]:
-    """The objects in a list; none where it is no list."""
+    """Return the objects in a list; an empty list if the value is no list."""
     return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
 
 
 def texts(value: Any) -> list[str] | None:
-    """A list of texts, also as JSON or as a single text."""
+    """Return a list of texts, also from JSON or a single text."""
     if isinstance(value, str):
         value = parse_json(value) if value.lstrip().startswith("[") else [value]
     if not isinstance(value, list):
         return None
-    found = [item for item in map(text, value) if item is not None]
-    return found or None
+    return [item for item in map(text, value) if item is not None] or None
 
 
 def finish_reason(value: Any) -> str | None:
-    """One finish reason in the convention's words; an unknown one in lower case."""
+    """Return one finish reason in the conventions' words; an unknown one in lower case."""
     if type(value) is str and value in _FINISH:
         return _FINISH[value]
     raw = text(value)
@@ -217,17 +217,34 @@ def finish_reason(value: Any) -> str | None:
 
 
 def finish_reasons(value: Any) -> list[str] | None:
-    """One finish reason a choice."""
+    """Return the finish reasons, one a choice."""
     if type(value) is list and len(value) == 1 and type(value[0]) is str and value[0] in _FINISH:
         return [_FINISH[value[0]]]
-    found = [reason for reason in map(finish_reason, texts(value) or ()) if reason is not None]
-    return found or None
+    return [reason for reason in map(finish_reason, texts(value) or ()) if reason is not None] or None
 
 
 def milliseconds(value: Any) -> float | None:
-    """A duration given in milliseconds, in seconds."""
-    found = number(value)
-    return None if found is None else seconds(found / 1000)
+    """Return a duration that is given in milliseconds, in seconds."""
+    duration = number(value)
+    return None if duration is None else seconds(duration / 1000)
+
+
+def javascript_bytes(value: Any, min_fields: int = 1) -> bytes | None:
+    """Return the bytes of a `Buffer` or `Uint8Array` as JavaScript writes it as JSON.
+
+    An object with numbered fields counts as a `Uint8Array` if it has at least `min_fields`.
+    """
+    if type(value) is not dict:
+        return None
+    if value.get("type") == "Buffer":
+        numbers = value.get("data")
+    elif len(value) >= min_fields and "0" in value:
+        numbers = [*value.values()]
+    else:
+        return None
+    if isinstance(numbers, list) and all(type(each) is int and 0 <= each <= 255 for each in numbers):
+        return bytes(numbers)
+    return None
 
 
 _PARAMETERS: dict[str, tuple[str, Any]] = {
@@ -254,20 +271,20 @@ _PARAMETERS: dict[str, tuple[str, Any]] = {
     "previous_response_id": ("previous_response_id", text),
     "dimensions": ("dimensions", count),
 }
-"""What providers and frameworks call the parameters of a request, and what `ModelCall.parameters` does."""
+"""Field of `ModelCall.parameters` and reader, by the name that providers and frameworks use."""
 
 
-def read_parameters(parts: dict[str, dict[str, Any]], asked: dict[str, Any]) -> None:
-    """Read a request's parameters, given as one object: model and stream, and what steers the model."""
+def read_parameters(parts: dict[str, dict[str, Any]], request: dict[str, Any]) -> None:
+    """Read model, stream and parameters from a request, given as one object."""
     call, parameters = parts["call"], parts["parameters"]
-    model = text(asked.get("model", asked.get("model_name")))
+    model = text(request.get("model", request.get("model_name")))
     if model is not None:
         call.setdefault("request_model", model)
-    stream = boolean(asked.get("stream"))
+    stream = boolean(request.get("stream"))
     if stream is not None:
         call.setdefault("stream", stream)
-    for name, value in asked.items():
-        field, read = _PARAMETERS.get(name, ("", None))
-        found = read(value) if read is not None else None
-        if found is not None:
-            parameters.setdefault(field, found)
+    for name, value in request.items():
+        field, reader = _PARAMETERS.get(name, ("", None))
+        parameter = reader(value) if reader is not None else None
+        if parameter is not None:
+            parameters.setdefault(field, parameter)

@@ -1,4 +1,4 @@
-"""Attributes that spell a list out, `llm.input_messages.0.message.role`, put together again."""
+"""Lists out of attributes with numbers in their names, such as `llm.input_messages.0.message.role`."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from typing import Any
 __all__ = ["listed"]
 
 MAX_INDEX = 100_000
-"""A larger number in a name is no position of anything."""
+"""A larger number in a name is no index of a list."""
 MAX_DEPTH = 24
 
 
 def listed(attributes: Mapping[str, Any], prefixes: Iterable[str]) -> dict[str, list[Any]]:
-    """For each of the prefixes (with their last dot) that is there: its items, in order.
+    """Return the items, in order, for each of the prefixes (with their last dot) that is present.
 
-    `p.1.a.b = x` is `{"a": {"b": x}}` in second place; a missing place takes none. Names whose parts are
-    all numbers are lists in turn.
+    `p.1.a.b = x` is the second item `{"a": {"b": x}}`; missing indexes are skipped. A branch whose names are
+    all numbers is a list in turn.
     """
     wanted = tuple(prefixes)
     trees: dict[str, dict[str, Any]] = {}
@@ -24,7 +24,7 @@ def listed(attributes: Mapping[str, Any], prefixes: Iterable[str]) -> dict[str, 
         if name.startswith(wanted):
             prefix = next(each for each in wanted if name.startswith(each))
             path = name[len(prefix) :].split(".", MAX_DEPTH)
-            if _is_place(path[0]):
+            if _is_index(path[0]):
                 _put(trees.setdefault(prefix, {}), path, value)
     return {prefix: _as_list(tree) for prefix, tree in trees.items()}
 
@@ -33,7 +33,7 @@ def _put(tree: dict[str, Any], path: list[str], value: Any) -> None:
     for step in path[:-1]:
         inner = tree.get(step)
         if not isinstance(inner, _Branch):
-            # A value where a branch is as well: `tool_calls` beside `tool_calls.0.id`.
+            # The branch wins over a value of the same name: `tool_calls.0.id` over `tool_calls`.
             inner = tree[step] = _Branch()
         tree = inner
     if not isinstance(tree.get(path[-1]), _Branch):
@@ -41,20 +41,20 @@ def _put(tree: dict[str, Any], path: list[str], value: Any) -> None:
 
 
 class _Branch(dict[str, Any]):
-    """Made of names, and so told from a value that is a map."""
+    """A dict made of names, so that it differs from a value that is a dict."""
 
 
 def _as_list(tree: dict[str, Any]) -> list[Any]:
-    return [_finished(tree[place]) for place in sorted(tree, key=int)]
+    return [_without_branches(tree[index]) for index in sorted(tree, key=int)]
 
 
-def _finished(value: Any) -> Any:
+def _without_branches(value: Any) -> Any:
     if not isinstance(value, _Branch):
         return value
-    if all(map(_is_place, value)):
+    if all(map(_is_index, value)):
         return _as_list(value)
-    return {name: _finished(inner) for name, inner in value.items()}
+    return {name: _without_branches(inner) for name, inner in value.items()}
 
 
-def _is_place(step: str) -> bool:
+def _is_index(step: str) -> bool:
     return step.isdecimal() and step.isascii() and len(step) <= 6 and int(step) <= MAX_INDEX

@@ -1,7 +1,7 @@
-"""One part of a message, whoever wrote it, in the neutral form of `calls.Message`.
+"""One part of a message, in any library's shape, in the neutral form of `model_call.Message`.
 
-By their `type` the parts of chat completions, Responses, Anthropic and the Vercel AI SDK; by their keys those
-of Gemini. A part of unknown shape stays as it is.
+Parts of chat completions, Responses, Anthropic and the Vercel AI SDK are known by their `type`, Gemini's by
+their keys. A part of unknown shape stays as it is.
 """
 
 from __future__ import annotations
@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from otel_posthog.conversion.readers.attribute_values import parse_json, text
+from otel_posthog.conversion.readers.attribute_values import javascript_bytes, parse_json, text
 
-__all__ = ["Part", "is_neutral", "part_of", "text_part", "tool_call"]
+__all__ = ["MessagePart", "is_neutral", "part_of", "text_part", "tool_call"]
 
-Part = dict[str, Any]
+MessagePart = dict[str, Any]
 
 
 def is_neutral(part: Any) -> bool:
@@ -37,11 +37,11 @@ _NEUTRAL = {
     "compaction": "type",
     "generic": "type",
 }
-"""Part types of the GenAI conventions, and the field that tells them from others of the same name."""
+"""Part types of the GenAI conventions, and a field that no other part of the same type has."""
 
 
-def text_part(value: Any) -> Part:
-    """A text, or whatever stands where a text belongs, as text."""
+def text_part(value: Any) -> MessagePart:
+    """Return a text part of any value."""
     if not isinstance(value, str):
         try:
             value = text(value) or str(value)
@@ -51,33 +51,33 @@ def text_part(value: Any) -> Part:
 
 
 def part_of(part: Any) -> Any:
-    """One part of a message in the neutral form, whoever wrote it."""
+    """Return one part of a message, in any library's shape, in the neutral form."""
     if not isinstance(part, dict):
         return text_part(part)
     kind = part.get("type")
     if isinstance(kind, str):
-        shape = _SHAPES.get(kind)
-        made = shape(part) if shape is not None else None
-        return part if made is None else made
-    for key, shape in _KEYED:
+        reader = _BY_TYPE.get(kind)
+        neutral = reader(part) if reader is not None else None
+        return part if neutral is None else neutral
+    for key, reader in _BY_KEY:
         if key in part:
-            made = shape(part)
-            return part if made is None else made
+            neutral = reader(part)
+            return part if neutral is None else neutral
     return part
 
 
-# --- shapes by `type` ---
+# --- parts with a `type` ---
 
 
-def _text(part: Part) -> Part | None:
-    said = part.get("text", part.get("content", part.get("refusal")))
-    return {"type": "text", "content": said} if isinstance(said, str) else None
+def _text(part: MessagePart) -> MessagePart | None:
+    content = part.get("text", part.get("content", part.get("refusal")))
+    return {"type": "text", "content": content} if isinstance(content, str) else None
 
 
-def _reasoning(part: Part) -> Part | None:
-    said = part.get("thinking", part.get("text", part.get("content")))
-    if isinstance(said, str):
-        return {"type": "reasoning", "content": said}
+def _reasoning(part: MessagePart) -> MessagePart | None:
+    content = part.get("thinking", part.get("text", part.get("content")))
+    if isinstance(content, str):
+        return {"type": "reasoning", "content": content}
     summary = part.get("summary")
     if isinstance(summary, list):  # an item of OpenAI's Responses
         texts = [
@@ -87,8 +87,8 @@ def _reasoning(part: Part) -> Part | None:
     return None
 
 
-def tool_call(part: Part) -> Part:
-    """A call of a tool as chat completions, Responses, Anthropic, Gemini, Vercel or LangChain write it."""
+def tool_call(part: MessagePart) -> MessagePart:
+    """Return a tool call of chat completions, Responses, Anthropic, Gemini, Vercel or LangChain."""
     function = part.get(
         "function", part.get("functionCall", part.get("function_call", part.get("tool_call")))
     )
@@ -109,7 +109,7 @@ def tool_call(part: Part) -> Part:
     }
 
 
-def _tool_result(part: Part) -> Part:
+def _tool_result(part: MessagePart) -> MessagePart:
     inner = part.get("functionResponse", part.get("function_response"))
     inner = inner if isinstance(inner, dict) else part
     response = next(
@@ -118,7 +118,7 @@ def _tool_result(part: Part) -> Part:
     )
     if isinstance(response, dict) and set(response) == {"type", "value"}:  # the Vercel AI SDK, from 5 on
         response = response["value"]
-    answered = next(
+    call_id = next(
         (
             inner[key]
             for key in ("call_id", "toolCallId", "tool_call_id", "tool_use_id", "id", "name")
@@ -126,16 +126,16 @@ def _tool_result(part: Part) -> Part:
         ),
         None,
     )
-    return {"type": "tool_call_response", "id": answered, "response": parse_json(response)}
+    return {"type": "tool_call_response", "id": call_id, "response": parse_json(response)}
 
 
-def _media(url_or_data: Any, mime: Any, modality: str | None) -> Part | None:
-    """A picture, sound or file: data, or where it is."""
+def _media(url_or_data: Any, mime: Any, modality: str | None) -> MessagePart | None:
+    """Return an image, sound or file: its data or its address."""
     mime = mime if isinstance(mime, str) and "/" in mime else None
     kind = modality or _modality(mime)
-    url_or_data = octets(url_or_data)
-    if isinstance(url_or_data, bytes):
-        return {"type": "blob", "mime_type": mime, "modality": kind, "content": url_or_data}
+    octets = url_or_data if isinstance(url_or_data, bytes) else javascript_bytes(url_or_data)
+    if octets is not None:
+        return {"type": "blob", "mime_type": mime, "modality": kind, "content": octets}
     if not isinstance(url_or_data, str) or not url_or_data:
         return None
     if url_or_data.startswith("data:") and ";base64," in url_or_data[:200]:
@@ -147,46 +147,27 @@ def _media(url_or_data: Any, mime: Any, modality: str | None) -> Part | None:
     return {"type": "blob", "mime_type": mime, "modality": kind, "content": url_or_data}
 
 
-def octets(value: Any) -> Any:
-    """The bytes of a `Buffer` or `Uint8Array` as JavaScript writes it as JSON; anything else as it is."""
-    if isinstance(value, dict):
-        numbers = (
-            value.get("data")
-            if value.get("type") == "Buffer"
-            else [*value.values()]
-            if "0" in value
-            else None
-        )
-        if isinstance(numbers, list):
-            try:
-                return bytes(numbers)
-            except (TypeError, ValueError):
-                pass
-    return value
-
-
 def _modality(mime: str | None) -> str:
     kind = (mime or "").partition("/")[0]
     return kind if kind in {"image", "audio", "video"} else "document"
 
 
-def _image(part: Part) -> Part | None:
-    """`image_url` of OpenAI, `image` of Anthropic and of the Vercel AI SDK."""
-    found = part.get("image_url", part.get("image", part.get("url", part.get("data"))))
+def _image(part: MessagePart) -> MessagePart | None:
+    """Return an image: OpenAI's `image_url`, or `image` of Anthropic and the Vercel AI SDK."""
+    image = part.get("image_url", part.get("image", part.get("url", part.get("data"))))
     source = part.get("source")
     mime = part.get("mediaType", part.get("mimeType", part.get("mime_type")))
     if isinstance(source, dict):
-        found = source.get("data", source.get("url"))
+        image = source.get("data", source.get("url"))
         mime = source.get("media_type")
-    found = octets(found)
-    if isinstance(found, dict):
-        found = found.get("url", found.get("data"))
-    if found is None and isinstance(part.get("file_id"), str):
+    if isinstance(image, dict) and javascript_bytes(image) is None:
+        image = image.get("url", image.get("data"))
+    if image is None and isinstance(part.get("file_id"), str):
         return {"type": "file", "file_id": part["file_id"], "modality": "image"}
-    return _media(found, mime, "image")
+    return _media(image, mime, "image")
 
 
-def _audio(part: Part) -> Part | None:
+def _audio(part: MessagePart) -> MessagePart | None:
     inner = part.get("input_audio", part.get("audio"))
     inner = inner if isinstance(inner, dict) else part
     form = inner.get("format", inner.get("mimeType"))
@@ -196,8 +177,8 @@ def _audio(part: Part) -> Part | None:
     return _media(inner.get("data"), mime, "audio")
 
 
-def _file(part: Part) -> Part | None:
-    if isinstance(part.get("source"), dict):  # a document of Anthropic's
+def _file(part: MessagePart) -> MessagePart | None:
+    if isinstance(part.get("source"), dict):  # Anthropic's document
         source = part["source"]
         if source.get("type") == "text":
             return _text({"text": source.get("data")})
@@ -210,7 +191,7 @@ def _file(part: Part) -> Part | None:
     return _media(data, inner.get("mediaType", inner.get("mimeType", inner.get("mime_type"))), None)
 
 
-_SHAPES: dict[str, Callable[[Part], Part | None]] = {
+_BY_TYPE: dict[str, Callable[[MessagePart], MessagePart | None]] = {
     "text": _text,
     "input_text": _text,
     "output_text": _text,
@@ -235,28 +216,28 @@ _SHAPES: dict[str, Callable[[Part], Part | None]] = {
     "document": _file,
     "media": _file,
 }
-"""Content parts by their `type`: chat completions, Responses, Anthropic's blocks, the Vercel AI SDK."""
+"""Readers by `type`: chat completions, Responses, Anthropic's blocks, the Vercel AI SDK."""
 
 
 # --- Gemini's parts, which have no `type` ---
 
 
-def _gemini_text(part: Part) -> Part | None:
-    said = part.get("text")
-    if not isinstance(said, str):
+def _gemini_text(part: MessagePart) -> MessagePart | None:
+    content = part.get("text")
+    if not isinstance(content, str):
         return None
-    return {"type": "reasoning" if part.get("thought") is True else "text", "content": said}
+    return {"type": "reasoning" if part.get("thought") is True else "text", "content": content}
 
 
-def _gemini_data(part: Part) -> Part | None:
+def _gemini_data(part: MessagePart) -> MessagePart | None:
     inner = part.get("inlineData", part.get("inline_data", part.get("fileData", part.get("file_data"))))
     if not isinstance(inner, dict):
         return None
-    where = inner.get("data", inner.get("fileUri", inner.get("file_uri")))
-    return _media(where, inner.get("mimeType", inner.get("mime_type")), None)
+    url_or_data = inner.get("data", inner.get("fileUri", inner.get("file_uri")))
+    return _media(url_or_data, inner.get("mimeType", inner.get("mime_type")), None)
 
 
-_KEYED: tuple[tuple[str, Callable[[Part], Part | None]], ...] = (
+_BY_KEY: tuple[tuple[str, Callable[[MessagePart], MessagePart | None]], ...] = (
     ("functionCall", tool_call),
     ("function_call", tool_call),
     ("functionResponse", _tool_result),

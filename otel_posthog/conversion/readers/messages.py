@@ -1,9 +1,8 @@
-"""Readers of messages: from whatever an attribute holds to the neutral form of `calls.Message`.
+"""Readers of messages: from any attribute value to the neutral form of `model_call.Message`.
 
-The GenAI conventions' own JSON passes through untouched. The shapes of the providers and frameworks
-(chat completions, Responses items, Anthropic's blocks, Gemini's contents, the Vercel AI SDK's and
-LangChain's messages) are given the same form; a part of unknown shape stays as it is rather than being
-lost.
+The GenAI conventions' own JSON passes through untouched. The shapes of providers and frameworks (chat
+completions, Responses items, Anthropic's blocks, Gemini's contents, the Vercel AI SDK's and LangChain's
+messages) are brought to the same form; a part of unknown shape stays as it is.
 """
 
 from __future__ import annotations
@@ -18,14 +17,14 @@ from otel_posthog.conversion.readers.message_parts import is_neutral, part_of, t
 __all__ = ["messages", "system_messages", "tools"]
 
 MAX_MESSAGES = 20_000
-"""A longer list is no conversation but data, such as the ids of tokens: it stays one text."""
+"""Items of a conversation; a longer list is data, such as the ids of tokens, and becomes one text."""
 _SPEAKERS = frozenset({"system", "user", "assistant", "tool"})
 _ROLES = {"model": "assistant", "ai": "assistant", "human": "user", "function": "tool"}
-"""What Gemini and LangChain call the speakers, in the words of PostHog's pages."""
+"""Gemini's and LangChain's names of the speakers, in the words of PostHog's pages."""
 
 
 def messages(value: Any, role: str) -> list[Message] | None:
-    """The messages in `value`; what has no role of its own gets `role`."""
+    """Return the messages in `value`, with `role` for those that have none; None if there are none."""
     parsed = parse_json(value)
     if not parsed and (parsed is None or parsed in ("", [], {})):
         return None
@@ -34,18 +33,18 @@ def messages(value: Any, role: str) -> list[Message] | None:
     if len(parsed) > MAX_MESSAGES:
         return [{"role": role, "parts": [text_part(value if type(value) is str else str(value))]}]
     if _is_bare(parsed[0]) and all(map(_is_bare, parsed)):
-        # Parts without a message around them are one message.
+        # Parts outside of a message are one message.
         return [{"role": role, "parts": [part_of(item) for item in parsed]}]
     return [_message(item, role) for item in parsed]
 
 
 def system_messages(value: Any) -> list[Message] | None:
-    """`gen_ai.system_instructions`: a text, or a list of parts."""
+    """Return the messages of `gen_ai.system_instructions`: a text, or a list of parts."""
     return messages(value, "system")
 
 
 def tools(value: Any) -> list[Any] | None:
-    """Tool definitions as they were given, as a list."""
+    """Return tool definitions as they are, in a list."""
     parsed = parse_json(value)
     if isinstance(parsed, dict):
         return [parsed]
@@ -66,35 +65,35 @@ def _message(item: Any, role: str) -> Message:
         item = parse_json(item)  # a list of JSON texts
     if type(item) is not dict:
         return {"role": role, "parts": [text_part(item)]}
-    said = item.get("role")
+    own_role = item.get("role")
     parts = item.get("parts")
     if type(parts) is list:
-        if type(said) is str and said in _SPEAKERS and len(parts) == 1 and is_neutral(parts[0]):
+        if type(own_role) is str and own_role in _SPEAKERS and len(parts) == 1 and is_neutral(parts[0]):
             return item  # nearly always
-        if type(said) is str and said not in _ROLES and all(map(is_neutral, parts)):
+        if type(own_role) is str and own_role not in _ROLES and all(map(is_neutral, parts)):
             return item
         neutral = [part if is_neutral(part) else part_of(part) for part in parts]
-        return {**item, "role": _role(said, role), "parts": neutral}
-    whole = _MESSAGES.get(item["type"]) if type(item.get("type")) is str else None
-    if whole is not None and said is None:
-        item = whole(item)
-        said = item.get("role")
+        return {**item, "role": _role(own_role, role), "parts": neutral}
+    converter = _MESSAGES.get(item["type"]) if type(item.get("type")) is str else None
+    if converter is not None and own_role is None:
+        item = converter(item)
+        own_role = item.get("role")
     elif "role" not in item and "content" not in item and "tool_calls" not in item:
         return {"role": role, "parts": [part_of(item)]}
-    made: Message = {"role": _role(said, role), "parts": list(_parts_of_chat(item))}
+    message: Message = {"role": _role(own_role, role), "parts": list(_parts_of_chat(item))}
     for key in ("name", "finish_reason"):
         if item.get(key):
-            made[key] = item[key]
-    return made
+            message[key] = item[key]
+    return message
 
 
-def _role(said: Any, otherwise: str) -> str:
-    found = text(said)
-    return otherwise if found is None else _ROLES.get(found, found)
+def _role(own_role: Any, default: str) -> str:
+    role = text(own_role)
+    return default if role is None else _ROLES.get(role, role)
 
 
 def _parts_of_chat(item: dict[str, Any]) -> Iterable[Any]:
-    """The parts of a message with `content`: that, tool calls, the answer to a tool call."""
+    """Yield the parts of a message with `content`: reasoning, content, tool calls, a tool's response."""
     content = item.get("content")
     reasoning = item.get("reasoning_content")
     if isinstance(reasoning, str) and reasoning:
@@ -119,15 +118,15 @@ def _parts_of_chat(item: dict[str, Any]) -> Iterable[Any]:
 
 
 def _langchain(role: str) -> Callable[[dict[str, Any]], dict[str, Any]]:
-    def read(item: dict[str, Any]) -> dict[str, Any]:
+    def convert(item: dict[str, Any]) -> dict[str, Any]:
         inner = item.get("data")
         return {**(inner if isinstance(inner, dict) else item), "role": role}
 
-    return read
+    return convert
 
 
 def _item(item: dict[str, Any]) -> dict[str, Any]:
-    """An item of OpenAI's Responses that is no message."""
+    """Return a message around an item of OpenAI's Responses that is none."""
     role = "tool" if item.get("type") == "function_call_output" else "assistant"
     return {"role": role, "content": [item]}
 
@@ -139,4 +138,4 @@ _MESSAGES: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
     "tool": _langchain("tool"),
     "function_call_output": _item,
 }
-"""Messages that say by their `type` who speaks: LangChain's, and items of OpenAI's Responses."""
+"""Messages whose `type` names the speaker: LangChain's, and items of OpenAI's Responses."""

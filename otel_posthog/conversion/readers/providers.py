@@ -1,4 +1,4 @@
-"""Who serves a model: every dialect's provider names in the words PostHog prices by."""
+"""Names of the providers that serve models: every dialect's names in the words that PostHog prices by."""
 
 from __future__ import annotations
 
@@ -50,8 +50,8 @@ _NAMES = {
     "moonshot_ai": "moonshot",
     "ibm.watsonx.ai": "watsonx",
 }
-"""Well-known values of `gen_ai.provider.name` and `gen_ai.system` (GenAI conventions), and what
-PostHog's cost lookup knows as aliases (nodejs/src/ingestion/pipelines/ai/costs)."""
+"""Well-known values of `gen_ai.provider.name` and `gen_ai.system` (GenAI conventions), and the aliases of
+PostHog's cost lookup (nodejs/src/ingestion/pipelines/ai/costs)."""
 
 
 _INTERFACES = frozenset(
@@ -68,12 +68,12 @@ _INTERFACES = frozenset(
     }
     | {"transcription", "generative-ai", "rerank", "reranking", "textembedding", "interactions"}
 )
-"""What the Vercel AI SDK adds to a provider's name: `openai.responses`, `google.generative-ai`."""
+"""Suffixes that the Vercel AI SDK adds to a provider's name: `openai.responses`, `google.generative-ai`."""
 
 
 @lru_cache(maxsize=256)
 def provider_name(reported: str | None) -> str | None:
-    """The provider in one word; one that nobody has heard of, in lower case."""
+    """Return the provider in one word; an unknown one in lower case."""
     if reported is None:
         return None
     word = reported.strip().lower()

@@ -1,9 +1,9 @@
-"""A dialect is mostly a table; this is what a table is made of and how it is read.
+"""The table that most of a dialect is, and how it is applied to the attributes of a span.
 
-A rule says which field of which part of a `ModelCall` is read from which attributes, and how. Where
-several attributes of a span mean the same field the first in the rule that has a usable value wins,
-whatever their order on the span. A span in two dialects is read by both tables, the first one's names
-winning; but of messages and states the richer wins.
+A rule names the attributes of one field of one part of a `ModelCall`, and their reader. If several attributes
+of a span mean the same field, the first in the rule with a usable value wins, in whatever order the span has
+them. A span in two dialects is read by both tables: the attributes of the first win, but of messages and
+states the richer win.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
-from otel_posthog.conversion.model_call import Kind
+from otel_posthog.conversion.model_call import Kind, richness
 from otel_posthog.conversion.readers.attribute_values import MAX_LABEL, text
 from otel_posthog.conversion.spans.span_view import SpanView
 
@@ -31,58 +31,59 @@ __all__ = [
 ]
 
 Reader = Callable[[Any], Any]
+"""Returns the value of an attribute in our terms, or None if it is not usable."""
 Parts = dict[str, dict[str, Any]]
-"""What was read, by part of the `ModelCall`: see `apply`."""
+"""Fields by part of the `ModelCall`: the result of `apply`."""
 
 Step = tuple[str, str, str, Reader]
 """Attribute name, part, field, reader."""
 
 
 class Plan(NamedTuple):
-    """What to read where certain names are present."""
+    """The steps that read a span with certain attribute names."""
 
     texts: list[tuple[str, str, str]]
-    """What is read by `text` alone."""
+    """Steps whose reader is `text`."""
     others: list[Step]
     contested: list[Step]
-    """Several names of one field: later ones overwrite earlier ones, the best comes last."""
+    """Steps of fields with several names present: later steps overwrite earlier ones, the best is last."""
 
 
 Complete = Callable[[Parts, SpanView], None]
-"""Reads what no table can say: attributes with numbers in their names, JSON in JSON, span events."""
+"""Reads what no table can express: attributes with numbers in their names, JSON in JSON, span events."""
 
 RICH = frozenset({"input", "output", "tools", "input_state", "output_state", "embedded"})
-"""Fields of a call of which dialects tell more or less, and not just the same in other words."""
+"""Fields of a call that one attribute may hold in more detail than another."""
 
 
 class Rule(NamedTuple):
-    """`part.field` is what `read` makes of the first of `names` that has a usable value."""
+    """`part.field` is the value that `reader` returns for the first of `names` with a usable value."""
 
     part: str
     field: str
-    read: Reader
+    reader: Reader
     names: tuple[str, ...]
 
 
 class Dialect(NamedTuple):
-    """How the spans of one family of instrumentors are read."""
+    """How to read the spans of one family of instrumentors."""
 
     name: str
     rules: tuple[Rule, ...]
     prefixes: tuple[tuple[str, str, Reader], ...] = ()
-    """`(prefix, part, read)`: the rest of such an attribute's name is the field."""
+    """`(prefix, part, reader)`: the rest of such an attribute's name is the field."""
     kind_of: Callable[[Parts, SpanView], Kind | None] = lambda _parts, _view: None
-    """What the span stands for; None where the dialect does not say."""
+    """Returns the kind of the span; None if the dialect does not know."""
     complete: Complete | None = None
 
 
 def rows(part: str, **fields: tuple[Any, ...]) -> tuple[Rule, ...]:
-    """Rules of one part: `field=(read, name, name, ...)`."""
+    """Return the rules of one part, given as `field=(reader, name, name, ...)`."""
     return tuple(Rule(part, field, row[0], row[1:]) for field, row in fields.items())
 
 
 def apply(plan: Plan, attributes: Mapping[str, Any]) -> Parts:
-    """All that the plan reads out of the attributes."""
+    """Return all that the plan reads from the attributes."""
     parts: Parts = {
         "call": {},
         "usage": {},
@@ -94,51 +95,34 @@ def apply(plan: Plan, attributes: Mapping[str, Any]) -> Parts:
         "properties": {},
         "flags": {},
     }
-    for name, part, field in plan.texts:  # most attributes are text and are read as such
+    for name, part, field in plan.texts:  # most attributes are texts, with `text` as their reader
         value = attributes[name]
         if type(value) is not str:
             value = text(value)
         if value:
             parts[part][field] = value if len(value) <= MAX_LABEL else value[:MAX_LABEL]
-    for name, part, field, read in plan.others:
-        found = read(attributes[name])
-        if found is not None:
-            parts[part][field] = found
-    for name, part, field, read in plan.contested:
-        found = read(attributes[name])
-        if found is not None:
+    for name, part, field, reader in plan.others:
+        value = reader(attributes[name])
+        if value is not None:
+            parts[part][field] = value
+    for name, part, field, reader in plan.contested:
+        value = reader(attributes[name])
+        if value is not None:
             if field in RICH:
-                keep_richer(parts[part], field, found)
+                keep_richer(parts[part], field, value)
             else:
-                parts[part][field] = found
+                parts[part][field] = value
     return parts
 
 
-def keep_richer(call: dict[str, Any], field_name: str, found: Any) -> None:
-    """Put `found` into the field unless what is there tells more."""
-    if found and (not call.get(field_name) or richness(found) >= richness(call[field_name])):
-        call[field_name] = found
-
-
-def richness(value: Any) -> int:
-    """How much a value tells: the length of all that it holds, without the names it is held under."""
-    total, waiting = 0, [value]
-    while waiting:  # no recursion: JSON may be nested deeper than Python likes
-        found = waiting.pop()
-        kind = type(found)
-        if kind is dict:
-            waiting.extend(found.values())
-        elif kind is list or kind is tuple:
-            waiting.extend(found)
-        elif kind is str or kind is bytes:
-            total += len(found)
-        elif found is not None:
-            total += 1
-    return total
+def keep_richer(call: dict[str, Any], field: str, value: Any) -> None:
+    """Put the value into the field unless the field holds more."""
+    if value and (not call.get(field) or richness(value) >= richness(call[field])):
+        call[field] = value
 
 
 class Index(NamedTuple):
-    """The rules of some dialects, ready for looking up by attribute name."""
+    """The rules of some dialects, by attribute name."""
 
     by_name: Mapping[str, tuple[str, str, Reader, int]]
     """Part, field, reader, and the rank of the name among those of its field: 1 is the best."""
@@ -146,39 +130,39 @@ class Index(NamedTuple):
 
 
 def index_of(dialects: Iterable[Dialect]) -> Index:
-    """The rules of the dialects; what the first ones say goes before the same of later ones."""
+    """Return the rules of the dialects; names of earlier dialects rank before those of later ones."""
     by_name: dict[str, tuple[str, str, Reader, int]] = {}
     ranks: dict[tuple[str, str], int] = {}
     prefixes: list[tuple[str, str, Reader]] = []
     for dialect in dialects:
         prefixes += dialect.prefixes
-        for part, field, read, names in dialect.rules:
+        for part, field, reader, names in dialect.rules:
             for name in names:
                 rank = ranks[part, field] = ranks.get((part, field), 0) + 1
-                by_name.setdefault(name, (part, field, read, rank))
+                by_name.setdefault(name, (part, field, reader, rank))
     return Index(by_name, tuple(prefixes))
 
 
 def plan_of(index: Index, names: Iterable[str]) -> Plan:
-    """Which of the names are read, and how."""
+    """Return the steps that read a span with these attribute names."""
     ranked: list[tuple[int, Step]] = []
     for name in names:
-        part, field, read, rank = index.by_name.get(name) or _by_prefix(index.prefixes, name)
+        part, field, reader, rank = index.by_name.get(name) or _by_prefix(index.prefixes, name)
         if part:
-            ranked.append((rank, (name, part, field, read)))
+            ranked.append((rank, (name, part, field, reader)))
     ranked.sort(key=lambda each: -each[0])
     times = Counter((part, field) for _, (_, part, field, _) in ranked)
     alone = [step for _, step in ranked if times[step[1], step[2]] == 1]
     return Plan(
-        [(name, part, field) for name, part, field, read in alone if read is text],
+        [(name, part, field) for name, part, field, reader in alone if reader is text],
         [step for step in alone if step[3] is not text],
         [step for _, step in ranked if times[step[1], step[2]] > 1],
     )
 
 
 def _by_prefix(prefixes: Iterable[tuple[str, str, Reader]], name: str) -> tuple[str, str, Reader, int]:
-    for prefix, part, read in prefixes:
+    for prefix, part, reader in prefixes:
         if name.startswith(prefix) and len(name) > len(prefix):
-            # What the application says itself goes before what is in anybody's metadata.
-            return part, name[len(prefix) :], read, 0 if prefix.startswith("posthog.") else 1
+            # The application's own properties rank before those in a library's metadata.
+            return part, name[len(prefix) :], reader, 0 if prefix.startswith("posthog.") else 1
     return "", "", text, 0

@@ -1,7 +1,7 @@
-"""Token counts of any reporter in one meaning: input with its cached part, output with its reasoning.
+"""Token counts of any reporter in one meaning: input includes its cached part, output its reasoning.
 
-Reporters differ in what they count where. What they say is kept; what can be told from the figures
-themselves, from who reports and from the provider, is put right here.
+Reporters differ in what they include. `settle` keeps their figures, and corrects those that the other
+figures, the reporter or the provider show to have another meaning.
 """
 
 from __future__ import annotations
@@ -19,33 +19,33 @@ _RAW_ANTHROPIC = frozenset(
         "llm.usage.cache_creation_input_tokens",
     }
 )
-"""Anthropic's own names: who passes them on does not add them up. The conventions' names include them."""
+"""Anthropic's own names: its input excludes these counts. The conventions' input includes them."""
 
 _ADDED_UP = frozenset({"opentelemetry.instrumentation.anthropic", "litellm"})
-"""Scopes that write Anthropic's own names, or did, beside an input that has the cached tokens in it."""
+"""Scopes that write, or wrote, Anthropic's own names beside an input that includes the cached tokens."""
 
 _APART = frozenset({"opentelemetry.instrumentation.bedrock"})
-"""Scopes that write the conventions' names beside Bedrock's `inputTokens`, which has no cached ones in it."""
+"""Scopes that write the conventions' names beside Bedrock's `inputTokens`, which excludes cached tokens."""
 
 
 def settle(
     usage: dict[str, Any], provider: str | None, scope: str | None, attributes: Mapping[str, Any]
 ) -> None:
-    """Put right, in place, what the figures of one call say about each other."""
+    """Correct the figures of one call, in place, and set `cache_exclusive` if there are cached tokens."""
     given, total = usage.get("input"), usage.get("total")
     reasoning: int = usage.get("reasoning") or 0
     output: int | None = usage.get("output")
     if reasoning and output is not None:
-        answered = None if given is None or total is None else total - given
-        if output + reasoning == answered or (answered is None and output < reasoning):
-            usage["output"] = output + reasoning  # it was beside the output
-        elif output - reasoning == answered:
-            usage["output"] = output - reasoning  # it was counted twice
+        completion = None if given is None or total is None else total - given
+        if output + reasoning == completion or (completion is None and output < reasoning):
+            usage["output"] = output + reasoning  # the output excluded it
+        elif output - reasoning == completion:
+            usage["output"] = output - reasoning  # the output counted it twice
     cached = usage.get("cache_read", 0) + usage.get("cache_write", 0)
     if not cached and "cache_read" not in usage and "cache_write" not in usage:
         return
     if usage.get("input", 0) < cached or scope in _APART:
-        usage["cache_exclusive"] = True  # fewer than their own part
+        usage["cache_exclusive"] = True  # the input is less than its part
     elif (
         total is not None
         and given is not None
@@ -55,12 +55,12 @@ def settle(
         usage["cache_exclusive"] = True
     elif "cache_exclusive" not in usage:
         usage["cache_exclusive"] = (
-            _counts_cached_apart(provider)
+            _excludes_cached(provider)
             and scope not in _ADDED_UP
             and not _RAW_ANTHROPIC.isdisjoint(attributes)
         )
 
 
-def _counts_cached_apart(provider: str | None) -> bool:
-    """Anthropic's `input_tokens` and Bedrock's `inputTokens` are what no cache was read or written for."""
+def _excludes_cached(provider: str | None) -> bool:
+    """Whether the provider's own input count excludes cached tokens: Anthropic's and Bedrock's do."""
     return provider is not None and ("anthropic" in provider.lower() or "bedrock" in provider.lower())

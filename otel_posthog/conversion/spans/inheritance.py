@@ -1,7 +1,7 @@
-"""What spans hand down to the spans below them, where no processor of ours did so when they began.
+"""Context that spans inherit from the spans above them, if no processor of ours saw them start.
 
-In a file, behind a Collector and for an exporter alone, whose call it is stands on a span above it, often
-one of a server that is none of ours. What is put onto a span is what the processor would have put there.
+In a file, behind a Collector and for an exporter alone, user and feature are attributes of a span above,
+often of a web server's span. `inherit_context` adds to each span what the processor would have added.
 """
 
 from __future__ import annotations
@@ -9,66 +9,69 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from otel_posthog.conversion.context_attributes import FEATURE, inherited, says
+from otel_posthog.conversion.context_attributes import FEATURE, has_context, inherited
 from otel_posthog.conversion.spans.feature_rules import FeatureRules
 from otel_posthog.conversion.spans.span_view import ContextSpan, SpanView
 
 __all__ = ["inherit_context"]
 
-_Node = tuple["str | None", Mapping[str, Any]]
+ParentAndAttributes = tuple["str | None", Mapping[str, Any]]
 _NOTHING: Mapping[str, Any] = {}
 
 
 def inherit_context(
-    views: Sequence[SpanView], others: Iterable[ContextSpan] = (), features: FeatureRules | None = None
+    views: Sequence[SpanView],
+    context_spans: Iterable[ContextSpan] = (),
+    features: FeatureRules | None = None,
 ) -> None:
-    """Put onto each span, in its attributes, what the spans above it share with those below.
+    """Add to the attributes of each view what it inherits from the views and `context_spans` above it.
 
-    `others` are spans that are no concern of ours. A span that is not among these hands nothing down.
-    `features` tell the feature of a span that says none itself.
+    `features` name the feature of a span that has none itself.
     """
-    nodes: dict[tuple[str, str], _Node] = {
-        (other.trace_id, other.span_id): (other.parent_id, other.attributes) for other in others
+    spans: dict[tuple[str, str], ParentAndAttributes] = {
+        (span.trace_id, span.span_id): (span.parent_id, span.attributes) for span in context_spans
     }
-    nodes.update({(view.trace_id, view.span_id): (view.parent_id, view.attributes) for view in views})
-    shared: dict[tuple[str, str], Mapping[str, Any]] = {}
+    spans.update({(view.trace_id, view.span_id): (view.parent_id, view.attributes) for view in views})
+    passed_on: dict[tuple[str, str], Mapping[str, Any]] = {}
     for view in views:
         own, above = view.attributes, _NOTHING
         if view.parent_id is not None:
-            above = _shared_by(view.trace_id, view.parent_id, nodes, shared, features)
-        if features is not None and not says(above, FEATURE) and (found := features.feature_of(own)):
-            above = {**above, FEATURE: found}
+            above = _passed_on_by(view.trace_id, view.parent_id, spans, passed_on, features)
+        if features is not None and not has_context(above, FEATURE) and (feature := features.feature_of(own)):
+            above = {**above, FEATURE: feature}
         if above:
-            own.update([(name, value) for name, value in above.items() if not says(own, name)])
+            own.update([(name, value) for name, value in above.items() if not has_context(own, name)])
 
 
-def _shared_by(
+def _passed_on_by(
     trace_id: str,
     span_id: str,
-    nodes: Mapping[tuple[str, str], _Node],
-    shared: dict[tuple[str, str], Mapping[str, Any]],
+    spans: Mapping[tuple[str, str], ParentAndAttributes],
+    passed_on: dict[tuple[str, str], Mapping[str, Any]],
     features: FeatureRules | None,
 ) -> Mapping[str, Any]:
-    """What a span hands down, with what is handed down to it."""
+    """Return what the children of a span inherit: its own context, and what it inherits itself."""
     climbed: list[tuple[tuple[str, str], Mapping[str, Any]]] = []
     step: str | None = span_id
     above = _NOTHING
     while step is not None:
         key = (trace_id, step)
-        known = shared.get(key)
+        known = passed_on.get(key)
         if known is not None:
             above = known
             break
-        node = nodes.get(key)
-        if node is None:
+        span = spans.get(key)
+        if span is None:
             break
-        shared[key] = _NOTHING  # where it is its own ancestor
-        climbed.append((key, node[1]))
-        step = node[0]
+        passed_on[key] = _NOTHING  # ends the climb if the span is its own ancestor
+        climbed.append((key, span[1]))
+        step = span[0]
     for key, attributes in reversed(climbed):
-        own = {name: value for name, value in above.items() if not says(attributes, name)}
+        own = {name: value for name, value in above.items() if not has_context(attributes, name)}
         own.update(inherited(attributes))
-        if features is not None and not says(own, FEATURE) and (found := features.feature_of(attributes)):
-            own[FEATURE] = found
-        above = shared[key] = own
+        if features is not None and not has_context(own, FEATURE):
+            feature = features.feature_of(attributes)
+            if feature:
+                own[FEATURE] = feature
+        above = passed_on[key] = own
     return above

@@ -2,10 +2,10 @@
 
 The rules are those of protobuf.dev/programming-guides/json and of
 opentelemetry.io/docs/specs/otlp/#json-protobuf-encoding: 64-bit integers are texts or numbers, enumerations
-numbers or names, fields in camel case or as in the .proto, null is absent, what is unknown is passed over.
+numbers or names, fields in camel case or as in the .proto, null is absent, unknown fields are ignored.
 
-An `UnreadableError` reads as the rest of a path and what is wrong there (".value.intValue is not ..."):
-whoever knows the way to a place puts it before.
+The text of an `UnreadableError` is the end of a path and the fault there (".value.intValue is not ..."); each
+caller puts its part of the path in front.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any
 __all__ = ["UnreadableError", "attributes", "each", "fixed64", "hex_id", "member", "members", "one", "text"]
 
 MAX_DEPTH = 64
-"""Lists and maps around a value. Protobuf's readers stop at 100 messages, which is 47 lists."""
+"""Lists and maps around a value. Protobuf's readers stop at 100 messages, which are 47 lists."""
 
 _HEX = re.compile(r"(?:[0-9a-fA-F]{2})*")
 _INTEGER = re.compile(r"-?[0-9]{1,20}")
@@ -29,7 +29,7 @@ _URL_SAFE = str.maketrans("-_", "+/")
 
 
 class UnreadableError(ValueError):
-    """A place in a document, and what is wrong there."""
+    """A fault in a document: its path and the reason."""
 
 
 # --- objects and lists -----------------------------------------------------------------------------
@@ -41,109 +41,109 @@ def _as_in_proto(name: str) -> str:
 
 
 def _field(holder: Any, name: str) -> Any:
-    """What an object has under a name; None where it is absent or null."""
+    """Return a field of an object; None if it is absent or null."""
     if not isinstance(holder, dict):
         raise UnreadableError(" is not an object")
-    found = holder.get(name)
-    return holder.get(_as_in_proto(name)) if found is None else found
+    value = holder.get(name)
+    return holder.get(_as_in_proto(name)) if value is None else value
 
 
 def members(holder: Any, name: str) -> list[Any]:
-    """A repeated field, unread."""
-    found = _field(holder, name)
-    if found is None:
+    """Return the items of a repeated field, unread."""
+    items = _field(holder, name)
+    if items is None:
         return []
-    if not isinstance(found, list):
+    if not isinstance(items, list):
         raise UnreadableError(f".{name} is not a list")
-    return found
+    return items
 
 
-def one(holder: Any, name: str, read: Callable[..., Any], default: Any, *args: Any) -> Any:
-    """A single field, read."""
-    found = _field(holder, name)
-    if found is None:
+def one(holder: Any, name: str, reader: Callable[..., Any], default: Any, *args: Any) -> Any:
+    """Return the value of a single field; `default` if it is absent."""
+    value = _field(holder, name)
+    if value is None:
         return default
     try:
-        return read(found, *args)
+        return reader(value, *args)
     except UnreadableError as error:
         raise UnreadableError(f".{name}{error}") from None
 
 
-def each(holder: Any, name: str, read: Callable[..., Any], *args: Any) -> list[Any]:
-    """A repeated field, every member read."""
-    made: list[Any] = []
-    unread = members(holder, name)
+def each(holder: Any, name: str, reader: Callable[..., Any], *args: Any) -> list[Any]:
+    """Return the values of a repeated field."""
+    values: list[Any] = []
+    items = members(holder, name)
     try:
-        for found in unread:
-            made.append(read(found, *args))  # noqa: PERF401  # its length is the index of what fails
+        for item in items:
+            values.append(reader(item, *args))  # noqa: PERF401  # the length is the index of the item that fails
     except UnreadableError as error:
-        raise UnreadableError(f".{name}[{len(made)}]{error}") from None
-    return made
+        raise UnreadableError(f".{name}[{len(values)}]{error}") from None
+    return values
 
 
 # --- scalars ---------------------------------------------------------------------------------------
 
 
-def text(found: Any) -> str:
-    """A string."""
-    if not isinstance(found, str):
+def text(value: Any) -> str:
+    """Return a string."""
+    if not isinstance(value, str):
         raise UnreadableError(" is not text")
-    return found
+    return value
 
 
-def hex_id(found: Any) -> str:
-    """An id as `bytes.hex` writes it."""
-    if not isinstance(found, str) or not _HEX.fullmatch(found):
+def hex_id(value: Any) -> str:
+    """Return an id as `bytes.hex` writes it."""
+    if not isinstance(value, str) or not _HEX.fullmatch(value):
         raise UnreadableError(" is not hex")
-    return found.lower()
+    return value.lower()
 
 
-def fixed64(found: Any) -> int:
-    """An unsigned integer of 64 bits."""
-    return _integer(found, 0, 2**64 - 1)
+def fixed64(value: Any) -> int:
+    """Return an unsigned integer of 64 bits."""
+    return _integer(value, 0, 2**64 - 1)
 
 
-def _int64(found: Any) -> int:
-    return _integer(found, -(2**63), 2**63 - 1)
+def _int64(value: Any) -> int:
+    return _integer(value, -(2**63), 2**63 - 1)
 
 
-def _integer(found: Any, low: int, high: int) -> int:
-    written = isinstance(found, str) and _INTEGER.fullmatch(found)
-    if written or (isinstance(found, float) and found.is_integer()):  # some writers know only doubles
-        found = int(found)
-    if isinstance(found, bool) or not isinstance(found, int) or not low <= found <= high:
+def _integer(value: Any, low: int, high: int) -> int:
+    written = isinstance(value, str) and _INTEGER.fullmatch(value)
+    if written or (isinstance(value, float) and value.is_integer()):  # some writers know only doubles
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
         raise UnreadableError(f" is not an integer from {low} to {high}")
-    return found
+    return value
 
 
-def member(found: Any, prefix: str, ours: tuple[str, ...]) -> str:
-    """A value of an enumeration, in our words for them; what a later OTLP may add is as the first."""
-    if isinstance(found, str) and not _INTEGER.fullmatch(found):
-        name = found.removeprefix(prefix)
-        return name if name in ours else ours[0]
-    number = _integer(found, -(2**31), 2**31 - 1)
-    return ours[number] if 0 <= number < len(ours) else ours[0]
+def member(value: Any, prefix: str, words: tuple[str, ...]) -> str:
+    """Return our word for a value of an enumeration; the first for values that a later OTLP may add."""
+    if isinstance(value, str) and not _INTEGER.fullmatch(value):
+        name = value.removeprefix(prefix)
+        return name if name in words else words[0]
+    number = _integer(value, -(2**31), 2**31 - 1)
+    return words[number] if 0 <= number < len(words) else words[0]
 
 
-def _boolean(found: Any) -> bool:
-    if not isinstance(found, bool):
+def _boolean(value: Any) -> bool:
+    if not isinstance(value, bool):
         raise UnreadableError(" is not true or false")
-    return found
+    return value
 
 
-def _double(found: Any) -> float:
-    written = isinstance(found, str) and (found in _NOT_FINITE or _NUMBER.fullmatch(found))
-    if not written and (isinstance(found, bool) or not isinstance(found, int | float)):
+def _double(value: Any) -> float:
+    written = isinstance(value, str) and (value in _NOT_FINITE or _NUMBER.fullmatch(value))
+    if not written and (isinstance(value, bool) or not isinstance(value, int | float)):
         raise UnreadableError(" is not a number")
     try:
-        return float(found)
+        return float(value)
     except OverflowError:
         raise UnreadableError(" is beyond what a double can hold") from None
 
 
-def _binary(found: Any) -> bytes:
+def _binary(value: Any) -> bytes:
     try:
-        standard = text(found).translate(_URL_SAFE).rstrip("=")
+        standard = text(value).translate(_URL_SAFE).rstrip("=")
         return base64.b64decode(standard + "=" * (-len(standard) % 4), validate=True)
     except ValueError:
         raise UnreadableError(" is not base64") from None
@@ -153,7 +153,7 @@ def _binary(found: Any) -> bytes:
 
 
 def attributes(holder: Any, name: str = "attributes", depth: int = 0) -> dict[str, Any]:
-    """A list of `KeyValue`, as a dict; of two with one key the later."""
+    """Return a list of `KeyValue` as a dict; the later of two with one key wins."""
     return dict(each(holder, name, _pair, depth))
 
 
@@ -162,17 +162,17 @@ def _pair(pair: Any, depth: int) -> tuple[str, Any]:
 
 
 def _any_value(value: Any, depth: int) -> Any:
-    """An `AnyValue`; None where it holds nothing that we know."""
+    """Return the value of an `AnyValue`; None if it holds no kind that we know."""
     if not isinstance(value, dict):
         raise UnreadableError(" is not an object")
-    for name, read in _VALUES.items():
+    for name, reader in _VALUES.items():
         if _field(value, name) is not None:
-            return one(value, name, read, None)
-    for name, read_inner in _NESTED.items():
+            return one(value, name, reader, None)
+    for name, nested_reader in _NESTED.items():
         if _field(value, name) is not None:
             if depth >= MAX_DEPTH:
                 raise UnreadableError(f" is nested more than {MAX_DEPTH} deep")
-            return one(value, name, read_inner, None, depth + 1)
+            return one(value, name, nested_reader, None, depth + 1)
     return None
 
 

@@ -1,7 +1,7 @@
 """Spans in the bytes of an OTLP request, one at a time.
 
-The way down to a span is walked here, so that no more than one span is ever held as protobuf: a request of
-many, or one that is nothing but empty messages, takes no memory but its own bytes.
+This module finds the bytes of each span itself, so that at most one span is held as protobuf: a request of
+many spans, or of empty messages only, takes no memory but its own bytes.
 """
 
 from __future__ import annotations
@@ -21,23 +21,23 @@ __all__ = ["LOG_RECORD", "DecodeError", "first_item", "scoped_items", "views_of_
 
 
 MAX_SPANS = 200_000
-"""In one request: a Collector's default batch has 8,192."""
+"""Spans in one request: a Collector's default batch has 8,192."""
 MAX_FIELDS = 500_000
-"""Of a request, around its spans: seven a span where each comes with a resource of its own."""
+"""Fields of a request around its spans: seven a span if each comes with a resource of its own."""
 MAX_PARTS = 200_000
-"""Fields of one span and of all in it, four an attribute: OpenTelemetry's SDKs keep 128 of those."""
+"""Fields of one span and of the messages in it, four an attribute: OpenTelemetry's SDKs keep 128 of those."""
 MAX_DEPTH = 100
-"""Messages within each other: protobuf's own limit."""
+"""Levels of nested messages: protobuf's own limit."""
 SMALL = 1024 * 1024
-"""A message of so many bytes cannot do harm; a larger one has its parts counted before it is read."""
+"""Bytes up to which a message is harmless; the parts of a larger one are counted before it is read."""
 
 # opentelemetry-proto: field numbers of TracesData/ExportTraceServiceRequest, ResourceSpans and ScopeSpans.
 _RESOURCE_SPANS = 1
 _OWNER, _BELOW = 1, 2
-"""Of a ResourceSpans its resource and its scopes, of a ScopeSpans its scope and its spans."""
+"""In a ResourceSpans its resource and its scopes; in a ScopeSpans its scope and its spans."""
 
 _Shape = dict[int, Any]
-"""Which fields of a message are messages: by their numbers, the shape of each."""
+"""The shape of each field that is a message, by its number."""
 _PAIR: _Shape = {}
 _VALUE: _Shape = {5: {}, 6: {1: _PAIR}}
 _VALUE[5][1] = _VALUE
@@ -52,12 +52,10 @@ _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 def views_of_request_bytes(
     data: bytes, extra_attributes: frozenset[str] = frozenset()
 ) -> Iterator[SpanView | ContextSpan]:
-    """All spans in an encoded OTLP request (or `TracesData`); views of those of concern.
-
-    Of the others the attributes that are handed down are kept, and these `extra_attributes`.
+    """Yield the spans of an encoded OTLP request (or `TracesData`), as `otlp_protobuf.views_of_request` does.
 
     Raises:
-        DecodeError: the bytes are no such request; raised when the place is reached.
+        DecodeError: the bytes are no such request; raised after the spans before the fault.
     """
     for spans, scope, resource in scoped_items(data, Span, _SPAN):
         yield from views_of_spans(spans, scope, resource, extra_attributes)
@@ -76,13 +74,14 @@ def scoped_items(
         if number != _RESOURCE_SPANS:
             continue
         resource, scopes = _owner_and_below(data, start, end, Resource, budget)
-        about = otlp_attributes(resource.attributes)  # once, however many scopes there are
+        resource_attributes = otlp_attributes(resource.attributes)  # once, however many scopes there are
         for scope_start, scope_end in scopes:
-            scope, places = _owner_and_below(data, scope_start, scope_end, InstrumentationScope, budget)
-            left -= len(places)
+            scope, extents = _owner_and_below(data, scope_start, scope_end, InstrumentationScope, budget)
+            left -= len(extents)
             if left < 0:
                 raise DecodeError(f"a request may have {MAX_SPANS:,} spans at most")
-            yield (item.FromString(_checked(data, *place, shape)) for place in places), scope, about
+            items = (item.FromString(_checked(data, *extent, shape)) for extent in extents)
+            yield items, scope, resource_attributes
 
 
 def first_item(data: bytes) -> list[tuple[int, int]]:
@@ -95,13 +94,13 @@ def first_item(data: bytes) -> list[tuple[int, int]]:
     return []
 
 
-def _at_depth(data: bytes, start: int, end: int, way: tuple[int, ...]) -> Iterator[tuple[int, int]]:
-    if not way:
+def _at_depth(data: bytes, start: int, end: int, numbers: tuple[int, ...]) -> Iterator[tuple[int, int]]:
+    if not numbers:
         yield start, end
         return
     for number, inner_start, inner_end in _fields(data, start, end, iter(range(MAX_FIELDS))):
-        if number == way[0]:
-            yield from _at_depth(data, inner_start, inner_end, way[1:])
+        if number == numbers[0]:
+            yield from _at_depth(data, inner_start, inner_end, numbers[1:])
 
 
 def _kinds(data: bytes, at: int, end: int) -> Iterator[tuple[int, int]]:
@@ -122,26 +121,26 @@ def _kinds(data: bytes, at: int, end: int) -> Iterator[tuple[int, int]]:
 def _owner_and_below(
     data: bytes, start: int, end: int, owner: Any, budget: Iterator[int]
 ) -> tuple[Any, list[tuple[int, int]]]:
-    """A message's own resource or scope, which may come last, and where what is below it stands."""
-    found = owner()
+    """Return a message's own resource or scope, which may come last, and the extents of what is below it."""
+    message = owner()
     below: list[tuple[int, int]] = []
     for number, inner_start, inner_end in _fields(data, start, end, budget):
         if number == _BELOW:
             below.append((inner_start, inner_end))
-        elif number == _OWNER:  # a field that comes twice is one message: so protobuf wants it
-            found.MergeFromString(_checked(data, inner_start, inner_end, _OWNERS[owner]))
-    return found, below
+        elif number == _OWNER:  # protobuf merges a field that comes twice
+            message.MergeFromString(_checked(data, inner_start, inner_end, _OWNERS[owner]))
+    return message, below
 
 
 def _checked(data: bytes, start: int, end: int, shape: _Shape) -> bytes:
-    """The bytes of a message that does not have too many parts."""
+    """Return the bytes of a message, unless it has too many parts."""
     if end - start > SMALL:
         _count(data, start, end, shape, iter(range(MAX_PARTS)), MAX_DEPTH)
     return data[start:end]
 
 
 def _count(data: bytes, start: int, end: int, shape: _Shape, budget: Iterator[int], depth: int) -> None:
-    """Go through all fields of a message and of those within it, as far as the budget reaches."""
+    """Walk through all fields of a message and of those within it; raise DecodeError beyond the budget."""
     if not depth:
         raise DecodeError(f"a span may have {MAX_DEPTH} messages within each other at most")
     for number, inner_start, inner_end in _fields(data, start, end, budget):
@@ -150,9 +149,9 @@ def _count(data: bytes, start: int, end: int, shape: _Shape, budget: Iterator[in
 
 
 def _fields(data: bytes, at: int, end: int, budget: Iterator[int]) -> Iterator[tuple[int, int, int]]:
-    """Number, start and end of the fields of a message that have a length.
+    """Yield number, start and end of the fields of a message that have a length.
 
-    Each field, of whatever kind, takes one of the budget.
+    A field of any kind takes one of the budget.
     """
     while at < end:
         if next(budget, None) is None:
@@ -180,7 +179,7 @@ def _fields(data: bytes, at: int, end: int, budget: Iterator[int]) -> Iterator[t
 
 
 def _varint(data: bytes, at: int, end: int) -> tuple[int, int]:
-    """A number and where it ends."""
+    """Return a number and the index after it."""
     value = shift = 0
     while at < end:
         byte = data[at]

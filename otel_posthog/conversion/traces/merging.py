@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from otel_posthog.conversion.model_call import NO_CONTEXT, CallContext, ModelCall, Usage
-from otel_posthog.conversion.readers.rule_table import richness
+from otel_posthog.conversion.model_call import NO_CONTEXT, CallContext, ModelCall, Usage, richness
 
 __all__ = ["merge"]
 

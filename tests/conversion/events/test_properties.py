@@ -29,7 +29,7 @@ from otel_posthog.conversion.privacy.media import placeholder
 from otel_posthog.conversion.readers.indexed_attributes import listed
 from otel_posthog.conversion.readers.message_parts import part_of
 from otel_posthog.conversion.readers.messages import messages, tools
-from otel_posthog.conversion.readers.provider_payloads import read_answer
+from otel_posthog.conversion.readers.provider_payloads import read_payloads
 from otel_posthog.conversion.spans.genai_detection import EVALUATION_EVENT, MARKERS
 from otel_posthog.conversion.spans.otlp_json import views_of_json_request
 from otel_posthog.conversion.spans.otlp_protobuf import views_of_request
@@ -521,7 +521,7 @@ def test_any_names_are_put_together_in_whatever_order(attributes: dict[str, Any]
 def test_any_request_and_answer_is_read(asked: Any, answered: Any) -> None:
     before = repr((asked, answered))
     parts: dict[str, dict[str, Any]] = {"call": {}, "usage": {}, "error": {}, "parameters": {}}
-    read_answer(parts, asked, answered)
+    read_payloads(parts, asked, answered)
     assert repr((asked, answered)) == before
     for side in ("input", "output"):
         render_messages(parts["call"].get(side, ()), media=placeholder)
