@@ -76,7 +76,7 @@ class Gateway:
             self._request_handler.count_answer("http", str(response.status))
         else:
             response = await self._page(path, method, headers)
-        # The unread rest of a body would be taken for the next request.
+        # An unread rest of the body would be parsed as the next request.
         close = (("connection", "close"),) if response.status in _BODY_UNREAD else ()
         fields = [
             ("content-type", response.content_type),

@@ -20,8 +20,8 @@ CLOSE_SECONDS = 1.0
 class _Parser:
     """An HTTP parser that ignores the header Upgrade.
 
-    Java's HttpClient offers HTTP/2 in each first request. httptools then takes the bytes after the head for
-    the other protocol's: the request would have no body, and its spans would be acknowledged and lost.
+    Java's HttpClient offers HTTP/2 in each first request. httptools then leaves the bytes after the head to
+    the other protocol: the request would have no body, and its spans would be acknowledged and lost.
     """
 
     def __init__(self, connection: Connection) -> None:

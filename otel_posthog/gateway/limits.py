@@ -16,22 +16,22 @@ class Limits(NamedTuple):
     """Limits of one worker. Sizes in bytes, times in seconds."""
 
     body: int = 64 * MIB
-    """Of one request, as sent and again as inflated. A Collector's default batch of 8,192 spans of 2.2 KB has
-    18 MB."""
+    """Bytes of one request, as sent and again as inflated. A Collector's default batch has 8,192 spans; at
+    2.2 KB each these are 18 MB."""
     in_flight: int = 128 * MIB
-    """Of all requests that are being read, converted or sent."""
+    """Bytes of all requests that are being read, converted or sent."""
     connections: int = 2048
-    """That are open at once."""
+    """Connections that are open at once."""
     head: int = 64 * 1024
-    """Of a request's line and headers."""
+    """Bytes of a request's line and headers."""
     head_seconds: float = 10.0
-    """Until a request's line and headers have arrived; on a new connection, until the first byte."""
+    """Time for a request's line and headers to arrive; on a new connection, also for the first byte."""
     chunk_seconds: float = 10.0
-    """Between two chunks of a body."""
+    """Time between two chunks of a body."""
     body_seconds: float = 60.0
-    """Until all of a body has arrived."""
+    """Time for a whole body to arrive."""
     idle_seconds: float = 75.0
-    """For which a connection is kept open between two requests."""
+    """Time that a connection stays open between two requests."""
 
 
 class RequestRejectedError(Exception):

@@ -28,9 +28,9 @@ PREFIX = "otel_posthog.gateway."
 SPOOL_FAMILIES = ("otel_posthog_gateway_spool_",)
 """Prefixes of the Prometheus families that are the same in all workers."""
 SPOOL_SECONDS = 5.0
-"""For which the counts of the spool are cached, because they take a query."""
+"""Time that the counts of the spool are cached, because they take a query."""
 BOUNDARIES = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
-"""Of the histogram of durations, in seconds."""
+"""The buckets of the histogram of durations, in seconds."""
 
 _Stats = dict[str, dict[Any, int]]
 Reading = Iterable[tuple[float, dict[str, str]]]

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from otel_posthog.config.parsers import project_key
-from otel_posthog.gateway.startup_checks import check_kind
+from otel_posthog.gateway.startup_checks import check_project_key
 from otel_posthog.runtime.toml_errors import line_in_toml, parse_toml
 
 __all__ = ["ProjectTable", "read_projects"]
@@ -28,7 +28,7 @@ _HEADER = re.compile(r"(?!grpc-)[a-z0-9][a-z0-9-]*(?<!-bin)")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProjectTable:
-    """The projects of a gateway, and where a request names its project."""
+    """The projects of a gateway, and how a request names its project."""
 
     keys: Mapping[str, str] = field(repr=False)
     """PostHog project keys by the project's name."""
@@ -97,7 +97,7 @@ def _key(name: str, value: object) -> str:
         raise _InvalidError('a project has its name first and then its key: acme = "phc_..."', "keys", name)
     try:
         key = project_key(value)
-        check_kind(key, "it")
+        check_project_key(key, "it")
         return key
     except ValueError as error:
         raise _InvalidError(f"project {name!r}: {error}", "keys", name) from None

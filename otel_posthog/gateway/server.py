@@ -78,7 +78,7 @@ def run(settings: Settings, report: Callable[[str], object]) -> None:
     report("Listening for OTLP at {}, port {}.".format(*http_socket.getsockname()))
     if grpc_socket is not None:
         report("Listening for OTLP/gRPC at {}, port {}.".format(*grpc_socket.getsockname()))
-    # uvicorn raises the signal once more when it has finished; for us it only asked for that end.
+    # uvicorn raises the signal again after its shutdown, which is all that it asked for: ignore it then.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: None)
     try:

@@ -1,4 +1,4 @@
-"""The options of delivery, for a server: what an application would do without stops a server at its start."""
+"""The check of the delivery options when a server starts: an invalid one stops it, but not an application."""
 
 from __future__ import annotations
 
@@ -9,38 +9,40 @@ from pathlib import Path
 
 from otel_posthog.config.resolve import Config, OptionProblem, resolve
 
-__all__ = ["check_kind", "delivery_options"]
+__all__ = ["check_project_key", "delivery_options"]
 
-_PERSONAL = "phx_"
+_PERSONAL_KEY = "phx_"
 
 
 def delivery_options(environ: Mapping[str, str], *, needs_key: bool = True) -> Config:
-    """What the environment says of delivery.
+    """Return the configuration from the environment.
 
     Raises:
-        ValueError: something is wrong with it; the text says all that is, and what to do.
+        ValueError: there is no key, or an option is invalid; the text has every problem, and what to do.
     """
     problems: list[OptionProblem] = []
-    found = resolve({}, environ, problems.append)
-    if problems:  # the consequence is one for an application, which runs on
+    config = resolve({}, environ, problems.append)
+    if problems:  # without their consequences, which are those for an application
         raise ValueError("; ".join(f"{each.variable} {each.problem}" for each in problems))
-    if found.api_key is None and needs_key:
+    if config.api_key is None and needs_key:
         raise ValueError("there is no PostHog project key: set POSTHOG_API_KEY=phc_...")
-    if found.api_key is not None:
-        check_kind(found.api_key, "POSTHOG_API_KEY")
-    if found.spool_dir is not None:
-        _check_spool(found.spool_dir)
-    return found
+    if config.api_key is not None:
+        check_project_key(config.api_key, "POSTHOG_API_KEY")
+    if config.spool_dir is not None:
+        _check_spool(config.spool_dir)
+    return config
 
 
-def check_kind(key: str, where: str) -> None:
-    """See that a key, which stands `where`, is no person's.
+def check_project_key(key: str, option: str) -> None:
+    """Check that a key, which `option` holds, is not a personal one.
 
     Raises:
         ValueError: it is.
     """
-    if key.startswith(_PERSONAL):
-        raise ValueError(f"the key is a personal one ({_PERSONAL}...): set {where} to the project's, phc_...")
+    if key.startswith(_PERSONAL_KEY):
+        raise ValueError(
+            f"the key is a personal one ({_PERSONAL_KEY}...): set {option} to the project's, phc_..."
+        )
 
 
 def _check_spool(directory: Path) -> None:

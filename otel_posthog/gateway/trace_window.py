@@ -18,14 +18,14 @@ from otel_posthog.conversion.spans.span_view import ContextSpan, SpanView
 __all__ = ["TraceWindow"]
 
 MAX_SPANS = 100_000
-"""In the window: some 40 MB."""
+"""Spans in the window: some 40 MB."""
 MAX_BYTES = 64 * 1024 * 1024
-"""Of these spans, about: an inherited attribute may be as long as a request."""
+"""Their memory, about: an inherited attribute may be as long as a request."""
 MAX_GIVEN_UP = 20_000
 """Traces that were awaited in vain and are not awaited again."""
 
 _SPAN_BYTES = 400
-"""Of a span without its attributes."""
+"""The memory of a span without its attributes."""
 
 _Key = tuple[str, str]
 """Trace id and span id."""

@@ -37,7 +37,7 @@ __all__ = ["application"]
 THREADS = 16
 """Requests that one worker delivers in parallel."""
 WINDOW_THREADS = 128
-"""The same with a trace window, in which most of them wait for their parent spans."""
+"""Requests with a trace window, most of which wait for their parent spans."""
 
 _log = logging.getLogger("otel_posthog.gateway")
 

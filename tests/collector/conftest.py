@@ -12,42 +12,42 @@ import pytest
 from tests.gateway.kafka.conftest import kafka  # noqa: F401 - the fixture
 from tests.support.collector import ROOT, MissingCollectorError, binary, rotel_agent
 
-_ALL_IS_ASKED_FOR = bool(os.environ.get("CI") or os.environ.get("OTEL_POSTHOG_REQUIRE_REAL"))
+_ALL_REQUIRED = bool(os.environ.get("CI") or os.environ.get("OTEL_POSTHOG_REQUIRE_REAL"))
 
 
 def node_packages() -> Path:
-    """Where the packages of the application in Node are installed."""
+    """Return the directory with the installed packages of the application in Node."""
     packages = ROOT / ".ci" / "collector" / "packages"
-    found = Path(
+    directory = Path(
         subprocess.run([packages, "--path"], capture_output=True, text=True, check=True).stdout.strip()
     )
-    if not found.is_dir():
+    if not directory.is_dir():
         raise MissingCollectorError(
             "no packages for Node here: .ci/collector/packages installs them with npm"
         )
-    return found
+    return directory
 
 
-def _look_for(part: Callable[[], object]) -> None:
-    """Without it a test is left out; where all real parts are asked for, it fails."""
+def _require(part: Callable[[], object]) -> None:
+    """Skip the test if the part is missing, or fail if all real parts are required."""
     try:
         part()
     except MissingCollectorError as error:
-        if _ALL_IS_ASKED_FOR:
+        if _ALL_REQUIRED:
             raise
         pytest.skip(f"left out: {error}")
 
 
 @pytest.fixture(scope="session")
 def _real_collector() -> None:
-    _look_for(binary)
+    _require(binary)
 
 
 @pytest.fixture(scope="session")
 def _rotel() -> None:
-    _look_for(rotel_agent)
+    _require(rotel_agent)
 
 
 @pytest.fixture(scope="session")
 def _node_packages() -> None:
-    _look_for(node_packages)
+    _require(node_packages)

@@ -1,4 +1,4 @@
-"""Every configuration in `collector-config/` runs in the real Collector and does what its comments say."""
+"""Every configuration in `collector-config/` runs in the real Collector and does as its comments say."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ SECOND = 1_000_000_000
 
 @pytest.fixture
 def backend() -> Iterator[Backend]:
-    with Backend() as found:
-        yield found
+    with Backend() as running:
+        yield running
 
 
 def spans(count: int, first: int = 0, **values: Any) -> list[ReadableSpan]:
-    """Spans, each of a trace of its own, whose names are their numbers."""
+    """Return spans of different traces, named by their numbers."""
     return [
         sdk_span(name=str(number), span_id=number + 1, trace_id=number + 1, parent=False, **values)
         for number in range(first, first + count)
@@ -39,9 +39,7 @@ def spans(count: int, first: int = 0, **values: Any) -> list[ReadableSpan]:
 
 
 @pytest.mark.parametrize("config", ["agent.yaml", "gateway.yaml", "filter-genai.yaml", "redaction.yaml"])
-def test_what_comes_in_goes_to_the_gateway_with_its_token(
-    config: str, backend: Backend, tmp_path: Path
-) -> None:
+def test_spans_go_to_the_gateway_with_its_token(config: str, backend: Backend, tmp_path: Path) -> None:
     with (
         Backend() as other,
         collector(
@@ -55,32 +53,32 @@ def test_what_comes_in_goes_to_the_gateway_with_its_token(
         send(running, spans(100))
         until(lambda: len(backend.spans) == 100, "all spans arrive")
     assert sorted(backend.names) == sorted(map(str, range(100)))
-    assert {(got.path, got.headers["authorization"]) for got in backend.got} == {
+    assert {(request.path, request.headers["authorization"]) for request in backend.accepted} == {
         ("/v1/traces", "Bearer a-token-of-the-gateway")
     }
 
 
 @pytest.mark.parametrize("config", ["agent.yaml", "gateway.yaml"])
-def test_no_request_is_larger_than_it_says(config: str, backend: Backend, tmp_path: Path) -> None:
+def test_no_request_is_larger_than_its_max_size(config: str, backend: Backend, tmp_path: Path) -> None:
     most = yaml.safe_load((CONFIGS / config).read_text())["exporters"]["otlp_http"]["sending_queue"]["batch"]
     with collector(tmp_path, config, OTEL_POSTHOG_GATEWAY=backend.url) as running:
         send(running, spans(5000))
         until(lambda: len(backend.spans) == 5000, "all spans arrive")
-    assert max(len(got.spans) for got in backend.got) <= most["max_size"] == 2048
+    assert max(len(request.spans) for request in backend.accepted) <= most["max_size"] == 2048
 
 
 @pytest.mark.parametrize("config", ["agent.yaml", "gateway.yaml"])
-def test_what_is_refused_for_now_is_sent_again(config: str, backend: Backend, tmp_path: Path) -> None:
+def test_requests_rejected_for_now_are_retried(config: str, backend: Backend, tmp_path: Path) -> None:
     backend.status = 503
     with collector(tmp_path, config, OTEL_POSTHOG_GATEWAY=backend.url) as running:
         send(running, spans(10))
-        until(lambda: backend.refused >= 3, "it is tried several times")
+        until(lambda: backend.rejected >= 3, "it is retried several times")
         backend.status = 200
         until(lambda: len(backend.spans) == 10, "all spans arrive")
     assert backend.names == sorted(map(str, range(10)))
 
 
-def test_a_queue_on_disk_survives_a_kill_while_the_gateway_is_away(tmp_path: Path) -> None:
+def test_a_queue_on_disk_survives_a_kill_while_the_gateway_is_down(tmp_path: Path) -> None:
     [port] = free_ports(1)
     with collector(tmp_path, "gateway.yaml", OTEL_POSTHOG_GATEWAY=f"http://127.0.0.1:{port}") as running:
         send(running, spans(3000))
@@ -93,7 +91,9 @@ def test_a_queue_on_disk_survives_a_kill_while_the_gateway_is_away(tmp_path: Pat
     assert Counter(backend.names) == Counter(map(str, range(3020)))
 
 
-def test_genai_spans_alone_come_to_us_and_all_to_the_other_backend(backend: Backend, tmp_path: Path) -> None:
+def test_only_genai_spans_go_to_the_gateway_and_all_to_the_other_backend(
+    backend: Backend, tmp_path: Path
+) -> None:
     with (
         Backend() as other,
         collector(
@@ -107,7 +107,7 @@ def test_genai_spans_alone_come_to_us_and_all_to_the_other_backend(backend: Back
     assert Counter(other.names) == Counter(map(str, [*range(20), *range(100, 130)]))
 
 
-def test_whatever_the_gateway_would_read_passes_the_filter(backend: Backend, tmp_path: Path) -> None:
+def test_every_attribute_that_the_gateway_reads_passes_the_filter(backend: Backend, tmp_path: Path) -> None:
     context = {name for names in CONTEXT.values() for name in names}
     wanted = sorted(MARKERS | context | {"posthog.group.team", "posthog.property.plan", "posthog.flag.new"})
     sent = [
@@ -115,7 +115,7 @@ def test_whatever_the_gateway_would_read_passes_the_filter(backend: Backend, tmp
         for at, name in enumerate(wanted, 1)
     ]
     score = sdk_span(HTTP, name="score", events=((EVALUATION_EVENT, START, {}),))
-    # Names that only look alike, and a value that does.
+    # Names, and a value, that only look like those of GenAI spans.
     others = {
         "http.ai.x": "x",
         "aiohttp.version": "1",
@@ -152,7 +152,7 @@ SECRETS = (
 )
 
 
-def test_what_is_sensitive_is_masked_and_the_rest_stays(backend: Backend, tmp_path: Path) -> None:
+def test_sensitive_values_are_replaced_and_the_others_stay(backend: Backend, tmp_path: Path) -> None:
     plain = {"gen_ai.usage.input_tokens": 4111111111111111, "app.words": "no secret here"}
     users = {"user.id": "user_42", "posthog.distinct_id": "user_42", "user.name": "Ada"}
     event = (("message", START, {"content": "write to ada@example.com"}),)
@@ -160,15 +160,15 @@ def test_what_is_sensitive_is_masked_and_the_rest_stays(backend: Backend, tmp_pa
         send(running, [sdk_span({**CHAT, **SENSITIVE, **plain, **users}, events=event)])
         until(lambda: backend.spans, "the span arrives")
     [span] = backend.spans
-    found = attributes_of(span)
+    attributes = attributes_of(span)
     assert not [secret for secret in SECRETS if secret in str(span)]
-    assert found["gen_ai.input.messages"] == '[{"role":"user","content":"I am ****, card ****"}]'
-    assert found["gen_ai.output.messages"] == '[{"role":"assistant","content":"IBAN **** it is"}]'
-    assert {name: found[name] for name in plain} == plain
-    assert found["user.id"] == found["posthog.distinct_id"]
-    assert len(found["user.id"]) == 64
-    assert "user.name" not in found
-    assert {name: found[name] for name in CHAT} == CHAT
+    assert attributes["gen_ai.input.messages"] == '[{"role":"user","content":"I am ****, card ****"}]'
+    assert attributes["gen_ai.output.messages"] == '[{"role":"assistant","content":"IBAN **** it is"}]'
+    assert {name: attributes[name] for name in plain} == plain
+    assert attributes["user.id"] == attributes["posthog.distinct_id"]
+    assert len(attributes["user.id"]) == 64
+    assert "user.name" not in attributes
+    assert {name: attributes[name] for name in CHAT} == CHAT
 
 
 KEPT = {
@@ -180,7 +180,7 @@ KEPT = {
 
 
 @pytest.mark.parametrize(("share", "others"), [("0", 0), ("100", 20)])
-def test_traces_with_errors_and_expensive_calls_are_kept_and_of_the_others_a_share(
+def test_traces_with_errors_or_expensive_calls_are_kept_and_a_share_of_the_others(
     share: str, others: int, backend: Backend, tmp_path: Path
 ) -> None:
     kept = [
@@ -200,8 +200,8 @@ def test_traces_with_errors_and_expensive_calls_are_kept_and_of_the_others_a_sha
         KEEP_PERCENT=share,
     ) as running:
         send(running, [*spans(20, attributes=cheap), *kept])
-        until(lambda: len(backend.spans) >= len(kept) + others, "what is kept arrives")
-        # At its end it decides and sends all that is left.
+        until(lambda: len(backend.spans) >= len(kept) + others, "the kept traces arrive")
+        # At its shutdown it decides about all other traces.
         running.end()
     whole = sorted([*KEPT, *(f"above {name}" for name in KEPT)])
     assert backend.names == sorted([*whole, *map(str, range(others))])
@@ -224,7 +224,7 @@ def test_all_spans_of_a_trace_go_to_one_gateway_and_traces_to_both(tmp_path: Pat
     assert len(of_one | of_two) == 40
 
 
-def test_traces_wait_for_a_gateway_that_is_away(tmp_path: Path) -> None:
+def test_traces_wait_for_a_gateway_that_is_down(tmp_path: Path) -> None:
     [port] = free_ports(1)
     with (
         GrpcBackend() as one,
@@ -233,20 +233,20 @@ def test_traces_wait_for_a_gateway_that_is_away(tmp_path: Path) -> None:
         ) as running,
     ):
         send(running, spans(40))
-        until(lambda: one.spans, "some arrive at the one that is there")
+        until(lambda: one.spans, "some arrive at the gateway that runs")
         with GrpcBackend(port) as two:
             until(lambda: len({span.trace_id for span in one.spans + two.spans}) == 40, "all arrive")
 
 
-def test_posthogs_own_endpoint_never_gets_more_than_its_100_spans(backend: Backend, tmp_path: Path) -> None:
+def test_posthogs_own_endpoint_never_receives_more_than_100_spans(backend: Backend, tmp_path: Path) -> None:
     with collector(
         tmp_path, "posthog-direct.yaml", POSTHOG_HOST=backend.url, POSTHOG_API_KEY="phc_direct"
     ) as running:
         send(running, spans(1234))
         send(running, spans(30, first=1234))
         until(lambda: len(backend.spans) == 1264, "all spans arrive")
-    assert max(len(got.spans) for got in backend.got) == 100
-    assert {(got.path, got.headers["authorization"]) for got in backend.got} == {
+    assert max(len(request.spans) for request in backend.accepted) == 100
+    assert {(request.path, request.headers["authorization"]) for request in backend.accepted} == {
         ("/i/v0/ai/otel", "Bearer phc_direct")
     }
 

@@ -1,4 +1,4 @@
-"""`compose.yaml`, the Kubernetes manifests and the Containerfile: valid, and of one mind with us."""
+"""`compose.yaml`, the Kubernetes manifests and the Containerfile: valid, and consistent with the code."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from otel_posthog.gateway.settings import add_arguments, settings_of
 from tests.support.collector import CONFIGS
 
 MANIFESTS = sorted((CONFIGS / "kubernetes").glob("*.yaml"))
-# The newest whose schemas there are, and the oldest that has all that is used, behind no gate.
+# The newest version with schemas, and the oldest that has every used field without a feature gate.
 VERSIONS = (kubernetes_validate.latest_version(), "1.30.0")
 TOKEN = "a-token-of-the-gateway"
 OURS = {name for option in OPTIONS for name in option.variables} | {"OTEL_POSTHOG_GATEWAY_TOKEN"}
@@ -34,20 +34,20 @@ def objects(kind: str | None = None) -> Iterator[dict[str, Any]]:
 
 def gateway() -> dict[str, Any]:
     [deployment] = objects("Deployment")
-    found: dict[str, Any] = deployment["spec"]["template"]["spec"]
-    return found
+    pod: dict[str, Any] = deployment["spec"]["template"]["spec"]
+    return pod
 
 
 def of_container(words: list[str]) -> argparse.Namespace:
-    """What the image's entry point makes of these words."""
+    """Return the arguments that the image's entry point parses from these words."""
     text = (CONFIGS / "Containerfile").read_text()
     entry = re.search(r"^ENTRYPOINT (\[.*\])$", text, re.MULTILINE)
     assert entry is not None
-    program, command, *given = yaml.safe_load(entry[1])
+    program, command, *arguments = yaml.safe_load(entry[1])
     assert (program, command) == ("otel-posthog", "gateway")
     parser = argparse.ArgumentParser()
     add_arguments(parser)
-    return parser.parse_args([*given, *words])
+    return parser.parse_args([*arguments, *words])
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -57,21 +57,21 @@ def test_manifests_are_valid(file: Path, version: str) -> None:
         kubernetes_validate.validate(each, version, strict=True)
 
 
-def test_a_manifest_that_is_not_valid_is_found() -> None:
+def test_an_invalid_manifest_fails_the_check() -> None:
     [budget] = objects("PodDisruptionBudget")
     budget["spec"]["maxUnavailble"] = 1
     with pytest.raises(kubernetes_validate.ValidationError):
         kubernetes_validate.validate(budget, VERSIONS[0], strict=True)
 
 
-def given(text: str) -> str:
-    """What compose makes of the variables in a file: defaults, and some value where one is asked for."""
-    return re.sub(r"\$\{[A-Z_]+:([-?])([^}]*)\}", lambda found: found[2] if found[1] == "-" else "x", text)
+def filled_in(text: str) -> str:
+    """Return the file with the variables filled in: their defaults, or some value if one is required."""
+    return re.sub(r"\$\{[A-Z_]+:([-?])([^}]*)\}", lambda match: match[2] if match[1] == "-" else "x", text)
 
 
-def test_the_compose_file_is_valid_and_mounts_what_there_is() -> None:
+def test_the_compose_file_is_valid_and_mounts_existing_files() -> None:
     text = (CONFIGS / "compose.yaml").read_text()
-    compose_spec.PyCompose.from_yaml(given(text))
+    compose_spec.PyCompose.from_yaml(filled_in(text))
     services = yaml.safe_load(text)["services"]
     for name in ("collector", "gateway"):
         service = services[name]
@@ -91,16 +91,16 @@ def test_the_image_listens_beyond_loopback_and_only_with_a_token() -> None:
         settings_of(of_container([]), {})
 
 
-def test_the_image_holds_what_is_there_to_be_copied() -> None:
+def test_the_image_copies_existing_files() -> None:
     text = (CONFIGS / "Containerfile").read_text()
     copied = [shlex.split(line)[1:-1] for line in text.splitlines() if line.startswith("COPY ")]
     sources = [word for words in copied if not words[0].startswith("--from") for word in words]
-    # The wheel is built before; all else is in the repository.
+    # The wheel is built before; everything else is in the repository.
     assert [each for each in sources if not (CONFIGS.parent / each).exists()] == ["dist/*.whl"]
     assert re.search(r"^USER 10001:10001$", text, re.MULTILINE)
 
 
-def test_the_pods_of_the_gateway_run_as_the_image_says() -> None:
+def test_the_pods_of_the_gateway_match_the_image() -> None:
     pod = gateway()
     [container] = pod["containers"]
     settings = settings_of(of_container(container["args"]), {"OTEL_POSTHOG_GATEWAY_TOKEN": TOKEN})
@@ -112,12 +112,12 @@ def test_the_pods_of_the_gateway_run_as_the_image_says() -> None:
     assert container["securityContext"]["readOnlyRootFilesystem"] is True
     assert container["livenessProbe"]["httpGet"]["path"] == "/healthz"
     assert container["readinessProbe"]["httpGet"]["path"] == "/readyz"
-    waits = container["lifecycle"]["preStop"]["sleep"]["seconds"]
-    sends = next(option.default for option in OPTIONS if option.name == "timeout")
-    assert pod["terminationGracePeriodSeconds"] > waits + settings.shutdown_seconds + sends
+    pre_stop = container["lifecycle"]["preStop"]["sleep"]["seconds"]
+    timeout = next(option.default for option in OPTIONS if option.name == "timeout")
+    assert pod["terminationGracePeriodSeconds"] > pre_stop + settings.shutdown_seconds + timeout
 
 
-def test_variables_are_ours_and_secrets_are_in_the_secret() -> None:
+def test_variables_exist_and_secrets_come_from_the_secret() -> None:
     [container] = gateway()["containers"]
     [secret] = objects("Secret")
     assert {each["name"] for each in container["env"]} <= OURS

@@ -1,7 +1,7 @@
-"""Applications in Python and Node, a Collector, the gateway, PostHog: what is sent arrives, whoever dies.
+"""Applications in Python and Node, a Collector, the gateway, PostHog: acknowledged spans survive every kill.
 
-All parts are processes, the Collectors other people's. What the applications were told is taken has to be at
-PostHog in the end, by the uuids that its spans have to have, and each uuid with one content.
+All parts are real processes. In the end PostHog must have the events of every acknowledged span, under
+uuids that follow from the spans, and each uuid with one content.
 """
 
 from __future__ import annotations
@@ -33,24 +33,24 @@ from tests.support.waiting import free_ports, until
 APPLICATION = Path(__file__).parent / "application"
 TOKEN = "a-token-of-the-gateway"
 AWAY_SECONDS = {"otelcol": 30.0, "rotel": 3.0}
-"""So long PostHog is away, with calls all the while. What waits is in the gateway's spool, whoever the
-Collector is: once it waits for as long as was promised."""
+"""Length of PostHog's outage, during which calls go on. The events wait in the gateway's spool with either
+Collector, so one of them has the outage of the length that we promise."""
 
 EVENTS = {
     "chat": "$ai_generation",
     "ai.generateText.doGenerate": "$ai_generation",
     "ai.streamText.doStream": "$ai_generation",
     "ai.embed.doEmbed": "$ai_embedding",
-    # What stands around a call in Node is the head of its trace.
+    # In Node the span around a call is the root of its trace.
     "ai.generateText": "$ai_trace",
     "ai.streamText": "$ai_trace",
     "ai.embed": "$ai_trace",
 }
-"""Which event each operation of a span becomes."""
+"""The event of each operation of a span."""
 
 
 class Applications:
-    """Both, as processes that make calls when told."""
+    """Both applications, as processes that make calls on request."""
 
     def __init__(self, place: Path, to: str, provider: str) -> None:
         node = place / "node"
@@ -76,17 +76,17 @@ class Applications:
                 )
             ]
         self.sent: list[str] = []
-        """The uuids of the events that have to arrive."""
+        """The uuids of the events that must arrive."""
 
     def begin(self, calls: int) -> None:
-        """Have each make so many calls."""
+        """Let each application begin to make calls."""
         for process in self._processes:
             assert process.stdin is not None
             process.stdin.write(f"{calls}\n")
             process.stdin.flush()
 
     def finish(self) -> None:
-        """Wait until both were told that their spans are taken."""
+        """Wait until the spans of both are acknowledged."""
         for process in self._processes:
             assert process.stdout is not None
             line = process.stdout.readline()
@@ -96,7 +96,7 @@ class Applications:
             ]
 
     def call(self, calls: int) -> None:
-        """Do both."""
+        """Let each application make calls, and wait until they are acknowledged."""
         self.begin(calls)
         self.finish()
 
@@ -126,15 +126,15 @@ def the_other(place: Path, to: str) -> AbstractContextManager[Program]:
 COLLECTORS = {"otelcol": the_collector, "rotel": the_other}
 
 
-def waits_in(spool: Path) -> int:
-    """How many events or spans are on disk."""
+def entries_in(spool: Path) -> int:
+    """Return the number of entries on disk."""
     with contextlib.closing(sqlite3.connect(spool / "otel-posthog.sqlite3")) as file:
-        found: int = file.execute("SELECT count(*) FROM entries").fetchone()[0]
-        return found
+        count: int = file.execute("SELECT count(*) FROM entries").fetchone()[0]
+        return count
 
 
-def be_away(posthog: CaptureServer, calls: Callable[[], None], seconds: float) -> None:
-    """Have PostHog refuse everything, each way in turn, while calls are made."""
+def fail_during(posthog: CaptureServer, calls: Callable[[], None], seconds: float) -> None:
+    """Let PostHog answer 503 and reset connections in turn while calls are made."""
     posthog.faults.extend([Answer(503), "reset at once"] * 10_000)
     end = time.monotonic() + seconds
     while time.monotonic() < end:
@@ -145,7 +145,7 @@ def be_away(posthog: CaptureServer, calls: Callable[[], None], seconds: float) -
 
 @pytest.mark.usefixtures("_real_collector", "_rotel", "_node_packages")
 @pytest.mark.parametrize("kind", COLLECTORS)
-def test_what_was_taken_arrives_though_everything_is_killed(
+def test_acknowledged_spans_arrive_although_every_part_is_killed(
     kind: str, posthog: CaptureServer, tmp_path: Path
 ) -> None:
     [port] = free_ports(1)
@@ -169,23 +169,23 @@ def test_what_was_taken_arrives_though_everything_is_killed(
             return set(applications.sent) <= {event["uuid"] for event in list(posthog.events)}
 
         applications.call(6)
-        until(all_arrived, "what is sent in peace arrives")
+        until(all_arrived, "the first spans arrive")
 
-        # The gateway dies, and calls go on without it.
+        # The gateway is killed, and calls go on without it.
         applications.begin(30)
-        if kind == "rotel":  # which drops a request that gets no answer before its connection ends
+        if kind == "rotel":  # it drops a request if the connection ends before the answer
             applications.finish()
-            until(all_arrived, "nothing is under way")
+            until(all_arrived, "nothing is in flight")
         gateway.kill()
         if kind == "otelcol":
             applications.finish()
         applications.call(6)
         gateway.start()
         applications.call(6)
-        until(all_arrived, "what was sent while the gateway was dead arrives")
+        until(all_arrived, "the spans from the time without a gateway arrive")
 
-        be_away(posthog, lambda: applications.call(3), AWAY_SECONDS[kind])
-        until(all_arrived, "what was sent while PostHog was away arrives")
+        fail_during(posthog, lambda: applications.call(3), AWAY_SECONDS[kind])
+        until(all_arrived, "the spans from the outage arrive")
 
         if kind == "otelcol":  # rotel has no queue on disk
             gateway.kill()
@@ -196,22 +196,22 @@ def test_what_was_taken_arrives_though_everything_is_killed(
             gateway.start()
         else:
             applications.call(6)
-            assert middle.end() == 0  # at its end it sends what it has
+            assert middle.end() == 0  # it sends its spans before it exits
             middle.start()
             applications.call(6)
-        until(all_arrived, "what was sent before and after the Collector died arrives")
+        until(all_arrived, "the spans from before and after the Collector's end arrive")
 
-        # The gateway dies with events in its spool, and another takes them over.
+        # The gateway is killed with events in its spool, and the next one sends them.
         posthog.faults.extend([Answer(503)] * 10_000)
         before = len(applications.sent)
         applications.call(6)
         waiting = len(applications.sent) - before
-        until(lambda: waits_in(tmp_path / "spool") >= waiting, "events are in the spool")
+        until(lambda: entries_in(tmp_path / "spool") >= waiting, "events are in the spool")
         gateway.kill()
         posthog.faults.clear()
         gateway.start()
-        until(all_arrived, "what was in the spool arrives")
-        assert gateway.end() == 0, gateway.said[-4000:]
+        until(all_arrived, "the events in the spool arrive")
+        assert gateway.end() == 0, gateway.output[-4000:]
 
     received = Counter(event["uuid"] for event in posthog.events)
     assert len(applications.sent) == len(set(applications.sent)) > 150

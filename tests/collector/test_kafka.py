@@ -27,29 +27,29 @@ def posthog() -> Iterator[CaptureServer]:
 
 
 def read(kafka: Broker, topic: str, wanted: int) -> list[Message]:
-    """The messages of a topic, until so many spans are among them."""
+    """Return the messages of a topic, once they have so many spans."""
     reader = Consumer(
         {"bootstrap.servers": kafka.address, "group.id": "test", "auto.offset.reset": "earliest"}
     )
     reader.subscribe([topic])
-    found: list[Message] = []
+    messages: list[Message] = []
 
     def all_read() -> bool:
         message = reader.poll(0.2)
         if message is not None and message.error() is None:
-            found.append(message)
-        return sum(len(spans_of(request_of(each))) for each in found) >= wanted
+            messages.append(message)
+        return sum(len(spans_of(request_of(each))) for each in messages) >= wanted
 
     until(all_read, "all messages are there")
     reader.close()
-    return found
+    return messages
 
 
 def request_of(message: Message) -> ExportTraceServiceRequest:
     return ExportTraceServiceRequest.FromString(message.value() or b"")
 
 
-def test_what_the_collector_writes_our_consumer_brings_to_posthog(
+def test_spans_that_the_collector_writes_reach_posthog(
     kafka: Broker, posthog: CaptureServer, tmp_path: Path
 ) -> None:
     topic = kafka.topic(4)
@@ -77,7 +77,7 @@ def test_messages_are_small_and_a_trace_stays_in_one_partition(kafka: Broker, tm
         for first in range(0, 2_000, 500):
             send(running, sent[first : first + 500])
         messages = read(kafka, topic, 2_000)
-        assert "exceeds max" not in running.said
+        assert "exceeds max" not in running.output
     assert max(len(message.value() or b"") for message in messages) < 1_000_000
     partitions: dict[bytes, set[int]] = {}
     for message in messages:
@@ -103,7 +103,7 @@ def test_a_message_is_read_again_until_the_gateway_has_it(kafka: Broker, tmp_pat
         ) as reader,
     ):
         send(writer, spans(50))
-        until(lambda: "connection refused" in reader.said, "the gateway is found to be away")
+        until(lambda: "connection refused" in reader.output, "the Collector notices that the gateway is down")
         reader.kill()
         reader.start()
         with Backend(port) as backend:

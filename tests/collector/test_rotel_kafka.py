@@ -1,4 +1,4 @@
-"""Another program's Kafka exporter: what rotel, a Collector in Rust, writes to a topic is read."""
+"""The messages that rotel, a Collector in Rust, writes to a Kafka topic are read."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.support.waiting import free_ports, until
 
 @pytest.mark.usefixtures("_rotel")
 @pytest.mark.parametrize(("theirs", "ours"), [("protobuf", "otlp_proto"), ("json", "otlp_json")])
-def test_what_rotel_writes_is_read(kafka: Broker, tmp_path: Path, theirs: str, ours: str) -> None:
+def test_messages_of_rotel_are_read(kafka: Broker, tmp_path: Path, theirs: str, ours: str) -> None:
     topic = kafka.topic(2)
     http, grpc = free_ports(2)
     words = [

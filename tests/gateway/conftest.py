@@ -1,4 +1,4 @@
-"""Gateways as processes of their own, between senders of a test and a PostHog on loopback."""
+"""Gateways as processes, between the senders of a test and a PostHog on loopback."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _STARTED = "Application startup complete."
 
 
 def some_spans(count: int, *, first: int = 1, **attributes: Any) -> ExportTraceServiceRequest:
-    """An OTLP request of so many chats, with span ids from `first` on."""
+    """Return an OTLP request of `count` chats, with span ids from `first` on."""
     spans = (
         sdk_span({**CHAT, **attributes}, span_id=number, parent=False)
         for number in range(first, first + count)
@@ -41,13 +41,13 @@ def some_spans(count: int, *, first: int = 1, **attributes: Any) -> ExportTraceS
 
 
 def span_ids(posthog: CaptureServer) -> list[int]:
-    """Of all generations that arrived, in order."""
+    """Return the span ids of all generations that arrived, in order."""
     events = [event for event in posthog.events if event["event"] == "$ai_generation"]
     return sorted(int(event["properties"]["$ai_span_id"], 16) for event in events)
 
 
 class GatewayProcess:
-    """A gateway that runs, or did."""
+    """A gateway in a process of its own."""
 
     def __init__(self, arguments: tuple[str, ...], environment: dict[str, str], log: Path) -> None:
         self._log = log
@@ -65,31 +65,31 @@ class GatewayProcess:
 
     @property
     def url(self) -> str:
-        """Where it takes OTLP/HTTP."""
+        """The address for OTLP/HTTP."""
         return f"http://{self.host}:{self.port}"
 
     @property
     def grpc_target(self) -> str:
-        """Where it takes OTLP/gRPC."""
+        """The address for OTLP/gRPC."""
         return f"{self.host}:{self.grpc_port}"
 
     def wait_until_it_listens(self, *, workers: int, grpc: bool) -> None:
-        """Read the lines that say where, and wait for all workers."""
+        """Read the lines with the addresses, and wait for all workers."""
         assert self.process.stdout is not None
         for _ in range(1 + grpc):
             line = self.process.stdout.readline()
-            found = _LISTENS.fullmatch(line)
-            assert found is not None, line + self.text()
-            if found[1]:
-                self.grpc_port = int(found[3])
+            match = _LISTENS.fullmatch(line)
+            assert match is not None, line + self.text()
+            if match[1]:
+                self.grpc_port = int(match[3])
             else:
-                self.host, self.port = found[2], int(found[3])
+                self.host, self.port = match[2], int(match[3])
         self.wait_for_line(_STARTED, times=workers)
 
     def wait_for_line(self, message: str, *, times: int = 1) -> list[dict[str, Any]]:
-        """Those lines of the log whose message has this in it, once there are so many."""
+        """Return the lines of the log with `message`, once there are so many."""
 
-        def found() -> list[dict[str, Any]] | None:
+        def enough_lines() -> list[dict[str, Any]] | None:
             assert self.process.poll() is None or len(matching()) >= times, self.text()
             lines = matching()
             return lines if len(lines) >= times else None
@@ -97,7 +97,7 @@ class GatewayProcess:
         def matching() -> list[dict[str, Any]]:
             return [line for line in self.lines() if message in line["message"]]
 
-        lines: list[dict[str, Any]] = until(found, f"{times} times {message!r} in the log")
+        lines: list[dict[str, Any]] = until(enough_lines, f"{times} times {message!r} in the log")
         return lines
 
     def text(self) -> str:
@@ -105,22 +105,22 @@ class GatewayProcess:
         return self._log.read_text()
 
     def lines(self) -> list[dict[str, Any]]:
-        """The log so far: each line is one JSON object; one that is being written is left out."""
+        """Return the log so far, one JSON object a line, without a line that is being written."""
         whole, _, _ = self.text().rpartition("\n")
         return [json.loads(line) for line in whole.splitlines()]
 
-    def tell(self, number: signal.Signals = signal.SIGTERM) -> None:
+    def send_signal(self, number: signal.Signals = signal.SIGTERM) -> None:
         """Send it a signal."""
         self.process.send_signal(number)
 
     def end(self, seconds: float = PATIENCE) -> int:
-        """Tell it to end, if nobody did, and return its exit status."""
+        """Send SIGTERM unless it has ended, and return its exit status."""
         if self.process.poll() is None:
-            self.tell()
+            self.send_signal()
         return self.process.wait(seconds)
 
     def clean_up(self) -> None:
-        """Leave nothing behind."""
+        """Kill it."""
         self.process.kill()
         self.process.wait()
         assert self.process.stdout is not None
@@ -128,24 +128,24 @@ class GatewayProcess:
 
 
 class StartGateway(Protocol):
-    """Starts a gateway with these arguments of the command line; options are those of delivery."""
+    """Starts a gateway with arguments of its command line and options of delivery."""
 
     def __call__(
         self, *arguments: str, key: str = KEY, environ: dict[str, str] | None = None, **options: str
     ) -> GatewayProcess:
-        """Return it once it takes spans."""
+        """Return the gateway once it accepts spans."""
         ...
 
 
 @pytest.fixture
 def posthog() -> Iterator[CaptureServer]:
-    """A PostHog on loopback that got nothing yet."""
+    """Run a PostHog on loopback."""
     with capture_server() as server:
         yield server
 
 
 def environment(to: str, key: str = KEY, **options: str) -> dict[str, str]:
-    """What a gateway of a test is told: AI events only, and where they go."""
+    """Return the environment of a gateway: its key, AI events only, and the address of PostHog."""
     return {
         "PATH": os.environ["PATH"],
         "PYTHONPATH": str(ROOT),
@@ -159,7 +159,7 @@ def environment(to: str, key: str = KEY, **options: str) -> dict[str, str]:
 def run_gateway(
     *arguments: str, missing: str | None = None, **environ: str
 ) -> subprocess.CompletedProcess[str]:
-    """Run a gateway that cannot start, for want of a module or what it is told."""
+    """Run a gateway that cannot start, because of `missing`, a module, or its settings."""
     code = "import sys; from otel_posthog.cli import main; sys.exit(main(sys.argv[1:]))"
     if missing is not None:
         code = f"import sys; sys.modules[{missing!r}] = None; {code}"
@@ -174,7 +174,7 @@ def run_gateway(
 
 
 class CertificateFiles(NamedTuple):
-    """PEM files of one who is trusted by those who trust `ca`, as server and as client."""
+    """PEM files of a certificate for server and client, and of the authority `ca` that signed it."""
 
     chain: Path
     key: Path
@@ -183,17 +183,17 @@ class CertificateFiles(NamedTuple):
 
 @pytest.fixture(scope="session")
 def files(tmp_path_factory: pytest.TempPathFactory) -> CertificateFiles:
-    """Those of a server and a client at 127.0.0.1."""
+    """Return the files of a server and a client at 127.0.0.1."""
     return make_certificate(tmp_path_factory.mktemp("certificates"), ec.SECP256R1())
 
 
 def make_certificate(directory: Path, curve: ec.EllipticCurve) -> CertificateFiles:
-    """A certificate for 127.0.0.1, which vouches for itself."""
+    """Create a self-signed certificate for 127.0.0.1."""
     key = ec.generate_private_key(curve)
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "a gateway of a test")])
     now = datetime.now(timezone.utc)
     address = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
-    made = (
+    certificate = (
         x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
         .not_valid_before(now - timedelta(days=1))
         .not_valid_after(now + timedelta(days=1))
@@ -203,7 +203,7 @@ def make_certificate(directory: Path, curve: ec.EllipticCurve) -> CertificateFil
         .sign(key, hashes.SHA256())
     )
     chain = directory / "chain.pem"
-    chain.write_bytes(made.public_bytes(serialization.Encoding.PEM))
+    chain.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
     (directory / "key.pem").write_bytes(
         key.private_bytes(
             serialization.Encoding.PEM,
@@ -216,7 +216,7 @@ def make_certificate(directory: Path, curve: ec.EllipticCurve) -> CertificateFil
 
 @pytest.fixture
 def start_gateway(posthog: CaptureServer, tmp_path: Path) -> Iterator[StartGateway]:
-    """Starts gateways that send to `posthog`, at free ports; they are killed at the end of the test."""
+    """Return a function that starts gateways at free ports; they are killed at the end of the test."""
     started: list[GatewayProcess] = []
 
     def start(

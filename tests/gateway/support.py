@@ -1,4 +1,4 @@
-"""What tests of the gateway share: bodies, an application before a capture server, a client of it."""
+"""Request bodies, an application that sends to a capture server, and a client of it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ TRACES = "/v1/traces"
 
 
 def body_of(*spans: ReadableSpan, kind: str = PROTOBUF) -> bytes:
-    """The spans as the body of a request."""
+    """Return the spans as the body of a request."""
     request = otlp_request(*spans)
     return json.dumps(otlp_json(request)).encode() if kind == JSON else request.SerializeToString()
 
@@ -40,16 +40,16 @@ class Response(NamedTuple):
 
 
 class Client:
-    """Asks an application as a server would."""
+    """Calls an application as a server would."""
 
     def __init__(self, app: Gateway) -> None:
         self.app = app
 
     def post(self, *pieces: bytes, kind: str = PROTOBUF, path: str = TRACES, **headers: str) -> Response:
         """Send a body in pieces."""
-        return self.ask("POST", path, {"content-type": kind, **headers}, pieces)
+        return self.send("POST", path, {"content-type": kind, **headers}, pieces)
 
-    def ask(
+    def send(
         self,
         method: str,
         path: str = TRACES,
@@ -57,7 +57,7 @@ class Client:
         pieces: tuple[bytes, ...] = (),
         then: dict[str, Any] | None = None,
     ) -> Response:
-        """Send a request; after the pieces nothing comes, unless something is to come `then`."""
+        """Send a request in pieces, then the message `then`, if there is one, and nothing more."""
         messages = [
             {"type": "http.request", "body": piece, "more_body": number < len(pieces)}
             for number, piece in enumerate(pieces or (b"",), 1)
@@ -65,16 +65,16 @@ class Client:
         if then is not None:
             messages[-1]["more_body"] = True
             messages += [then] if then else []
-        return asyncio.run(self._ask(method, path, headers or {}, messages))
+        return asyncio.run(self._send(method, path, headers or {}, messages))
 
-    async def _ask(
+    async def _send(
         self, method: str, path: str, headers: Mapping[str, str], messages: list[dict[str, Any]]
     ) -> Response:
         sent: list[dict[str, Any]] = []
-        left = iter(messages)
+        remaining = iter(messages)
 
         async def receive() -> dict[str, Any]:
-            message = next(left, None)
+            message = next(remaining, None)
             if message is None:
                 await asyncio.Event().wait()  # for ever
             return message or {}
@@ -90,9 +90,9 @@ class Client:
         }
         await self.app(scope, receive, send)
         start, body = sent
-        found = {name.decode(): value.decode() for name, value in start["headers"]}
-        assert int(found["content-length"]) == len(body["body"]) or method == "HEAD"
-        return Response(start["status"], found, body["body"])
+        values = {name.decode(): value.decode() for name, value in start["headers"]}
+        assert int(values["content-length"]) == len(body["body"]) or method == "HEAD"
+        return Response(start["status"], values, body["body"])
 
 
 def _real(headers: Mapping[str, str]) -> dict[str, str]:
@@ -115,19 +115,19 @@ def gate(
     clock: Callable[[], float] | None = None,
     **options: Any,
 ) -> Iterator[Gate]:
-    """An application whose events go to a capture server."""
+    """Yield an application whose events go to a capture server."""
     with capture_server() as server, ThreadPoolExecutor(4) as executor:
-        ours = forwarder(
+        project_forwarder = forwarder(
             {"api_key": KEY, "endpoint": server.url, "events": "ai", "spool_dir": spool, **options},
             environ={},
             spool_drops_oldest=False,
         )
         clocked: dict[str, Any] = {} if clock is None else {"clock": clock}
-        ingest = ProjectIngest(ours, window_seconds=window_seconds, **clocked)
+        ingest = ProjectIngest(project_forwarder, window_seconds=window_seconds, **clocked)
         request_handler = RequestHandler(Projects.only(ingest), limits or Limits())
         app = Gateway(request_handler, executor, token=token)
         try:
             yield Gate(Client(app), request_handler, server)
         finally:
             ingest.close()
-            ours.close(1)
+            project_forwarder.close(1)

@@ -1,4 +1,4 @@
-"""What the gateway answers to OTLP over HTTP, and what reaches PostHog of it."""
+"""The answers to OTLP over HTTP, and the events that reach PostHog."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def test_context_of_a_span_above_in_the_same_request_reaches_the_call() -> None:
     assert (event["properties"]["feature"], event["distinct_id"]) == ("meme", "u-1")
 
 
-def test_rules_for_features_see_spans_that_are_not_genai() -> None:
+def test_feature_rules_read_spans_that_are_not_genai() -> None:
     root = sdk_span({"http.route": "/memes"}, span_id=PARENT_ID, parent=False)
     with gate(features={"http.route": {"/memes": "meme"}}) as (client, _, server):
         for kind in (PROTOBUF, JSON):
@@ -100,7 +100,7 @@ def test_a_request_that_is_sent_again_gives_the_same_events() -> None:
     assert len({event["uuid"] for event in server.events}) == 5
 
 
-_REFUSALS: list[Any] = [
+_REJECTIONS: list[Any] = [
     pytest.param(b"no protobuf", PROTOBUF, {}, 400, "no OTLP request", id="not protobuf"),
     pytest.param(b"{", JSON, {}, 400, "no JSON", id="not JSON"),
     pytest.param(b"[]", JSON, {}, 400, "not an object", id="JSON of a list"),
@@ -119,7 +119,7 @@ _REFUSALS: list[Any] = [
     pytest.param(b"x", "", {}, 415, "Content-Type must be", id="no content type"),
     pytest.param(b"x" * 1001, PROTOBUF, {}, 413, "1,000 bytes", id="too large"),
     pytest.param(
-        b"", PROTOBUF, {"content-length": "1001"}, 413, "1,000 bytes", id="too large by its own word"
+        b"", PROTOBUF, {"content-length": "1001"}, 413, "1,000 bytes", id="too large by Content-Length"
     ),
     pytest.param(
         gzip.compress(bytes(1001)),
@@ -132,13 +132,13 @@ _REFUSALS: list[Any] = [
 ]
 
 
-@pytest.mark.parametrize(("body", "kind", "headers", "status", "words"), _REFUSALS)
-def test_what_cannot_be_read_is_refused_with_a_sentence_in_the_kind_of_the_request(
+@pytest.mark.parametrize(("body", "kind", "headers", "status", "words"), _REJECTIONS)
+def test_an_unreadable_request_is_rejected_with_a_sentence_in_its_own_content_type(
     body: bytes, kind: str, headers: dict[str, str], status: int, words: str
 ) -> None:
     limits = Limits(body=10_000 if body.startswith(b"[[") else 1000)
     with gate(limits=limits) as (client, request_handler, server):
-        answer = client.ask("POST", headers={"content-type": kind, **headers}, pieces=(body,))
+        answer = client.send("POST", headers={"content-type": kind, **headers}, pieces=(body,))
         assert answer.status == status
         assert answer.headers["content-type"] == (kind if kind in (PROTOBUF, JSON) else PROTOBUF)
         assert words in answer.body.decode("utf-8", "replace")
@@ -147,7 +147,7 @@ def test_what_cannot_be_read_is_refused_with_a_sentence_in_the_kind_of_the_reque
     assert server.requests == []
 
 
-def test_a_refusal_is_a_status_message() -> None:
+def test_a_rejection_is_a_status_message() -> None:
     with gate() as (client, _, _):
         in_json = json.loads(client.post(b"{", kind=JSON).body)
         in_protobuf = client.post(b"\xff", kind=PROTOBUF).body
@@ -174,7 +174,7 @@ def test_a_refusal_is_a_status_message() -> None:
 )
 def test_paths_and_methods(method: str, path: str, status: int) -> None:
     with gate() as (client, _, _):
-        assert client.ask(method, path).status == status
+        assert client.send(method, path).status == status
 
 
 @pytest.mark.parametrize(
@@ -191,7 +191,7 @@ def test_paths_and_methods(method: str, path: str, status: int) -> None:
         TOKEN,
     ],
 )
-def test_without_the_token_nothing_is_read(given: str | None) -> None:
+def test_without_the_token_nothing_is_accepted(given: str | None) -> None:
     headers = {} if given is None else {"authorization": given}
     with gate(token=TOKEN) as (client, _, server):
         answer = client.post(body_of(sdk_span()), **headers)
@@ -200,15 +200,15 @@ def test_without_the_token_nothing_is_read(given: str | None) -> None:
     assert server.requests == []
 
 
-def test_with_the_token_spans_are_taken() -> None:
+def test_with_the_token_spans_are_accepted() -> None:
     with gate(token=TOKEN) as (client, _, server):
         assert client.post(body_of(sdk_span()), authorization=f"bearer {TOKEN}").status == 200
-        assert client.ask("GET", "/healthz").status == 200
+        assert client.send("GET", "/healthz").status == 200
     assert len(server.events) == 1
 
 
 @pytest.mark.parametrize("kind", [PROTOBUF, JSON])
-def test_spans_without_ids_are_rejected_and_the_others_taken(kind: str) -> None:
+def test_spans_without_ids_are_rejected_and_the_others_accepted(kind: str) -> None:
     good, bad = sdk_span(), sdk_span(span_id=0)
     with gate() as (client, request_handler, server):
         answer = client.post(body_of(good, bad, kind=kind), kind=kind)
@@ -229,7 +229,7 @@ def test_spans_without_ids_are_rejected_and_the_others_taken(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", [PROTOBUF, JSON])
-def test_zeros_for_the_span_above_say_that_there_is_none(kind: str) -> None:
+def test_a_parent_id_of_zeros_means_no_parent(kind: str) -> None:
     request = otlp_request(sdk_span())
     request.resource_spans[0].scope_spans[0].spans[0].parent_span_id = bytes(8)
     body = json.dumps(otlp_json(request)).encode() if kind == JSON else request.SerializeToString()
@@ -251,25 +251,25 @@ def test_spans_of_an_unreadable_resource_are_all_counted() -> None:
     assert len(server.events) == 1
 
 
-# --- PostHog does not take events --------------------------------------------------------------------
+# --- PostHog accepts no events ---
 
 
-def test_without_a_spool_what_posthog_does_not_take_is_handed_back() -> None:
+def test_during_an_outage_without_a_spool_the_sender_has_to_retry() -> None:
     with gate(timeout=0.2) as (client, request_handler, server):
         server.faults.extend([Fault(503)] * 50)
         answer = client.post(body_of(sdk_span()))
         assert answer.status == 503
         assert int(answer.headers["retry-after"]) >= 1
         assert NO_SPOOL in answer.body
-        asked = len(server.requests)
-        again = client.post(body_of(sdk_span()))  # at once: PostHog is not asked
-        assert (again.status, len(server.requests)) == (503, asked)
+        requests_before = len(server.requests)
+        again = client.post(body_of(sdk_span()))  # at once: nothing is sent to PostHog
+        assert (again.status, len(server.requests)) == (503, requests_before)
         assert NO_SPOOL in again.body
         assert request_handler.projects.by_name[""].forwarder.stats()["queue"]["waiting"] == 0
     assert server.events == []
 
 
-def test_after_a_pause_posthog_is_asked_again() -> None:
+def test_after_a_pause_spans_are_sent_to_posthog_again() -> None:
     now = 0.0
     with gate(timeout=0.2, clock=lambda: now) as (client, _, server):
         server.faults.append(Fault(503))
@@ -282,7 +282,7 @@ def test_after_a_pause_posthog_is_asked_again() -> None:
     assert len(server.events) == 1
 
 
-def test_with_a_spool_what_posthog_does_not_take_is_accepted_and_sent_later(tmp_path: Path) -> None:
+def test_during_an_outage_with_a_spool_spans_are_accepted_and_sent_later(tmp_path: Path) -> None:
     with gate(timeout=0.2, spool=tmp_path) as (client, request_handler, server):
         server.faults.extend([Fault(503)] * 50)
         for number in (1, 2, 3):  # the first is tried, the others go to disk at once
@@ -292,7 +292,7 @@ def test_with_a_spool_what_posthog_does_not_take_is_accepted_and_sent_later(tmp_
     assert len({event["uuid"] for event in server.events}) == 3
 
 
-def test_what_another_gateway_leaves_is_sent_by_one_that_is_idle(
+def test_an_idle_gateway_sends_what_another_left_in_the_spool(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(backlog, "LOOK_SECONDS", 0.05)
@@ -303,7 +303,7 @@ def test_what_another_gateway_leaves_is_sent_by_one_that_is_idle(
         until(lambda: idle.events, "it arrives")
 
 
-def test_a_full_spool_hands_back_and_loses_nothing_that_was_accepted(tmp_path: Path) -> None:
+def test_with_a_full_spool_the_sender_has_to_retry_and_nothing_accepted_is_lost(tmp_path: Path) -> None:
     accepted: list[int] = []
     with gate(timeout=0.2, spool=tmp_path, spool_max_bytes=1024 * 1024) as (client, request_handler, server):
         server.faults.extend([Fault(503)] * 500)
@@ -331,15 +331,15 @@ def test_a_gateway_with_a_full_spool_is_not_ready(tmp_path: Path) -> None:
         big = {**CHAT, "posthog.property.x": "x" * 60_000}
         for number in range(1, 40):
             client.post(body_of(sdk_span(big, span_id=number)))
-        ready = client.ask("GET", "/readyz")
+        ready = client.send("GET", "/readyz")
     assert ready.status == 503
     assert b"the spool is full" in ready.body
 
 
-def test_where_the_key_is_at_fault_the_answer_says_so() -> None:
+def test_the_answer_names_the_key_if_posthog_rejects_it() -> None:
     with gate(timeout=1) as (client, _, server):
         server.faults.append(Fault(401))
-        for _ in range(2):  # asked, and not asked
+        for _ in range(2):  # with a request to PostHog, and without
             answer = client.post(body_of(sdk_span()))
             assert answer.status == 503
             assert (
@@ -348,17 +348,17 @@ def test_where_the_key_is_at_fault_the_answer_says_so() -> None:
             ) in answer.body
 
 
-def test_a_gateway_whose_key_is_refused_is_not_ready() -> None:
+def test_a_gateway_whose_key_is_rejected_is_not_ready() -> None:
     with gate(timeout=1) as (client, _, server):
         server.faults.append(Fault(401))
         assert client.post(body_of(sdk_span())).status == 503
-        ready = client.ask("GET", "/readyz")
-        assert (ready.status, client.ask("GET", "/healthz").status) == (503, 200)
+        ready = client.send("GET", "/readyz")
+        assert (ready.status, client.send("GET", "/healthz").status) == (503, 200)
     assert b"PostHog rejects the project key" in ready.body
     assert KEY.encode() not in ready.body
 
 
-def test_events_that_posthog_never_takes_are_rejected_and_the_others_taken() -> None:
+def test_events_rejected_for_good_are_counted_and_the_others_accepted() -> None:
     with gate() as (client, _, server):
         server.is_poison = lambda event: event["properties"]["$ai_span_id"].endswith("07")
         answer = client.post(body_of(*[sdk_span(span_id=number) for number in range(1, 11)]))
@@ -371,9 +371,9 @@ def test_events_that_posthog_never_takes_are_rejected_and_the_others_taken() -> 
 # --- limits ------------------------------------------------------------------------------------------
 
 
-def test_bytes_beyond_the_budget_are_handed_back_at_once() -> None:
+def test_a_request_beyond_the_budget_is_rejected_for_now() -> None:
     with gate(limits=Limits(in_flight=5000)) as (client, request_handler, server):
-        request_handler.budget.reserve(4500)  # others'
+        request_handler.budget.reserve(4500)  # of other requests
         answer = client.post(body_of(sdk_span({**CHAT, "gen_ai.prompt": "x" * 1000})))
         assert (answer.status, answer.headers["retry-after"]) == (503, "1")
         assert request_handler.budget.used == 4500
@@ -383,42 +383,42 @@ def test_bytes_beyond_the_budget_are_handed_back_at_once() -> None:
     assert len(server.events) == 1
 
 
-def test_what_is_inflated_counts_as_well() -> None:
+def test_inflated_bytes_count_as_well() -> None:
     with gate(limits=Limits(in_flight=5000)) as (client, _, _):
         body = gzip.compress(body_of(sdk_span({**CHAT, "gen_ai.prompt": "x" * 5000})))
         assert len(body) < 2000
         assert client.post(body, content_encoding="gzip").status == 503
 
 
-def test_a_body_that_stops_is_given_up() -> None:
+def test_a_body_that_stops_is_rejected_for_now() -> None:
     with gate(limits=Limits(chunk_seconds=0.01)) as (client, request_handler, _):
-        answer = client.ask("POST", headers={"content-type": PROTOBUF}, pieces=(b"abc",), then={})
+        answer = client.send("POST", headers={"content-type": PROTOBUF}, pieces=(b"abc",), then={})
         assert (answer.status, answer.headers["connection"]) == (503, "close")
         assert b"after 3 bytes" in answer.body
         assert request_handler.budget.used == 0
 
 
-def test_a_sender_that_hangs_up_is_forgotten() -> None:
+def test_the_bytes_of_a_sender_that_disconnects_are_released() -> None:
     with gate() as (client, request_handler, _):
         gone = {"type": "http.disconnect"}
-        answer = client.ask("POST", headers={"content-type": PROTOBUF}, pieces=(b"abc",), then=gone)
+        answer = client.send("POST", headers={"content-type": PROTOBUF}, pieces=(b"abc",), then=gone)
         assert answer.status == 400
         assert request_handler.budget.used == 0
 
 
-def test_json_of_too_many_members_is_refused_before_it_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_json_of_too_many_members_is_rejected_before_it_is_parsed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("otel_posthog.gateway.decode.MAX_JSON_MEMBERS", 200)
     commas = body_of(sdk_span({**CHAT, "gen_ai.prompt": 'a, {b}, [c] \\" ' * 300}), kind=JSON)
     with gate() as (client, _, server):
         assert client.post(b"[" + b"{}," * 200 + b"{}]", kind=JSON).status == 413
-        assert client.post(commas, kind=JSON).status == 200  # those of a text are none
+        assert client.post(commas, kind=JSON).status == 200  # commas in a string are no members
     assert len(server.events) == 1
 
 
 @pytest.mark.parametrize(
     "text", [rb"\"" * 100_000, rb"\"" * 100_000 + b"\\", b'"' * 7_000_000, b'"' + rb"\n" * 3_000_000 + b'"']
 )
-def test_texts_in_json_take_neither_time_nor_memory(text: bytes) -> None:
+def test_strings_in_json_cost_neither_time_nor_memory(text: bytes) -> None:
     began = time.process_time()
     tracemalloc.start()
     try:
@@ -432,7 +432,7 @@ def test_texts_in_json_take_neither_time_nor_memory(text: bytes) -> None:
 
 
 @pytest.mark.parametrize("kind", [PROTOBUF, JSON])
-def test_a_request_of_too_many_attributes_is_refused_whole(
+def test_a_request_of_too_many_attributes_is_rejected_as_a_whole(
     kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("otel_posthog.gateway.decode.MAX_VALUES", 100)
@@ -472,7 +472,7 @@ def fuzzed() -> Any:
     st.binary(max_size=100),
     st.data(),
 )
-def test_no_body_is_answered_with_a_fault(
+def test_no_body_raises(
     fuzzed: Client, kind: str, encoding: str, is_compressed: bool, noise: bytes, data: st.DataObject
 ) -> None:
     body = bytearray(_GOOD[kind])
@@ -501,12 +501,12 @@ def test_no_body_is_answered_with_a_fault(
         max_leaves=30,
     )
 )
-def test_no_json_is_answered_with_a_fault(fuzzed: Client, document: Any) -> None:
+def test_no_json_raises(fuzzed: Client, document: Any) -> None:
     answer = fuzzed.post(json.dumps(document).encode(), kind=JSON)
     assert answer.status in (200, 400)
 
 
-def test_a_fault_of_ours_is_a_503_and_says_no_value(
+def test_a_bug_of_ours_is_a_503_that_shows_no_value(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     with gate() as (client, request_handler, _):
@@ -521,7 +521,7 @@ def test_a_fault_of_ours_is_a_503_and_says_no_value(
     assert "please report this" in caplog.text
 
 
-def test_what_comes_when_no_thread_takes_requests_any_more_is_to_be_sent_again() -> None:
+def test_a_request_that_arrives_during_shutdown_is_rejected_for_now() -> None:
     with gate() as (_, request_handler, _), ThreadPoolExecutor(1) as ended:
         ended.shutdown()
         answer = Client(Gateway(request_handler, ended)).post(body_of(sdk_span()))

@@ -49,17 +49,17 @@ class RpcGate(NamedTuple):
 def rpc_gate(
     *, token: str | None = None, certificates: Certificates | None = None, **options: Any
 ) -> Iterator[RpcGate]:
-    """A gRPC server before a capture server, with its loop on a thread of its own."""
+    """Run a gRPC server that sends to a capture server, with its event loop on a thread."""
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
-    with gate(**options) as made, ThreadPoolExecutor(4) as executor, _reserve("127.0.0.1", 0) as reserved:
+    with gate(**options) as inner, ThreadPoolExecutor(4) as executor, _reserve("127.0.0.1", 0) as reserved:
         target = _address(reserved)
         server = asyncio.run_coroutine_threadsafe(
-            start_rpc(target, made.request_handler, executor, token=token, certificates=certificates), loop
+            start_rpc(target, inner.request_handler, executor, token=token, certificates=certificates), loop
         ).result(10)
         try:
-            yield RpcGate(target, made)
+            yield RpcGate(target, inner)
         finally:
             asyncio.run_coroutine_threadsafe(server.stop(1), loop).result(10)
             loop.call_soon_threadsafe(loop.stop)
@@ -68,17 +68,13 @@ def rpc_gate(
 
 
 class Sent(NamedTuple):
-    """What a request was answered."""
+    """The answer to a request."""
 
     code: grpc.StatusCode
     details: str
     pause: float | None
-    """Of the RetryInfo in the status."""
+    """Seconds in the RetryInfo of the status."""
     response: ExportTraceServiceResponse
-
-    @property
-    def said(self) -> tuple[grpc.StatusCode, str]:
-        return self.code, self.details
 
 
 def send(
@@ -98,22 +94,22 @@ def send(
         else grpc.secure_channel(target, credentials, options)
     ) as channel:
         try:
-            found = channel.unary_unary(method)(
+            response = channel.unary_unary(method)(
                 body, compression=compression, timeout=60, metadata=[*metadata.items()]
             )
         except grpc.RpcError as error:
-            refused = error
+            rejection = error
         else:
-            return Sent(grpc.StatusCode.OK, "", None, ExportTraceServiceResponse.FromString(found))
-    trailers = dict(refused.trailing_metadata() or ())
+            return Sent(grpc.StatusCode.OK, "", None, ExportTraceServiceResponse.FromString(response))
+    trailers = dict(rejection.trailing_metadata() or ())
     pause = None
     if "grpc-status-details-bin" in trailers:
         status = Status.FromString(trailers["grpc-status-details-bin"])
-        assert (status.code, status.message) == (refused.code().value[0], refused.details())
+        assert (status.code, status.message) == (rejection.code().value[0], rejection.details())
         pause = _pause(status)
-        told = trailers.get("google.rpc.retryinfo-bin")
-        assert pause == (None if told is None else _seconds(RetryInfo.FromString(told)))
-    return Sent(refused.code(), refused.details(), pause, ExportTraceServiceResponse())
+        info = trailers.get("google.rpc.retryinfo-bin")
+        assert pause == (None if info is None else _seconds(RetryInfo.FromString(info)))
+    return Sent(rejection.code(), rejection.details(), pause, ExportTraceServiceResponse())
 
 
 def _pause(status: Status) -> float | None:
@@ -131,13 +127,13 @@ def _seconds(info: RetryInfo) -> float:
 def test_opentelemetrys_own_stub_passes_spans_through() -> None:
     with rpc_gate(token=TOKEN) as served, grpc.insecure_channel(served.target) as channel:
         stub = TraceServiceStub(channel)  # type: ignore[no-untyped-call]  # generated
-        found = stub.Export(
+        response = stub.Export(
             some_spans(3),
             metadata=(("authorization", f"Bearer {TOKEN}"),),
             compression=grpc.Compression.Gzip,
             timeout=30,
         )
-        assert found == ExportTraceServiceResponse()
+        assert response == ExportTraceServiceResponse()
         assert span_ids(served.posthog) == [1, 2, 3]
 
 
@@ -152,7 +148,7 @@ def test_opentelemetrys_own_stub_passes_spans_through() -> None:
         (zstandard.compress, None),
     ],
 )
-def test_a_message_is_read_as_it_is_compressed(
+def test_a_message_is_inflated_by_its_own_compression(
     wrapped: Callable[[bytes], bytes], compression: grpc.Compression | None
 ) -> None:
     with rpc_gate() as served:
@@ -162,7 +158,7 @@ def test_a_message_is_read_as_it_is_compressed(
         assert span_ids(served.posthog) == [1, 2, 3]
 
 
-def test_a_collectors_default_batch_is_taken() -> None:
+def test_a_collectors_default_batch_is_accepted() -> None:
     spans = some_spans(8192, text=os.urandom(1000).hex())
     body = spans.SerializeToString()
     assert len(body) > 17_000_000
@@ -177,7 +173,7 @@ def test_an_empty_message_is_an_empty_request() -> None:
 
 
 @pytest.mark.parametrize(
-    ("body", "code", "says"),
+    ("body", "code", "words"),
     [
         (b"\x0a\xff", "INVALID_ARGUMENT", "the body is no OTLP request in protobuf"),
         (b"no protobuf", "INVALID_ARGUMENT", "the body is no OTLP request in protobuf"),
@@ -186,11 +182,11 @@ def test_an_empty_message_is_an_empty_request() -> None:
         (b"\n\x00" * 600_000, "RESOURCE_EXHAUSTED", "larger than max"),
     ],
 )
-def test_what_cannot_be_taken_is_refused_for_good_with_a_sentence(body: bytes, code: str, says: str) -> None:
+def test_an_invalid_message_is_rejected_for_good_with_a_sentence(body: bytes, code: str, words: str) -> None:
     with rpc_gate(limits=Limits(body=MIB)) as served:
         sent = send(served.target, body)
         assert (sent.code.name, sent.pause) == (code, None)
-        assert says in sent.details
+        assert words in sent.details
 
 
 def test_another_method_is_not_there() -> None:
@@ -209,7 +205,7 @@ def test_spans_that_cannot_be_read_are_counted_in_the_answer() -> None:
 
 
 @pytest.mark.parametrize(
-    ("bears", "code"),
+    ("metadata", "code"),
     [
         ({}, "UNAUTHENTICATED"),
         ({"authorization": f"Bearer {TOKEN[:-1]}"}, "UNAUTHENTICATED"),
@@ -218,15 +214,15 @@ def test_spans_that_cannot_be_read_are_counted_in_the_answer() -> None:
         ({"authorization": f"bearer  {TOKEN}"}, "OK"),
     ],
 )
-def test_only_who_bears_the_token_may_send(bears: dict[str, str], code: str) -> None:
+def test_only_senders_with_the_token_are_accepted(metadata: dict[str, str], code: str) -> None:
     with rpc_gate(token=TOKEN) as served:
-        sent = send(served.target, some_spans(1).SerializeToString(), **bears)
+        sent = send(served.target, some_spans(1).SerializeToString(), **metadata)
         assert sent.code.name == code
         assert span_ids(served.posthog) == [1] * (code == "OK")
         assert served.gate.request_handler.stats()["requests"] == {("grpc", code): 1}
 
 
-def test_where_posthog_takes_nothing_spans_are_to_be_sent_again_after_a_pause() -> None:
+def test_during_an_outage_the_sender_has_to_retry_after_a_pause() -> None:
     with rpc_gate(max_retry_seconds=0.01) as served:
         served.posthog.faults.extend([Answer(503)] * 8)
         sent = send(served.target, some_spans(1).SerializeToString())
@@ -235,13 +231,13 @@ def test_where_posthog_takes_nothing_spans_are_to_be_sent_again_after_a_pause() 
         assert "send again later" in sent.details
 
 
-def test_where_posthog_takes_nothing_a_spool_does(tmp_path: Path) -> None:
+def test_during_an_outage_the_spool_accepts_spans(tmp_path: Path) -> None:
     with rpc_gate(max_retry_seconds=0.01, spool=tmp_path) as served:
         served.posthog.faults.extend([Answer(503)] * 8)
         assert send(served.target, some_spans(1).SerializeToString()).code is grpc.StatusCode.OK
 
 
-def test_more_bytes_than_may_be_worked_on_are_to_be_sent_again() -> None:
+def test_a_message_beyond_the_budget_is_rejected_for_now() -> None:
     body = gzip.compress(some_spans(2, text="x" * 600_000).SerializeToString())
     with rpc_gate(limits=Limits(body=2 * MIB, in_flight=MIB)) as served:
         sent = send(served.target, body)
@@ -250,7 +246,7 @@ def test_more_bytes_than_may_be_worked_on_are_to_be_sent_again() -> None:
         assert served.gate.request_handler.budget.used == 0
 
 
-def test_the_bytes_of_a_sender_that_hangs_up_are_given_back_when_the_work_is_done() -> None:
+def test_the_bytes_of_a_sender_that_disconnects_are_released_when_the_work_is_done() -> None:
     with rpc_gate() as served:
         served.posthog.delay = 0.5
         with grpc.insecure_channel(served.target) as channel:
@@ -264,16 +260,16 @@ def test_the_bytes_of_a_sender_that_hangs_up_are_given_back_when_the_work_is_don
 
 
 def _stalled(over: threading.Event) -> Iterator[bytes]:
-    """A message that does not come."""
+    """Yield a message that does not arrive."""
     over.wait(60)
     yield b""
 
 
-def test_senders_that_stall_make_room_for_one_that_does_not() -> None:
+def test_stalled_senders_make_room_for_others() -> None:
     over = threading.Event()
     with rpc_gate() as served, grpc.insecure_channel(served.target) as channel:
         begun = [channel.stream_unary(EXPORT).future(_stalled(over)) for _ in range(READING + 8)]
-        # Those that are one too many are refused at once.
+        # Those beyond the limit are rejected at once.
         until(lambda: sum(call.done() for call in begun) >= 8)
         body = some_spans(1).SerializeToString()
         until(lambda: send(served.target, body).code is grpc.StatusCode.OK)
@@ -281,7 +277,7 @@ def test_senders_that_stall_make_room_for_one_that_does_not() -> None:
         assert {call.code().name for call in begun if call.done()} == {"UNAVAILABLE"}
 
 
-def test_a_message_that_does_not_come_in_time_is_given_up() -> None:
+def test_a_message_that_does_not_arrive_in_time_is_rejected_for_now() -> None:
     over = threading.Event()
     with rpc_gate(limits=Limits(body_seconds=0.2)) as served, grpc.insecure_channel(served.target) as channel:
         call = channel.stream_unary(EXPORT).future(_stalled(over))
@@ -289,7 +285,7 @@ def test_a_message_that_does_not_come_in_time_is_given_up() -> None:
         over.set()
 
 
-def test_a_request_without_a_message_is_refused() -> None:
+def test_a_request_without_a_message_is_rejected() -> None:
     with rpc_gate() as served, grpc.insecure_channel(served.target) as channel:
         call = channel.stream_unary(EXPORT).future(iter(()))
         assert call.exception(timeout=20).code() is grpc.StatusCode.INVALID_ARGUMENT
@@ -307,7 +303,7 @@ def test_connections_are_limited() -> None:
         assert {*codes} == {"OK", "UNAVAILABLE"}
 
 
-def test_tls_and_who_has_a_certificate(files: CertificateFiles) -> None:
+def test_tls_and_client_certificates(files: CertificateFiles) -> None:
     root, body = files.ca.read_bytes(), some_spans(1).SerializeToString()
     known = grpc.ssl_channel_credentials(root, files.key.read_bytes(), files.chain.read_bytes())
     unknown = grpc.ssl_channel_credentials(root)
@@ -323,7 +319,7 @@ def test_tls_and_who_has_a_certificate(files: CertificateFiles) -> None:
 # --- processes ---
 
 
-def test_a_bomb_takes_little_memory(start_gateway: StartGateway) -> None:
+def test_a_decompression_bomb_needs_little_memory(start_gateway: StartGateway) -> None:
     gateway = start_gateway("--grpc-port", "0")
     assert send(gateway.grpc_target, some_spans(1).SerializeToString()).code is grpc.StatusCode.OK
     before = _peak(gateway.process.pid)
@@ -334,14 +330,14 @@ def test_a_bomb_takes_little_memory(start_gateway: StartGateway) -> None:
 
 
 def _peak(process: int) -> int:
-    """The most memory that it ever had, in bytes."""
+    """Return the peak memory of a process, in bytes."""
     [line] = [
         line for line in Path(f"/proc/{process}/status").read_text().splitlines() if line.startswith("VmHWM:")
     ]
     return int(line.split()[1]) * 1024
 
 
-def test_large_messages_that_come_at_once_take_bounded_memory(start_gateway: StartGateway) -> None:
+def test_large_messages_at_once_need_bounded_memory(start_gateway: StartGateway) -> None:
     gateway = start_gateway(
         "--grpc-port", "0", "--max-body-bytes", str(24 * MIB), "--max-in-flight-bytes", str(24 * MIB)
     )
@@ -350,7 +346,9 @@ def test_large_messages_that_come_at_once_take_bounded_memory(start_gateway: Sta
     with ThreadPoolExecutor(32) as pool:
         codes = {sent.code.name for sent in pool.map(send, [gateway.grpc_target] * 32, [large] * 32)}
     assert codes <= {"OK", "UNAVAILABLE"}
-    assert _peak(gateway.process.pid) - before < 450 * MIB  # it was 800: twice what all of them have
+    assert (
+        _peak(gateway.process.pid) - before < 450 * MIB
+    )  # it was 800 without the limit: twice the size of all messages
 
 
 def test_a_gateway_serves_both_protocols_with_the_same_certificates(
@@ -379,10 +377,10 @@ def test_a_gateway_serves_both_protocols_with_the_same_certificates(
     assert gateway.lines()  # nothing but JSON
 
 
-def test_a_grpc_port_in_use_is_said_in_a_sentence(start_gateway: StartGateway) -> None:
+def test_a_grpc_port_in_use_ends_the_start_with_one_sentence(start_gateway: StartGateway) -> None:
     first = start_gateway("--grpc-port", "0")
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        for port in (first.grpc_port, taken.getsockname()[1]):
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        for port in (first.grpc_port, listening.getsockname()[1]):
             done = run_gateway("--port", "0", "--grpc-port", str(port))
             assert done.returncode == 1
             sentence = f"port {port} is in use: choose another with --grpc-port"
@@ -393,14 +391,16 @@ def test_a_grpc_port_in_use_is_said_in_a_sentence(start_gateway: StartGateway) -
     ("missing", "arguments", "extra"),
     [("uvicorn", (), "gateway"), ("httptools", (), "gateway"), ("grpc", ("--grpc-port", "0"), "grpc")],
 )
-def test_a_missing_extra_is_said_in_a_sentence(missing: str, arguments: tuple[str, ...], extra: str) -> None:
+def test_a_missing_extra_ends_the_start_with_one_sentence(
+    missing: str, arguments: tuple[str, ...], extra: str
+) -> None:
     done = run_gateway("--port", "0", *arguments, missing=missing)
     assert done.returncode == 1
     [line] = done.stderr.splitlines()
     assert line.endswith(f" not installed: {install_hint(extra)}")
 
 
-def test_what_is_under_way_at_sigterm_is_answered(
+def test_a_request_in_flight_at_sigterm_is_answered(
     start_gateway: StartGateway, posthog: CaptureServer
 ) -> None:
     gateway = start_gateway("--grpc-port", "0")
@@ -408,7 +408,7 @@ def test_what_is_under_way_at_sigterm_is_answered(
     with grpc.insecure_channel(gateway.grpc_target) as channel:
         call = channel.unary_unary(EXPORT).future(some_spans(3).SerializeToString())
         until(lambda: posthog.requests)
-        gateway.tell()
+        gateway.send_signal()
         assert call.result(timeout=20) == b""
         assert gateway.end() == 0
     assert span_ids(posthog) == [1, 2, 3]

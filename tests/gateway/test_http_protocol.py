@@ -1,4 +1,4 @@
-"""Connections that are slow, many or strange do not keep the gateway from its work."""
+"""Slow, numerous or invalid connections do not stop the gateway."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ HEAD = b"POST /v1/traces HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-prot
 
 @contextmanager
 def served(limits: Limits) -> Iterator[tuple[str, int]]:
-    """The gateway on a thread of this process, with limits of a test; where it listens."""
+    """Serve the gateway on a thread, and yield its address."""
     with served_before_posthog(limits) as (address, _):
         yield address
 
 
 @contextmanager
 def served_before_posthog(limits: Limits) -> Iterator[tuple[tuple[str, int], CaptureServer]]:
-    """The same, and what gets its events."""
+    """Serve the gateway on a thread, and yield its address and the server that receives its events."""
     with (
         gate(limits=limits) as (client, _, posthog),
         socket.create_server(("127.0.0.1", 0), backlog=1024) as listening,
@@ -60,7 +60,7 @@ def served_before_posthog(limits: Limits) -> Iterator[tuple[tuple[str, int], Cap
 
 
 def _is_closed(connection: socket.socket) -> bool:
-    """Whether the other side has closed; waits for that."""
+    """Wait for the other side, and return whether it closed the connection."""
     connection.settimeout(30)
     try:
         return connection.recv(1) == b""
@@ -82,7 +82,7 @@ def _post(address: tuple[str, int]) -> int:
         pytest.param(HEAD + b"X-A: 1\r\n", id="a head without its end"),
     ],
 )
-def test_a_head_that_does_not_come_is_not_waited_for(sent: bytes) -> None:
+def test_a_connection_without_a_complete_head_is_closed(sent: bytes) -> None:
     limits = Limits(head_seconds=0.05)
     with served(limits) as address, socket.create_connection(address) as connection:
         connection.sendall(sent)
@@ -90,7 +90,7 @@ def test_a_head_that_does_not_come_is_not_waited_for(sent: bytes) -> None:
         assert _post(address) == 200
 
 
-def test_a_second_request_is_waited_for_no_longer_than_the_first() -> None:
+def test_the_head_of_a_second_request_has_the_same_time_limit() -> None:
     with served(Limits(head_seconds=1)) as address, socket.create_connection(address) as connection:
         connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
         answer = b""
@@ -100,7 +100,7 @@ def test_a_second_request_is_waited_for_no_longer_than_the_first() -> None:
         assert _is_closed(connection)
 
 
-def test_a_body_that_does_not_come_is_answered_and_closed() -> None:
+def test_a_body_that_stops_is_answered_and_the_connection_closed() -> None:
     with served(Limits(chunk_seconds=0.05)) as address, socket.create_connection(address) as connection:
         connection.sendall(HEAD + b"Content-Length: 100\r\n\r\nabc")
         connection.settimeout(30)
@@ -122,9 +122,7 @@ def _posted(number: int, *more: bytes) -> bytes:
 
 @pytest.mark.parametrize("upgrade", [_H2C, b"Connection: upgrade\r\nUpgrade: websocket\r\n"])
 @pytest.mark.parametrize("at_a_time", [1, 7, 200, 10_000])
-def test_a_request_that_asks_for_another_protocol_is_read_all_the_same(
-    upgrade: bytes, at_a_time: int
-) -> None:
+def test_a_request_that_offers_another_protocol_is_read_as_http_1(upgrade: bytes, at_a_time: int) -> None:
     sent = _posted(1, upgrade) + _posted(2) + _posted(3, upgrade) + _posted(4, b"Connection: close\r\n")
     with (
         served_before_posthog(Limits()) as (address, posthog),
@@ -141,7 +139,7 @@ def test_a_request_that_asks_for_another_protocol_is_read_all_the_same(
         assert span_ids(posthog) == [1, 2, 3, 4]
 
 
-def test_a_head_without_end_is_cut_off() -> None:
+def test_a_connection_with_an_endless_head_is_closed() -> None:
     with served(Limits(head=4096)) as address, socket.create_connection(address) as connection:
         with contextlib.suppress(ConnectionError):
             connection.sendall(HEAD)
@@ -151,7 +149,7 @@ def test_a_head_without_end_is_cut_off() -> None:
         assert _post(address) == 200
 
 
-def test_connections_beyond_the_limit_are_closed_and_room_is_made_when_others_go() -> None:
+def test_connections_beyond_the_limit_are_closed_until_others_end() -> None:
     with served(Limits(connections=3)) as address:
         first = [socket.create_connection(address) for _ in range(3)]
         for connection in first:
@@ -161,12 +159,12 @@ def test_connections_beyond_the_limit_are_closed_and_room_is_made_when_others_go
             assert _is_closed(fourth)
         first[0].close()
 
-        def is_taken() -> bool:
+        def is_accepted() -> bool:
             with contextlib.suppress(requests.ConnectionError):
                 return _post(address) == 200
             return False
 
-        until(is_taken, "a connection is free again")
+        until(is_accepted, "a connection is free again")
         for connection in first:
             connection.close()
 
@@ -196,7 +194,7 @@ def test_good_clients_are_answered_while_hundreds_are_slow() -> None:
         b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",  # TLS to a server that has none
     ],
 )
-def test_what_is_no_http_is_answered_with_400_or_closed(request_line: bytes) -> None:
+def test_invalid_http_is_answered_with_400_or_closed(request_line: bytes) -> None:
     with served(Limits(head_seconds=1, chunk_seconds=1)) as address:
         with socket.create_connection(address) as connection:
             connection.sendall(request_line)

@@ -1,4 +1,4 @@
-"""What a scrape shows: of one worker and of several, in Prometheus' text."""
+"""The metrics of one worker and of several, in the text format of Prometheus."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ PROTOBUF = {"Content-Type": "application/x-protobuf"}
 
 
 def samples_in(text: str) -> Samples:
-    """Values by name and labels, without the labels of OpenTelemetry's scope."""
-    found: Samples = defaultdict(dict)
+    """Return the values by name and labels, without the labels of OpenTelemetry's scope."""
+    samples: Samples = defaultdict(dict)
     for family in text_string_to_metric_families(text):
         for sample in family.samples:
             labels = {
                 name: value for name, value in sample.labels.items() if not name.startswith("otel_scope")
             }
             key = tuple(sorted((name, value) for name, value in labels.items() if value))
-            assert key not in found[sample.name], (sample.name, key)
-            found[sample.name][key] = sample.value
-    return found
+            assert key not in samples[sample.name], (sample.name, key)
+            samples[sample.name][key] = sample.value
+    return samples
 
 
 def scrape(gateway: GatewayProcess) -> Samples:
-    """What a new connection is answered."""
+    """Scrape on a new connection, and return the values."""
     answer = requests.get(f"{gateway.url}/metrics", timeout=30)
     assert answer.status_code == 200
     assert answer.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
@@ -49,11 +49,11 @@ def scrape(gateway: GatewayProcess) -> Samples:
 
 
 def send(gateway: GatewayProcess, body: bytes) -> int:
-    """Send spans on a connection of its own."""
+    """Send spans on a new connection, and return the status."""
     return requests.post(f"{gateway.url}/v1/traces", body, headers=PROTOBUF, timeout=30).status_code
 
 
-def test_a_scrape_shows_what_became_of_requests_spans_and_the_spool(
+def test_a_scrape_counts_requests_spans_and_spool_entries(
     start_gateway: StartGateway, posthog: CaptureServer, tmp_path: Path
 ) -> None:
     gateway = start_gateway("--grpc-port", "0", spool_dir=str(tmp_path / "spool"))
@@ -66,57 +66,57 @@ def test_a_scrape_shows_what_became_of_requests_spans_and_the_spool(
     posthog.faults.append(Answer(401))
     assert send(gateway, some_spans(1, first=6).SerializeToString()) == 200  # into the spool
     assert len(posthog.events) == 5
-    found = scrape(gateway)
-    assert found["otel_posthog_gateway_requests_total"] == {
+    samples = scrape(gateway)
+    assert samples["otel_posthog_gateway_requests_total"] == {
         (("protocol", "http"), ("status", "200"), ONLY): 2,
         (("protocol", "http"), ("status", "400"), ONLY): 1,
         (("protocol", "grpc"), ("status", "OK"), ONLY): 1,
     }
-    assert found["otel_posthog_gateway_spans_total"] == {
+    assert samples["otel_posthog_gateway_spans_total"] == {
         (("outcome", "accepted"), ONLY): 6,
         (("outcome", "handed_back"), ONLY): 0,
         (("outcome", "ignored"), ONLY): 1,
         (("outcome", "rejected"), ONLY): 1,
     }
-    parts = found["otel_posthog_gateway_request_duration_seconds_count"]
+    parts = samples["otel_posthog_gateway_request_duration_seconds_count"]
     assert parts == {(("part", part), ONLY): 3 for part in ("decode", "convert", "deliver")}
-    assert found["otel_posthog_gateway_in_flight_bytes"] == {(ONLY,): 0}
-    assert found["otel_posthog_gateway_in_flight_limit_bytes"] == {(ONLY,): 128 << 20}
-    assert found["otel_posthog_gateway_connections"] == {(("protocol", "http"), ONLY): 1}
-    assert found["otel_posthog_gateway_halted"] == {(ONLY,): 1}
-    assert found["otel_posthog_gateway_spool_entries"] == {(): 1}
-    assert found["otel_posthog_gateway_spool_size_bytes"][()] > 100
-    assert found["otel_posthog_gateway_spool_oldest_seconds"][()] >= 0
-    assert found["otel_posthog_gateway_spool_dead_letters"] == {(): 0}
-    assert found["otel_posthog_gateway_spool_full"] == {(): 0}
+    assert samples["otel_posthog_gateway_in_flight_bytes"] == {(ONLY,): 0}
+    assert samples["otel_posthog_gateway_in_flight_limit_bytes"] == {(ONLY,): 128 << 20}
+    assert samples["otel_posthog_gateway_connections"] == {(("protocol", "http"), ONLY): 1}
+    assert samples["otel_posthog_gateway_halted"] == {(ONLY,): 1}
+    assert samples["otel_posthog_gateway_spool_entries"] == {(): 1}
+    assert samples["otel_posthog_gateway_spool_size_bytes"][()] > 100
+    assert samples["otel_posthog_gateway_spool_oldest_seconds"][()] >= 0
+    assert samples["otel_posthog_gateway_spool_dead_letters"] == {(): 0}
+    assert samples["otel_posthog_gateway_spool_full"] == {(): 0}
     exporter = (
         ("otel_component_name", "posthog_span_exporter/0"),
         ("otel_component_type", "posthog_span_exporter"),
         ONLY,
     )
-    assert found["otel_sdk_exporter_span_exported_total"] == {exporter: 5}
-    assert found["process_resident_memory_bytes"][ONLY,] > 1 << 20
+    assert samples["otel_sdk_exporter_span_exported_total"] == {exporter: 5}
+    assert samples["process_resident_memory_bytes"][ONLY,] > 1 << 20
 
 
 def test_one_scrape_shows_all_workers(start_gateway: StartGateway) -> None:
     gateway = start_gateway("--workers", "3")
     sent = 0
 
-    def every_worker_was_asked() -> bool:
+    def every_worker_had_a_request() -> bool:
         nonlocal sent
         for _ in range(10):
             assert send(gateway, some_spans(2, first=2 * sent + 1).SerializeToString()) == 200
             sent += 1
         return len(scrape(gateway)["otel_posthog_gateway_requests_total"]) == 3
 
-    until(every_worker_was_asked, "each worker got a request")
-    found = scrape(gateway)
+    until(every_worker_had_a_request, "each worker got a request")
+    samples = scrape(gateway)
     answered = (("protocol", "http"), ("status", "200"))
-    by_worker = found["otel_posthog_gateway_requests_total"]
+    by_worker = samples["otel_posthog_gateway_requests_total"]
     assert by_worker.keys() == {(*answered, ("worker", number)) for number in "012"}
     assert sum(by_worker.values()) == sent
-    assert sum(found["otel_posthog_gateway_spans_total"].values()) == 2 * sent
-    assert {labels[-1] for labels in found["process_resident_memory_bytes"]} == {
+    assert sum(samples["otel_posthog_gateway_spans_total"].values()) == 2 * sent
+    assert {labels[-1] for labels in samples["process_resident_memory_bytes"]} == {
         ("worker", number) for number in "012"
     }
     assert gateway.end() == 0
@@ -124,11 +124,11 @@ def test_one_scrape_shows_all_workers(start_gateway: StartGateway) -> None:
 
 def test_before_the_first_span_every_outcome_is_at_0(start_gateway: StartGateway) -> None:
     outcomes = ("accepted", "handed_back", "ignored", "rejected")
-    found = scrape(start_gateway())["otel_posthog_gateway_spans_total"]
-    assert found == {(("outcome", outcome), ONLY): 0 for outcome in outcomes}
+    counts = scrape(start_gateway())["otel_posthog_gateway_spans_total"]
+    assert counts == {(("outcome", outcome), ONLY): 0 for outcome in outcomes}
 
 
-def test_metrics_ask_for_the_token(start_gateway: StartGateway) -> None:
+def test_metrics_require_the_token(start_gateway: StartGateway) -> None:
     gateway = start_gateway(environ={"OTEL_POSTHOG_GATEWAY_TOKEN": TOKEN})
     url = f"{gateway.url}/metrics"
     assert requests.get(url, timeout=30).status_code == 401
@@ -140,12 +140,12 @@ def test_metrics_of_several_projects_name_them(start_gateway: StartGateway, tmp_
     file = tmp_path / "projects.toml"
     file.write_text('header = "x-project"\n[keys]\nacme = "phc_acme"\nbeta = "phc_beta"\n')
     gateway = start_gateway("--projects", str(file), spool_dir=str(tmp_path / "spool"))
-    found = scrape(gateway)
+    samples = scrape(gateway)
     names = ("acme", "beta")
     of_each = {(("posthog_project", name),): 0 for name in names}
-    assert found["otel_posthog_gateway_halted"] == {(("posthog_project", name), ONLY): 0 for name in names}
-    assert found["otel_posthog_gateway_spool_entries"] == of_each
-    exported = found["otel_sdk_exporter_span_exported_total"]
+    assert samples["otel_posthog_gateway_halted"] == {(("posthog_project", name), ONLY): 0 for name in names}
+    assert samples["otel_posthog_gateway_spool_entries"] == of_each
+    exported = samples["otel_sdk_exporter_span_exported_total"]
     assert {dict(labels)["posthog_project"] for labels in exported} == {*names}
 
 
@@ -170,7 +170,7 @@ b{x="y"} 1e+06
 """
 
 
-def test_series_of_several_workers_stand_in_their_families() -> None:
+def test_series_of_several_workers_are_grouped_by_family() -> None:
     assert (
         merged({"0": ONE, "1": OTHER}, ["all_"])
         == """\
@@ -189,22 +189,22 @@ b{worker="1",x="y"} 1e+06
     )
 
 
-def test_siblings_find_each_other_and_a_number_is_taken_again(tmp_path: Path) -> None:
-    made = [WorkerPeers(tmp_path, f"text {number}".__str__) for number in range(3)]
-    assert [each.number for each in made] == [0, 1, 2]
-    assert made[1].others() == {"0": "text 0", "2": "text 2"}
-    made[0].close()
-    assert made[1].others() == {"2": "text 2"}
-    (tmp_path / "0.socket").touch()  # of one that was killed
-    assert made[1].others() == {"2": "text 2"}
-    made[0] = WorkerPeers(tmp_path, lambda: "another")
-    assert made[0].number == 0
-    assert made[1].others() == {"0": "another", "2": "text 2"}
-    for each in made:
+def test_workers_find_each_other_and_a_free_number_is_used_again(tmp_path: Path) -> None:
+    peers = [WorkerPeers(tmp_path, f"text {number}".__str__) for number in range(3)]
+    assert [each.number for each in peers] == [0, 1, 2]
+    assert peers[1].others() == {"0": "text 0", "2": "text 2"}
+    peers[0].close()
+    assert peers[1].others() == {"2": "text 2"}
+    (tmp_path / "0.socket").touch()  # left by a worker that was killed
+    assert peers[1].others() == {"2": "text 2"}
+    peers[0] = WorkerPeers(tmp_path, lambda: "another")
+    assert peers[0].number == 0
+    assert peers[1].others() == {"0": "another", "2": "text 2"}
+    for each in peers:
         each.close()
 
 
-def test_a_sibling_that_hangs_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_worker_that_hangs_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("otel_posthog.gateway.worker_peers.SECONDS", 0.2)
     over = threading.Event()
 
@@ -212,14 +212,14 @@ def test_a_sibling_that_hangs_is_left_out(tmp_path: Path, monkeypatch: pytest.Mo
         over.wait(20)
         return ""
 
-    made = [
+    peers = [
         WorkerPeers(tmp_path, lambda: "well"),
         WorkerPeers(tmp_path, hang),
         WorkerPeers(tmp_path, lambda: "well"),
     ]
     began = time.monotonic()
-    assert made[0].others().get("2", "well") == "well"
+    assert peers[0].others().get("2", "well") == "well"
     assert time.monotonic() - began < 5
     over.set()
-    for each in made:
+    for each in peers:
         each.close()

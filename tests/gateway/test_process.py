@@ -1,4 +1,4 @@
-"""A gateway as a process: it takes spans, and ends well."""
+"""A gateway as a process: it accepts spans, and stops in order."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.gateway.conftest import StartGateway, some_spans, span_ids
 TOKEN = {"authorization": "Bearer a-token-of-a-test-0123456789"}
 
 
-def test_a_gateway_answers_when_posthog_has_it_and_ends_well(
+def test_a_gateway_answers_when_posthog_has_the_events_and_exits_with_0(
     start_gateway: StartGateway, posthog: CaptureServer
 ) -> None:
     gateway = start_gateway()
@@ -28,7 +28,7 @@ def test_a_gateway_answers_when_posthog_has_it_and_ends_well(
     assert gateway.lines()[-1]["message"] == f"Finished server process [{gateway.process.pid}]"
 
 
-def test_the_log_says_whose_spans_are_refused_or_rejected(start_gateway: StartGateway) -> None:
+def test_the_log_names_the_senders_of_rejected_requests_and_spans(start_gateway: StartGateway) -> None:
     token = TOKEN["authorization"].split()[1]
     gateway = start_gateway("--grpc-port", "0", environ={"OTEL_POSTHOG_GATEWAY_TOKEN": token})
     spans = some_spans(1)

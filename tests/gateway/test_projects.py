@@ -1,4 +1,4 @@
-"""Several PostHog projects behind one gateway: the file, the choice, and one for all answers."""
+"""Several PostHog projects behind one gateway: the file, the choice of a project, the common answer."""
 
 from __future__ import annotations
 
@@ -43,12 +43,12 @@ beta = "{BETA}"
 """
 
 
-def test_the_file_says_which_projects_there_are() -> None:
-    found = read_projects(FILE)
-    assert found == ProjectTable(
+def test_the_file_names_the_projects_and_their_keys() -> None:
+    table = read_projects(FILE)
+    assert table == ProjectTable(
         keys={"acme": ACME, "beta": BETA}, header=HEADER, resource_attribute=ATTRIBUTE, default=None
     )
-    assert "phc_" not in repr(found)
+    assert "phc_" not in repr(table)
 
 
 @pytest.mark.parametrize(
@@ -75,7 +75,7 @@ def test_the_file_says_which_projects_there_are() -> None:
         ("header = 'x'\ndefault = 'phc_1'\n[keys]\na = 'phc_1'\n", "line 2: default must be the name of a"),
     ],
 )
-def test_what_is_wrong_in_the_file_is_told_with_its_line_and_without_a_key(text: str, sentence: str) -> None:
+def test_an_error_in_the_file_names_its_line_and_shows_no_key(text: str, sentence: str) -> None:
     with pytest.raises(ValueError, match=re.escape(sentence)) as error:
         read_projects(text)
     assert "phc_1" not in str(error.value)
@@ -97,7 +97,7 @@ def gate(
     default: str | None = None,
     **options: Any,
 ) -> Iterator[Gate]:
-    """An application for two projects."""
+    """Yield an application for two projects."""
     with capture_server() as posthog, ThreadPoolExecutor(4) as executor:
         forwarders = {
             name: forwarder(
@@ -113,8 +113,8 @@ def gate(
             )
             for name, key in (("acme", ACME), ("beta", BETA))
         }
-        ingests = {name: ProjectIngest(each) for name, each in forwarders.items()}
-        projects = Projects(ingests, header=header, resource_attribute=attribute, default=default)
+        ingest_by_name = {name: ProjectIngest(each) for name, each in forwarders.items()}
+        projects = Projects(ingest_by_name, header=header, resource_attribute=attribute, default=default)
         try:
             yield Gate(Client(Gateway(RequestHandler(projects), executor)), posthog, forwarders)
         finally:
@@ -123,7 +123,7 @@ def gate(
 
 
 def request_for(*names: str | None) -> ExportTraceServiceRequest:
-    """A chat, with span ids from 1 on, for each of the projects."""
+    """Return a request with a chat for each of the projects, with span ids from 1 on."""
     return otlp_request(
         *(
             sdk_span(CHAT, span_id=number, resource={} if name is None else {ATTRIBUTE: name})
@@ -133,17 +133,17 @@ def request_for(*names: str | None) -> ExportTraceServiceRequest:
 
 
 def arrived(posthog: CaptureServer) -> dict[str, list[int]]:
-    """Span ids by the name of the project whose key they came with."""
+    """Return the span ids by the name of the project whose key they came with."""
     names = {ACME: "acme", BETA: "beta"}
-    found: dict[str, list[int]] = {}
+    span_ids: dict[str, list[int]] = {}
     for request in posthog.requests:
         ids = [int(event["properties"]["$ai_span_id"], 16) for event in request.body["batch"]]
-        found.setdefault(names[request.body["api_key"]], []).extend(ids)
-    return {name: sorted(ids) for name, ids in found.items()}
+        span_ids.setdefault(names[request.body["api_key"]], []).extend(ids)
+    return {name: sorted(ids) for name, ids in span_ids.items()}
 
 
 @pytest.mark.parametrize(
-    ("told", "headers", "names", "status", "expected"),
+    ("arguments", "headers", "names", "status", "expected"),
     [
         ({}, {HEADER: "beta"}, ("acme", None), 200, {"beta": [1, 2]}),
         ({}, {HEADER: "gamma"}, ("acme",), 400, {}),
@@ -158,13 +158,13 @@ def arrived(posthog: CaptureServer) -> dict[str, list[int]]:
     ],
 )
 def test_a_header_or_else_the_resource_chooses_the_project(
-    told: dict[str, Any],
+    arguments: dict[str, Any],
     headers: dict[str, str],
     names: tuple[str | None, ...],
     status: int,
     expected: dict[str, list[int]],
 ) -> None:
-    with gate(**told) as (client, posthog, _):
+    with gate(**arguments) as (client, posthog, _):
         answer = client.post(request_for(*names).SerializeToString(), **headers)
         assert answer.status == status
         assert arrived(posthog) == expected
@@ -180,7 +180,7 @@ def test_a_header_or_else_the_resource_chooses_the_project(
         (ACME, "must have the name of a project, not a key"),
     ],
 )
-def test_the_answer_says_which_project_is_none(named: str | None, sentence: str) -> None:
+def test_the_answer_names_the_unknown_project(named: str | None, sentence: str) -> None:
     with gate(attribute=None) as (client, _, _):
         answer = client.post(
             request_for("acme").SerializeToString(), **({} if named is None else {HEADER: named})
@@ -195,7 +195,7 @@ def test_the_answer_says_which_project_is_none(named: str | None, sentence: str)
         assert arrived(posthog) == {"acme": [1]}
 
 
-def test_a_number_is_the_name_of_no_project() -> None:
+def test_a_number_names_no_project() -> None:
     request = otlp_request(sdk_span(CHAT, resource={ATTRIBUTE: 7}))
     with gate(default="acme") as (client, posthog, _):
         answer = client.post(request.SerializeToString())
@@ -203,7 +203,7 @@ def test_a_number_is_the_name_of_no_project() -> None:
         assert (partial.rejected_spans, posthog.requests) == (1, [])
 
 
-def test_a_span_of_a_project_that_is_not_here_hands_nothing_down() -> None:
+def test_nothing_is_inherited_from_a_span_of_an_unknown_project() -> None:
     route = sdk_span({"user.id": "user_42"}, parent=False, span_id=PARENT_ID, resource={ATTRIBUTE: "gamma"})
     request = request_for("acme")
     request.MergeFrom(otlp_request(route))
@@ -213,7 +213,7 @@ def test_a_span_of_a_project_that_is_not_here_hands_nothing_down() -> None:
         assert arrived(posthog) == {"acme": [1]}
 
 
-def test_a_span_that_is_none_of_ours_hands_its_user_down_in_all_projects() -> None:
+def test_all_projects_inherit_the_user_of_a_span_without_a_project() -> None:
     route = sdk_span({"user.id": "user_42"}, name="GET /", parent=False, span_id=PARENT_ID)
     request = request_for("acme", "beta")
     request.MergeFrom(otlp_request(route))
@@ -223,7 +223,7 @@ def test_a_span_that_is_none_of_ours_hands_its_user_down_in_all_projects() -> No
         assert arrived(posthog) == {"acme": [1], "beta": [2]}
 
 
-def test_a_span_of_one_project_hands_nothing_down_in_another() -> None:
+def test_nothing_is_inherited_from_a_span_of_another_project() -> None:
     route = sdk_span(
         {"user.id": "user_of_acme"}, parent=False, span_id=PARENT_ID, resource={ATTRIBUTE: "acme"}
     )
@@ -238,21 +238,23 @@ def test_a_span_of_one_project_hands_nothing_down_in_another() -> None:
     assert "user_of_acme" not in str(beta)
 
 
-def test_the_answer_is_safe_only_if_all_projects_took_theirs() -> None:
+def test_a_request_succeeds_only_if_all_projects_delivered() -> None:
     with gate() as (client, posthog, _):
         posthog.faults.extend([Answer(503)] * 99)
         both = request_for("acme", "beta").SerializeToString()
         assert client.post(both).status == 503
-        assert arrived(posthog).keys() == {"acme"}  # beta's are not sent, to be sent once more with acme's
+        assert arrived(posthog).keys() == {
+            "acme"
+        }  # those of beta are not sent: the sender retries the whole request
         posthog.faults.clear()
         assert client.post(request_for("beta").SerializeToString()).status == 200
-        # acme rests: nothing is sent that has to be sent again
+        # acme pauses: nothing is sent that the sender has to retry
         sent = len(posthog.requests)
         assert client.post(request_for("beta", "acme").SerializeToString()).status == 503
         assert len(posthog.requests) == sent
 
 
-def test_with_a_spool_a_project_that_takes_nothing_holds_no_other_up(tmp_path: Path) -> None:
+def test_with_a_spool_a_halted_project_blocks_no_other(tmp_path: Path) -> None:
     with gate(spool_dir=tmp_path) as (client, posthog, forwarders):
         posthog.faults.append(Answer(401))
         assert client.post(request_for("acme", "beta").SerializeToString()).status == 200
@@ -261,21 +263,21 @@ def test_with_a_spool_a_project_that_takes_nothing_holds_no_other_up(tmp_path: P
         assert waiting == {"acme": 1, "beta": 0}
 
 
-def test_the_gateway_is_ready_while_one_project_takes_spans() -> None:
+def test_the_gateway_is_ready_while_one_project_delivers() -> None:
     with gate() as (client, posthog, _):
         posthog.faults.append(Answer(401))
-        refused = client.post(request_for("acme").SerializeToString())
-        assert refused.status == 503
-        assert b"project acme: PostHog accepts no events (status_401): check the project API" in refused.body
-        trouble = b"project acme: PostHog rejects the project key or the account: see the log"
-        answer = client.ask("GET", "/readyz")
-        assert (answer.status, answer.body) == (200, b"ready; " + trouble + b"\n")
+        answer = client.post(request_for("acme").SerializeToString())
+        assert answer.status == 503
+        assert b"project acme: PostHog accepts no events (status_401): check the project API" in answer.body
+        problem = b"project acme: PostHog rejects the project key or the account: see the log"
+        answer = client.send("GET", "/readyz")
+        assert (answer.status, answer.body) == (200, b"ready; " + problem + b"\n")
         posthog.faults.append(Answer(401))
         assert client.post(request_for("beta").SerializeToString()).status == 503
-        answer = client.ask("GET", "/readyz")
+        answer = client.send("GET", "/readyz")
         assert (answer.status, answer.body) == (
             503,
-            trouble + b"; " + trouble.replace(b"acme", b"beta") + b"\n",
+            problem + b"; " + problem.replace(b"acme", b"beta") + b"\n",
         )
 
 
@@ -301,15 +303,15 @@ def test_both_protocols_serve_several_projects(
         call = channel.unary_unary(EXPORT)
         assert call(body, metadata=((HEADER, "acme"),), timeout=30) == b""
         assert call(body, timeout=30) == b""
-        refused = call.future(body, metadata=((HEADER, "gamma"),)).exception(timeout=30)
-        assert refused.code() is grpc.StatusCode.INVALID_ARGUMENT
-        assert refused.details() == f"the header {HEADER} names 'gamma', which is no project of this gateway"
+        error = call.future(body, metadata=((HEADER, "gamma"),)).exception(timeout=30)
+        assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
+        assert error.details() == f"the header {HEADER} names 'gamma', which is no project of this gateway"
     assert arrived(posthog) == {"acme": [1, 1, 2], "beta": [1, 2, 2]}
     assert gateway.end() == 0
     assert "phc_" not in gateway.text()
 
 
-def test_the_log_says_which_project_is_refused_and_how_it_stands_in_the_spool(
+def test_the_log_names_the_rejected_project_and_its_name_in_the_spool(
     start_gateway: StartGateway, posthog: CaptureServer, tmp_path: Path
 ) -> None:
     file, spool = tmp_path / "projects.toml", tmp_path / "spool"
@@ -340,7 +342,9 @@ def test_the_log_says_which_project_is_refused_and_how_it_stands_in_the_spool(
         ),
     ],
 )
-def test_a_wrong_file_is_said_in_a_sentence(tmp_path: Path, content: bytes | None, sentence: str) -> None:
+def test_an_invalid_file_ends_the_start_with_one_sentence(
+    tmp_path: Path, content: bytes | None, sentence: str
+) -> None:
     file = tmp_path / "projects.toml"
     if content is not None:
         file.write_bytes(content)

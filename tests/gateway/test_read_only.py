@@ -1,7 +1,7 @@
-"""A root file system that nothing can be written to, but for the spool: as containers are run.
+"""A read-only root file system with a writable spool, as in a container.
 
-Mounting one takes rights that a test does not have. So each Python of the gateway refuses what such a root
-would refuse, where it asks the system.
+Mounting one needs rights that a test lacks. Instead, an audit hook in each Python of the gateway
+refuses the same system calls.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ open(os.path.join(os.environ["WRITABLE"], f"python-{os.getpid()}"), "w").close()
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_it_needs_to_write_to_the_spool_alone(
+def test_it_writes_to_the_spool_alone(
     start_gateway: StartGateway, posthog: CaptureServer, tmp_path: Path, workers: int
 ) -> None:
     spool, hook = tmp_path / "spool", tmp_path / "hook"
@@ -61,7 +61,7 @@ def test_it_needs_to_write_to_the_spool_alone(
     assert requests.post(f"{gateway.url}/v1/traces", body, headers=PROTOBUF, timeout=30).status_code == 200
     assert "otel_posthog_gateway_spool_entries" in requests.get(f"{gateway.url}/metrics", timeout=30).text
     posthog.faults.clear()
-    until(lambda: span_ids(posthog) == [1, 2, 3], "what is in the spool arrives")
+    until(lambda: span_ids(posthog) == [1, 2, 3], "the events in the spool arrive")
     assert len([*spool.glob("python-*")]) >= workers
     assert gateway.end() == 0
     assert [line for line in gateway.lines() if line["level"] == "error"] == []

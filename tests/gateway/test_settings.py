@@ -1,4 +1,4 @@
-"""What a gateway is told, and what of it stops its start."""
+"""The settings of a gateway, and the errors that stop its start."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ FIRST, SECOND = "the-first-of-two-tokens", "the-second-of-two-tokens"
 KEY = {"POSTHOG_API_KEY": "phc_x"}
 
 
-def told(*words: str, **environ: str) -> Settings:
+def settings_from(*words: str, **environ: str) -> Settings:
     parser = argparse.ArgumentParser()
     add_arguments(parser)
     return settings_of(parser.parse_args(words), environ)
 
 
-def test_without_a_word_it_listens_on_this_machine_alone() -> None:
-    found = told()
-    assert (found.host, found.port, found.grpc_port, found.workers, found.token) == (
+def test_by_default_it_listens_on_this_machine_alone() -> None:
+    settings = settings_from()
+    assert (settings.host, settings.port, settings.grpc_port, settings.workers, settings.token) == (
         "127.0.0.1",
         4318,
         None,
@@ -34,7 +34,7 @@ def test_without_a_word_it_listens_on_this_machine_alone() -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "environ", "said"),
+    ("words", "environ", "sentence"),
     [
         (["--host", "0.0.0.0"], {}, "can be reached from other machines"),
         (["--host", "::"], {}, "can be reached from other machines"),
@@ -50,55 +50,55 @@ def test_without_a_word_it_listens_on_this_machine_alone() -> None:
         (["--max-body-bytes", "9", "--max-in-flight-bytes", "8"], {}, "at least --max-body-bytes"),
     ],
 )
-def test_what_does_not_go_together_is_one_sentence(
-    words: list[str], environ: dict[str, str], said: str
+def test_settings_that_do_not_fit_together_raise_one_sentence(
+    words: list[str], environ: dict[str, str], sentence: str
 ) -> None:
-    with pytest.raises(SettingsError, match=said) as caught:
-        told(*words, **environ)
+    with pytest.raises(SettingsError, match=sentence) as caught:
+        settings_from(*words, **environ)
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("words", [["--trace-window", "11"], ["--port", "70000"], ["--workers", "0"]])
 def test_a_value_out_of_its_range_is_a_usage_error(words: list[str]) -> None:
     with pytest.raises(SystemExit) as caught:
-        told(*words)
+        settings_from(*words)
     assert caught.value.code == 2
 
 
 @pytest.mark.parametrize("words", [["--insecure"], []])
-def test_beyond_this_machine_with_a_token_or_the_word(words: list[str]) -> None:
+def test_other_machines_reach_it_only_with_a_token_or_insecure(words: list[str]) -> None:
     environ = {} if words else {TOKEN_VARIABLE: FIRST}
-    assert told("--host", "0.0.0.0", *words, **environ).host == "0.0.0.0"
+    assert settings_from("--host", "0.0.0.0", *words, **environ).host == "0.0.0.0"
 
 
-def test_any_token_of_a_file_opens(tmp_path: Path) -> None:
+def test_every_token_of_a_file_is_accepted(tmp_path: Path) -> None:
     file = tmp_path / "tokens"
     file.write_text(f"{FIRST}\n\n  {SECOND}  \n")
-    token = told("--token-file", str(file)).token
+    token = settings_from("--token-file", str(file)).token
     assert token is not None
-    for held in (FIRST, SECOND):
-        check_token(token.encode(), f"Bearer {held}")
-    for held in (FIRST + SECOND, f"{FIRST}\n{SECOND}", "", FIRST[:-1]):
+    for credentials in (FIRST, SECOND):
+        check_token(token.encode(), f"Bearer {credentials}")
+    for credentials in (FIRST + SECOND, f"{FIRST}\n{SECOND}", "", FIRST[:-1]):
         with pytest.raises(RequestRejectedError, match="Bearer"):
-            check_token(token.encode(), f"Bearer {held}")
+            check_token(token.encode(), f"Bearer {credentials}")
 
 
 def test_no_token_is_in_what_settings_print() -> None:
-    assert FIRST not in repr(told(**{TOKEN_VARIABLE: FIRST}))
+    assert FIRST not in repr(settings_from(**{TOKEN_VARIABLE: FIRST}))
 
 
 # --- options of delivery -----------------------------------------------------------------------------
 
 
-def test_right_options_are_taken(tmp_path: Path) -> None:
+def test_valid_options_are_returned(tmp_path: Path) -> None:
     spool = {"OTEL_EXPORTER_POSTHOG_SPOOL_DIR": str(tmp_path / "new" / "spool")}
-    found = delivery_options({**KEY, **spool, "OTEL_EXPORTER_POSTHOG_EVENTS": "ai"})
-    assert (found.api_key, found.events) == ("phc_x", frozenset({"ai"}))
+    config = delivery_options({**KEY, **spool, "OTEL_EXPORTER_POSTHOG_EVENTS": "ai"})
+    assert (config.api_key, config.events) == ("phc_x", frozenset({"ai"}))
     assert delivery_options({}, needs_key=False).api_key is None
 
 
 @pytest.mark.parametrize(
-    ("environ", "said"),
+    ("environ", "sentence"),
     [
         ({}, "there is no PostHog project key"),
         ({"POSTHOG_API_KEY": "phx_x"}, "the key is a personal one"),
@@ -107,13 +107,13 @@ def test_right_options_are_taken(tmp_path: Path) -> None:
         ({**KEY, "OTEL_EXPORTER_POSTHOG_SPOOL_DIR": "/proc/x"}, "choose another spool_dir"),
     ],
 )
-def test_a_wrong_option_stops_the_start(environ: dict[str, str], said: str) -> None:
-    with pytest.raises(ValueError, match=said) as caught:
+def test_a_wrong_option_stops_the_start(environ: dict[str, str], sentence: str) -> None:
+    with pytest.raises(ValueError, match=sentence) as caught:
         delivery_options(environ)
     assert "ignored" not in str(caught.value)
 
 
-def test_all_that_is_wrong_is_said_at_once() -> None:
+def test_one_error_names_all_problems() -> None:
     environ = {**KEY, "POSTHOG_HOST": "notaurl", "OTEL_EXPORTER_POSTHOG_COST": "none"}
     with pytest.raises(ValueError, match=r"POSTHOG_HOST.*; OTEL_EXPORTER_POSTHOG_COST|COST.*; .*HOST"):
         delivery_options(environ)

@@ -1,4 +1,4 @@
-"""Calls wait for the spans above them, no longer than the window, and not twice."""
+"""Calls wait for the spans above them for the length of the window, and once a trace."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def other(span: str, parent: str | None = None, trace: str = TRACE, **attributes
 
 
 class Clock:
-    """Time that a test moves; who waits in the window looks at it when something changes."""
+    """A clock that the test moves; the window reads it when something changes."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -39,7 +39,7 @@ class Clock:
 
 @pytest.fixture
 def waiting() -> Iterator[Callable[[Callable[[], Any]], Callable[[], Any]]]:
-    """Run something on a thread; the answer waits for its end and gives its result."""
+    """Return a function that starts work on a thread, and returns a function that waits for the result."""
     threads: list[threading.Thread] = []
 
     def begin(work: Callable[[], Any]) -> Callable[[], Any]:
@@ -60,12 +60,12 @@ def waiting() -> Iterator[Callable[[Callable[[], Any]], Callable[[], Any]]]:
 
 
 def _is_waited_for(window: TraceWindow, spans: int) -> None:
-    """Return when so many spans have been put into the window by who waits."""
+    """Wait until the window holds so many spans, those of waiting requests included."""
     with window._changed:
         assert window._changed.wait_for(lambda: len(window) >= spans, 30)
 
 
-def test_what_came_before_is_above(waiting: Any) -> None:
+def test_spans_of_earlier_requests_are_above(waiting: Any) -> None:
     window = TraceWindow(LONG)
     window.above([], [other(PARENT, ROOT), other(ROOT, feature="meme")])
     assert window.above([call()], []) == [other(PARENT, ROOT), other(ROOT, feature="meme")]
@@ -86,7 +86,7 @@ def test_a_call_at_the_top_or_with_all_above_it_does_not_wait() -> None:
     assert window.above([call(span="d" * 16)], [other(PARENT, None)]) == [other(PARENT, None)]
 
 
-def test_a_call_hands_down_to_calls_in_other_requests() -> None:
+def test_calls_inherit_from_calls_in_other_requests() -> None:
     window = TraceWindow(LONG)
     window.above([call(parent=None, span=PARENT, feature="agent", prompt="secret")], [])
     assert window.above([call()], []) == [
@@ -100,19 +100,19 @@ def test_spans_of_another_trace_are_not_above() -> None:
     assert window.above([call()], []) == []
 
 
-def test_spans_that_are_above_each_other_end_the_way() -> None:
+def test_a_cycle_of_parents_ends() -> None:
     window = TraceWindow(LONG)
     assert len(window.above([call()], [other(PARENT, ROOT), other(ROOT, PARENT)])) == 2
 
 
-def test_after_the_window_the_call_goes_on_and_its_trace_is_not_waited_for_again() -> None:
+def test_after_the_window_the_call_continues_and_its_trace_is_not_awaited_again() -> None:
     window = TraceWindow(0.01)
     assert window.above([call()], []) == []
     window._seconds = LONG
     assert window.above([call(span="d" * 16)], []) == []
 
 
-def test_what_is_older_than_the_window_is_forgotten() -> None:
+def test_spans_older_than_the_window_expire() -> None:
     clock = Clock()
     window = TraceWindow(LONG, clock=clock)
     window.above([], [other(ROOT)])
@@ -121,22 +121,22 @@ def test_what_is_older_than_the_window_is_forgotten() -> None:
     assert len(window) == 1
 
 
-def test_no_more_spans_are_remembered_than_there_is_room_for() -> None:
+def test_the_number_of_spans_in_the_window_is_limited() -> None:
     window = TraceWindow(LONG, max_spans=10)
     window.above([], [other(format(number, "016x")) for number in range(100)])
     assert len(window) == 10
 
 
-def test_no_more_bytes_are_remembered_than_there_is_room_for() -> None:
+def test_the_number_of_bytes_in_the_window_is_limited() -> None:
     window = TraceWindow(LONG, max_bytes=10_000)
     window.above([], [other(format(number, "016x"), user="u" * 4000) for number in range(100)])
-    window.above([], [other(format(99, "016x"), user="u" * 4000)] * 100)  # one that comes again counts once
+    window.above([], [other(format(99, "016x"), user="u" * 4000)] * 100)  # a repeated span counts once
     assert len(window) == 2
     window.above([], [other(ROOT, user=["u" * 20_000])])
     assert len(window) == 0
 
 
-def test_a_long_chain_does_not_hold_up_everybody() -> None:
+def test_a_long_chain_of_parents_is_walked_once() -> None:
     window = TraceWindow(0.01)
     ids = [format(number, "016x") for number in range(1, 20_002)]
     began = time.process_time()
@@ -145,7 +145,7 @@ def test_a_long_chain_does_not_hold_up_everybody() -> None:
     assert time.process_time() - began < 5  # it took a minute, and four for twice as many
 
 
-def test_at_the_end_nobody_waits(waiting: Any) -> None:
+def test_after_close_no_request_waits(waiting: Any) -> None:
     window = TraceWindow(LONG)
     result = waiting(lambda: window.above([call()], []))
     _is_waited_for(window, 1)
@@ -154,7 +154,7 @@ def test_at_the_end_nobody_waits(waiting: Any) -> None:
     assert window.above([call(span="d" * 16, trace="2" * 32)], []) == []
 
 
-def test_attributes_that_rules_ask_for_are_kept() -> None:
+def test_attributes_of_feature_rules_are_kept() -> None:
     window = TraceWindow(LONG, frozenset({"http.route"}))
     window.above([make_view({"http.route": "/memes", "x": 1}, trace_id=TRACE, span_id=PARENT)], [])
     assert window.above([call()], [])[0].attributes == {"http.route": "/memes"}
@@ -169,7 +169,7 @@ def _posted(gateway: Gate, *spans: Any) -> int:
     return gateway.client.post(body_of(*spans)).status
 
 
-def test_a_root_that_comes_later_gives_its_user_to_the_call(waiting: Any) -> None:
+def test_a_call_inherits_the_user_of_a_later_root(waiting: Any) -> None:
     with gate(window_seconds=LONG, features={"http.route": {"/memes": "meme"}}) as gateway:
         window = gateway.request_handler.projects.by_name[""]._window
         assert window is not None
@@ -183,13 +183,13 @@ def test_a_root_that_comes_later_gives_its_user_to_the_call(waiting: Any) -> Non
     assert event["properties"]["feature"] == "meme"
 
 
-def test_without_a_window_pieces_do_not_meet() -> None:
+def test_without_a_window_nothing_is_inherited_across_requests() -> None:
     with gate() as gateway:
         assert [_posted(gateway, ROOT_SPAN), _posted(gateway, sdk_span())] == [200, 200]
     assert gateway.server.events[0]["distinct_id"] != "u-1"
 
 
-def test_privacy_of_a_root_that_comes_later_holds(waiting: Any) -> None:
+def test_the_privacy_of_a_later_root_is_inherited(waiting: Any) -> None:
     root = sdk_span({"posthog.privacy_mode": True}, span_id=PARENT_ID, parent=False)
     content = {**CHAT, "gen_ai.prompt.0.content": "canary", "gen_ai.prompt.0.role": "user"}
     with gate(window_seconds=LONG) as gateway:

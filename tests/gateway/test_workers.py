@@ -1,4 +1,4 @@
-"""Gateways of several processes: how they end, and what happens when some of them are killed."""
+"""Gateways of several processes: their shutdown, and the death of some of them."""
 
 from __future__ import annotations
 
@@ -43,13 +43,13 @@ _STARTED = re.compile(r"Started server process \[(\d+)\]")
 
 
 def workers_of(gateway: GatewayProcess) -> list[int]:
-    """Process ids of all that were ever started."""
-    found = (_STARTED.fullmatch(line["message"]) for line in gateway.lines())
-    return [int(match[1]) for match in found if match]
+    """Return the process ids of all workers that were started."""
+    matches = (_STARTED.fullmatch(line["message"]) for line in gateway.lines())
+    return [int(match[1]) for match in matches if match]
 
 
 def runs(process: int) -> bool:
-    """Whether a process is there and no zombie."""
+    """Whether a process exists and is no zombie."""
     try:
         return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:
@@ -57,7 +57,7 @@ def runs(process: int) -> bool:
 
 
 def send(gateway: GatewayProcess, first: int, count: int = 1) -> int:
-    """The status that a request on a connection of its own gets; 0: none."""
+    """Send spans on a new connection, and return the status, or 0 without an answer."""
     body = some_spans(count, first=first).SerializeToString()
     try:
         return requests.post(f"{gateway.url}/v1/traces", body, headers=PROTOBUF, timeout=30).status_code
@@ -66,7 +66,7 @@ def send(gateway: GatewayProcess, first: int, count: int = 1) -> int:
 
 
 def send_rpc(gateway: GatewayProcess, first: int) -> grpc.StatusCode:
-    """The same over gRPC."""
+    """Send a span over gRPC on a new connection, and return the status."""
     with grpc.insecure_channel(gateway.grpc_target, [("grpc.use_local_subchannel_pool", 1)]) as channel:
         body = some_spans(1, first=first).SerializeToString()
         call = channel.unary_unary(EXPORT).future(body, timeout=30, wait_for_ready=True)
@@ -74,7 +74,7 @@ def send_rpc(gateway: GatewayProcess, first: int) -> grpc.StatusCode:
         return code
 
 
-def test_at_sigterm_all_workers_answer_what_is_under_way(
+def test_at_sigterm_all_workers_answer_the_requests_in_flight(
     start_gateway: StartGateway, posthog: CaptureServer
 ) -> None:
     gateway = start_gateway("--workers", "2", "--grpc-port", "0")
@@ -82,8 +82,8 @@ def test_at_sigterm_all_workers_answer_what_is_under_way(
     with ThreadPoolExecutor(16) as pool:
         http = [pool.submit(send, gateway, number) for number in range(1, 9)]
         rpc = [pool.submit(send_rpc, gateway, number) for number in range(9, 17)]
-        until(lambda: len(posthog.requests) == 16, "all requests are under way")
-        gateway.tell()
+        until(lambda: len(posthog.requests) == 16, "all requests are in flight")
+        gateway.send_signal()
         assert {each.result() for each in http} == {200}
         assert {each.result() for each in rpc} == {grpc.StatusCode.OK}
     assert gateway.end() == 0
@@ -96,10 +96,10 @@ def test_at_sigterm_all_workers_answer_what_is_under_way(
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_it_ends_with_0_however_often_it_is_told_to(start_gateway: StartGateway, workers: int) -> None:
+def test_it_exits_with_0_however_many_signals_arrive(start_gateway: StartGateway, workers: int) -> None:
     gateway = start_gateway("--workers", str(workers))
     for _ in range(20_000):  # 40 s
-        gateway.tell()
+        gateway.send_signal()
         with contextlib.suppress(subprocess.TimeoutExpired):
             gateway.process.wait(0.002)
             break
@@ -108,22 +108,22 @@ def test_it_ends_with_0_however_often_it_is_told_to(start_gateway: StartGateway,
 
 
 @pytest.mark.parametrize(
-    "told",
+    "signals",
     [
-        pytest.param((signal.SIGTERM,), id="when its time is over"),
+        pytest.param((signal.SIGTERM,), id="after --shutdown-seconds"),
         pytest.param((signal.SIGINT, signal.SIGINT), id="at a second Ctrl-C"),
     ],
 )
-def test_what_it_cannot_wait_for_is_to_be_sent_again(
-    start_gateway: StartGateway, posthog: CaptureServer, told: tuple[signal.Signals, ...]
+def test_requests_that_do_not_finish_in_time_are_rejected_for_now(
+    start_gateway: StartGateway, posthog: CaptureServer, signals: tuple[signal.Signals, ...]
 ) -> None:
     gateway = start_gateway("--shutdown-seconds", "1", "--grpc-port", "0")
     posthog.delay = 3.0
     with ThreadPoolExecutor(2) as pool:
         http, rpc = pool.submit(send, gateway, 1), pool.submit(send_rpc, gateway, 2)
-        until(lambda: len(posthog.requests) == 2, "both requests are under way")
-        for number in told:
-            gateway.tell(number)
+        until(lambda: len(posthog.requests) == 2, "both requests are in flight")
+        for number in signals:
+            gateway.send_signal(number)
             gateway.wait_for_line("Shutting down")
         assert http.result() == 503
         assert rpc.result() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
@@ -142,32 +142,32 @@ def test_a_worker_that_is_killed_is_replaced_and_nothing_acknowledged_is_lost(
             os.kill(workers_of(gateway)[0], signal.SIGKILL)
         if send(gateway, first) == 200 if first % 2 else send_rpc(gateway, first) is grpc.StatusCode.OK:
             acknowledged.append(first)
-    assert len(acknowledged) >= 38  # at most those that the killed one had
+    assert len(acknowledged) >= 38  # without at most those of the killed worker
     gateway.wait_for_line("Application startup complete.", times=3)
     assert gateway.end() == 0
     posthog.faults.clear()
     start_gateway(spool_dir=spool)
-    until(lambda: {*acknowledged} <= {*span_ids(posthog)}, "what was acknowledged arrives")
+    until(lambda: {*acknowledged} <= {*span_ids(posthog)}, "the acknowledged spans arrive")
 
 
-class DiesWhenAsked(Process):
-    """A worker that reads the question whether it lives, and ends without an answer."""
+class DiesInHealthCheck(Process):
+    """A worker that reads the health check, and exits without an answer."""
 
     def target(self, sockets: list[socket.socket] | None = None) -> None:
         self.child_conn.recv()
 
 
-def test_a_worker_that_dies_while_it_is_asked_whether_it_lives_is_replaced_at_once(
+def test_a_worker_that_dies_during_a_health_check_is_replaced_at_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(signal, "signal", lambda *_: None)
-    monkeypatch.setattr(multiprocess, "Process", DiesWhenAsked)
+    monkeypatch.setattr(multiprocess, "Process", DiesInHealthCheck)
     parent = _WorkerSupervisor(uvicorn.Config("nothing:here", workers=1, timeout_worker_healthcheck=3600), [])
     parent.init_processes()
     [first] = parent.processes
-    asks = threading.Thread(target=parent.keep_subprocess_alive, daemon=True)
-    asks.start()
-    asks.join(PATIENCE)
+    check = threading.Thread(target=parent.keep_subprocess_alive, daemon=True)
+    check.start()
+    check.join(PATIENCE)
     parent.should_exit.set()
     [second] = parent.processes
     second.kill()
@@ -180,15 +180,15 @@ def test_workers_end_when_their_parent_is_killed(start_gateway: StartGateway, po
     assert all(runs(worker) for worker in workers)
     posthog.delay = 1.0
     with ThreadPoolExecutor(1) as pool:
-        under_way = pool.submit(send, gateway, 1)
-        until(lambda: posthog.requests, "a request is under way")
-        gateway.tell(signal.SIGKILL)
-        assert under_way.result() == 200
+        in_flight = pool.submit(send, gateway, 1)
+        until(lambda: posthog.requests, "a request is in flight")
+        gateway.send_signal(signal.SIGKILL)
+        assert in_flight.result() == 200
     until(lambda: not any(runs(worker) for worker in workers), "the workers end")
     assert len(gateway.wait_for_line("stopped: everything that was accepted is delivered", times=2)) == 2
 
 
-def test_the_end_says_what_waits_in_the_spool(
+def test_the_last_line_of_the_log_counts_the_entries_in_the_spool(
     start_gateway: StartGateway, posthog: CaptureServer, tmp_path: Path
 ) -> None:
     spool = str(tmp_path / "spool")
@@ -198,13 +198,13 @@ def test_the_end_says_what_waits_in_the_spool(
     assert gateway.end() == 0
     gateway.wait_for_line("stopped: 3 entries wait in the spool for the next gateway")
     gateway = start_gateway(spool_dir=spool)
-    until(lambda: span_ids(posthog) == [1, 2, 3], "what is in the spool arrives")
+    until(lambda: span_ids(posthog) == [1, 2, 3], "the events in the spool arrive")
     assert gateway.end() == 0
     gateway.wait_for_line("stopped: everything that was accepted is delivered")
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
-def test_a_worker_that_cannot_start_ends_the_gateway_with_a_sentence(tmp_path: Path, workers: str) -> None:
+def test_a_worker_that_cannot_start_ends_the_gateway_with_one_sentence(tmp_path: Path, workers: str) -> None:
     # OpenSSL knows this curve, gRPC does not
     files: CertificateFiles = make_certificate(tmp_path, ec.SECP256K1())
     done = run_gateway(
@@ -229,8 +229,8 @@ def test_the_log_is_json_and_holds_no_key_no_token_and_no_prompt(
     url, bearer = f"{gateway.url}/v1/traces", {"Authorization": f"Bearer {token}"}
 
     def post(body: bytes, kind: str, **headers: str) -> int:
-        asked = {"Content-Type": kind, **bearer, **headers}
-        return requests.post(url, body, headers=asked, timeout=30).status_code
+        all_headers = {"Content-Type": kind, **bearer, **headers}
+        return requests.post(url, body, headers=all_headers, timeout=30).status_code
 
     spans = some_spans(3, text=prompt)
     spans.resource_spans[2].scope_spans[0].spans[0].span_id = b""
@@ -254,8 +254,8 @@ def test_the_log_is_json_and_holds_no_key_no_token_and_no_prompt(
 
 
 @pytest.mark.parametrize("how", ["terminal", "supervisor"])
-def test_signals_to_all_processes_at_once_end_a_gateway_well(how: str, posthog: CaptureServer) -> None:
-    told: Callable[[int], None] = {
+def test_a_signal_to_all_processes_at_once_stops_a_gateway_in_order(how: str, posthog: CaptureServer) -> None:
+    send_to_group: Callable[[int], None] = {
         "terminal": lambda group: os.killpg(group, signal.SIGINT),
         "supervisor": lambda group: os.killpg(group, signal.SIGTERM),
     }[how]
@@ -273,7 +273,7 @@ def test_signals_to_all_processes_at_once_end_a_gateway_well(how: str, posthog: 
         line = process.stderr.readline()
         assert line
         started += "Application startup complete." in line
-    told(process.pid)
+    send_to_group(process.pid)
     _, log = process.communicate(timeout=30)
     assert process.returncode == 0
     assert log.count("stopped: everything that was accepted is delivered") == 2

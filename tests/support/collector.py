@@ -1,4 +1,4 @@
-"""The real Collector and rotel as processes on loopback, and what stands before and behind them in tests."""
+"""The real Collector and rotel as processes on loopback, with backends and senders for them."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ from tests.support.waiting import PATIENCE, free_ports, until
 __all__ = [
     "CONFIGS",
     "ROOT",
+    "AcceptedRequest",
     "Backend",
-    "Got",
     "GrpcBackend",
     "MissingCollectorError",
     "Program",
@@ -54,27 +54,27 @@ _GIVEN = os.environ.get("OTEL_POSTHOG_COLLECTOR")  # read now: tests run with no
 
 
 class MissingCollectorError(Exception):
-    """There is no Collector on this machine; the text says what brings one."""
+    """There is no Collector on this machine; the text says how to install one."""
 
 
 def binary() -> Path:
-    """The Collector, as given or as built."""
+    """Return the path of the Collector: from the environment, or as built."""
     if _GIVEN:
-        found = Path(_GIVEN)
+        path = Path(_GIVEN)
     else:
         build = ROOT / ".ci" / "collector" / "build"
-        said = subprocess.run([build, "--path"], capture_output=True, text=True, check=True).stdout
-        found = Path(said.strip())
-    if not os.access(found, os.X_OK):
+        output = subprocess.run([build, "--path"], capture_output=True, text=True, check=True).stdout
+        path = Path(output.strip())
+    if not os.access(path, os.X_OK):
         raise MissingCollectorError(
             "no OpenTelemetry Collector here: .ci/collector/build makes one (with Go 1.25, in some minutes),"
             " or OTEL_POSTHOG_COLLECTOR names one"
         )
-    return found
+    return path
 
 
 def rotel_agent() -> Path:
-    """rotel, as installed."""
+    """Return the path of the installed rotel."""
     module = importlib.util.find_spec("rotel")
     if module is None or module.origin is None:
         raise MissingCollectorError("no rotel here: PyPI has it for Linux on x86-64 up to Python 3.13")
@@ -82,7 +82,7 @@ def rotel_agent() -> Path:
 
 
 def answers(port: int) -> bool:
-    """Whether somebody listens."""
+    """Whether a process listens at the port."""
     try:
         socket.create_connection(("127.0.0.1", port), 1).close()
     except OSError:
@@ -91,7 +91,7 @@ def answers(port: int) -> bool:
 
 
 class Program:
-    """A process that listens, and can be killed and started again as it was."""
+    """A process that listens, and can be killed and started again with the same arguments."""
 
     def __init__(self, words: Sequence[object], environ: Mapping[str, str], port: int, log: Path) -> None:
         self._words = [str(word) for word in words]
@@ -102,8 +102,8 @@ class Program:
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
-    def said(self) -> str:
-        """All that it wrote."""
+    def output(self) -> str:
+        """Everything that it wrote."""
         return self._log.read_text(errors="replace")
 
     def start(self) -> None:
@@ -112,10 +112,10 @@ class Program:
             process = subprocess.Popen(self._words, env=self._environ, stdout=log, stderr=log)
         self._process = process
         until(lambda: process.poll() is not None or answers(self.port), f"{self._words[0]} listens")
-        assert process.poll() is None, self.said[-4000:]
+        assert process.poll() is None, self.output[-4000:]
 
     def end(self, number: signal.Signals = signal.SIGTERM) -> int:
-        """Send a signal and wait; the exit status."""
+        """Send a signal, and return the exit status."""
         assert self._process is not None
         self._process.send_signal(number)
         try:
@@ -125,11 +125,11 @@ class Program:
             raise
 
     def kill(self) -> None:
-        """End it without a word."""
+        """Kill it."""
         self.end(signal.SIGKILL)
 
     def clean_up(self) -> None:
-        """Leave nothing behind."""
+        """Kill it if it runs."""
         if self._process is not None and self._process.poll() is None:
             self.kill()
 
@@ -145,7 +145,7 @@ def _run(program: Program) -> Iterator[Program]:
 
 @contextmanager
 def collector(place: Path, config: str, **environ: str) -> Iterator[Program]:
-    """The real Collector with a file of `collector-config/`; `url` is where it takes OTLP over HTTP."""
+    """Run the real Collector with a file of `collector-config/`; `url` is its address for OTLP over HTTP."""
     http, grpc_port, health, metrics = free_ports(4)
     program = Program(
         [binary(), "--config", CONFIGS / config],
@@ -159,7 +159,7 @@ def collector(place: Path, config: str, **environ: str) -> Iterator[Program]:
             "RETRY_MOST": "1s",
             **environ,
         },
-        # What listens last: receivers are started after all else. A reader of Kafka takes no OTLP.
+        # The port that opens last: receivers start after all else. A Kafka consumer receives no OTLP.
         metrics if config == "kafka-consumer.yaml" else http,
         place / "collector.log",
     )
@@ -169,7 +169,7 @@ def collector(place: Path, config: str, **environ: str) -> Iterator[Program]:
 
 @contextmanager
 def rotel(place: Path, to: str, token: str = "") -> Iterator[Program]:
-    """The other Collector, which sends to the base address `to`."""
+    """Run the other Collector, which sends to the base address `to`."""
     http, grpc_port = free_ports(2)
     program = Program(
         [
@@ -182,7 +182,7 @@ def rotel(place: Path, to: str, token: str = "") -> Iterator[Program]:
             "--otlp-exporter-endpoint", to,
             "--otlp-exporter-retry-initial-backoff", "200ms",
             "--otlp-exporter-retry-max-backoff", "1s",
-            # Longer than a gateway takes to find out that PostHog is away.
+            # Longer than a gateway waits for PostHog.
             "--otlp-exporter-request-timeout", "30s",
             "--otlp-exporter-custom-headers", f"authorization=Bearer {token}",
         ],
@@ -194,8 +194,8 @@ def rotel(place: Path, to: str, token: str = "") -> Iterator[Program]:
         yield program
 
 
-class Got(NamedTuple):
-    """A request that a backend took."""
+class AcceptedRequest(NamedTuple):
+    """A request that a backend accepted."""
 
     path: str
     headers: dict[str, str]
@@ -203,15 +203,15 @@ class Got(NamedTuple):
 
 
 class Backend(ThreadingHTTPServer):
-    """Takes OTLP over HTTP; answers `status` while that is set."""
+    """Accepts OTLP over HTTP, or answers `status` if that is not 200."""
 
     daemon_threads = True
 
     def __init__(self, port: int = 0) -> None:
         super().__init__(("127.0.0.1", port), _Handler)
-        self.got: list[Got] = []
+        self.accepted: list[AcceptedRequest] = []
         self.status = 200
-        self.refused = 0
+        self.rejected = 0
 
     @property
     def url(self) -> str:
@@ -219,8 +219,8 @@ class Backend(ThreadingHTTPServer):
 
     @property
     def spans(self) -> list[Span]:
-        """All that came."""
-        return [span for got in list(self.got) for span in got.spans]
+        """All spans that arrived."""
+        return [span for request in list(self.accepted) for span in request.spans]
 
     @property
     def names(self) -> list[str]:
@@ -248,11 +248,11 @@ class _Handler(BaseHTTPRequestHandler):
         status = self.server.status
         if status == 200:
             headers = {name.lower(): value for name, value in self.headers.items()}
-            self.server.got.append(
-                Got(self.path, headers, spans_of(ExportTraceServiceRequest.FromString(body)))
+            self.server.accepted.append(
+                AcceptedRequest(self.path, headers, spans_of(ExportTraceServiceRequest.FromString(body)))
             )
         else:
-            self.server.refused += 1
+            self.server.rejected += 1
         answer = ExportTraceServiceResponse().SerializeToString()
         self.send_response(status)
         self.send_header("Content-Type", "application/x-protobuf")
@@ -265,7 +265,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 class GrpcBackend(trace_service_pb2_grpc.TraceServiceServicer):
-    """Takes OTLP over gRPC."""
+    """Accepts OTLP over gRPC."""
 
     def __init__(self, port: int = 0) -> None:
         self.spans: list[Span] = []
@@ -286,12 +286,12 @@ class GrpcBackend(trace_service_pb2_grpc.TraceServiceServicer):
 
 
 def spans_of(request: ExportTraceServiceRequest) -> list[Span]:
-    """All spans of a request."""
+    """Return all spans of a request."""
     return [span for each in request.resource_spans for scope in each.scope_spans for span in scope.spans]
 
 
 def attributes_of(span: Span) -> dict[str, Any]:
-    """The attributes of a span that are scalars."""
+    """Return the scalar attributes of a span."""
     return {
         each.key: getattr(each.value, each.value.WhichOneof("value") or "string_value")
         for each in span.attributes
@@ -299,7 +299,7 @@ def attributes_of(span: Span) -> dict[str, Any]:
 
 
 def send(to: Program, spans: Iterable[ReadableSpan]) -> None:
-    """Send them in one request with the real exporter, which says that they were taken."""
+    """Send spans in one request with the real exporter, and check that it succeeds."""
     exporter = OTLPSpanExporter(endpoint=f"{to.url}/v1/traces")
     try:
         assert exporter.export(list(spans)) is SpanExportResult.SUCCESS

@@ -1,6 +1,6 @@
 """A real Apache Kafka broker on loopback, in KRaft mode: one process that is broker and controller.
 
-Its jars are brought by `.ci/kafka/fetch`.
+`.ci/kafka/fetch` downloads its jars.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ __all__ = ["Broker", "MissingBrokerError", "broker", "free_ports"]
 
 _CHECKSUMS = Path(__file__).parents[2] / ".ci" / "kafka" / "checksums"
 _START_SECONDS = 90.0
-"""A broker starts in four seconds; the machine may be busy with other tests."""
+"""A broker starts in four seconds, or later if the machine is busy with other tests."""
 _JAVA = (
     "java", "-Xms64m", "-Xmx256m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-XX:-UsePerfData",
     "-Djava.net.preferIPv4Stack=true", "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
@@ -42,7 +42,7 @@ _SETTINGS = {
     "offsets.topic.replication.factor": "1",
     "transaction.state.log.replication.factor": "1",
     "transaction.state.log.min.isr": "1",
-    # A consumer that was killed is missed after seconds, not after 45.
+    # The broker misses a killed consumer after seconds, not after 45.
     "group.min.session.timeout.ms": "1000",
     "group.consumer.min.session.timeout.ms": "6000",
     "group.consumer.session.timeout.ms": "6000",
@@ -58,28 +58,28 @@ _SETTINGS = {
 
 
 class MissingBrokerError(Exception):
-    """There is no broker on this machine; the text says what brings one."""
+    """There is no broker on this machine; the text says how to install one."""
 
 
 def _jars() -> Path:
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     version = hashlib.sha256(_CHECKSUMS.read_bytes()).hexdigest()[:12]
-    found = cache / "otel-posthog" / f"kafka-{version}"
-    if shutil.which("java") is None or not found.is_dir():
+    jars = cache / "otel-posthog" / f"kafka-{version}"
+    if shutil.which("java") is None or not jars.is_dir():
         raise MissingBrokerError(
-            "no Apache Kafka here: .ci/kafka/fetch brings it (Java 17 and mvn are needed)"
+            "no Apache Kafka here: .ci/kafka/fetch downloads it (Java 17 and mvn are needed)"
         )
-    return found
+    return jars
 
 
 class Broker:
-    """One broker, and what it has on disk, which stays from start to start."""
+    """One broker, and its data on disk, which survives a restart."""
 
     def __init__(self, place: Path) -> None:
         """Format the storage.
 
         Raises:
-            MissingBrokerError: this machine has none.
+            MissingBrokerError: there is no broker on this machine.
         """
         self._jars = _jars()
         self._place = place
@@ -109,9 +109,9 @@ class Broker:
         while time.monotonic() < deadline and self._process.poll() is None:
             if self._answers():
                 return
-        said = (self._place / "broker.log").read_text(errors="replace")[-3000:]
+        log = (self._place / "broker.log").read_text(errors="replace")[-3000:]
         self.kill()
-        raise RuntimeError(f"the broker did not start: {said}")
+        raise RuntimeError(f"the broker did not start: {log}")
 
     def _answers(self) -> bool:
         try:
@@ -121,11 +121,11 @@ class Broker:
             return False
 
     def stop(self) -> None:
-        """Let it end in order."""
+        """Stop it with SIGTERM."""
         self._end(signal.SIGTERM)
 
     def kill(self) -> None:
-        """End it at once, as a machine that fails."""
+        """Kill it, as a failing machine does."""
         self._end(signal.SIGKILL)
 
     def _end(self, number: signal.Signals) -> None:
@@ -145,9 +145,9 @@ class Broker:
         self.start()
 
     def topic(self, partitions: int, name: str | None = None, settings: dict[str, str] | None = None) -> str:
-        """Make a topic, with a name that no other test has unless one is given."""
+        """Create a topic, and return its name: `name`, or one that no other test has."""
         name = name or f"otlp_spans_{uuid.uuid4().hex[:8]}"
-        admin = self._admin()  # its end would end what it does
+        admin = self._admin()  # it must outlive its own request
         admin.create_topics([NewTopic(name, partitions, 1, config=settings or {})])[name].result(30)
         return name
 
@@ -157,10 +157,10 @@ class Broker:
 
 @contextmanager
 def broker(place: Path) -> Iterator[Broker]:
-    """A broker that runs, and is gone afterwards."""
-    made = Broker(place)
-    made.start()
+    """Run a broker, and kill it at the end."""
+    running = Broker(place)
+    running.start()
     try:
-        yield made
+        yield running
     finally:
-        made.kill()
+        running.kill()

@@ -79,7 +79,7 @@ class DeadLetterTopic:
         }
         if not keep_value:
             ours["left-out"] = (
-                f"the value, of {len(message.value() or b'')} bytes: larger than this topic takes"
+                f"the value, of {len(message.value() or b'')} bytes: larger than this topic allows"
             )
         headers = message.headers() or []
         original: Headers = [*headers.items()] if isinstance(headers, dict) else headers

@@ -274,7 +274,7 @@ class Group:
         is_done = self._wait_for(lambda: all(batch.is_done for batch in self._in_flight), SHUTDOWN_SECONDS)
         if not is_done:
             _logger.warning(
-                "the batches in flight take too long: they are not committed and will be read again"
+                "the batches in flight did not finish in time: they are not committed and will be read again"
             )
         for _ in range(WORKERS):
             self._work.put(None)

@@ -25,7 +25,7 @@ _COUNTERS = {
     "retries": ("{attempt}", "attempts that failed and were repeated"),
     "pauses": ("{pause}", "times that fetching was paused"),
     "rebalances": ("{rebalance}", "times that partitions were assigned"),
-    "lost_partitions": ("{partition}", "partitions that were taken away without notice"),
+    "lost_partitions": ("{partition}", "partitions that were lost without a revocation"),
     "failed_commits": ("{commit}", "commits that failed"),
 }
 _GAUGES = {

@@ -140,14 +140,14 @@ def read_settings(file: Path | None, pairs: Iterable[str]) -> dict[str, str]:
     return client
 
 
-def _pair(text: str, where: str) -> tuple[str, str]:
+def _pair(text: str, source: str) -> tuple[str, str]:
     name, is_pair, value = (word.strip() for word in text.partition("="))
     if not is_pair or not name:
         raise ValueError(
-            f"{where}: NAME=VALUE is expected, a setting of librdkafka"
+            f"{source}: NAME=VALUE is expected, a setting of librdkafka"
         )  # may be a secret: not shown
     if name in _RESERVED:
-        raise ValueError(f"{where}: {name} cannot be set: {_RESERVED[name]}")
+        raise ValueError(f"{source}: {name} cannot be set: {_RESERVED[name]}")
     return name, value
 
 

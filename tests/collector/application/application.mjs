@@ -1,5 +1,5 @@
 // A chat service in Node: OpenTelemetry's own SDK, and the Vercel AI SDK, which writes the spans. Each line of standard
-// input is a number of calls to make; the answer is a line with their spans, once the Collector has taken these.
+// input is a number of calls to make; the answer is a line with their spans, once the Collector has accepted them.
 import { createInterface } from "node:readline";
 import { createOpenAI } from "@ai-sdk/openai";
 import { OTLPTraceExporter } from "@opentelemetry/exporter-trace-otlp-proto";
@@ -25,7 +25,7 @@ const provider = new NodeTracerProvider({
 provider.register();
 
 const openai = createOpenAI();
-let made = 0;
+let calls = 0;
 
 async function call(number) {
   const experimental_telemetry = { isEnabled: true, metadata: { user_id: `node_${number}`, feature: "node" } };
@@ -40,7 +40,7 @@ async function call(number) {
 }
 
 for await (const line of createInterface({ input: process.stdin })) {
-  for (let left = Number(line); left > 0; left -= 1) await call(made++);
+  for (let left = Number(line); left > 0; left -= 1) await call(calls++);
   await provider.forceFlush(); // fails, and ends all, where a span was not taken
   console.log(JSON.stringify(ended.splice(0)));
 }

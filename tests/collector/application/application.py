@@ -1,7 +1,7 @@
 """A chat service in Python: OpenTelemetry's own SDK and exporter, our instrumentor, the `openai` client.
 
 Each line of standard input is a number of calls to make; the answer is a line with their spans, once the
-Collector has taken these.
+Collector has accepted them.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from otel_posthog import ai_context
 
 
 class Remember(SpanExporter):
-    """Knows what was taken: a batch processor tells nobody."""
+    """Records the exported spans; a batch processor reports none."""
 
     def __init__(self) -> None:
         self._exporter = OTLPSpanExporter()
-        self.taken: list[tuple[str, str, str]] = []
+        self.exported: list[tuple[str, str, str]] = []
         self.lost = 0
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
@@ -35,7 +35,7 @@ class Remember(SpanExporter):
             return result
         for span in spans:
             context, attributes = span.context, span.attributes or {}
-            self.taken.append(
+            self.exported.append(
                 (
                     format(context.trace_id, "032x"),
                     format(context.span_id, "016x"),
@@ -51,19 +51,19 @@ def main() -> None:
     provider.add_span_processor(BatchSpanProcessor(remember))
     OpenAIInstrumentor().instrument(tracer_provider=provider)
     client = OpenAI()
-    made = 0
+    calls = 0
     for line in sys.stdin:
         for _ in range(int(line)):
-            with ai_context(feature="python", user_id=f"python_{made}"):
+            with ai_context(feature="python", user_id=f"python_{calls}"):
                 client.chat.completions.create(
                     model="gpt-5.1",
-                    messages=[{"role": "user", "content": f"hello from Python, number {made}"}],
+                    messages=[{"role": "user", "content": f"hello from Python, number {calls}"}],
                 )
-            made += 1
+            calls += 1
         provider.force_flush()
-        assert not remember.lost, f"{remember.lost} spans were not taken"
-        print(json.dumps(remember.taken), flush=True)  # noqa: T201 - the answer
-        remember.taken.clear()
+        assert not remember.lost, f"{remember.lost} spans were not exported"
+        print(json.dumps(remember.exported), flush=True)  # noqa: T201 - the answer
+        remember.exported.clear()
 
 
 main()

@@ -1,4 +1,4 @@
-"""A real broker for the tests here, one a test process; each test has topics and groups of its own."""
+"""A real broker for the tests here, one in each test process; each test has its own topics and groups."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ import pytest
 
 from tests.support.kafka_broker import Broker, MissingBrokerError, broker
 
-_ALL_IS_ASKED_FOR = bool(os.environ.get("CI") or os.environ.get("OTEL_POSTHOG_REQUIRE_REAL"))
+_ALL_REQUIRED = bool(os.environ.get("CI") or os.environ.get("OTEL_POSTHOG_REQUIRE_REAL"))
 
 
 @pytest.fixture(scope="session")
 def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
-    """A broker that runs. Without one the test is left out; where all real parts are asked for, it fails."""
+    """Run a broker. Without one skip the test, or fail if all real parts are required."""
     try:
         with broker(tmp_path_factory.mktemp("kafka")) as running:
             yield running
     except MissingBrokerError as error:
-        if _ALL_IS_ASKED_FOR:
+        if _ALL_REQUIRED:
             raise
         pytest.skip(f"left out: {error}")

@@ -1,4 +1,4 @@
-"""The decisions that need no broker."""
+"""The decisions about batches, without a broker."""
 
 from __future__ import annotations
 
@@ -26,25 +26,25 @@ def message(partition: int, offset: int, value: bytes | None = b"x") -> Message:
 
 
 def batch_of(progress: dict[int, Progress], *messages: tuple[int, int]) -> Batch:
-    made = Batch(0.0)
+    batch = Batch(0.0)
     for partition, offset in messages:
-        made.add(message(partition, offset), ("t", partition), offset, progress[partition])
-    return made
+        batch.add(message(partition, offset), ("t", partition), offset, progress[partition])
+    return batch
 
 
 @pytest.mark.parametrize(
     ("size", "age", "is_busy", "expected"),
     [
         (0, 60.0, False, False),  # nothing
-        (1, 0.0, False, False),  # waits for company
+        (1, 0.0, False, False),  # waits for more messages
         (1, LINGER_SECONDS, False, True),
-        (1, LINGER_SECONDS, True, False),  # nobody waits for it
+        (1, LINGER_SECONDS, True, False),  # other batches are in flight
         (1, 5 * LINGER_SECONDS, True, True),
         (BATCH_BYTES, 0.0, True, True),
         (BATCH_BYTES, 0.0, False, True),
     ],
 )
-def test_a_batch_is_handed_on_when_full_or_after_a_while(
+def test_a_batch_is_due_when_full_or_after_a_while(
     size: int, age: float, is_busy: bool, expected: bool
 ) -> None:
     assert is_due(size, age, is_busy=is_busy) is expected
@@ -57,10 +57,10 @@ def test_a_batch_is_handed_on_when_full_or_after_a_while(
         (BATCH_BYTES, True, False, False),
         (BATCH_BYTES - 1, False, False, False),
         (BATCH_BYTES, False, False, True),
-        (0, True, True, True),  # PostHog cannot take it: no need to fetch more
+        (0, True, True, True),  # PostHog accepts nothing: no need to fetch more
     ],
 )
-def test_fetching_is_paused_where_more_could_not_be_handed_on(
+def test_fetching_is_paused_if_no_thread_is_free_or_posthog_is_away(
     size: int, has_room: bool, is_backing_off: bool, expected: bool
 ) -> None:
     assert must_pause(size, has_room=has_room, is_backing_off=is_backing_off) is expected
@@ -77,7 +77,7 @@ def test_fetching_is_paused_where_more_could_not_be_handed_on(
         (0, 3600.0, LONGEST_BACKOFF_SECONDS),
     ],
 )
-def test_back_off_grows_and_heeds_what_posthog_asks_for(
+def test_back_off_grows_and_respects_posthogs_retry_after(
     attempt: int, retry_after: float, expected: float
 ) -> None:
     assert backoff(attempt, retry_after) == expected
@@ -90,15 +90,17 @@ def test_back_off_grows_and_heeds_what_posthog_asks_for(
         (-1001, 4, 10, 6),
         (3, 0, 10, 7),
         (10, 0, 10, 0),
-        (3, 8, 10, 2),  # retention went past us
-        (12, 0, 10, 0),  # the topic was made anew
+        (3, 8, 10, 2),  # retention deleted uncommitted messages
+        (12, 0, 10, 0),  # the topic was created again
     ],
 )
-def test_lag_is_what_is_left_and_not_committed(committed: int, low: int, high: int, expected: int) -> None:
+def test_lag_counts_kept_messages_after_the_committed_one(
+    committed: int, low: int, high: int, expected: int
+) -> None:
     assert lag_of(committed, low, high) == expected
 
 
-def test_what_is_safe_beyond_what_is_not_is_not_committed() -> None:
+def test_a_safe_batch_after_an_unsafe_one_is_not_committed() -> None:
     progress = {0: Progress()}
     first, second = batch_of(progress, (0, 5), (0, 6)), batch_of(progress, (0, 7))
     second.mark_safe()
@@ -115,13 +117,13 @@ def test_an_offset_is_committed_once() -> None:
     assert progress[0].safe() is None
 
 
-def test_offsets_that_are_left_out_by_the_broker_hold_up_nothing() -> None:
+def test_gaps_in_the_offsets_block_nothing() -> None:
     progress = {0: Progress()}
     batch_of(progress, (0, 5), (0, 9)).mark_safe()
     assert progress[0].safe() == 10
 
 
-def test_messages_of_partitions_that_go_are_let_go() -> None:
+def test_messages_of_revoked_partitions_are_forgotten() -> None:
     progress = {0: Progress(), 1: Progress()}
     batch = batch_of(progress, (0, 1), (1, 1), (0, 2))
     batch.forget([("t", 0)])
@@ -141,16 +143,14 @@ def test_a_batch_is_ours_while_one_partition_is_ours() -> None:
     assert not batch.is_ours()
 
 
-def test_a_message_without_a_value_takes_room_and_is_handed_on() -> None:
+def test_a_message_without_a_value_has_a_size_and_is_due() -> None:
     batch = Batch(0.0)
     batch.add(message(0, 1, None), ("t", 0), 1, Progress())
     assert is_due(batch.size, LINGER_SECONDS, is_busy=False)
 
 
 @given(st.lists(st.tuples(st.integers(0, 2), st.integers(1, 4)), max_size=30), st.data())
-def test_nothing_is_ever_committed_beyond_what_is_not_safe(
-    batches: list[tuple[int, int]], data: st.DataObject
-) -> None:
+def test_no_commit_ever_passes_an_unsafe_message(batches: list[tuple[int, int]], data: st.DataObject) -> None:
     """Batches of any partitions end in any order; some never do."""
     progress = {number: Progress() for number in range(3)}
     following = dict.fromkeys(progress, 0)

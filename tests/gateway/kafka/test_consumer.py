@@ -50,7 +50,7 @@ def test_both_encodings_arrive_and_sigterm_commits(
 
 
 @pytest.mark.parametrize("protocol", ["classic", "consumer"])
-def test_of_two_one_is_killed_and_the_other_does_all(
+def test_after_one_of_two_is_killed_the_other_does_all(
     kafka: Broker, posthog: CaptureServer, tmp_path: Path, protocol: str
 ) -> None:
     topic = kafka.topic(4)
@@ -61,8 +61,8 @@ def test_of_two_one_is_killed_and_the_other_does_all(
         consuming(kafka, topic, posthog, tmp_path / "one", *config) as one,
         consuming(kafka, topic, posthog, tmp_path / "other", *config) as other,
     ):
-        one.says("assigned: otlp")
-        other.says("assigned: otlp")
+        one.wait_for_log("assigned: otlp")
+        other.wait_for_log("assigned: otlp")
         sent |= write_calls(kafka, topic, 400, first=1_000)
         until(lambda: len(posthog.events) > 700)
         one.kill()
@@ -79,17 +79,17 @@ def test_a_second_consumer_in_the_middle_takes_its_share(
     posthog.delay = 0.1
     sent = write_calls(kafka, topic, 200)
     with consuming(kafka, topic, posthog, tmp_path / "one") as one:
-        one.says("assigned: otlp")
+        one.wait_for_log("assigned: otlp")
         with consuming(kafka, topic, posthog, tmp_path / "other") as other:
             sent |= write_calls(kafka, topic, 200, first=2_000)
-            one.says("revoked: otlp")
-            other.says("assigned: otlp")
+            one.wait_for_log("revoked: otlp")
+            other.wait_for_log("assigned: otlp")
             sent |= write_calls(kafka, topic, 200, first=4_000)
             until(lambda: arrived(posthog) == sent)
             assert other.stop() == 0
         assert one.stop() == 0
     assert committed(kafka, topic, 4) == [150] * 4
-    assert len(posthog.events) == len(sent), "what moved was sent by both"
+    assert len(posthog.events) == len(sent), "both consumers sent the messages of a moved partition"
 
 
 def test_a_broker_that_is_killed_and_comes_back(
@@ -106,7 +106,7 @@ def test_a_broker_that_is_killed_and_comes_back(
     assert committed(kafka, topic, 4) == [50] * 4
 
 
-def test_an_unreadable_message_is_a_dead_letter_and_nothing_else_suffers(
+def test_an_unreadable_message_is_a_dead_letter_and_the_others_arrive(
     kafka: Broker, posthog: CaptureServer, tmp_path: Path
 ) -> None:
     topic = kafka.topic(1)
@@ -118,9 +118,9 @@ def test_an_unreadable_message_is_a_dead_letter_and_nothing_else_suffers(
         assert consumer.stop() == 0
     assert committed(kafka, topic, 1) == [4]
     assert (first.value(), second.value()) == (b"no protobuf", None)
-    found = headers(first)
-    assert found.pop("otel-posthog.reason").startswith("the body is no OTLP request")
-    assert found == {
+    values = headers(first)
+    assert values.pop("otel-posthog.reason").startswith("the body is no OTLP request")
+    assert values == {
         "tenant": "blue",
         "otel-posthog.topic": topic,
         "otel-posthog.partition": "0",
@@ -130,7 +130,7 @@ def test_an_unreadable_message_is_a_dead_letter_and_nothing_else_suffers(
     assert headers(second)["otel-posthog.reason"] == "the message has no value"
 
 
-def test_of_a_message_that_is_read_in_part_the_rest_is_delivered(
+def test_the_readable_part_of_a_message_is_delivered(
     kafka: Broker, posthog: CaptureServer, tmp_path: Path
 ) -> None:
     topic = kafka.topic(1)
@@ -146,20 +146,20 @@ def test_of_a_message_that_is_read_in_part_the_rest_is_delivered(
     assert reason.startswith("a part is unreadable, the rest is delivered: ")
 
 
-def test_without_a_dead_letter_topic_nothing_is_committed_and_it_is_said(
+def test_without_a_dead_letter_topic_nothing_is_committed_and_the_log_says_so(
     kafka: Broker, posthog: CaptureServer, tmp_path: Path
 ) -> None:
     topic = kafka.topic(1)
     write(kafka, topic, [b"no protobuf", protobuf(0)])
     no_topic = ("--dead-letter-topic", "no topic has such a name!")
     with consuming(kafka, topic, posthog, tmp_path / "log", *no_topic) as consumer:
-        consumer.says("create it, or allow writing to it")
+        consumer.wait_for_log("create it, or allow writing to it")
         assert consumer.stop() == 0
     assert committed(kafka, topic, 1) == [0]
     assert not posthog.events
 
 
-def test_a_letter_too_large_for_its_topic_goes_without_its_value(
+def test_a_dead_letter_too_large_for_its_topic_is_written_without_its_value(
     kafka: Broker, posthog: CaptureServer, tmp_path: Path
 ) -> None:
     topic = kafka.topic(1)
@@ -181,12 +181,12 @@ def test_while_posthog_is_away_nothing_is_fetched_or_committed(
     posthog.faults.extend([Answer(503)] * 10_000)
     sent = write_calls(kafka, topic, 20)
     with consuming(kafka, topic, posthog, tmp_path / "log", timeout="2") as consumer:
-        consumer.says('"paused:')
+        consumer.wait_for_log('"paused:')
         assert committed(kafka, topic, 2) == [0, 0]
         sent |= write_calls(kafka, topic, 20, first=1_000)
         posthog.faults.clear()
         until(lambda: arrived(posthog) == sent)
-        consumer.says('"resumed"')
+        consumer.wait_for_log('"resumed"')
         assert consumer.stop() == 0
     assert committed(kafka, topic, 2) == [20, 20]
 
@@ -198,7 +198,7 @@ def test_sigterm_while_posthog_is_away_ends_in_time_and_commits_nothing(
     posthog.faults.extend([Answer(503)] * 10_000)
     write_calls(kafka, topic, 20)
     with consuming(kafka, topic, posthog, tmp_path / "log", timeout="2") as consumer:
-        consumer.says('"paused:')
+        consumer.wait_for_log('"paused:')
         assert consumer.stop(25) == 0
     assert committed(kafka, topic, 1) == [0]
 
@@ -208,7 +208,7 @@ def test_sigterm_while_the_broker_is_away_ends_in_time(
 ) -> None:
     topic = kafka.topic(1)
     with consuming(kafka, topic, posthog, tmp_path / "log") as consumer:
-        consumer.says("assigned: otlp")
+        consumer.wait_for_log("assigned: otlp")
         posthog.delay = 1.0
         sent = write_calls(kafka, topic, 20)
         until(lambda: bool(posthog.requests))
@@ -244,10 +244,10 @@ def test_lag_and_counts_are_served_for_prometheus(
     with consuming(kafka, topic, posthog, tmp_path / "log", *metrics, timeout="2") as consumer:
         until(lambda: lags() == ["10.0", "10.0"])
         assert re.search(r"^otel_posthog_consume_messages_total{.*} 20.0$", served(), re.MULTILINE)
-        consumer.says("lag 20 messages; messages 20,")
+        consumer.wait_for_log("lag 20 messages; messages 20,")
 
 
-def test_with_a_spool_what_is_on_disk_is_committed(
+def test_with_a_spool_messages_on_disk_are_committed(
     kafka: Broker, posthog: CaptureServer, tmp_path: Path
 ) -> None:
     topic = kafka.topic(1)
@@ -263,7 +263,7 @@ def test_with_a_spool_what_is_on_disk_is_committed(
 
 
 @pytest.mark.parametrize("events", [501, 700])
-def test_killed_at_any_time_nothing_is_committed_that_is_not_delivered(
+def test_after_a_kill_at_any_time_nothing_undelivered_is_committed(
     kafka: Broker, posthog: CaptureServer, tmp_path: Path, events: int
 ) -> None:
     topic = kafka.topic(2)
@@ -284,7 +284,7 @@ def test_killed_at_any_time_nothing_is_committed_that_is_not_delivered(
             assert {str(number) for number in range(first, first + PER_MESSAGE)} <= there
 
 
-def test_one_after_the_other_sends_nothing_a_second_time(
+def test_consumers_one_after_the_other_send_nothing_twice(
     kafka: Broker, posthog: CaptureServer, tmp_path: Path
 ) -> None:
     topic = kafka.topic(2)
@@ -292,7 +292,7 @@ def test_one_after_the_other_sends_nothing_a_second_time(
     sent: set[str] = set()
     for turn in range(4):
         with consuming(kafka, topic, posthog, tmp_path / f"log{turn}") as consumer:
-            consumer.says("assigned: otlp")
+            consumer.wait_for_log("assigned: otlp")
             posthog.requests.clear()
             sent |= write_calls(kafka, topic, 100, first=turn * 1_000)
             until(lambda: bool(posthog.requests))

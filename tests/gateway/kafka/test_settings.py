@@ -1,4 +1,4 @@
-"""What a person may say to the Kafka client, and how what cannot work is answered."""
+"""The options of the consumer, and the errors of invalid ones."""
 
 from __future__ import annotations
 
@@ -25,23 +25,23 @@ def settings(*words: str) -> ConsumeSettings:
     return settings_of(parser.parse_args(words))
 
 
-def test_without_options_it_is_the_collectors_topic_here() -> None:
-    found = settings()
-    assert (found.brokers, found.topic, found.group) == ("localhost:9092", "otlp_spans", "otel-posthog")
-    assert (found.encoding, found.dead_letter_topic) == ("otlp_proto", "otlp_spans.dead-letter")
-    assert found.metrics_port is None
+def test_by_default_it_reads_the_collectors_topic_on_this_machine() -> None:
+    parsed = settings()
+    assert (parsed.brokers, parsed.topic, parsed.group) == ("localhost:9092", "otlp_spans", "otel-posthog")
+    assert (parsed.encoding, parsed.dead_letter_topic) == ("otlp_proto", "otlp_spans.dead-letter")
+    assert parsed.metrics_port is None
 
 
-def test_a_file_and_words_set_what_is_librdkafkas(tmp_path: Path) -> None:
+def test_a_file_and_options_configure_librdkafka(tmp_path: Path) -> None:
     file = tmp_path / "client.properties"
     file.write_text("# ours\n\nsasl.password = a=b\nsecurity.protocol=SSL\n")
-    found = settings("--config-file", str(file), "--config", "security.protocol=SASL_SSL")
-    assert found.client == {"sasl.password": "a=b", "security.protocol": "SASL_SSL"}
-    assert "a=b" not in repr(found)
+    parsed = settings("--config-file", str(file), "--config", "security.protocol=SASL_SSL")
+    assert parsed.client == {"sasl.password": "a=b", "security.protocol": "SASL_SSL"}
+    assert "a=b" not in repr(parsed)
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "sentence"),
     [
         (
             ["--config", "sasl.password=x"],
@@ -57,12 +57,12 @@ def test_a_file_and_words_set_what_is_librdkafkas(tmp_path: Path) -> None:
         (["--topic", "a", "--dead-letter-topic", "a"], "unreadable messages would come back"),
     ],
 )
-def test_what_cannot_work_is_one_sentence(words: list[str], said: str) -> None:
-    with pytest.raises(ValueError, match=said):
+def test_invalid_options_raise_one_sentence(words: list[str], sentence: str) -> None:
+    with pytest.raises(ValueError, match=sentence):
         settings(*words)
 
 
-def test_a_line_of_the_file_that_is_wrong_is_named_and_not_shown(tmp_path: Path) -> None:
+def test_an_invalid_line_of_the_file_is_named_but_not_shown(tmp_path: Path) -> None:
     file = tmp_path / "client.properties"
     file.write_text("\nthe-secret\n")
     with pytest.raises(ValueError, match=r"client\.properties, line 2: NAME=VALUE is expected") as caught:
@@ -78,15 +78,15 @@ def test_a_line_of_the_file_that_is_wrong_is_named_and_not_shown(tmp_path: Path)
         (["--config", "partition.assignment.strategy=range"], "range"),
     ],
 )
-def test_partitions_move_one_by_one_unless_told_otherwise(words: list[str], strategy: str | None) -> None:
+def test_partitions_move_one_by_one_by_default(words: list[str], strategy: str | None) -> None:
     assert consumer_config(settings(*words)).get("partition.assignment.strategy") == strategy
 
 
-def test_dead_letters_go_by_the_same_security_and_without_what_is_a_consumers(tmp_path: Path) -> None:
+def test_the_producer_has_the_security_settings_and_none_of_the_consumers_alone(tmp_path: Path) -> None:
     file = tmp_path / "client.properties"
     file.write_text("sasl.password=x\nsession.timeout.ms=6000\nssl.ca.location=/ca\n")
-    found = producer_config(settings("--config-file", str(file), "--brokers", "b:1"))
-    assert found == {
+    config = producer_config(settings("--config-file", str(file), "--brokers", "b:1"))
+    assert config == {
         "bootstrap.servers": "b:1",
         "client.id": "otel-posthog",
         "sasl.password": "x",
@@ -95,7 +95,7 @@ def test_dead_letters_go_by_the_same_security_and_without_what_is_a_consumers(tm
 
 
 @pytest.mark.parametrize(
-    ("key", "words", "said"),
+    ("key", "words", "sentence"),
     [
         ("", [], "there is no PostHog project key: set POSTHOG_API_KEY=phc_..."),
         ("phc_x", ["--config", "no.such=1"], 'No such configuration property: "no.such"'),
@@ -106,7 +106,7 @@ def test_dead_letters_go_by_the_same_security_and_without_what_is_a_consumers(tm
         ),
     ],
 )
-def test_a_start_that_cannot_be_is_one_sentence(key: str, words: list[str], said: str) -> None:
+def test_a_failed_start_ends_with_one_sentence(key: str, words: list[str], sentence: str) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "otel_posthog.cli", "consume", "--brokers", "127.0.0.1:9", *words],
         env={"PYTHONPATH": str(ROOT), "POSTHOG_API_KEY": key},
@@ -117,4 +117,4 @@ def test_a_start_that_cannot_be_is_one_sentence(key: str, words: list[str], said
     )
     last = done.stderr.splitlines()[-1]
     assert (done.returncode, last.partition(": ")[0]) == (1, "otel-posthog consume")
-    assert said in last
+    assert sentence in last

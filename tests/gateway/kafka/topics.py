@@ -1,4 +1,4 @@
-"""What the tests write to topics, what they run against them, and what the broker knows."""
+"""Messages for the topics of tests, consumers of them, and the offsets at the broker."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ SECONDS = 60.0
 
 
 def request(first: int, count: int = PER_MESSAGE) -> ExportTraceServiceRequest:
-    """Calls to a model, numbered from `first`, that everybody who makes them makes alike."""
-    made = ExportTraceServiceRequest()
-    spans = made.resource_spans.add().scope_spans.add().spans
+    """Calls to a model, numbered from `first`, the same whoever creates them."""
+    export = ExportTraceServiceRequest()
+    spans = export.resource_spans.add().scope_spans.add().spans
     for number in range(first, first + count):
         span = spans.add(
             trace_id=(number + 1).to_bytes(16, "big"),
@@ -46,7 +46,7 @@ def request(first: int, count: int = PER_MESSAGE) -> ExportTraceServiceRequest:
             "posthog.property.number": str(number),
         }.items():
             span.attributes.add(key=name).value.string_value = value
-    return made
+    return export
 
 
 def protobuf(first: int) -> bytes:
@@ -81,55 +81,57 @@ def write(
 
 
 def write_calls(broker: Broker, topic: str, messages: int, first: int = 0) -> set[str]:
-    """Write messages of calls; the numbers of all calls that are to arrive."""
+    """Write messages of calls, and return the numbers of all calls that are to arrive."""
     numbers = range(first, first + messages * PER_MESSAGE)
     write(broker, topic, [protobuf(each) for each in numbers[::PER_MESSAGE]])
     return {str(number) for number in numbers}
 
 
 def read_all(broker: Broker, topic: str, count: int) -> list[Message]:
-    """The first messages of a topic."""
+    """Return the first messages of a topic."""
     reader = Consumer(
         {"bootstrap.servers": broker.address, "group.id": "test", "auto.offset.reset": "earliest"}
     )
     reader.subscribe([topic])
-    found: list[Message] = []
+    messages: list[Message] = []
     deadline = time.monotonic() + SECONDS
-    while len(found) < count and time.monotonic() < deadline:
+    while len(messages) < count and time.monotonic() < deadline:
         message = reader.poll(0.5)
         if message is not None and message.error() is None:
-            found.append(message)
+            messages.append(message)
     reader.close()
-    return found
+    return messages
 
 
 def committed(broker: Broker, topic: str, partitions: int, group: str = "otel-posthog") -> list[int]:
-    """What a group has committed, by partition; 0 for nothing."""
-    asked = Consumer({"bootstrap.servers": broker.address, "group.id": group, "log_level": 0})
-    found: list[TopicPartition] = []
+    """Return the offsets that a group has committed, by partition; 0 for nothing."""
+    client = Consumer({"bootstrap.servers": broker.address, "group.id": group, "log_level": 0})
+    offsets: list[TopicPartition] = []
 
-    def is_told() -> bool:
-        nonlocal found
+    def answers() -> bool:
+        nonlocal offsets
         try:
-            found = asked.committed([TopicPartition(topic, each) for each in range(partitions)], timeout=30)
-        except KafkaException:  # it has just started, and reads what groups it knows
+            offsets = client.committed(
+                [TopicPartition(topic, each) for each in range(partitions)], timeout=30
+            )
+        except KafkaException:  # it has just started, and loads its groups
             return False
         return True
 
-    until(is_told)
-    asked.close()
-    return [max(each.offset, 0) for each in found]
+    until(answers)
+    client.close()
+    return [max(each.offset, 0) for each in offsets]
 
 
 def headers(message: Message) -> dict[str, str]:
-    """The headers of a message, as text."""
-    found = message.headers() or []
-    pairs = found.items() if isinstance(found, dict) else found
+    """Return the headers of a message, as text."""
+    values = message.headers() or []
+    pairs = values.items() if isinstance(values, dict) else values
     return {name: value.decode() if isinstance(value, bytes) else value or "" for name, value in pairs}
 
 
 def arrived(server: CaptureServer) -> set[str]:
-    """The numbers of the calls that are at PostHog; one that came twice came as the same event."""
+    """Return the numbers of the calls at PostHog; check that one that came twice came as the same event."""
     numbers = {event["uuid"]: event["properties"]["number"] for event in server.events}
     doubled = {number: count for number, count in Counter(numbers.values()).items() if count > 1}
     assert not doubled, doubled
@@ -150,8 +152,8 @@ class Process:
     def log(self) -> str:
         return self._log.read_text()
 
-    def says(self, words: str, seconds: float = SECONDS) -> None:
-        """Wait until the log has the words."""
+    def wait_for_log(self, words: str, seconds: float = SECONDS) -> None:
+        """Wait until the words are in the log."""
         until(lambda: words in self.log or self._process.poll() is not None, words, seconds)
         assert words in self.log, self.log
 
@@ -160,7 +162,7 @@ class Process:
         self._process.wait()
 
     def stop(self, seconds: float = SECONDS) -> int:
-        """Have it end in order; its exit status."""
+        """Send SIGTERM, and return the exit status."""
         self._process.send_signal(signal.SIGTERM)
         return self._process.wait(seconds)
 
@@ -169,7 +171,7 @@ class Process:
 def consuming(
     broker: Broker, topic: str, server: CaptureServer, log: Path, *words: str, **options: str
 ) -> Iterator[Process]:
-    """A consumer at work on a topic; who leaves early is ended."""
+    """Run a consumer of a topic; kill it at the end."""
     environment = {
         "PATH": os.environ["PATH"],
         "PYTHONPATH": str(ROOT),
@@ -178,9 +180,9 @@ def consuming(
         "OTEL_EXPORTER_POSTHOG_EVENTS": "ai",
         **{f"OTEL_EXPORTER_POSTHOG_{name.upper()}": value for name, value in options.items()},
     }
-    # A member that is gone is missed after six seconds, not after 45.
+    # The broker misses a dead member after six seconds, not after 45.
     quick = ["--config", "session.timeout.ms=6000", "--config", "heartbeat.interval.ms=500"]
-    if "group.protocol=consumer" in words:  # there the broker says when
+    if "group.protocol=consumer" in words:  # with this protocol the broker decides
         quick = []
     process = Process(["--brokers", broker.address, "--topic", topic, *quick, *words], environment, log)
     try:
