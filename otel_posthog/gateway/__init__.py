@@ -9,7 +9,8 @@ One module a concern, from the socket inwards; no module imports one that stands
 - `request_handler`: a request of either protocol becomes an answer.
 - `projects`: the project that a span is for; `ingest`: spans of one project become delivered events.
 - `trace_window`: parent spans that arrive in other requests.
-- `decode` and `otlp_response`: OTLP bytes in, OTLP bytes out; `auth`: bearer tokens.
+- `decode` (spans), `decode_logs` (calls in log records): OTLP bytes in; `otlp_response`: OTLP bytes out.
+- `auth`: bearer tokens.
 - `settings`, `project_file`, `startup_checks`, `limits`: command line, `--projects`, environment, limits.
 - `json_log`, `memory_tuning`: log format and memory of a server process.
 - `kafka`: `otel-posthog consume`, a consumer group with its own `consumer`, `settings` and `metrics`.

@@ -1,4 +1,4 @@
-"""The body of a request of log records becomes the views of the calls in them."""
+"""Model calls out of the body of a request with log records."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ __all__ = ["DecodedLogs", "decode_logs"]
 
 
 class DecodedLogs(NamedTuple):
-    """A request of log records, read."""
+    """The calls in a request of log records, and the number of records."""
 
     views: list[SpanView | LogContent]
     read: int
-    """Records of events that are read."""
+    """Records of a model call's events."""
     ignored: int
-    """Records that are none: most of an application's."""
+    """All other records: most of an application's."""
 
 
-def decode_logs(kind: str, body: bytes, rejected: RejectedSpans) -> DecodedLogs:
-    """Return the calls in an OTLP request of log records; `rejected` counts what cannot be read.
+def decode_logs(content_type: str, body: bytes, rejected: RejectedSpans) -> DecodedLogs:
+    """Return the calls in an OTLP request of log records; `rejected` counts the unreadable records.
 
     Raises:
-        RequestRejectedError: it is no OTLP request, or has too many parts.
+        RequestRejectedError: the body is no OTLP request, or has too many values.
     """
     records: list[LogRecord] = []
     ignored, left = 0, MAX_VALUES
     try:
-        for record in _records(kind, body, rejected):
+        for record in _records(content_type, body, rejected):
             if record is None:
                 ignored += 1
                 continue
@@ -52,7 +52,7 @@ def decode_logs(kind: str, body: bytes, rejected: RejectedSpans) -> DecodedLogs:
     return DecodedLogs([*views_of_records(records)], len(records), ignored)
 
 
-def _records(kind: str, body: bytes, rejected: RejectedSpans) -> Iterator[LogRecord | None]:
-    if kind == JSON:
+def _records(content_type: str, body: bytes, rejected: RejectedSpans) -> Iterator[LogRecord | None]:
+    if content_type == JSON:
         return records_of_json(json_document(body), rejected.add)
     return records_of_bytes(body)

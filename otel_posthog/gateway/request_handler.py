@@ -120,7 +120,7 @@ class RequestHandler:
             yield self._with_content(span, request) if isinstance(span, SpanView) else span
 
     def _with_content(self, span: SpanView, request: OtlpRequest) -> SpanView:
-        """Return the span with the content of its call that came as log records."""
+        """Return the span with the content of its call, if that arrived in log records."""
         if not self._log_contents:
             return span
         owner = self.projects.owner(request.headers, span.resource)
@@ -130,7 +130,7 @@ class RequestHandler:
     def _read_logs(
         self, request: OtlpRequest, reservation: Reservation, rejected: RejectedSpans
     ) -> Iterator[SpanView | ContextSpan]:
-        """Yield the calls in the log records of the request, and keep the content of spans for these."""
+        """Yield the calls in the log records of the request; keep content that belongs to spans for those."""
         logs = decode_logs(request.content_type, self._plain_body(request, reservation), rejected)
         now = time.monotonic()
         with self._lock:

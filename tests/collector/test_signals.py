@@ -28,7 +28,7 @@ pytestmark = pytest.mark.usefixtures("_real_collector")
 
 
 def post(to: Program, path: str, body: bytes) -> None:
-    """Send a body to the Collector, which has to take it."""
+    """Send a body to the Collector, and check that it accepts it."""
     request = urllib.request.Request(
         to.url + path, data=body, headers={"Content-Type": "application/x-protobuf"}
     )
@@ -37,7 +37,7 @@ def post(to: Program, path: str, body: bytes) -> None:
 
 
 def some_metrics() -> bytes:
-    """A request of one gauge."""
+    """Return a request with one gauge."""
     point = NumberDataPoint(time_unix_nano=1, as_int=1)
     metric = Metric(name="claude_code.token.usage", gauge=Gauge(data_points=[point]))
     request = ExportMetricsServiceRequest(
@@ -47,15 +47,15 @@ def some_metrics() -> bytes:
 
 
 def signals(url: str) -> dict[str, int]:
-    """Accepted requests by signal, as the gateway counts them."""
+    """Return the number of accepted requests by signal, from the gateway's metrics."""
     with urllib.request.urlopen(url + "/metrics", timeout=30) as response:
         text = response.read().decode()
-    found = Counter[str]()
+    counts = Counter[str]()
     for labels, count in re.findall(
         r"^otel_posthog_gateway_signals_total\{(.*?)\} (\S+)$", text, re.MULTILINE
     ):
-        found[re.search(r'signal="(\w+)"', labels)[1]] += int(float(count))  # type: ignore[index]
-    return dict(found)
+        counts[re.search(r'signal="(\w+)"', labels)[1]] += int(float(count))  # type: ignore[index]
+    return dict(counts)
 
 
 def test_three_pipelines_go_to_one_gateway(
@@ -70,7 +70,7 @@ def test_three_pipelines_go_to_one_gateway(
         post(running, "/v1/logs", golden_logs("claude-code").SerializeToString())
         post(running, "/v1/metrics", some_metrics())
         until(lambda: signals(url) == {"traces": 1, "logs": 1, "metrics": 1}, "all signals are accepted")
-        log = running.said
+        log = running.output
     models = Counter(
         event["properties"]["$ai_model"] for event in posthog.events if event["event"] == "$ai_generation"
     )

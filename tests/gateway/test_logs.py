@@ -1,4 +1,4 @@
-"""The gateway takes log records beside spans, and accepts metrics, over HTTP and gRPC."""
+"""Log records beside spans, and ignored metrics, over HTTP and gRPC."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def test_other_log_records_are_ignored_and_counted() -> None:
         assert "Ada" not in json.dumps(server.events)
 
 
-def test_a_record_that_cannot_be_read_is_rejected_alone() -> None:
+def test_an_unreadable_record_is_rejected_alone() -> None:
     document = json.loads(body_of_logs(log_record(CLAUDE), kind=JSON))
     document["resourceLogs"][0]["scopeLogs"][0]["logRecords"].append({"attributes": 1})
     with gate() as (client, _, server):
@@ -96,7 +96,7 @@ def test_a_record_that_cannot_be_read_is_rejected_alone() -> None:
 
 
 @pytest.mark.parametrize("path", [LOGS, METRICS])
-def test_the_token_is_asked_for(path: str) -> None:
+def test_the_token_is_required(path: str) -> None:
     with gate(token="a token") as (client, _, _):
         assert client.post(b"", path=path).status == 401
         assert client.post(b"", path=path, authorization="Bearer a token").status == 200
@@ -114,7 +114,7 @@ def test_methods_and_content_types_are_those_of_traces(
     path: str, method: str, kind: str, status: int
 ) -> None:
     with gate() as (client, _, _):
-        assert client.ask(method, path, {"content-type": kind}).status == status
+        assert client.send(method, path, {"content-type": kind}).status == status
 
 
 def test_damaged_bytes_are_rejected() -> None:
@@ -132,7 +132,7 @@ def test_metrics_are_accepted_and_counted(kind: str, answer: bytes) -> None:
 
 
 @pytest.mark.parametrize(("method", "signal"), METHODS.items())
-def test_all_signals_are_taken_over_grpc(method: str, signal: str) -> None:
+def test_all_signals_are_accepted_over_grpc(method: str, signal: str) -> None:
     with rpc_gate() as opened:
         sent = send(opened.target, b"", method=method)
         assert sent.code is grpc.StatusCode.OK
@@ -146,7 +146,7 @@ def test_a_log_record_over_grpc_becomes_a_generation() -> None:
         assert len(events_of(opened.posthog, "$ai_generation")) == 1
 
 
-def test_the_answer_to_logs_is_theirs() -> None:
+def test_the_answer_to_logs_is_a_logs_response() -> None:
     with gate() as (client, _, _):
         body = client.post(body_of_logs(log_record(CLAUDE)), path=LOGS).body
     assert ExportLogsServiceResponse.FromString(body) == ExportLogsServiceResponse()
@@ -169,7 +169,7 @@ def test_messages_join_the_call_of_their_span_and_count_nothing(content_first: b
 
 
 @pytest.mark.parametrize("log_first", [True, False])
-def test_a_call_that_its_span_shows_as_well_counts_once(log_first: bool) -> None:
+def test_a_call_in_a_log_record_and_a_span_counts_once(log_first: bool) -> None:
     attributes = {**CHAT, "gen_ai.provider.name": "anthropic", "gen_ai.request.model": CLAUDE["model"]}
     span = body_of(sdk_span(attributes))
     record = log_record(CLAUDE, time_ns=START + SECOND, trace_id=TRACE_ID, span_id=SPAN_ID)
@@ -181,7 +181,7 @@ def test_a_call_that_its_span_shows_as_well_counts_once(log_first: bool) -> None
 
 
 @pytest.mark.parametrize("milliseconds", ["1499", "1500", "1501"])
-def test_a_call_that_comes_with_its_span_stands_at_the_span(milliseconds: str) -> None:
+def test_a_call_with_its_span_has_the_id_of_the_span(milliseconds: str) -> None:
     attributes = {**CHAT, "gen_ai.provider.name": "anthropic", "gen_ai.request.model": CLAUDE["model"]}
     (span,) = views_of_request(otlp_request(sdk_span(attributes)))
     assert isinstance(span, SpanView)
@@ -194,7 +194,7 @@ def test_a_call_that_comes_with_its_span_stands_at_the_span(milliseconds: str) -
 
 
 @pytest.mark.parametrize("same", [True, False])
-def test_content_joins_spans_of_its_own_project_alone(same: bool) -> None:
+def test_content_joins_only_spans_of_its_own_project(same: bool) -> None:
     with gate() as (client, request_handler, server):
         sender = forwarder({"api_key": "phc_b", "endpoint": server.url, "events": "ai"}, environ={})
         other = ProjectIngest(sender)
