@@ -1,4 +1,4 @@
-"""Google's Agent Development Kit: the GenAI conventions, with `gcp.vertex.agent.*` for what was said.
+"""Google's Agent Development Kit: the GenAI conventions, and content in `gcp.vertex.agent.*`.
 
 Source: google/adk-python, telemetry/tracing.py, and recordings.
 """
@@ -29,7 +29,7 @@ _RULES = (
 
 
 def kind_of(parts: Parts, view: SpanView) -> Kind | None:
-    """A request to the model has one; merged answers of tools are a span."""
+    """Return the kind of a span without an operation: a model call, a tool, or merged responses of tools."""
     call = parts["call"]
     if "operation" in call:
         return None
@@ -39,40 +39,40 @@ def kind_of(parts: Parts, view: SpanView) -> Kind | None:
 
 
 def complete(parts: Parts, view: SpanView) -> None:
-    """The request and response, which are google-genai's objects as JSON."""
+    """Read the request and the response, which are google-genai's objects as JSON."""
     call = parts["call"]
     if len(call.get("output", ())) > 1:
         call["output"] = _joined(call["output"])
     served, _, model = call.get("request_model", "").partition("/")
     if model and call.get("provider") == "gcp.vertex.agent":
-        call["provider"] = served  # LiteLLM's way to name a model
-    asked: Any = parse_json(view.attributes.get(_AGENT + "llm_request"))
-    answered: Any = parse_json(view.attributes.get(_AGENT + "llm_response"))
-    if isinstance(asked, dict):
-        config: Any = asked.get("config")
+        call["provider"] = served  # LiteLLM puts the provider before the model
+    request: Any = parse_json(view.attributes.get(_AGENT + "llm_request"))
+    response: Any = parse_json(view.attributes.get(_AGENT + "llm_response"))
+    if isinstance(request, dict):
+        config: Any = request.get("config")
         settings: dict[str, Any] = config if isinstance(config, dict) else {}
-        read_parameters(parts, {**settings, "model": asked.get("model")})
-        said = messages(settings.get("system_instruction"), "system") or []
-        keep_richer(call, "input", [*said, *(messages(asked.get("contents"), "user") or ())])
-        offered = settings.get("tools")
-        keep_richer(call, "tools", offered if isinstance(offered, list) else None)
-    if isinstance(answered, dict):
-        keep_richer(call, "output", _answer(answered.get("content")))
-        read_usage(parts, answered.get("usage_metadata"))
-        read_payloads(parts, None, {"candidates": [answered]})
+        read_parameters(parts, {**settings, "model": request.get("model")})
+        instructions = messages(settings.get("system_instruction"), "system") or []
+        keep_richer(call, "input", [*instructions, *(messages(request.get("contents"), "user") or ())])
+        tools = settings.get("tools")
+        keep_richer(call, "tools", tools if isinstance(tools, list) else None)
+    if isinstance(response, dict):
+        keep_richer(call, "output", _answer(response.get("content")))
+        read_usage(parts, response.get("usage_metadata"))
+        read_payloads(parts, None, {"candidates": [response]})
 
 
-def _joined(said: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """One message of the chunks of a stream, each of which is told as one."""
-    if any(message.get("finish_reason") for message in said[:-1]):
-        return said  # these are choices
+def _joined(chunks: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return one message made of the chunks of a stream, which are messages of their own."""
+    if any(chunk.get("finish_reason") for chunk in chunks[:-1]):
+        return chunks  # these are choices
     parts: list[Any] = []
-    for part in (part for message in said for part in message["parts"]):
+    for part in (part for chunk in chunks for part in chunk["parts"]):
         if parts and _is_text(part) and _is_text(parts[-1]):
             parts[-1] = {**parts[-1], "content": parts[-1]["content"] + part["content"]}
         else:
             parts.append(part)
-    return [{**said[-1], "parts": parts}]
+    return [{**chunks[-1], "parts": parts}]
 
 
 def _is_text(part: Any) -> bool:

@@ -1,13 +1,13 @@
 """The OpenTelemetry GenAI semantic conventions: the newest names, then the older ones still emitted.
 
 Newest: open-telemetry/semantic-conventions-genai, docs/gen-ai (2026). Older names follow in the order
-in which they were given up: `gen_ai.system` (to 1.36), `cache_creation` (to 2026-08), `prompt_tokens` and
-`completion_tokens` (to 1.27). Where the conventions have no word, `posthog.*` is what our own
-instrumentors write, and `gcp.gen_ai.*`, `openai.*`, `anthropic.*` what the official ones write.
+in which they were abandoned: `gen_ai.system` (to 1.36), `cache_creation` (to 2026-08), `prompt_tokens` and
+`completion_tokens` (to 1.27). For values without a name in the conventions, our own instrumentors write
+`posthog.*`, and the official ones `gcp.gen_ai.*`, `openai.*` and `anthropic.*`.
 
 Content has had three places: attributes (today), events of the span (`gen_ai.content.prompt` to 1.27,
 `gen_ai.user.message` ... `gen_ai.choice` to 1.36, `gen_ai.client.inference.operation.details` since), and log
-records, which reach a span only where somebody wrote them into an attribute (Logfire's `events`).
+records, which reach a span only if a library writes them into an attribute (Logfire's `events`).
 """
 
 from __future__ import annotations
@@ -47,11 +47,11 @@ from otel_posthog.conversion.spans.span_view import SpanView
 
 __all__ = ["DIALECT", "input_messages", "older_messages", "output_messages"]
 
-_AGENT = Kind.AGENT  # a member is looked up in a tenth of the time that its class takes
+_AGENT = Kind.AGENT  # a global is looked up in a tenth of the time that a member of an Enum takes
 
 
 def kind_of(parts: Parts, view: SpanView) -> Kind:
-    """What the span stands for; one of an operation nobody has heard of is a call if it used tokens."""
+    """Return the kind of the span; one with an unknown operation is a model call if it used tokens."""
     call = parts["call"]
     operation = call.get("operation", "")
     known = OPERATIONS.get(operation)
@@ -59,25 +59,25 @@ def kind_of(parts: Parts, view: SpanView) -> Kind:
         operation = operation.lower()
         known = OPERATIONS.get(operation)
     if known is _AGENT and view.kind == "CLIENT" and parts["usage"] and "request_model" not in call:
-        return Kind.GENERATION  # an agent that runs at the provider: one call, as far as can be seen
+        return Kind.GENERATION  # an agent that runs at the provider: one call, as far as we can see
     if known is not None:
         return known
     if "image" in operation or "audio" in operation:
         return Kind.GENERATION
     if not operation and "tool_name" in call:
         return Kind.TOOL
-    asked = call.get("request_model") or call.get("response_model")
-    if asked and (not operation or parts["usage"]):
+    model = call.get("request_model") or call.get("response_model")
+    if model and (not operation or parts["usage"]):
         return Kind.GENERATION
     if not operation and "agent_name" in call:
         return Kind.AGENT
-    if not asked and not operation and _is_scored(view):
+    if not model and not operation and _holds_only_scores(view):
         return Kind.EVALUATION
     return Kind.SPAN
 
 
-def _is_scored(view: SpanView) -> bool:
-    """Whether all that is of concern in the span are scores."""
+def _holds_only_scores(view: SpanView) -> bool:
+    """Whether scores are all that makes the span a GenAI span."""
     if "gen_ai.evaluation.name" in view.attributes:
         return True
     return any(event.name == EVALUATION_EVENT for event in view.events) and not any(
@@ -86,12 +86,12 @@ def _is_scored(view: SpanView) -> bool:
 
 
 def input_messages(value: Any) -> Any:
-    """`gen_ai.input.messages`."""
+    """Return the messages of `gen_ai.input.messages`."""
     return messages(value, "user")
 
 
 def output_messages(value: Any) -> Any:
-    """`gen_ai.output.messages`."""
+    """Return the messages of `gen_ai.output.messages`."""
     return messages(value, "assistant")
 
 
@@ -249,13 +249,13 @@ _RULES = (
 
 
 def complete(parts: Parts, view: SpanView) -> None:
-    """Messages and scores that are events of the span, and prompts that are a plain text."""
+    """Read messages and scores from events of the span, and from attributes that hold events."""
     if view.events:
         _read_events(parts, view.events)
-    found = view.attributes
-    if "gen_ai.evaluation.name" in found:
-        _score(parts["call"], found)
-    if "events" in found and isinstance(logged := parse_json(found["events"]), list):
+    attributes = view.attributes
+    if "gen_ai.evaluation.name" in attributes:
+        _read_score(parts["call"], attributes)
+    if "events" in attributes and isinstance(logged := parse_json(attributes["events"]), list):
         older_messages(parts["call"], [each for each in logged if isinstance(each, dict)])
 
 
@@ -263,18 +263,18 @@ def _read_events(parts: Parts, events: Iterable[Any]) -> None:
     call = parts["call"]
     older: list[dict[str, Any]] = []
     for event in events:
-        held = event.attributes
+        attributes = event.attributes
         if event.name == EVALUATION_EVENT:
-            _score(call, held)
+            _read_score(call, attributes)
         elif event.name == "gen_ai.client.inference.operation.details":
-            for part, fields in apply(plan_of(_INDEX, held), held).items():
+            for part, fields in apply(plan_of(_INDEX, attributes), attributes).items():
                 for field, value in fields.items():
                     if field in {"input", "output"}:
                         keep_richer(call, field, value)
                     else:
                         parts[part].setdefault(field, value)
         elif event.name.startswith("gen_ai."):
-            older.append({**held, "event.name": event.name})
+            older.append({**attributes, "event.name": event.name})
     if older:
         older_messages(call, older)
 
@@ -288,12 +288,12 @@ _SIDES = {
     "gen_ai.content.completion": ("output", "assistant"),
     "gen_ai.choice": ("output", "assistant"),
 }
-"""Events that were a message each, and whose; a choice has its message inside."""
+"""Side and role of the events that are one message each; a choice holds its message inside."""
 
 
 def older_messages(call: dict[str, Any], events: Iterable[Mapping[str, Any]]) -> None:
-    """Read messages out of events, each with its fields and its `event.name`."""
-    said: dict[str, list[Any]] = {"input": [], "output": []}
+    """Read messages from events, each with its fields and its `event.name`."""
+    sides: dict[str, list[Any]] = {"input": [], "output": []}
     reasons = []
     for event in events:
         side, role = _SIDES.get(str(event.get("event.name")), ("", ""))
@@ -302,7 +302,7 @@ def older_messages(call: dict[str, Any], events: Iterable[Mapping[str, Any]]) ->
         whole = parse_json(event.get("gen_ai.prompt", event.get("gen_ai.completion")))
         body = parse_json(event.get("gen_ai.event.content", event.get("body", event)))
         if whole is not None:
-            said[side] += messages(whole, role) or ()
+            sides[side] += messages(whole, role) or ()
             continue
         body = body if isinstance(body, dict) else {"content": body}
         inner = parse_json(body.get("message"))
@@ -310,30 +310,30 @@ def older_messages(call: dict[str, Any], events: Iterable[Mapping[str, Any]]) ->
         message = {"role": role, **{key: parse_json(value) for key, value in message.items()}}
         if message["role"] == "tool" and "tool_call_id" not in message:
             message["tool_call_id"] = message.get("id")
-        said[side] += messages([message], role) or ()
+        sides[side] += messages([message], role) or ()
         reasons.append(body.get("finish_reason") if side == "output" else None)
-    if not said["output"] and said["input"] and said["input"][-1]["role"] == "assistant":
-        said["output"] = [said["input"].pop()]  # some do not tell the answer from what was said before
-    for side, found in said.items():
-        keep_richer(call, side, found)
-    found_reasons = finish_reasons([reason for reason in reasons if isinstance(reason, str)])
-    if found_reasons and "finish_reasons" not in call:
-        call["finish_reasons"] = found_reasons
+    if not sides["output"] and sides["input"] and sides["input"][-1]["role"] == "assistant":
+        sides["output"] = [sides["input"].pop()]  # some libraries write the answer like an earlier message
+    for side, chat in sides.items():
+        keep_richer(call, side, chat)
+    known_reasons = finish_reasons([reason for reason in reasons if isinstance(reason, str)])
+    if known_reasons and "finish_reasons" not in call:
+        call["finish_reasons"] = known_reasons
 
 
-def _score(call: dict[str, Any], held: Mapping[str, Any]) -> None:
-    """`gen_ai.evaluation.*`: a name, and a number or a word."""
-    name = text(held.get("gen_ai.evaluation.name"))
-    value = number(held.get("gen_ai.evaluation.score.value"))
-    label = text(held.get("gen_ai.evaluation.score.label"))
+def _read_score(call: dict[str, Any], attributes: Mapping[str, Any]) -> None:
+    """Read a score from `gen_ai.evaluation.*`: a name, and a number or a word."""
+    name = text(attributes.get("gen_ai.evaluation.name"))
+    value = number(attributes.get("gen_ai.evaluation.score.value"))
+    label = text(attributes.get("gen_ai.evaluation.score.label"))
     if name is not None and (value is not None or label is not None):
         call.setdefault("evaluations", []).append(
             Evaluation(
                 name=name,
                 value=value,
                 label=label,
-                explanation=text(held.get("gen_ai.evaluation.explanation")),
-                response_id=text(held.get("gen_ai.response.id")),
+                explanation=text(attributes.get("gen_ai.evaluation.explanation")),
+                response_id=text(attributes.get("gen_ai.response.id")),
             )
         )
 

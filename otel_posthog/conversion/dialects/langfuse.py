@@ -41,11 +41,11 @@ _KINDS = {
     "span": Kind.SPAN,
     "event": Kind.SPAN,
 }
-"""`langfuse.observation.type`."""
+"""Kinds by `langfuse.observation.type`."""
 
 
 def _json_reasons(value: Any) -> list[str] | None:
-    """Metadata are JSON texts each, from version 5 on."""
+    """Return finish reasons; from version 5 on each value of the metadata is a JSON text."""
     return finish_reasons(parse_json(value))
 
 
@@ -82,19 +82,19 @@ _RULES = (
 
 
 def kind_of(parts: Parts, _view: SpanView) -> Kind | None:
-    """The type of the observation; without one, a span of Langfuse's is structure."""
+    """Return the kind by the type of the observation; without a type, Langfuse's spans are structure."""
     call = parts["call"]
-    said = call.pop("observation", None)
-    if said is not None:
-        return _KINDS.get(said.lower(), Kind.SPAN)
+    observation = call.pop("observation", None)
+    if observation is not None:
+        return _KINDS.get(observation.lower(), Kind.SPAN)
     return None if "operation" in call or parts["usage"] else Kind.SPAN
 
 
 def complete(parts: Parts, view: SpanView) -> None:
-    """Messages of generations; usage, cost, parameters; errors; the moment of the first token."""
+    """Read messages of generations; usage, cost, parameters; errors; the time of the first token."""
     call, attributes = parts["call"], view.attributes
-    said = (call.get("observation") or "").lower()
-    if said == "generation":
+    observation = (call.get("observation") or "").lower()
+    if observation == "generation":
         for side, role in (("input", "user"), ("output", "assistant")):
             state = call.pop(side + "_state", None)
             if isinstance(state, dict) and isinstance(state.get("tools"), list):
@@ -102,30 +102,30 @@ def complete(parts: Parts, view: SpanView) -> None:
             if isinstance(state, dict) and "role" not in state:
                 state = state.get("messages", state.get("input", state))
             call.setdefault(side, messages(state, role) or ())
-    elif said == "embedding":
+    elif observation == "embedding":
         call.setdefault("embedded", call.pop("input_state", None))
         call.pop("output_state", None)
     _read_usage(parts, parse_json(attributes.get(_OBSERVATION + "usage_details")))
     cost = parse_json(attributes.get(_OBSERVATION + "cost_details"))
     if isinstance(cost, dict):
         _read_cost(call, cost)
-    asked = parse_json(attributes.get(_OBSERVATION + "model.parameters"))
-    if isinstance(asked, dict):
-        read_parameters(parts, asked)
+    parameters = parse_json(attributes.get(_OBSERVATION + "model.parameters"))
+    if isinstance(parameters, dict):
+        read_parameters(parts, parameters)
     if attributes.get(_OBSERVATION + "level") == "ERROR":
         parts["error"].setdefault("type", "_OTHER")
         parts["error"].setdefault("message", text(attributes.get(_OBSERVATION + "status_message")))
     _read_first_token(call, view)
 
 
-def _read_cost(call: dict[str, Any], told: Mapping[str, Any]) -> None:
-    """`input`, `output` and `total`, and any other part of it."""
-    found = {name: cost for name, value in told.items() if (cost := dollars(value)) is not None}
-    if found and "total" not in found:
-        found["total"] = round(sum(found.values()), 12)
+def _read_cost(call: dict[str, Any], details: Mapping[str, Any]) -> None:
+    """Read `input`, `output` and `total`; without a total it is the sum of all parts."""
+    costs = {name: cost for name, value in details.items() if (cost := dollars(value)) is not None}
+    if costs and "total" not in costs:
+        costs["total"] = round(sum(costs.values()), 12)
     for name, field in (("total", "cost_usd"), ("input", "input_cost_usd"), ("output", "output_cost_usd")):
-        if name in found:
-            call.setdefault(field, found[name])
+        if name in costs:
+            call.setdefault(field, costs[name])
 
 
 _USAGE = {
@@ -149,21 +149,21 @@ _USAGE = {
 """Keys of `usage_details` as Langfuse and its integrations write them."""
 
 
-def _read_usage(parts: Parts, found: Any) -> None:
-    if not isinstance(found, dict):
+def _read_usage(parts: Parts, details: Any) -> None:
+    if not isinstance(details, dict):
         return
-    figures = {name: figure for name, value in found.items() if (figure := count(value)) is not None}
+    figures = {name: figure for name, value in details.items() if (figure := count(value)) is not None}
     usage = parts["usage"]
     for name, field in _USAGE.items():
         if name in figures:
             usage.setdefault(field, figures[name])
-    given, answered, total = (figures.get(name) for name in ("input", "output", "total"))
+    given, output, total = (figures.get(name) for name in ("input", "output", "total"))
     # Every key is a kind of token of its own, unless the total says otherwise.
-    if total is None or total != (given or 0) + (answered or 0):
-        for side, figure in (("input", given), ("output", answered)):
+    if total is None or total != (given or 0) + (output or 0):
+        for side, figure in (("input", given), ("output", output)):
             if figure is not None and usage.get(side) == figure:
                 usage[side] += sum(more for name, more in figures.items() if _is_part(name, side, figures))
-    read_usage(parts, found)
+    read_usage(parts, details)
     if "input_tokens" in figures and not _RAW_CACHED.isdisjoint(figures) and total is None:
         usage.setdefault("cache_exclusive", True)  # Anthropic's own object
 
@@ -179,7 +179,7 @@ def _is_part(name: str, side: str, figures: Mapping[str, int]) -> bool:
 
 
 def _read_first_token(call: dict[str, Any], view: SpanView) -> None:
-    """`completion_start_time`, an ISO moment, sometimes in quotes."""
+    """Read `completion_start_time`, a time in ISO format, sometimes in quotes."""
     written = parse_json(view.attributes.get(_OBSERVATION + "completion_start_time"))
     if isinstance(written, str):
         try:

@@ -34,12 +34,12 @@ _KINDS = {
     "prompt": Kind.SPAN,
     "parser": Kind.SPAN,
 }
-"""`langsmith.span.kind`: the type of the run."""
+"""Kinds by `langsmith.span.kind`, the type of the run."""
 _META = "langsmith.metadata."
 
 
 def _tags(value: Any) -> list[str] | None:
-    """`a, b` in one text."""
+    """Return tags that are one text, `a, b`, or a list."""
     return (
         [each.strip() for each in value.split(",") if each.strip()]
         if isinstance(value, str)
@@ -72,37 +72,37 @@ _RULES = (
 
 _USAGE = "gen_ai.usage."
 _TOKEN_DETAILS = ("input_token_details", "output_token_details")
-"""`str` of LangChain's dictionaries."""
+"""LangChain's dictionaries, as `str` writes them."""
 
 
 def kind_of(parts: Parts, _view: SpanView) -> Kind | None:
-    """The type of the run."""
-    said = parts["call"].pop("run", None)
-    return None if said is None else _KINDS.get(said.lower(), Kind.SPAN)
+    """Return the kind by the type of the run."""
+    run = parts["call"].pop("run", None)
+    return None if run is None else _KINDS.get(run.lower(), Kind.SPAN)
 
 
 def complete(parts: Parts, view: SpanView) -> None:
-    """A run's inputs and outputs: a request and a response where it asked a model, else states."""
+    """Read a run's inputs and outputs: request and response of a model call, else states."""
     call, attributes = parts["call"], view.attributes
-    asked, answered = (parse_json(attributes.get(name)) for name in ("gen_ai.prompt", "gen_ai.completion"))
+    request, response = (parse_json(attributes.get(name)) for name in ("gen_ai.prompt", "gen_ai.completion"))
     if call.get("run") in {"llm", "embedding"}:
-        for side, found in (("input", asked), ("output", answered)):
-            if isinstance(found, dict):  # not a message, but what the function was given or gave
+        for side, payload in (("input", request), ("output", response)):
+            if isinstance(payload, dict):  # not a message, but arguments or result of the function
                 call.pop(side, None)
-        read_payloads(parts, asked, answered)
-        if isinstance(asked, dict):
-            read_parameters(parts, asked)
+        read_payloads(parts, request, response)
+        if isinstance(request, dict):
+            read_parameters(parts, request)
         read_usage(parts, parse_json(attributes.get(_META + "usage_metadata")))
         read_usage(parts, {name: parse_written(attributes.get(_USAGE + name)) for name in _TOKEN_DETAILS})
-        if not call.get("output") and isinstance(answered, dict):
-            keep_richer(call, "output", messages(answered.get("output"), "assistant"))
-        if call["run"] == "embedding" and isinstance(asked, dict):
-            call.setdefault("embedded", asked.get("input", asked.get("texts", asked.get("text"))))
+        if not call.get("output") and isinstance(response, dict):
+            keep_richer(call, "output", messages(response.get("output"), "assistant"))
+        if call["run"] == "embedding" and isinstance(request, dict):
+            call.setdefault("embedded", request.get("input", request.get("texts", request.get("text"))))
     elif "run" in call:
-        for side, found in (("input", asked), ("output", answered)):
+        for side, payload in (("input", request), ("output", response)):
             call.pop(side, None)
-            if found is not None:
-                call.setdefault(side + "_state", found)
+            if payload is not None:
+                call.setdefault(side + "_state", payload)
 
 
 DIALECT = Dialect(

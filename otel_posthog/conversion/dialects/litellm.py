@@ -1,7 +1,7 @@
 """LiteLLM's own OpenTelemetry callback: the GenAI conventions, with details in its metadata.
 
 Source: BerriAI/litellm, litellm/integrations/opentelemetry.py (1.106), and recordings. Its child span
-`raw_gen_ai_request` repeats the call under names of the provider and is no concern of ours.
+`raw_gen_ai_request` repeats the call under names of the provider and is not a GenAI span.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ __all__ = ["DIALECT"]
 
 
 def complete(parts: Parts, view: SpanView) -> None:
-    """Cached and reasoning tokens."""
+    """Read cached and reasoning tokens."""
     read_usage(parts, parse_written(view.attributes.get("metadata.usage_object")))
 
 

@@ -1,8 +1,8 @@
-"""OpenInference (Arize): `llm.*` and `openinference.*` attributes, lists spelt out by number.
+"""OpenInference (Arize): `llm.*` and `openinference.*` attributes, lists spelt out by index.
 
 Source: Arize-ai/openinference, spec/semantic_conventions.md (2026). Its instrumentors of `openai` and
-`google-genai` also write the whole request and response as JSON into `input.value` and `output.value`;
-what has no attribute (response id, usage of images, reasons of the Responses API) is read from there.
+`google-genai` also write the whole request and response as JSON into `input.value` and `output.value`; we
+read from there the values without an attribute (response id, usage of images, reasons of the Responses API).
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _KINDS = {
     "PROMPT": Kind.SPAN,
     "UNKNOWN": Kind.SPAN,
 }
-"""`openinference.span.kind`."""
+"""Kinds by `openinference.span.kind`."""
 
 _TOKENS = "llm.token_count."
 
@@ -106,12 +106,15 @@ _LISTS = (
 
 
 def kind_of(parts: Parts, view: SpanView) -> Kind | None:
-    """`openinference.span.kind`; where the SDK dropped it for too many attributes, a model says enough."""
+    """Return the kind by `openinference.span.kind`.
+
+    If the SDK dropped that attribute for too many attributes, usage or output make the span a model call.
+    """
     call = parts["call"]
-    said = call.pop("openinference_kind", None)
-    if said is not None:
-        kind = _KINDS.get(said.upper(), Kind.SPAN)
-        # A client of the provider sees agents only where they run there: one call.
+    name = call.pop("openinference_kind", None)
+    if name is not None:
+        kind = _KINDS.get(name.upper(), Kind.SPAN)
+        # A client of the provider sees only agents that run at the provider: one call.
         return Kind.GENERATION if kind is Kind.AGENT and _is_client(view) else kind
     if "operation" not in call and (parts["usage"] or call.get("output")):
         return Kind.GENERATION
@@ -119,25 +122,26 @@ def kind_of(parts: Parts, view: SpanView) -> Kind | None:
 
 
 def complete(parts: Parts, view: SpanView) -> None:
-    """Messages, tools, documents; parameters; the request and response in full."""
+    """Read messages, tools, documents; parameters; the whole request and response."""
     call, attributes = parts["call"], view.attributes
     for name in _INVOCATION:
-        asked = parse_json(attributes.get(name))
-        if isinstance(asked, dict):
-            read_parameters(parts, asked)
-    said = listed(attributes, _LISTS)
+        parameters = parse_json(attributes.get(name))
+        if isinstance(parameters, dict):
+            read_parameters(parts, parameters)
+    lists = listed(attributes, _LISTS)
     for prefix, side, role in zip(_MESSAGES, ("input", "output"), ("user", "assistant"), strict=True):
-        keep_richer(call, side, _messages(said.get(prefix, ()), role))
-    keep_richer(call, "tools", _inner(said.get("llm.tools.", ()), "tool", "json_schema"))
-    keep_richer(call, "embedded", _inner(said.get("embedding.embeddings.", ()), "embedding", "text"))
-    _read_documents(call, said, attributes)
-    asked, answered = _value(attributes, "input"), _value(attributes, "output")
+        keep_richer(call, side, _messages(lists.get(prefix, ()), role))
+    keep_richer(call, "tools", _inner(lists.get("llm.tools.", ()), "tool", "json_schema"))
+    keep_richer(call, "embedded", _inner(lists.get("embedding.embeddings.", ()), "embedding", "text"))
+    _read_documents(call, lists, attributes)
+    request, response = _value(attributes, "input"), _value(attributes, "output")
     if call.get("openinference_kind", "LLM") in {"LLM", "EMBEDDING", "DECISION"}:
-        read_payloads(parts, asked, answered)
+        read_payloads(parts, request, response)
     if call.get("openinference_kind") == "LLM" or _is_client(view):
-        for side, said in (("output", answered), ("input", asked)):
+        for side, payload in (("output", response), ("input", request)):
             if not call.get(side):
-                keep_richer(call, side, _plain(said, "assistant" if side == "output" else "user"))
+                role = "assistant" if side == "output" else "user"
+                keep_richer(call, side, _text_messages(payload, role))
     if "Stream" in view.name and _is_client(view):
         call.setdefault("stream", True)
     for event in view.events:
@@ -147,59 +151,53 @@ def complete(parts: Parts, view: SpanView) -> None:
     if isinstance(metadata := parse_json(attributes.get("metadata")), dict):
         for name, value in metadata.items():
             parts["properties"].setdefault(name, value)
-    if not call.get("input") and asked is not None:
-        call.setdefault("input_state", asked)
-    if not call.get("output") and answered is not None:
-        call.setdefault("output_state", answered)
+    if not call.get("input") and request is not None:
+        call.setdefault("input_state", request)
+    if not call.get("output") and response is not None:
+        call.setdefault("output_state", response)
 
 
 def _value(attributes: Any, side: str) -> Any:
-    """`input.value` or `output.value`, parsed where it says that it is JSON."""
+    """Return `input.value` or `output.value`, parsed unless its MIME type is not JSON."""
     value = attributes.get(side + ".value")
-    said = attributes.get(side + ".mime_type")
-    return parse_json(value) if said in (None, "application/json") else value
+    mime = attributes.get(side + ".mime_type")
+    return parse_json(value) if mime in (None, "application/json") else value
 
 
 def _is_client(view: SpanView) -> bool:
-    """Whether the span is of the client of a provider, and so a call whatever it is called."""
+    """Whether the span is of a provider's client, and so a call, whatever its name."""
     return (view.scope or "").endswith(".google_genai")
 
 
-def _plain(said: Any, role: str) -> Any:
-    """A text, or the pieces of one."""
-    if isinstance(said, list) and said and all(isinstance(each, str) for each in said):
-        said = "".join(said)
-    return messages([said], role) if isinstance(said, str) and said else None
+def _text_messages(value: Any, role: str) -> Any:
+    """Return one message of a text or of the pieces of a text; None for anything else."""
+    if isinstance(value, list) and value and all(isinstance(each, str) for each in value):
+        value = "".join(value)
+    return messages([value], role) if isinstance(value, str) and value else None
 
 
-def _messages(found: Iterable[Any], role: str) -> list[Message]:
+def _messages(items: Iterable[Any], role: str) -> list[Message]:
     chat = [
         _chat(item["message"])
-        for item in found
+        for item in items
         if isinstance(item, dict) and isinstance(item.get("message"), dict)
     ]
     return messages(chat, role) or []
 
 
-def _chat(said: dict[str, Any]) -> dict[str, Any]:
-    """A message whose parts each stand under a name of their own, as one of chat completions."""
-    calls = [each.get("tool_call", each) for each in dicts(said.get("tool_calls"))]
-    contents = [_content(each.get("message_content", each)) for each in dicts(said.get("contents"))]
-    content = said.get("content")
-    if contents and content is not None:
-        contents = (
-            [{"type": "text", "text": content}, *contents] if not _is_said(content, contents) else contents
-        )
-    if said.get("function_call_name"):
-        called = {"name": said["function_call_name"], "arguments": said.get("function_call_arguments_json")}
-        calls.append({"function": called})
-    if said.get("role") == "user" and said.get("tool_call_id"):  # Gemini answers tools as the user
-        return {**said, "role": "tool", "content": content}
-    return {**said, "content": contents or content, "tool_calls": calls}
-
-
-def _is_said(content: Any, contents: list[dict[str, Any]]) -> bool:
-    return any(each.get("text") == content for each in contents)
+def _chat(raw: dict[str, Any]) -> dict[str, Any]:
+    """Return a message whose parts each have a name of their own in the form of chat completions."""
+    calls = [each.get("tool_call", each) for each in dicts(raw.get("tool_calls"))]
+    contents = [_content(each.get("message_content", each)) for each in dicts(raw.get("contents"))]
+    content = raw.get("content")
+    if contents and content is not None and all(each.get("text") != content for each in contents):
+        contents = [{"type": "text", "text": content}, *contents]
+    if raw.get("function_call_name"):
+        function = {"name": raw["function_call_name"], "arguments": raw.get("function_call_arguments_json")}
+        calls.append({"function": function})
+    if raw.get("role") == "user" and raw.get("tool_call_id"):  # Gemini's form of a tool's response
+        return {**raw, "role": "tool", "content": content}
+    return {**raw, "content": contents or content, "tool_calls": calls}
 
 
 def _content(part: Any) -> Any:
@@ -218,27 +216,27 @@ def _content(part: Any) -> Any:
     return part
 
 
-def _inner(found: Iterable[Any], holder: str, name: str) -> list[Any]:
-    """The `name` of each `holder`."""
-    made = []
-    for item in found:
+def _inner(items: Iterable[Any], holder: str, name: str) -> list[Any]:
+    """Return the field `name` of the object `holder` in each item."""
+    values = []
+    for item in items:
         inner = item.get(holder) if isinstance(item, dict) else None
         if isinstance(inner, dict) and inner.get(name) is not None:
-            made.append(parse_json(inner[name]))
-    return made
+            values.append(parse_json(inner[name]))
+    return values
 
 
-def _read_documents(call: dict[str, Any], said: dict[str, list[Any]], attributes: Any) -> None:
+def _read_documents(call: dict[str, Any], lists: dict[str, list[Any]], attributes: Any) -> None:
     def documents(prefix: str) -> list[Any]:
-        return [each.get("document", each) for each in dicts(said.get(prefix))]
+        return [each.get("document", each) for each in dicts(lists.get(prefix))]
 
-    found = documents("retrieval.documents.") or documents("reranker.output_documents.")
-    if found:
-        call["output_state"] = found
-    given = documents("reranker.input_documents.")
+    retrieved = documents("retrieval.documents.") or documents("reranker.output_documents.")
+    if retrieved:
+        call["output_state"] = retrieved
+    candidates = documents("reranker.input_documents.")
     query = text(attributes.get("reranker.query"))
-    if given or query:
-        call["input_state"] = {"query": query, "documents": given}
+    if candidates or query:
+        call["input_state"] = {"query": query, "documents": candidates}
 
 
 DIALECT = Dialect("openinference", _RULES, kind_of=kind_of, complete=complete)

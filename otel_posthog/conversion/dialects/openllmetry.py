@@ -34,14 +34,14 @@ _REQUEST_TYPES = {
     "embedding": Kind.EMBEDDING,
     "rerank": Kind.RERANKER,
 }
-"""`llm.request.type`; `unknown` says nothing."""
+"""Kinds by `llm.request.type`; the value `unknown` decides nothing."""
 _SPAN_KINDS = {
     "workflow": Kind.WORKFLOW,
     "agent": Kind.AGENT,
     "tool": Kind.TOOL,
     "task": Kind.TASK,
 }
-"""`traceloop.span.kind`."""
+"""Kinds by `traceloop.span.kind`."""
 
 _RULES = (
     *rows(
@@ -111,22 +111,22 @@ _FUNCTIONS = "llm.request.functions."
 
 
 def kind_of(parts: Parts, _view: SpanView) -> Kind | None:
-    """The request's type, else the entity's kind."""
+    """Return the kind by the request's type, else by the entity's kind."""
     call = parts["call"]
     return _REQUEST_TYPES.get(call.pop("request_type", "")) or _SPAN_KINDS.get(call.pop("span_kind", ""))
 
 
 def complete(parts: Parts, view: SpanView) -> None:
-    """Messages and tools from indexed attributes."""
+    """Read messages and tools from indexed attributes."""
     call = parts["call"]
-    found = listed(view.attributes, (*_SIDES, _FUNCTIONS))
+    lists = listed(view.attributes, (*_SIDES, _FUNCTIONS))
     reasons = []
-    for prefix, said in found.items():
+    for prefix, items in lists.items():
         if prefix == _FUNCTIONS:
-            keep_richer(call, "tools", [_tool(each) for each in said])
+            keep_richer(call, "tools", [_tool(each) for each in items])
             continue
         side, role = _SIDES[prefix]
-        chat = [_chat(each) for each in said if isinstance(each, dict)]
+        chat = [_chat(each) for each in items if isinstance(each, dict)]
         keep_richer(call, side, messages(chat, role))
         reasons += [finish_reason(each.get("finish_reason")) for each in chat]
     if known := [reason for reason in reasons if reason is not None]:
@@ -140,7 +140,7 @@ def complete(parts: Parts, view: SpanView) -> None:
 
 
 def _chat(raw: dict[str, Any]) -> Message:
-    """A message, its tool calls side by side with its content."""
+    """Return a message with its tool calls beside its content."""
     content = raw.get("content", raw.get("user"))
     if isinstance(content, str) and content.lstrip().startswith(("[{", '{"type"')):
         content = parse_json(content)
@@ -157,7 +157,7 @@ def _chat(raw: dict[str, Any]) -> Message:
 
 
 def _tool(raw: Any) -> Any:
-    """`llm.request.functions.N.*`: the parameters are a JSON text."""
+    """Return a tool of `llm.request.functions.N.*`, whose parameters are a JSON text."""
     return {**raw, "parameters": parse_json(raw.get("parameters"))} if isinstance(raw, dict) else raw
 
 

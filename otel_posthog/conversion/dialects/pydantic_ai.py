@@ -1,8 +1,8 @@
 """Pydantic AI and Logfire: the GenAI conventions with names of their own around them.
 
 Source: pydantic/pydantic-ai, models/instrumented.py (instrumentation versions 1 to 6), logfire's provider
-integrations, and recordings. A run of an agent has all its messages and the sum of its tokens, which are
-its calls' and are not counted; Logfire has the provider's own usage in `gen_ai.usage.raw`.
+integrations, and recordings. A run of an agent holds all its messages and the sum of its calls' tokens, which
+is not counted again; Logfire writes the provider's own usage into `gen_ai.usage.raw`.
 """
 
 from __future__ import annotations
@@ -47,13 +47,13 @@ _TEMPLATES = {
     "Turn": Kind.TASK,
     "OpenAI Agents trace": Kind.WORKFLOW,
 }
-"""Beginnings of `logfire.msg_template` of Logfire's integration of the OpenAI Agents SDK."""
+"""Kinds by the beginning of `logfire.msg_template` in Logfire's integration of the OpenAI Agents SDK."""
 _CLOSING = "streaming response from"
-"""How the record that ends a stream begins."""
+"""The beginning of the template of the record that ends a stream."""
 
 
 def kind_of(parts: Parts, view: SpanView) -> Kind | None:
-    """A run of an agent is one also where it names a model; the second span of a stream is its end."""
+    """Return the kind by the template; a run of an agent is one even if it names a model."""
     attributes = view.attributes
     template = attributes.get("logfire.msg_template")
     if isinstance(template, str) and "operation" not in parts["call"]:
@@ -68,7 +68,7 @@ def kind_of(parts: Parts, view: SpanView) -> Kind | None:
 
 
 def complete(parts: Parts, view: SpanView) -> None:
-    """All messages of a run, the tools of a request, the usage as the provider gave it."""
+    """Read all messages of a run, the tools of a request, the provider's own usage, metadata."""
     call, attributes = parts["call"], view.attributes
     if "{" in view.name and (name := text(attributes.get("logfire.msg"))):  # an unexpanded template
         call["written_name"] = name
@@ -77,63 +77,63 @@ def complete(parts: Parts, view: SpanView) -> None:
         call["ended_after"] = seconds(attributes.get("duration")) or 0.0
         call["stream"] = True
     elif view.kind == "CLIENT" and view.status != "ERROR" and not parts["usage"] and not call.get("output"):
-        call["may_go_on"] = True  # maybe a stream, of which another record tells the end
+        call["may_go_on"] = True  # maybe a stream, whose end another record holds
     for name in ("gen_ai.usage.raw", "usage"):
         read_usage(parts, parse_json(attributes.get(name)))
     if (view.scope or "").startswith("logfire."):
         _read_logfire(parts, attributes)
-    asked = parse_json(attributes.get("model_request_parameters"))
-    if isinstance(asked, dict):
-        offered = [each for key in ("function_tools", "output_tools") for each in dicts(asked.get(key))]
-        keep_richer(call, "tools", [_tool(each) for each in offered])
-    asked = parse_json(attributes.get("request_data"))
-    if isinstance(asked, dict):
-        read_parameters(parts, asked)
+    parameters = parse_json(attributes.get("model_request_parameters"))
+    if isinstance(parameters, dict):
+        tools = [each for key in ("function_tools", "output_tools") for each in dicts(parameters.get(key))]
+        keep_richer(call, "tools", [_tool(each) for each in tools])
+    request = parse_json(attributes.get("request_data"))
+    if isinstance(request, dict):
+        read_parameters(parts, request)
     embedded = call.pop("pydantic_embedded", None)
     if call.get("operation") in {"embeddings", "embedding"}:
         keep_richer(call, "embedded", embedded)
-    said: list[Message] = messages(attributes.get("pydantic_ai.all_messages"), "user") or []
-    if not said and isinstance(logged := parse_json(attributes.get("all_messages_events")), list):
+    chat: list[Message] = messages(attributes.get("pydantic_ai.all_messages"), "user") or []
+    if not chat and isinstance(logged := parse_json(attributes.get("all_messages_events")), list):
         run: dict[str, Any] = {}
         older_messages(run, dicts(logged))
-        said = [*run.get("input", ()), *run.get("output", ())]
-    if said:
-        call.setdefault("input", said[:-1] or said)
-        call.setdefault("output", [each for each in said if each["role"] == "assistant"][-1:])
+        chat = [*run.get("input", ()), *run.get("output", ())]
+    if chat:
+        call.setdefault("input", chat[:-1] or chat)
+        call.setdefault("output", [each for each in chat if each["role"] == "assistant"][-1:])
     metadata = parse_json(attributes.get("metadata"))
     if isinstance(metadata, dict):
         for field, names in _CONTEXT.items():
             for name in names:
-                if (found := text(metadata.get(name))) is not None:
-                    parts["context"].setdefault(field, found)
+                if (value := text(metadata.get(name))) is not None:
+                    parts["context"].setdefault(field, value)
         for name, value in metadata.items():
             parts["properties"].setdefault(name, value)
 
 
 def _tool(definition: dict[str, Any]) -> dict[str, Any]:
-    """The definition in the conventions' form, without what is for Pydantic AI alone."""
-    made = {"type": "function", "name": definition.get("name"), "description": definition.get("description")}
-    made["parameters"] = definition.get("parameters_json_schema", definition.get("parameters"))
-    return {name: value for name, value in made.items() if value is not None}
+    """Return the definition in the conventions' form, without fields that concern Pydantic AI only."""
+    tool = {"type": "function", "name": definition.get("name"), "description": definition.get("description")}
+    tool["parameters"] = definition.get("parameters_json_schema", definition.get("parameters"))
+    return {name: value for name, value in tool.items() if value is not None}
 
 
 def _read_logfire(parts: Parts, attributes: Any) -> None:
-    """Requests and answers as Logfire's integrations keep them."""
+    """Read requests and responses of Logfire's integrations."""
     call = parts["call"]
-    asked, answered = (parse_json(attributes.get(name)) for name in ("raw_input", "response"))
-    read_payloads(parts, {"input": asked} if isinstance(asked, list) else None, answered)
-    given, got = (parse_json(attributes.get(name)) for name in ("input", "output"))
+    raw_input, response = (parse_json(attributes.get(name)) for name in ("raw_input", "response"))
+    read_payloads(parts, {"input": raw_input} if isinstance(raw_input, list) else None, response)
+    given, result = (parse_json(attributes.get(name)) for name in ("input", "output"))
     if "request_model" in call:
         keep_richer(call, "input", messages(given, "user"))
-        keep_richer(call, "output", messages(got, "assistant"))
+        keep_richer(call, "output", messages(result, "assistant"))
     elif "mcp_data" in attributes:
         call.setdefault("input_state", given)
-        call.setdefault("output_state", got)
+        call.setdefault("output_state", result)
         call.setdefault("tool_name", text(attributes.get("name")))
     for name in ("model_settings", "model_config"):
-        steered = parse_json(attributes.get(name))
-        if isinstance(steered, dict):
-            read_parameters(parts, steered)
+        settings = parse_json(attributes.get(name))
+        if isinstance(settings, dict):
+            read_parameters(parts, settings)
 
 
 _CONTEXT = {

@@ -34,28 +34,28 @@ _CALLS = {
     "doEmbed": Kind.EMBEDDING,
     "doRerank": Kind.RERANKER,
 }
-"""The last word of `ai.operationId` where it is a request to a provider."""
+"""Kinds by the last word of `ai.operationId` if the span is a request to a provider."""
 _STRUCTURE = {"ai.toolCall": Kind.TOOL, "ai.rerank": Kind.RERANKER}
 
 _META = "ai.telemetry.metadata."
 _CONTEXT = "ai.settings.context."
-"""What `_META` is called in version 7."""
+"""The name of `_META` in version 7."""
 _USAGE = "ai.usage."
 
 
 def _parsed_each(value: Any) -> Any:
-    """A list of JSON texts, or one JSON text."""
+    """Return a list of parsed JSON texts, or one parsed JSON text."""
     parsed = parse_json(value)
     return [parse_json(item) for item in parsed] if isinstance(parsed, list) else parsed
 
 
 def _list(value: Any) -> list[Any] | None:
-    found = _parsed_each(value)
-    return found if isinstance(found, list) and found else None
+    items = _parsed_each(value)
+    return items if isinstance(items, list) and items else None
 
 
-def _told(*names: str) -> tuple[str, ...]:
-    """The names of what the application told about a call."""
+def _metadata(*names: str) -> tuple[str, ...]:
+    """Return the attributes of the application's metadata of these names, best first."""
     return tuple(prefix + name for name in names for prefix in (_META, _CONTEXT))
 
 
@@ -75,8 +75,8 @@ _RULES = (
         function_name=(text, "ai.telemetry.functionId"),
         input_state=(_parsed_each, "ai.toolCall.args", "ai.toolCall.input", "ai.documents"),
         output_state=(_parsed_each, "ai.toolCall.result", "ai.toolCall.output", "ai.ranking"),
-        prompt_name=(text, *_told("$ai_prompt_name")),
-        prompt_version=(text, *_told("$ai_prompt_version")),
+        prompt_name=(text, *_metadata("$ai_prompt_name")),
+        prompt_version=(text, *_metadata("$ai_prompt_version")),
     ),
     *rows(
         "usage",
@@ -103,25 +103,25 @@ _RULES = (
         "context",
         distinct_id=(
             text,
-            *_told("posthog_distinct_id", "userId", "user_id", "user.id"),
+            *_metadata("posthog_distinct_id", "userId", "user_id", "user.id"),
             "posthog_distinct_id",
         ),
         conversation_id=(
             text,
-            *_told("$ai_session_id", "sessionId", "session_id", "conversationId", "threadId", "chatId"),
+            *_metadata("$ai_session_id", "sessionId", "session_id", "conversationId", "threadId", "chatId"),
         ),
-        feature=(text, *_told("feature", "posthog_feature")),
-        chat_id=(text, *_told("chat_id", "chatId")),
-        trace_name=(text, *_told("posthog_trace_id", "$ai_trace_id")),
-        privacy_mode=(private, *_told("posthog_privacy_mode", "$ai_privacy_mode")),
+        feature=(text, *_metadata("feature", "posthog_feature")),
+        chat_id=(text, *_metadata("chat_id", "chatId")),
+        trace_name=(text, *_metadata("posthog_trace_id", "$ai_trace_id")),
+        privacy_mode=(private, *_metadata("posthog_privacy_mode", "$ai_privacy_mode")),
     ),
 )
 
-_GROUPS = _told("$groups", "posthog_groups", "groups")
+_GROUPS = _metadata("$groups", "posthog_groups", "groups")
 
 
 def kind_of(parts: Parts, _view: SpanView) -> Kind | None:
-    """By the operation's last word."""
+    """Return the kind by the operation's last word."""
     operation = parts["call"].pop("ai_operation", None)
     if operation is None:
         return None
@@ -130,7 +130,7 @@ def kind_of(parts: Parts, _view: SpanView) -> Kind | None:
 
 
 def complete(parts: Parts, view: SpanView) -> None:
-    """The prompt, the answer and its parts; groups; what of the metadata is nothing else."""
+    """Read the prompt and the answer, groups, cached tokens, the first token, and properties."""
     call, attributes = parts["call"], view.attributes
     operation = call.get("ai_operation", "")
     if operation.endswith((".doStream", ".doGenerate")):
@@ -147,10 +147,10 @@ def complete(parts: Parts, view: SpanView) -> None:
     if operation and operation.rpartition(".")[2] not in _CALLS and "embedded" in call:
         call.setdefault("input_state", call.pop("embedded"))
     _count_cached(parts, attributes)
-    if call.get("finish_reasons") == ["error"]:  # a stream that broke has no other sign of it
+    if call.get("finish_reasons") == ["error"]:  # the only sign of a stream that broke
         parts["error"].setdefault("type", "_OTHER")
     for name in [*parts["properties"]]:
-        if name.startswith("posthog_"):  # `posthog_plan` is PostHog's way to say: the property `plan`
+        if name.startswith("posthog_"):  # PostHog's form of the property `plan` is `posthog_plan`
             parts["properties"].setdefault(name.removeprefix("posthog_"), parts["properties"].pop(name))
     for event in view.events:
         if event.name == "ai.stream.firstChunk":
@@ -164,13 +164,13 @@ def complete(parts: Parts, view: SpanView) -> None:
 
 
 def _prompt(value: Any) -> Any:
-    """A list of messages, or the call's own `system`, `prompt` and `messages`."""
-    found = parse_json(value)
-    if not isinstance(found, dict) or "role" in found:
-        return messages(found, "user")
-    said = messages(found.get("system"), "system") or []
-    said += messages(found.get("messages"), "user") or []
-    return said + (messages(found.get("prompt"), "user") or [])
+    """Return the messages of a list, or of an object with `system`, `prompt` and `messages`."""
+    prompt = parse_json(value)
+    if not isinstance(prompt, dict) or "role" in prompt:
+        return messages(prompt, "user")
+    chat = messages(prompt.get("system"), "system") or []
+    chat += messages(prompt.get("messages"), "user") or []
+    return chat + (messages(prompt.get("prompt"), "user") or [])
 
 
 def _answer(attributes: Any) -> list[dict[str, Any]]:
@@ -180,12 +180,10 @@ def _answer(attributes: Any) -> list[dict[str, Any]]:
         content += [each for each in reasoning if isinstance(each, dict)]
     elif isinstance(reasoning, str) and reasoning:
         content.append({"type": "reasoning", "text": reasoning})
-    said = attributes.get("ai.response.text")
-    if isinstance(said, str) and said:
-        content.append({"type": "text", "text": said})
-    made = attributes.get("ai.response.object")
-    if isinstance(made, str) and made:
-        content.append({"type": "text", "text": made})
+    for name in ("ai.response.text", "ai.response.object"):
+        value = attributes.get(name)
+        if isinstance(value, str) and value:
+            content.append({"type": "text", "text": value})
     for name, kind in (("ai.response.files", "file"), ("ai.response.toolCalls", "tool-call")):
         for each in _list(attributes.get(name)) or ():
             if isinstance(each, dict):
@@ -194,23 +192,23 @@ def _answer(attributes: Any) -> list[dict[str, Any]]:
 
 
 def _count_cached(parts: Parts, attributes: Any) -> None:
-    """Tokens that older versions leave to the provider's own metadata."""
+    """Read tokens that older versions leave to the provider's own metadata."""
     usage = parts["usage"]
     reported = parse_json(attributes.get("ai.response.providerMetadata"))
     reported = reported if isinstance(reported, dict) else {}
-    for told in (each for each in reported.values() if isinstance(each, dict)):
-        raw = {**told, **_dict(told.get("usage")), **_dict(told.get("usageMetadata"))}
+    for metadata in (each for each in reported.values() if isinstance(each, dict)):
+        raw = {**metadata, **_dict(metadata.get("usage")), **_dict(metadata.get("usageMetadata"))}
         for field, names in _REPORTED.items():
-            found = next((count(raw[name]) for name in names if name in raw), None)
-            if found is not None:
-                usage.setdefault(field, found)
-        if (cost := dollars(raw.get("cost"))) is not None:  # of Vercel's gateway, or of OpenRouter's `usage`
+            tokens = next((count(raw[name]) for name in names if name in raw), None)
+            if tokens is not None:
+                usage.setdefault(field, tokens)
+        if (cost := dollars(raw.get("cost"))) is not None:  # from Vercel's gateway, or OpenRouter's `usage`
             parts["call"].setdefault("cost_usd", cost)
-    beside = any(isinstance(reported.get(name), dict) for name in ("anthropic", "bedrock"))
+    exclusive = any(isinstance(reported.get(name), dict) for name in ("anthropic", "bedrock"))
     if "cache_read" in usage or "cache_write" in usage:
-        # To version 5 the input is what these report, without cached tokens; later it is the sum.
+        # To version 5 the input is the provider's own count, without cached tokens; later it includes them.
         details = any(name.startswith(_USAGE + "inputTokenDetails.") for name in attributes)
-        usage["cache_exclusive"] = beside and not details
+        usage["cache_exclusive"] = exclusive and not details
 
 
 _REPORTED = {
@@ -227,7 +225,7 @@ _REPORTED = {
     ),
     "reasoning": ("reasoningTokens", "thoughtsTokenCount"),
 }
-"""What providers' packages call these in `ai.response.providerMetadata`."""
+"""Names of providers' packages in `ai.response.providerMetadata`, by field."""
 
 
 def _dict(value: Any) -> dict[str, Any]:
