@@ -1,1 +1,1 @@
-"""Pure conversion: a span becomes a `ModelCall`, a `ModelCall` becomes PostHog events."""
+"""Pure conversion: a span becomes a `ModelCall`, and a `ModelCall` becomes PostHog events."""

@@ -1,4 +1,4 @@
-"""A `ModelCall` goes in, PostHog events come out, as plain dicts."""
+"""PostHog events of a `ModelCall`, as plain dicts."""
 
 from otel_posthog.conversion.events.ai_events import ai_event
 from otel_posthog.conversion.events.completion_events import (

@@ -1,7 +1,7 @@
 """`llm_completion_requested`, `_success`, `_failed`, and the flat `llm_generation`: product analytics.
 
-The three group together by `model` (as requested), `provider`, `feature` and the ids; what only some
-calls have stands in `metadata`. Every model call has them, none of the structure around it does.
+The first three share `model` (as requested), `provider`, `feature` and the ids; values that only some calls
+have are in `metadata`. Every model call has these events, structure has none.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from otel_posthog.conversion.privacy.media import replace_media
 __all__ = ["failed_event", "generation_event", "requested_event", "success_event"]
 
 CHARACTERS_PER_TOKEN = 4
-"""OpenAI's rule of thumb for English text; good enough for what was asked before it is counted."""
+"""OpenAI's rule of thumb for English text; good enough for a prompt whose tokens are not reported yet."""
 
 
 def requested_event(call: ModelCall) -> dict[str, Any]:
-    """The call began. Stamped with its start; needs nothing that only its end knows."""
+    """Return `llm_completion_requested`, at the start of the call; it needs nothing of the call's end."""
     length = _prompt_length(call)
     parameters = call.parameters
     return _event(
@@ -47,7 +47,7 @@ def requested_event(call: ModelCall) -> dict[str, Any]:
 
 
 def success_event(call: ModelCall, cost: Cost | None) -> dict[str, Any]:
-    """The call came back. Stamped with its end."""
+    """Return `llm_completion_success`, at the end of the call."""
     usage = call.usage
     return _event(
         "llm_completion_success",
@@ -65,26 +65,26 @@ def success_event(call: ModelCall, cost: Cost | None) -> dict[str, Any]:
 
 
 def failed_event(call: ModelCall, *, content: bool) -> dict[str, Any]:
-    """The call failed. Stamped with its end; in privacy mode the error's type stands for its text."""
+    """Return `llm_completion_failed`, at its end; without `content`, the message is the error's type."""
     error = call.error
-    kind = error.type if error is not None else None
+    error_type = error.type if error is not None else None
     message = replace_media(error.message) if error is not None and content else None
-    reported = call.usage.input
+    tokens = call.usage.input
     return _event(
         "llm_completion_failed",
         call,
         _end(call),
         {
-            "prompt_tokens": reported if reported is not None else _estimate(_prompt_length(call)),
+            "prompt_tokens": tokens if tokens is not None else _estimate(_prompt_length(call)),
             "latency_ms": _milliseconds(call),
-            "error_type": kind or "_OTHER",
-            "error_message": message or kind or "_OTHER",
+            "error_type": error_type or "_OTHER",
+            "error_message": message or error_type or "_OTHER",
         },
     )
 
 
 def generation_event(call: ModelCall, cost: Cost | None) -> dict[str, Any]:
-    """`llm_generation`: one flat event a call, for who wants no more."""
+    """Return `llm_generation`: one flat event per call, at its end."""
     usage = call.usage
     distinct_id, person = person_properties(call)
     properties = {
@@ -105,7 +105,7 @@ def _event(
     name: str, call: ModelCall, at_ns: int, specific: dict[str, Any], *, finished: bool = True
 ) -> dict[str, Any]:
     distinct_id, person = person_properties(call)
-    made = {
+    properties = {
         **common_properties(call),
         "model": call.request_model or call.response_model,
         "provider": call.provider,
@@ -114,14 +114,14 @@ def _event(
         **specific,
         "metadata": _metadata(call, finished=finished),
     }
-    return make_event(name, call, at_ns, distinct_id, reported(made) | person)
+    return make_event(name, call, at_ns, distinct_id, reported(properties) | person)
 
 
 def _metadata(call: ModelCall, *, finished: bool) -> dict[str, Any]:
     details = call.details
     messages = [message for message in call.input if message.get("role") != "system"]
     count = details.get("message_count", len(messages) or None)
-    made = {
+    metadata = {
         "operation": call.operation,
         "message_count": count,
         "history_count": count - 1 if count else None,
@@ -140,7 +140,7 @@ def _metadata(call: ModelCall, *, finished: bool) -> dict[str, Any]:
         "image_count": details.get("image_count"),
     }
     if finished:
-        made |= {
+        metadata |= {
             "tools_called": list(call.tools_called) or None,
             "web_search_used": details.get("web_search_used"),
             "url_context_used": details.get("url_context_used"),
@@ -152,13 +152,13 @@ def _metadata(call: ModelCall, *, finished: bool) -> dict[str, Any]:
             "block_reason": details.get("block_reason"),
             "http_status": call.error.http_status if call.error is not None else None,
         }
-    return {**call.context.properties, **reported(made)}
+    return {**call.context.properties, **reported(metadata)}
 
 
 def _prompt_length(call: ModelCall) -> int | None:
-    reported: int | None = call.details.get("prompt_length")
-    if reported is not None:
-        return reported
+    length: int | None = call.details.get("prompt_length")
+    if length is not None:
+        return length
     if call.input:
         return text_length(call.input)
     if isinstance(call.embedded, str):

@@ -1,4 +1,4 @@
-"""Who an event is about, and which event it is: uuid, timestamp, distinct id, person, groups, session."""
+"""The parts that all events share: uuid, timestamp, distinct id, person, groups, session, context."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from operator import itemgetter
 from typing import Any
 
 from otel_posthog.conversion.model_call import ModelCall
-from otel_posthog.conversion.privacy.allow_list import allowed
+from otel_posthog.conversion.privacy.allow_list import allowed_properties
 from otel_posthog.conversion.privacy.pseudonyms import is_nobody, short_id
 from otel_posthog.runtime.version import __version__
 
 __all__ = [
-    "LIB",
+    "LIB_PROPERTIES",
     "common_properties",
     "event_uuid",
     "make_event",
@@ -24,23 +24,24 @@ __all__ = [
     "timestamp",
 ]
 
-LIB = "otel-posthog"
-_ORIGIN = {"$lib": LIB, "$lib_version": __version__, "$is_server": True, "$geoip_disable": True}
+_LIB = "otel-posthog"
+LIB_PROPERTIES = {"$ai_lib": _LIB, "$ai_lib_version": __version__}
+_ORIGIN = {"$lib": _LIB, "$lib_version": __version__, "$is_server": True, "$geoip_disable": True}
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _LATEST_NS = 253_402_300_799 * 10**9
-"""The end of the year 9999, the last moment a timestamp can name."""
+"""The end of the year 9999, the latest moment that a timestamp can express."""
 
 
 def event_uuid(trace_id: str, span_id: str, event: str) -> str:
-    """The uuid (version 5) of an event: one span and event name give the same uuid anywhere, any time."""
+    """Return the uuid (version 5) of an event: the same for a span and event name everywhere, at any time."""
     digest = _SHA1.copy()
     digest.update(f"{trace_id}:{span_id}:{event}".encode())
     a, b, c, variant, d, e = _UUID_PIECES(digest.hexdigest())
     return f"{a}-{b}-5{c}-{_VARIANT[variant]}{d}-{e}"
 
 
-# RFC 9562 wants SHA-1 for version 5; nothing is protected by it. A copy costs less than a new one.
+# RFC 9562 requires SHA-1 for version 5; it protects nothing. A copy costs less than a new hash.
 _NAMESPACE = bytes.fromhex("5b2f0c0e6f0a5f0e9d0c2f6b7f3c1a90")
 _SHA1 = hashlib.sha1(_NAMESPACE, usedforsecurity=False)
 _UUID_PIECES = itemgetter(slice(8), slice(8, 12), slice(13, 16), 16, slice(17, 20), slice(20, 32))
@@ -48,7 +49,7 @@ _VARIANT = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}
 
 
 def timestamp(ns: int) -> str:
-    """Nanoseconds since 1970 as RFC 3339 in UTC, to the microsecond."""
+    """Return nanoseconds since 1970 as RFC 3339 in UTC, to the microsecond."""
     seconds, rest = divmod(min(max(ns, 0), _LATEST_NS), 1_000_000_000)
     return f"{_second(seconds)}.{rest // 1000:06d}Z"
 
@@ -59,15 +60,15 @@ def _second(seconds: int) -> str:
 
 
 def reported(properties: Mapping[str, Any]) -> dict[str, Any]:
-    """The properties without those that are None: what was not reported is left out."""
+    """Return the properties without those that are None, because they were not reported."""
     return {name: value for name, value in properties.items() if value is not None}
 
 
 def person_properties(call: ModelCall) -> tuple[str, dict[str, Any]]:
-    """The distinct id, and the properties that say whose event it is.
+    """Return the distinct id, and the properties on person, groups and session.
 
-    The user, where there is one; else the session, conversation or chat, else the trace, without a
-    person: such an event makes no profile (`$process_person_profile` is false).
+    The distinct id is the user if there is one, else the session, conversation, chat or trace. In the second
+    case the event is personless: it makes no profile (`$process_person_profile` is false).
     """
     context = call.context
     properties: dict[str, Any] = {}
@@ -83,28 +84,28 @@ def person_properties(call: ModelCall) -> tuple[str, dict[str, Any]]:
 
 
 def common_properties(call: ModelCall) -> dict[str, Any]:
-    """What stands on every event of a call, of either family: context, custom properties, flags, origin."""
+    """Return the properties of every event of a call: context, custom properties, flags, origin."""
     context = call.context
-    made = {**context.properties, **call.resource, **_ORIGIN}
+    properties = {**context.properties, **call.resource, **_ORIGIN}
     if context.feature is not None:
-        made["feature"] = context.feature
+        properties["feature"] = context.feature
     if context.chat_id is not None:
-        made["chat_id"] = context.chat_id
+        properties["chat_id"] = context.chat_id
     if context.distinct_id is not None:
-        made["user_id"] = context.distinct_id
+        properties["user_id"] = context.distinct_id
     if context.ai_friend_id is not None:
-        made["ai_friend_id"] = context.ai_friend_id
+        properties["ai_friend_id"] = context.ai_friend_id
     for key, variant in context.flags.items():
-        made[f"$feature/{key}"] = variant
-    return made
+        properties[f"$feature/{key}"] = variant
+    return properties
 
 
 def make_event(
     name: str, call: ModelCall, at_ns: int, distinct_id: str, properties: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """An event as PostHog's capture wires take it; of a private call what may leave, and nothing else."""
+    """Return an event in the shape of PostHog's capture API; a private call has allowed properties only."""
     if call.context.privacy_mode:
-        properties = allowed(name.partition(":")[0], properties, call.context)
+        properties = allowed_properties(name.partition(":")[0], properties, call.context)
     return {
         "event": name,
         "uuid": event_uuid(call.trace_id, call.span_id, name),

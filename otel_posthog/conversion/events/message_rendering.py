@@ -1,8 +1,8 @@
 """Messages in the shapes that PostHog's pages render.
 
 PostHog's normalizer (products/ai_observability/frontend/normalizer, recipes openai_chat and anthropic)
-renders `{role, content, tool_calls, tool_call_id}` with text, images, thinking and tool blocks; of the
-conventions' own `parts` it shows only text and tool calls, so parts are put into the richer shape.
+renders `{role, content, tool_calls, tool_call_id}` with text, images, thinking and tool blocks. It shows only
+text and tool calls of the conventions' own `parts`, so we put parts into the richer shape.
 """
 
 from __future__ import annotations
@@ -22,22 +22,22 @@ Part = dict[str, Any]
 
 
 def render_messages(messages: Sequence[Message], media: MediaReplacer | None) -> list[dict[str, Any]]:
-    """The messages as `$ai_input` and `$ai_output_choices` hold them; with `media` None that stays whole."""
-    made: list[dict[str, Any]] = []
+    """Return the messages in the shape of `$ai_input`; without a `media` replacer, with media."""
+    rendered: list[dict[str, Any]] = []
     for message in messages:
         parts = message["parts"]
         part = parts[0] if len(parts) == 1 else None
         if type(part) is dict and part.get("type") == "text" and type(text := part.get("content")) is str:
-            if media is not None and may_hold_base64(text):  # nearly no message
+            if media is not None and may_hold_base64(text):  # true for hardly any message
                 text = replace_media(text, media)
-            made.append({"role": message["role"], "content": text})
+            rendered.append({"role": message["role"], "content": text})
         else:
-            made.extend(_rendered(message, media))
-    return made
+            rendered.extend(_render(message, media))
+    return rendered
 
 
 def text_length(messages: Sequence[Message]) -> int:
-    """Characters of all text in the messages; media count nothing."""
+    """Return the number of characters of all text in the messages, without media."""
     return sum(
         len(content)
         for message in messages
@@ -48,7 +48,7 @@ def text_length(messages: Sequence[Message]) -> int:
     )
 
 
-def _rendered(message: Message, media: MediaReplacer | None) -> Iterable[dict[str, Any]]:
+def _render(message: Message, media: MediaReplacer | None) -> Iterable[dict[str, Any]]:
     role, parts = message["role"], message["parts"]
     blocks: list[Any] = []
     calls: list[dict[str, Any]] = []
@@ -67,19 +67,20 @@ def _rendered(message: Message, media: MediaReplacer | None) -> Iterable[dict[st
                 "content": _text_of(response, media),
             }
         else:
-            shape = _BLOCKS.get(kind) if isinstance(kind, str) else None
-            block = shape(part, media) if shape is not None else part
+            render = _BLOCKS.get(kind) if isinstance(kind, str) else None
+            block = render(part, media) if render is not None else part
             blocks.append(block if media is None else replace_media(block, media))
     if blocks or calls or not parts:
         only_text = len(blocks) == 1 and isinstance(blocks[0], dict) and set(blocks[0]) == {"type", "text"}
-        made: dict[str, Any] = {"role": role, "content": blocks[0]["text"] if only_text else blocks or None}
+        content = blocks[0]["text"] if only_text else blocks or None
+        rendered: dict[str, Any] = {"role": role, "content": content}
         if calls:
-            made["tool_calls"] = calls
-        yield made
+            rendered["tool_calls"] = calls
+        yield rendered
 
 
 def _json(value: Any) -> str:
-    """A value in a place where pages expect text."""
+    """Return a value as text, since PostHog's pages expect text there."""
     if value is None:
         return ""
     try:
@@ -110,13 +111,11 @@ def _tool_call(part: Part, media: MediaReplacer | None) -> dict[str, Any]:
 
 
 def _call_id(part: Part, media: MediaReplacer | None) -> Any:
-    """The id of a tool's call, cut where data stand in it: LiteLLM puts Gemini's thought signatures there."""
-    found = part.get("id")
-    return (
-        found[:64]
-        if media is not None and isinstance(found, str) and replace_media(found) != found
-        else found
-    )
+    """Return the id of a tool call, cut if it holds data: LiteLLM puts Gemini's thought signatures there."""
+    call_id = part.get("id")
+    if media is not None and isinstance(call_id, str) and replace_media(call_id) != call_id:
+        return call_id[:64]
+    return call_id
 
 
 def _text(part: Part, _media: MediaReplacer | None) -> Part:
@@ -137,10 +136,10 @@ def _blob(part: Part, media: MediaReplacer | None) -> Part:
     if media is not None:
         modality = part.get("modality")
         modality = modality if isinstance(modality, str) else None
-        instead = media(mime, data, modality)
-        if "://" not in instead:
-            return {"type": "text", "text": instead}
-        return _uri({"uri": instead, "modality": modality or (mime or "").partition("/")[0]}, None)
+        text_or_url = media(mime, data, modality)
+        if "://" not in text_or_url:
+            return {"type": "text", "text": text_or_url}
+        return _uri({"uri": text_or_url, "modality": modality or (mime or "").partition("/")[0]}, None)
     text = data if isinstance(data, str) else base64.b64encode(data).decode()
     uri = f"data:{mime or 'application/octet-stream'};base64,{text}"
     if (mime or "").startswith("image/") or part.get("modality") == "image":
@@ -156,8 +155,8 @@ def _uri(part: Part, media: MediaReplacer | None) -> Part:
         uri = replace_media(uri, media)
     if part.get("modality") == "image" and ("://" in uri or uri.startswith("data:")):
         return {"type": "image", "image": uri}
-    said = uri if uri.startswith("[") else f"[{part.get('modality') or 'file'}: {uri}]"
-    return {"type": "text", "text": said}
+    text = uri if uri.startswith("[") else f"[{part.get('modality') or 'file'}: {uri}]"
+    return {"type": "text", "text": text}
 
 
 def _file(part: Part, _media: MediaReplacer | None) -> Part:
@@ -192,4 +191,4 @@ _BLOCKS: dict[str, Callable[[Part, MediaReplacer | None], Part]] = {
     "server_tool_call": _server_tool_call,
     "server_tool_call_response": _server_tool_response,
 }
-"""Part types of the GenAI conventions; a part of any other type is passed on as it is."""
+"""By part type of the GenAI conventions; parts of other types stay as they are."""

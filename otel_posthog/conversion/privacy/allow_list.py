@@ -33,14 +33,16 @@ __all__ = [
     "CONTENT",
     "FEATURE_FLAG",
     "NESTED",
-    "allowed",
+    "Event",
+    "allowed_properties",
     "checks_of",
     "hide_content",
     "unsafe_fields",
 ]
 
 Table = Mapping[str, ValueCheck]
-
+Event = dict[str, Any]
+"""`event`, `uuid`, `distinct_id`, `timestamp` and `properties`, as in PostHog's capture API."""
 CONTENT = frozenset(
     {"$ai_input", "$ai_output_choices", "$ai_tools", "$ai_input_state", "$ai_output_state", "$ai_error"}
     | {"error_message", "$ai_metric_explanation", "$ai_feedback_text"}
@@ -200,7 +202,7 @@ def checks_of(event: object) -> Table:
 _NOTHING: Mapping[str, Any] = {}
 
 
-def allowed(event: str, properties: Mapping[str, Any], context: CallContext) -> dict[str, Any]:
+def allowed_properties(event: str, properties: Mapping[str, Any], context: CallContext) -> dict[str, Any]:
     """What may leave of the properties of an event of a `hide_content` call."""
     table = checks_of(event)
     own = {**context.properties, **{FEATURE_FLAG + key: value for key, value in context.flags.items()}}

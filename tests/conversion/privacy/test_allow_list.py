@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import inspect
 import json
+import re
 from typing import Any
 
 import pytest
 
+from otel_posthog.conversion.events import ai_events
 from otel_posthog.conversion.model_call import Evaluation, Feedback, Kind
 from otel_posthog.conversion.pipeline import Pipeline
 from otel_posthog.conversion.pricing.cost import PriceBook
 from otel_posthog.conversion.privacy import value_checks
-from otel_posthog.conversion.privacy.allow_list import CONTENT, unsafe_fields
+from otel_posthog.conversion.privacy.allow_list import CONTENT, checks_of, unsafe_fields
 from tests.conversion.test_recorded import NAMES, lines
 from tests.support.spans import make_view, view_of_recorded
 
@@ -20,6 +23,18 @@ SHOWN = Pipeline(families=EVERYTHING, prices=PriceBook())
 PRIVATE = Pipeline(families=EVERYTHING, prices=PriceBook(), content=False)
 
 Properties = dict[str, Any]
+
+AI_EVENTS = ("$ai_generation", "$ai_embedding", "$ai_span", "$ai_trace")
+
+
+def test_every_property_of_an_ai_event_is_on_the_list_or_is_content() -> None:
+    in_code = {*re.findall(r'"(\$ai_\w+)"', inspect.getsource(ai_events))} - {*AI_EVENTS}
+    missing = in_code - checks_of("$ai_generation").keys() - CONTENT
+    assert sorted(missing) == [], "\n".join(
+        f"`{name}` is in events/ai_events.py and not in privacy/allow_list.py: if its value is content, add it "
+        "to CONTENT, else add to _AI the check of its value"
+        for name in sorted(missing)
+    )
 
 
 MARKERS: dict[str, Properties] = {
