@@ -13,7 +13,7 @@ from typing import Any
 import orjson
 
 from otel_posthog.conversion.pipeline import Pipeline
-from otel_posthog.conversion.privacy.allow_list import CONTENT
+from otel_posthog.conversion.privacy.allow_list import CONTENT, Event
 from otel_posthog.conversion.privacy.redaction import redact_json, redactor
 from otel_posthog.conversion.privacy.stored_events import hide_event_content, pseudonymize_event, redact_event
 from otel_posthog.delivery.encoding.truncation import cut_value
@@ -22,7 +22,6 @@ from otel_posthog.runtime.log import warn_once
 
 __all__ = ["Event", "EventFinisher", "Hook"]
 
-Event = dict[str, Any]
 Hook = Callable[[Event], "Event | None"]
 
 _ENVELOPE = ("event", "uuid", "distinct_id", "timestamp", "properties")

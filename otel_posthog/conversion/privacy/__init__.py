@@ -1,1 +1,1 @@
-"""The rules on what may leave the process."""
+"""The rules that decide which content, users, credentials and media may leave the process."""

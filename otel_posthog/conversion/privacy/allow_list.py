@@ -1,22 +1,21 @@
-"""What may leave where content is hidden: a list of properties, and of each what its value may be.
+"""The list of properties that are sent if content is hidden, and of the check that each value must pass.
 
-The rule: an event holds what stands in these tables, and nothing else. A value is one of
+Rule: such an event holds the properties in these tables and nothing else. A value is one of
 
-- a figure, a flag, or a word of ours (`generation`, `success`);
+- a number, a flag, or a word of ours (`generation`, `success`);
 - a word of a known vocabulary: finish reasons, operations, service tiers, levels of thinking, sizes;
-- an identifier, which has no blank in it, no quote and no letter beyond ASCII, and at most 200 characters:
-  models, providers, tools and how often they were called, agents, prompts by name and version, responses,
-  instrumentors, services, the class or code of an error, the host and path of a provider;
-- what the application put there for PostHog, as it is: `ai_context(...)`, which is user, chat, session and
-  feature under the names in `attributes.CONTEXT`, and `posthog.group.*`, `posthog.flag.*` and
-  `posthog.property.*`; and what `capture_metric` and `capture_feedback` are given. Not under the name of a
-  property of content.
+- an identifier: at most 200 ASCII characters without blank or quote. Models, providers, tools and how often
+  they were called, agents, prompts by name and version, responses, instrumentors, services, the class or code
+  of an error, the host and path of a provider;
+- a value that the application gave to PostHog, unchanged: `ai_context(...)` (user, chat, session and feature,
+  see `context_attributes`), `posthog.group.*`, `posthog.flag.*`, `posthog.property.*`, and the arguments of
+  `capture_metric` and `capture_feedback`. A property of content is not sent, even if the application sets it.
 
-So what stays inside is all that anybody said, of course; and of what others wrote about a call: metadata
-(Traceloop's association properties, Vercel's, Langfuse's, LangSmith's, OpenInference's, Pydantic AI's), but
-for users, sessions, chats, features and groups in them that are identifiers; tags; names of spans, in whose
-place stand operation and model, or the name of the tool, agent or workflow where that is an identifier; stop
-sequences and response formats; explanations of scores; and every word that is of none of these kinds.
+So all content is dropped. From metadata of other instrumentation (Traceloop's association properties,
+Vercel's, Langfuse's, LangSmith's, OpenInference's, Pydantic AI's) we keep only users, sessions, chats,
+features and groups that are identifiers. We drop tags, stop sequences, response formats, explanations of
+scores, and every word that is of none of these kinds. Operation and model replace the name of a span, unless
+the name of its tool, agent or workflow is an identifier.
 """
 
 from __future__ import annotations
@@ -47,27 +46,27 @@ CONTENT = frozenset(
     {"$ai_input", "$ai_output_choices", "$ai_tools", "$ai_input_state", "$ai_output_state", "$ai_error"}
     | {"error_message", "$ai_metric_explanation", "$ai_feedback_text"}
 )
-"""The properties that hold what somebody wrote."""
+"""The properties that hold text that somebody wrote."""
 
 # --- the properties ----------------------------------------------------------------------------------
 
 
-def _of(check: ValueCheck, *names: str) -> dict[str, ValueCheck]:
+def _same(check: ValueCheck, *names: str) -> dict[str, ValueCheck]:
     return dict.fromkeys(names, check)
 
 
 _COMMON: Table = {
-    **_of(
+    **_same(
         value_checks.as_is, "$lib", "$lib_version", "$is_server", "$geoip_disable", "$process_person_profile"
     ),
-    **_of(value_checks.as_is, "feature", "chat_id", "user_id", "ai_friend_id", "$groups", "$session_id"),
-    **_of(value_checks.as_is, "$ai_trace_id", "$ai_session_id"),
-    **_of(value_checks.identifier, "$ai_span_id"),
-    **_of(value_checks.identifier, "service.name", "service.version", "service.namespace"),
-    **_of(value_checks.identifier, "deployment.environment.name", "deployment.environment"),
+    **_same(value_checks.as_is, "feature", "chat_id", "user_id", "ai_friend_id", "$groups", "$session_id"),
+    **_same(value_checks.as_is, "$ai_trace_id", "$ai_session_id"),
+    **_same(value_checks.identifier, "$ai_span_id"),
+    **_same(value_checks.identifier, "service.name", "service.version", "service.namespace"),
+    **_same(value_checks.identifier, "deployment.environment.name", "deployment.environment"),
 }
 _PARAMETERS: Table = {
-    **_of(
+    **_same(
         value_checks.figure,
         "temperature",
         "top_p",
@@ -76,7 +75,7 @@ _PARAMETERS: Table = {
         "frequency_penalty",
         "presence_penalty",
     ),
-    **_of(value_checks.figure, "seed", "n", "dimensions"),
+    **_same(value_checks.figure, "seed", "n", "dimensions"),
     "reasoning_effort": value_checks.level,
     "service_tier": value_checks.tier,
     "previous_response_id": value_checks.identifier,
@@ -84,12 +83,14 @@ _PARAMETERS: Table = {
 }
 _METADATA: Table = {
     "operation": value_checks.word(*SAFE_OPERATIONS),
-    **_of(
+    **_same(
         value_checks.figure, "message_count", "history_count", "choices", "tools_offered", "thinking_budget"
     ),
-    **_of(value_checks.figure, "reference_image_count", "attached_file_count", "image_count", "retry_count"),
-    **_of(value_checks.figure, "streaming_duration_ms", "time_to_first_token_ms", "http_status"),
-    **_of(
+    **_same(
+        value_checks.figure, "reference_image_count", "attached_file_count", "image_count", "retry_count"
+    ),
+    **_same(value_checks.figure, "streaming_duration_ms", "time_to_first_token_ms", "http_status"),
+    **_same(
         value_checks.flag, "web_search_enabled", "url_context_enabled", "web_search_used", "url_context_used"
     ),
     "cached_content": value_checks.flag,
@@ -113,41 +114,45 @@ def _nested(table: Table) -> ValueCheck:
 
 _AI: Table = {
     **_COMMON,
-    **_of(value_checks.as_is, "$ai_lib", "$ai_lib_version", "$ai_span_type"),
+    **_same(value_checks.as_is, "$ai_lib", "$ai_lib_version", "$ai_span_type"),
     "$ai_model": value_checks.model,
-    **_of(value_checks.identifier, "$ai_provider", "$ai_framework", "$ai_completion_id"),
-    **_of(value_checks.identifier, "$ai_prompt_name", "$ai_prompt_version"),
+    **_same(value_checks.identifier, "$ai_provider", "$ai_framework", "$ai_completion_id"),
+    **_same(value_checks.identifier, "$ai_prompt_name", "$ai_prompt_version"),
     "$ai_span_name": value_checks.span_name,
     "$ai_parent_id": value_checks.as_is,
-    **_of(
+    **_same(
         value_checks.flag,
         "$ai_is_error",
         "$ai_stream",
         "$ai_cost_passthrough",
         "$ai_cache_reporting_exclusive",
     ),
-    **_of(value_checks.figure, "$ai_latency", "$ai_time_to_first_token", "$ai_temperature", "$ai_max_tokens"),
-    **_of(
+    **_same(
+        value_checks.figure, "$ai_latency", "$ai_time_to_first_token", "$ai_temperature", "$ai_max_tokens"
+    ),
+    **_same(
         value_checks.figure,
         "$ai_input_tokens",
         "$ai_output_tokens",
         "$ai_total_tokens",
         "$ai_reasoning_tokens",
     ),
-    **_of(value_checks.figure, "$ai_cache_read_input_tokens", "$ai_cache_creation_input_tokens"),
-    **_of(value_checks.figure, "$ai_text_input_tokens", "$ai_image_input_tokens", "$ai_audio_input_tokens"),
-    **_of(
+    **_same(value_checks.figure, "$ai_cache_read_input_tokens", "$ai_cache_creation_input_tokens"),
+    **_same(value_checks.figure, "$ai_text_input_tokens", "$ai_image_input_tokens", "$ai_audio_input_tokens"),
+    **_same(
         value_checks.figure, "$ai_text_output_tokens", "$ai_image_output_tokens", "$ai_audio_output_tokens"
     ),
-    **_of(value_checks.figure, "$ai_cache_read_audio_tokens", "$ai_web_search_count", "$ai_tool_call_count"),
-    **_of(
+    **_same(
+        value_checks.figure, "$ai_cache_read_audio_tokens", "$ai_web_search_count", "$ai_tool_call_count"
+    ),
+    **_same(
         value_checks.figure,
         "$ai_input_cost_usd",
         "$ai_output_cost_usd",
         "$ai_total_cost_usd",
         "$ai_http_status",
     ),
-    **_of(value_checks.error, "$ai_error", "$ai_error_type"),
+    **_same(value_checks.error, "$ai_error", "$ai_error_type"),
     "linked_trace_ids": value_checks.identifiers,
     "$ai_base_url": value_checks.address,
     "$ai_stop_reason": value_checks.reason,
@@ -159,27 +164,27 @@ _COMPLETION: Table = {
     **_COMMON,
     "model": value_checks.model,
     "provider": value_checks.identifier,
-    **_of(
+    **_same(
         value_checks.figure, "prompt_length", "prompt_tokens", "completion_tokens", "total_tokens", "cost_usd"
     ),
-    **_of(value_checks.figure, "max_tokens", "temperature", "top_p", "latency_ms"),
+    **_same(value_checks.figure, "max_tokens", "temperature", "top_p", "latency_ms"),
     "stream": value_checks.flag,
     "finish_reason": value_checks.reason,
-    **_of(value_checks.error, "error_type", "error_message"),
+    **_same(value_checks.error, "error_type", "error_message"),
     "metadata": _nested(_METADATA),
 }
 _FLAT: Table = {
     **_COMMON,
     "model": value_checks.model,
-    **_of(
+    **_same(
         value_checks.figure, "input_tokens", "output_tokens", "total_tokens", "estimated_cost", "latency_ms"
     ),
-    **_of(value_checks.as_is, "status", "timestamp"),
+    **_same(value_checks.as_is, "status", "timestamp"),
 }
 _SCORE: Table = {
     **_COMMON,
-    **_of(value_checks.as_is, "$ai_lib", "$ai_lib_version"),
-    **_of(value_checks.identifier, "$ai_metric_name", "$ai_metric_label", "$ai_completion_id"),
+    **_same(value_checks.as_is, "$ai_lib", "$ai_lib_version"),
+    **_same(value_checks.identifier, "$ai_metric_name", "$ai_metric_label", "$ai_completion_id"),
     "$ai_metric_value": value_checks.score,
 }
 _TABLES: Mapping[str, Table] = {
@@ -189,13 +194,13 @@ _TABLES: Mapping[str, Table] = {
     **dict.fromkeys(("$ai_metric", "$ai_feedback"), _SCORE),
 }
 NESTED: Mapping[str, Table] = {"metadata": _METADATA, "$ai_model_parameters": _PARAMETERS}
-"""What stands one level down."""
+"""Properties that are objects, and the checks of the values in them."""
 FEATURE_FLAG = "$feature/"
-"""How the properties are called that hold a flag's variant."""
+"""Prefix of properties that hold the variant of a feature flag."""
 
 
 def checks_of(event: object) -> Table:
-    """The properties that events of a name have, and what of each may leave."""
+    """Return the properties that events of this name may have if content is hidden, and their checks."""
     return _TABLES.get(event, _COMMON) if isinstance(event, str) else _COMMON
 
 
@@ -203,31 +208,31 @@ _NOTHING: Mapping[str, Any] = {}
 
 
 def allowed_properties(event: str, properties: Mapping[str, Any], context: CallContext) -> dict[str, Any]:
-    """What may leave of the properties of an event of a `hide_content` call."""
+    """Return the properties that may be sent of an event whose call went through `hide_content`."""
     table = checks_of(event)
     own = {**context.properties, **{FEATURE_FLAG + key: value for key, value in context.flags.items()}}
-    made = _checked(properties, table, own)
+    checked = _checked(properties, table, own)
     if own and "metadata" in table:
-        made["metadata"] = _checked(properties["metadata"], _METADATA, own)
-    return made
+        checked["metadata"] = _checked(properties["metadata"], _METADATA, own)
+    return checked
 
 
 def _checked(values: Mapping[str, Any], table: Table, own: Mapping[str, Any] = _NOTHING) -> dict[str, Any]:
-    """Those of the values that the table lets out, and the application's own, which it gave for PostHog."""
-    made = {}
+    """Return the values that pass the checks of the table, and the application's `own`, which need none."""
+    checked = {}
     for name, value in values.items():
         if name in own and value is own[name]:
             if name not in CONTENT:
-                made[name] = value
-        elif (check := table.get(name)) is not None and (left := check(value)) is not None:
-            made[name] = left
-    return made
+                checked[name] = value
+        elif (check := table.get(name)) is not None and (safe := check(value)) is not None:
+            checked[name] = safe
+    return checked
 
 
 def unsafe_fields(event: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
-    """Where in the properties of an event stands what would not leave as it is if content were hidden.
+    """Yield the paths of properties that would not be sent unchanged if content were hidden.
 
-    That is content and custom properties, and whatever else may be text of somebody's.
+    They are content, custom properties, and everything else that may be text that somebody wrote.
     """
     name, properties = event.get("event"), event.get("properties")
     table = checks_of(name)
@@ -250,7 +255,7 @@ def _is_safe(name: str, value: Any, table: Table) -> bool:
 
 
 def hide_content(call: ModelCall) -> ModelCall:
-    """The call, marked as one whose content is hidden, with no free text in what names it and whose it is."""
+    """Return the call in privacy mode, without free text in its name, operation, ids and context."""
     operation = call.operation if call.operation.lower() in SAFE_OPERATIONS else call.kind.label
     context, parent_id = _context(call.context), call.context.parent_id
     if parent_id is not None and parent_id == call.context.trace_name:
@@ -265,7 +270,7 @@ def hide_content(call: ModelCall) -> ModelCall:
 
 
 def _name(call: ModelCall, operation: str) -> str:
-    """Operation and model of a call; of structure the name of the tool, agent or workflow."""
+    """Return operation and model of a model call, else the name of the tool, agent or workflow."""
     if not call.kind.is_model_call:
         return value_checks.identifier(call.given_name) or operation
     models = [model for model in (call.request_model, call.response_model) if value_checks.model(model)]
@@ -280,14 +285,14 @@ _IDS = (
 
 
 def _context(context: CallContext) -> CallContext:
-    """What the application said of it, and of what others said the identifiers."""
+    """Return the application's context, and the identifiers in metadata of other instrumentation."""
     own = context.own
     if own is None:
         return context
     changes: dict[str, Any] = {}
     for field in _IDS:
-        value, said = getattr(context, field), getattr(own, field)
-        changes[field] = value if value == said or value_checks.identifier(value) else said
+        value, own_value = getattr(context, field), getattr(own, field)
+        changes[field] = value if value == own_value or value_checks.identifier(value) else own_value
     groups = {
         kind: key
         for kind, key in context.groups.items()

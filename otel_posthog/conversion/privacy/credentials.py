@@ -1,8 +1,8 @@
-"""Keys and tokens of providers: they are masked in whatever leaves, and nobody has to ask for it.
+"""Keys and tokens of providers, which are redacted in everything that is sent, without any option.
 
-Each shape is found by one character that ordinary text rarely has and its neighbours, because looking for a
-character costs a thirtieth of looking for a word. No pattern repeats what repeats, and none that may be long
-can begin within a text that it has passed over: the work grows with the text and no faster.
+Each shape is found by one character that is rare in ordinary text, and its neighbours: searching for a
+character costs a thirtieth of searching for a word. The work is linear in the length of the text, because no
+pattern nests repetitions, and no long one can begin within text that it has passed over.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from typing import NamedTuple
 
 __all__ = ["SECRET", "TextRange", "may_hold_key", "replace_ranges", "safe_url", "without_keys"]
 
-SECRET = "[SECRET]"  # noqa: S105  # what stands in the place of one
+SECRET = "[SECRET]"  # noqa: S105  # the placeholder
 
 TextRange = tuple[int, int]
-"""From where to where in a text."""
+"""Start and end in a text."""
 
 _TOKEN = re.compile(r"[A-Za-z0-9_-]+")
-_HAS_DIGIT = re.compile(r"[A-Za-z._~+/=-]{0,80}[0-9]")  # a name with hyphens has none, a key does
+_HAS_DIGIT = re.compile(r"[A-Za-z._~+/=-]{0,80}[0-9]")  # a key has a digit, a hyphenated name has none
 _DASHED = re.compile(
     r"(?<![A-Za-z0-9])(?:sk|xai|nvapi|pplx|tvly|glpat|GOCSPX|xapp|xox[abeoprs])\Z"  # OpenAI ... Slack
 )
@@ -37,66 +37,66 @@ _BEARER = re.compile(r"(?:[\s\"'\\:=]|%20){1,4}(?=[A-Za-z._~+/=-]{0,80}[0-9])([A
 _URL_GIVEN = re.compile(_GIVEN + r"(https?:[^\s\"'<>]{1,2048})")
 
 
-def _prefixed(prefix: re.Pattern[str], text: str, found: re.Match[str]) -> TextRange | None:
-    """A key whose prefix ends with the sign."""
-    at = found.start()
+def _prefixed(prefix: re.Pattern[str], text: str, match: re.Match[str]) -> TextRange | None:
+    """Return the range of a key whose prefix ends with the sign."""
+    at = match.start()
     before = prefix.search(text, max(0, at - 16), at)
-    if before is None or not _HAS_DIGIT.match(text, at):  # asked first: a token may be long
+    if before is None or not _HAS_DIGIT.match(text, at):  # checked first, since a token may be long
         return None
     token = _TOKEN.match(text, at)
     return None if token is None else (before.start(), token.end())
 
 
-def _dashed(text: str, found: re.Match[str]) -> TextRange | None:
-    return _value(_API_KEY, text, found) if found[1] else _prefixed(_DASHED, text, found)
+def _dashed(text: str, match: re.Match[str]) -> TextRange | None:
+    return _value(_API_KEY, text, match) if match[1] else _prefixed(_DASHED, text, match)
 
 
-def _underlined(text: str, found: re.Match[str]) -> TextRange | None:
-    if found[2]:
-        url = _URL_GIVEN.match(text, found.end())
+def _underlined(text: str, match: re.Match[str]) -> TextRange | None:
+    if match[2]:
+        url = _URL_GIVEN.match(text, match.end())
         return None if url is None or safe_url(url[1], path=True) == url[1] else url.span(1)
-    return _value(_API_KEY, text, found) if found[1] else _prefixed(_UNDERLINED, text, found)
+    return _value(_API_KEY, text, match) if match[1] else _prefixed(_UNDERLINED, text, match)
 
 
-def _value(given: re.Pattern[str], text: str, found: re.Match[str]) -> TextRange | None:
-    """What is said after the sign."""
-    said = given.match(text, found.end())
-    return None if said is None else said.span(1)
+def _value(given: re.Pattern[str], text: str, match: re.Match[str]) -> TextRange | None:
+    """Return the range of the value after the sign."""
+    value = given.match(text, match.end())
+    return None if value is None else value.span(1)
 
 
-def _google_or_header(text: str, found: re.Match[str]) -> TextRange | None:
-    if not found[1]:
-        token = _TOKEN.match(text, found.start() - 2)
+def _google_or_header(text: str, match: re.Match[str]) -> TextRange | None:
+    if not match[1]:
+        token = _TOKEN.match(text, match.start() - 2)
         return None if token is None else token.span()
-    said = _AUTHORIZATION.match(text, found.end())
-    if said is None or not (said[1] or len(said[2]) >= 20 or _HAS_DIGIT.match(said[2])):
+    header = _AUTHORIZATION.match(text, match.end())
+    if header is None or not (header[1] or len(header[2]) >= 20 or _HAS_DIGIT.match(header[2])):
         return None
-    return said.span(2)
+    return header.span(2)
 
 
-def _jwt(text: str, found: re.Match[str]) -> TextRange | None:
-    token = _JWT.match(text, found.start() - 2)
+def _jwt(text: str, match: re.Match[str]) -> TextRange | None:
+    token = _JWT.match(text, match.start() - 2)
     return None if token is None else token.span()
 
 
 def _from(back: int) -> Callable[[str, re.Match[str]], TextRange | None]:
-    """A key of which the sign stands so many characters after its begin."""
+    """Return a function for keys that begin `back` characters before the sign."""
 
-    def span(text: str, found: re.Match[str]) -> TextRange | None:
-        token = _TOKEN.match(text, found.end())
-        return None if token is None else (found.start() - back, token.end())
+    def range_of(text: str, match: re.Match[str]) -> TextRange | None:
+        token = _TOKEN.match(text, match.end())
+        return None if token is None else (match.start() - back, token.end())
 
-    return span
+    return range_of
 
 
 class _Shape(NamedTuple):
-    """One shape of secrets, or several with one sign."""
+    """One shape of secrets, or several that share a sign."""
 
     sign: str
-    """No text without it holds one."""
+    """A character that every text with such a secret holds."""
     near: re.Pattern[str]
-    """The sign and what is next to it, begun with a literal: the search flies to it."""
-    span: Callable[[str, re.Match[str]], TextRange | None]
+    """The sign and its neighbours. It begins with a literal, which makes the search fast."""
+    range_of: Callable[[str, re.Match[str]], TextRange | None]
 
 
 _SHAPES: tuple[_Shape, ...] = (
@@ -119,10 +119,10 @@ _SHAPES: tuple[_Shape, ...] = (
     _Shape("J", re.compile(r"J(?<=eyJ)(?<![A-Za-z0-9_-]eyJ)(?=[\w-]{8})"), _jwt),
     _Shape("K", re.compile(r"K(?<=AK)(?<![A-Z0-9]AK)IA(?=[A-Z0-9]{16}(?![A-Z0-9]))"), _from(1)),
     _Shape("Q", re.compile(r"Q(?<=AQ)(?<![A-Za-z0-9]AQ)\.(?=[\w-]{20})"), _from(1)),
-    _Shape("B", re.compile(r"B(?:earer|EARER)"), lambda text, found: _value(_BEARER, text, found)),
+    _Shape("B", re.compile(r"B(?:earer|EARER)"), lambda text, match: _value(_BEARER, text, match)),
 )
 _DASH, _LINE, _Z, _, _, _, _B = (shape.near for shape in _SHAPES)
-# The look is at JSON as well, where the letter of an escape, as in `\\n`, stands before a key.
+# These also match in JSON, in which the letter of an escape such as `\\n` may stand before a key.
 _J, _K, _Q = (
     re.compile(pattern)
     for pattern in (r"J(?<=eyJ)(?=[\w-]{8})", r"K(?<=AK)IA(?=[A-Z0-9]{16})", r"Q(?<=AQ)\.(?=[\w-]{20})")
@@ -130,8 +130,8 @@ _J, _K, _Q = (
 
 
 def may_hold_key(text: str) -> bool:
-    """Whether a look at each part of the text is worth it: it has the sign of a key or of a credential."""
-    return (  # written out, for every span passes here: a loop takes three times as long
+    """Whether the text has the sign of a key or credential, so that a full search is worth it."""
+    return (  # written out, since every span passes here: a loop takes three times as long
         ("-" in text and _is_near(text, "-", _DASH))
         or ("_" in text and _is_near(text, "_", _LINE))
         or ("z" in text and _is_near(text, "z", _Z))
@@ -143,7 +143,7 @@ def may_hold_key(text: str) -> bool:
 
 
 def _is_near(text: str, sign: str, near: re.Pattern[str]) -> bool:
-    """Whether the pattern, which begins with the sign, is there: a few signs are looked at one by one."""
+    """Whether the text matches the pattern, which begins with the sign; the first four are tried singly."""
     at = -1
     for _ in range(4):
         at = text.find(sign, at + 1)
@@ -155,33 +155,36 @@ def _is_near(text: str, sign: str, near: re.Pattern[str]) -> bool:
 
 
 def without_keys(text: str) -> str:
-    """The text with every key or token of a provider masked."""
+    """Return the text with each key or token of a provider redacted."""
     for shape in _SHAPES:
         if shape.sign in text:
-            text = replace_ranges(text, shape.near, shape.span, SECRET)
+            text = replace_ranges(text, shape.near, shape.range_of, SECRET)
     return text
 
 
 def replace_ranges(
     text: str,
     near: re.Pattern[str],
-    span: Callable[[str, re.Match[str]], TextRange | None],
+    range_of: Callable[[str, re.Match[str]], TextRange | None],
     placeholder: str | Mapping[str, str],
 ) -> str:
-    """The text with a placeholder, one or by the group that matched, for what `span` says of each match.
+    """Return the text with a placeholder for the range that `range_of` returns for each match of `near`.
 
-    Where `span` says None it is not what it looked like, and the search goes on one character later, for
-    something else may begin within; where it says an empty span, nothing before its end is any.
+    `placeholder` is one text, or one by name of the group that matched. If `range_of` returns None, the match
+    is no secret, and the search continues one character later, because another one may begin within it. If it
+    returns an empty range, the search continues at its end.
     """
     kept: list[str] = []
     last = at = 0
-    while (found := near.search(text, at)) is not None:
-        at = found.start() + 1
-        if (there := span(text, found)) is not None and there[0] >= last:
-            start, end = there
+    while (match := near.search(text, at)) is not None:
+        at = match.start() + 1
+        if (text_range := range_of(text, match)) is not None and text_range[0] >= last:
+            start, end = text_range
             if start < end:
-                instead = placeholder if isinstance(placeholder, str) else placeholder[found.lastgroup or ""]
-                kept += text[last:start], instead
+                kept.append(text[last:start])
+                kept.append(
+                    placeholder if isinstance(placeholder, str) else placeholder[match.lastgroup or ""]
+                )
                 last = end
             at = max(at, end)
     return "".join(kept) + text[last:] if kept else text
@@ -190,7 +193,7 @@ def replace_ranges(
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]{1,15}://")
 _USERINFO = re.compile(r"(?<=://)[^/?#\s@]{1,2048}(?=@)")
 _QUERY = re.compile(r"[?&;#]([^=&;#\s]{1,64})=([^&;#\s]{1,4096})")
-_TELLS = re.compile(r"(?i)key|token|auth|secret|pass|pwd|sig|cred|jwt|^code$")
+_SECRET_NAME = re.compile(r"(?i)key|token|auth|secret|pass|pwd|sig|cred|jwt|^code$")
 _OPAQUE = re.compile(r"(?=[A-Za-z_.~%-]{0,80}[0-9])[A-Za-z0-9_.~%-]{16,}\Z")
 _SEGMENT = re.compile(
     r"(?<=/)(?=[0-9_=-]{0,80}[A-Za-z])(?=[A-Za-z_=-]{0,80}[0-9])[A-Za-z0-9_=-]{32,}(?=[/?#]|\Z)"
@@ -198,11 +201,11 @@ _SEGMENT = re.compile(
 
 
 def safe_url(url: str, *, path: bool = False) -> str:
-    """The address without its user and password, and without the values in its query that are secrets.
+    """Return the address with its user, its password and the secret values in its query redacted.
 
-    With `path` long opaque segments go as well: some servers of tools have their key there.
+    With `path`, long opaque segments are redacted too: some servers of tools have their key there.
     """
-    if not _SCHEME.match(url):  # such as `data:`, of which nothing is an address
+    if not _SCHEME.match(url):  # such as `data:`, which holds no address
         return url
     if "@" in url:
         url = _USERINFO.sub(SECRET, url)
@@ -211,8 +214,8 @@ def safe_url(url: str, *, path: bool = False) -> str:
     return _QUERY.sub(_safe_value, url) if "=" in url else url
 
 
-def _safe_value(found: re.Match[str]) -> str:
-    name, value = found[1], found[2]
-    if not (_TELLS.search(name) or _OPAQUE.match(value)):
-        return found[0]
-    return found[0][: found.start(2) - found.start()] + SECRET
+def _safe_value(match: re.Match[str]) -> str:
+    name, value = match[1], match[2]
+    if not (_SECRET_NAME.search(name) or _OPAQUE.match(value)):
+        return match[0]
+    return match[0][: match.start(2) - match.start()] + SECRET

@@ -1,4 +1,4 @@
-"""Values of JSON with every text in them masked, and definitions of tools without their credentials."""
+"""Redaction of all texts in JSON values, and of the credentials in definitions of tools."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from otel_posthog.conversion.privacy.personal_data import Redactor
 __all__ = ["is_remote", "redact_json", "redact_tool"]
 
 MAX_DEPTH = 40
-"""Levels of nesting that are looked into; what is deeper is left out, as it is for media."""
+"""Levels of nesting that are read; deeper values are dropped, as they are for media."""
 
 _CREDENTIALS = frozenset(
     {"authorization", "proxy_authorization", "authorization_token", "api_key", "x_api_key", "x_goog_api_key"}
 )
-"""Names under which there is a credential, wherever they stand; hyphens count as underscores."""
-_OF_TOOLS = _CREDENTIALS | {
+"""Names of credentials in any object; hyphens count as underscores."""
+_TOOL_CREDENTIALS = _CREDENTIALS | {
     "access_token",
     "apikey",
     "auth",
@@ -44,11 +44,11 @@ _SCHEMAS = frozenset(
         "properties",
     }
 )
-"""What describes arguments: a property called `headers` there is no header."""
+"""Names of descriptions of arguments: a property called `headers` in one is no header."""
 
 
 def redact_json(value: Any, redact: Redactor, depth: int = 0) -> Any:
-    """The value with every text in it masked, keys as well; numbers where their digits would be."""
+    """Return the value with each text in it redacted, names of fields too, and numbers by their digits."""
     kind = type(value)
     if kind is str:
         return redact(value)
@@ -57,36 +57,41 @@ def redact_json(value: Any, redact: Redactor, depth: int = 0) -> Any:
             return "[nested too deeply]"
         if is_remote(value):
             return redact_tool(value, redact, depth)
-        made: dict[Any, Any] = {}
+        redacted: dict[Any, Any] = {}
         for key, inner in value.items():
-            if type(key) is str and type(inner) is str and _named_as(key) in _CREDENTIALS and len(inner) >= 8:
-                made[_key(key, redact, made)] = SECRET
+            if (
+                type(key) is str
+                and type(inner) is str
+                and _normalized(key) in _CREDENTIALS
+                and len(inner) >= 8
+            ):
+                redacted[_redact_key(key, redact, redacted)] = SECRET
             else:
-                made[_key(key, redact, made)] = redact_json(inner, redact, depth + 1)
-        return made
+                redacted[_redact_key(key, redact, redacted)] = redact_json(inner, redact, depth + 1)
+        return redacted
     if kind is list or kind is tuple:
         if depth >= MAX_DEPTH:
             return "[nested too deeply]"
         return [redact_json(inner, redact, depth + 1) for inner in value]
     if kind is int:
-        said = str(value) if -(10**40) < value < 10**40 else ""
-        found = redact(said)
-        return value if found == said else found
+        digits = str(value) if -(10**40) < value < 10**40 else ""
+        redacted_digits = redact(digits)
+        return value if redacted_digits == digits else redacted_digits
     return value
 
 
-def _key(key: Any, redact: Redactor, taken: Mapping[Any, Any]) -> Any:
-    """The key masked; where another one became the same, with a number."""
-    made = redact(key) if type(key) is str else key
-    return made if made == key or made not in taken else f"{made} {len(taken)}"
+def _redact_key(key: Any, redact: Redactor, taken: Mapping[Any, Any]) -> Any:
+    """Return the key redacted, with a number if another key became the same."""
+    redacted = redact(key) if type(key) is str else key
+    return redacted if redacted == key or redacted not in taken else f"{redacted} {len(taken)}"
 
 
-def _named_as(key: str) -> str:
+def _normalized(key: str) -> str:
     return key.lower().replace("-", "_")
 
 
 def is_remote(value: Mapping[Any, Any]) -> bool:
-    """Whether that is the definition of a server of tools, wherever it stands."""
+    """Whether the object defines a remote server of tools (MCP)."""
     return "server_url" in value or "authorization_token" in value or value.get("type") in _REMOTE
 
 
@@ -94,7 +99,7 @@ _REMOTE = ("mcp", "mcp_server")
 
 
 def redact_tool(value: Any, redact: Redactor, depth: int = 0) -> Any:
-    """The definition of a tool without credentials: headers, tokens, what its server's address holds."""
+    """Return the definition of a tool without credentials in headers, tokens and its server's address."""
     if type(value) is list or type(value) is tuple:
         return [redact_tool(inner, redact, depth + 1) for inner in value]
     if type(value) is str and value[:1] in ("{", "["):
@@ -102,17 +107,20 @@ def redact_tool(value: Any, redact: Redactor, depth: int = 0) -> Any:
             parsed = orjson.loads(value)
         except ValueError:
             return redact(value)
-        made = redact_tool(parsed, redact, depth)
-        return value if made == parsed else orjson.dumps(made).decode()
+        redacted = redact_tool(parsed, redact, depth)
+        return value if redacted == parsed else orjson.dumps(redacted).decode()
     if type(value) is not dict or depth >= MAX_DEPTH:
         return redact_json(value, redact, depth)
-    return {key: _of_tool(_named_as(str(key)), inner, redact, depth + 1) for key, inner in value.items()}
+    return {
+        key: _redact_tool_field(_normalized(str(key)), inner, redact, depth + 1)
+        for key, inner in value.items()
+    }
 
 
-def _of_tool(name: str, value: Any, redact: Redactor, depth: int) -> Any:
+def _redact_tool_field(name: str, value: Any, redact: Redactor, depth: int) -> Any:
     if not value or name in _SCHEMAS:
         return redact_json(value, redact, depth)
-    if name in _OF_TOOLS:
+    if name in _TOOL_CREDENTIALS:
         return dict.fromkeys(value, SECRET) if type(value) is dict else SECRET
     if name in _HEADERS:
         return dict.fromkeys(value, SECRET) if type(value) is dict else [SECRET]

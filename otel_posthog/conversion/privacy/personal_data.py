@@ -1,7 +1,7 @@
-"""What texts say of people: addresses, numbers and passwords, found where their format is plausible.
+"""Redaction of personal data by its format: addresses, numbers and passwords.
 
-Formats that have a checksum are held to it. Every pattern is bounded in what it repeats and begins with a
-character or class that a search skips to; none repeats what repeats. So the work grows with the text only.
+A format with a checksum must satisfy it. The work is linear in the length of the text: every repetition is
+bounded and none is nested, and each pattern begins with a character or class that a search skips to.
 """
 
 from __future__ import annotations
@@ -12,28 +12,30 @@ from functools import partial
 from ipaddress import IPv6Address
 
 from otel_posthog.conversion.privacy.credentials import TextRange, replace_ranges
-from otel_posthog.conversion.privacy.personal_numbers import numbers
+from otel_posthog.conversion.privacy.personal_numbers import number_redactor
 
-__all__ = ["KINDS", "redactors"]
+__all__ = ["KINDS", "Redactor", "redactors"]
 
 KINDS = ("email", "phone", "card", "iban", "ssn", "ip", "secret")
+"""Kinds of personal data, in the order in which they are redacted."""
 
 Redactor = Callable[[str], str]
+"""A function that returns a text with placeholders for what must not be sent."""
 
 # --- addresses of mail ---
 
 _AT = re.compile(r"@(?<=[\w.!#$%&'*+/=?^`{|}~-]@)(?:[\w-]{1,63}\.){1,8}[^\W\d_]{2,24}(?![\w-])")
 _LOCAL = re.compile(r"[\w.!#$%&'*+/=?^`{|}~-]{1,64}")
 _NOT_FIRST = ".!#$%&'*/=?^`{|}~-"
-"""What may stand in an address, and more often stands before one."""
+"""Characters that may begin an address and more often stand before one."""
 
 
-def _email(text: str, found: re.Match[str]) -> TextRange | None:
-    at = found.start()
+def _email(text: str, match: re.Match[str]) -> TextRange | None:
+    at = match.start()
     before = text[max(0, at - 64) : at][::-1]
     local = _LOCAL.match(before)
     length = 0 if local is None else len(local[0].rstrip(_NOT_FIRST))
-    return (at - length, found.end()) if length else None
+    return (at - length, match.end()) if length else None
 
 
 # --- addresses of machines, version 6 ---
@@ -44,27 +46,27 @@ _COLONS = re.compile(
 _SIX = re.compile(r"[0-9a-fA-F:.]*")
 
 
-def _ip(text: str, found: re.Match[str]) -> TextRange | None:
-    """The whole run of hexadecimal digits and colons, or an empty span at its end."""
-    before = _SIX.match(text[max(0, found.start() - 40) : found.start()][::-1])
-    start, end = found.start() - (before.end() if before else 0), found.end()
+def _ip(text: str, match: re.Match[str]) -> TextRange | None:
+    """Return the range of the address, or the empty range at the end of the run of its characters."""
+    before = _SIX.match(text[max(0, match.start() - 40) : match.start()][::-1])
+    start, end = match.start() - (before.end() if before else 0), match.end()
     run = _SIX.match(text, end)
     end = run.end() if run else end
-    nothing = (end, end)
-    said = text[start:end]
-    if len(said) > 46 or _is_word(text[start - 1 : start]) or _is_word(text[end : end + 1]):
-        return nothing
-    whole = said if said.endswith("::") else said.rstrip(".:")
-    # Not `x[1::2]` of Python, nor `std::abs`: the first group is whole, or all eight are there.
-    if not (whole.find(":") == 4 or whole.count(":") == 7 or whole.lower().startswith("::ffff:")):
-        return nothing
-    if not _DIGIT.search(whole):
-        return nothing
+    no_address = (end, end)
+    run_text = text[start:end]
+    if len(run_text) > 46 or _is_word(text[start - 1 : start]) or _is_word(text[end : end + 1]):
+        return no_address
+    address = run_text if run_text.endswith("::") else run_text.rstrip(".:")
+    # The first group has four digits, or there are eight: neither `x[1::2]` of Python nor `std::abs` passes.
+    if not (address.find(":") == 4 or address.count(":") == 7 or address.lower().startswith("::ffff:")):
+        return no_address
+    if not _DIGIT.search(address):
+        return no_address
     try:
-        IPv6Address(whole)
+        IPv6Address(address)
     except ValueError:
-        return nothing
-    return start, start + len(whole)
+        return no_address
+    return start, start + len(address)
 
 
 _DIGIT = re.compile(r"[0-9]")
@@ -74,7 +76,7 @@ def _is_word(character: str) -> bool:
     return character.isalnum() or character == "_"
 
 
-# --- what a word before it names ---
+# --- values after a word that names them ---
 
 _GIVEN = r"[\"'\\]{0,4}\s{0,3}[:=]\s{0,3}[\"'\\]{0,4}"
 _VALUE = r"([^\s\"'\\,;&<>{}()\[\]]{6,})"
@@ -100,36 +102,38 @@ _NAMED: dict[str, tuple[tuple[str, tuple[re.Pattern[str], ...]], ...]] = {
         ("key", (_KEY,)),
     ),
 }
-"""By kind: words in lower case, and what follows them."""
+"""By kind: words in lower case, and patterns of the values after them."""
 
 _LOWER = {code: code + 32 for code in range(ord("A"), ord("Z") + 1)}
 
 
-def _named(forms: Iterable[tuple[str, tuple[re.Pattern[str], ...]]], placeholder: str, text: str) -> str:
+def _replace_named(
+    forms: Iterable[tuple[str, tuple[re.Pattern[str], ...]]], placeholder: str, text: str
+) -> str:
     lower = text.lower() if text.isascii() else text.translate(_LOWER)  # of the same length
-    found: list[TextRange] = []
+    ranges: list[TextRange] = []
     for word, patterns in forms:
         at = lower.find(word)
         while at >= 0:
             at += len(word)
             for pattern in patterns:
-                said = pattern.match(text, at)
-                if said is not None and not (said[1].isdigit() and word == "token"):
-                    found.append(said.span(1))
-                    at = said.end()
+                match = pattern.match(text, at)
+                if match is not None and not (match[1].isdigit() and word == "token"):
+                    ranges.append(match.span(1))
+                    at = match.end()
                     break
             at = lower.find(word, at)
-    if not found:
+    if not ranges:
         return text
     kept, last = [], 0
-    for start, end in sorted(found):
+    for start, end in sorted(ranges):
         if end > last:
             kept += [text[last:start], placeholder] if start >= last else []
             last = end
     return "".join(kept) + text[last:]
 
 
-# --- keys of no provider's shape ---
+# --- keys without the shape of a provider's ---
 
 _BLOCK = re.compile(r"-----BEGIN [A-Z ]{0,30}PRIVATE KEY-----")
 _IN_URL = re.compile(r"://(?=[^\s/?#@:]{0,128}:[^\s/?#@]{1,128}@)")
@@ -137,15 +141,15 @@ _USERINFO = re.compile(r"[^@]+")
 _TEMPORARY = re.compile(r"A(?<![A-Z0-9]A)SIA[A-Z0-9]{16}(?![A-Z0-9])")
 
 
-def _block(text: str, found: re.Match[str]) -> TextRange:
-    """To the end of the key, or of the text where that was cut."""
-    end = text.find("-----END", found.end())
+def _block(text: str, match: re.Match[str]) -> TextRange:
+    """Return the range to the end of the key, or of the text if the key was cut."""
+    end = text.find("-----END", match.end())
     close = -1 if end < 0 else text.find("-----", end + 8)
-    return found.start(), len(text) if close < 0 else close + 5
+    return match.start(), len(text) if close < 0 else close + 5
 
 
-def _in_url(text: str, found: re.Match[str]) -> TextRange | None:
-    userinfo = _USERINFO.match(text, found.end())
+def _in_url(text: str, match: re.Match[str]) -> TextRange | None:
+    userinfo = _USERINFO.match(text, match.end())
     return None if userinfo is None else userinfo.span()
 
 
@@ -157,32 +161,32 @@ _OTHERS: dict[
     "secret": (
         ("-----BEGIN", _BLOCK, _block),
         ("://", _IN_URL, _in_url),
-        ("ASIA", _TEMPORARY, lambda _text, found: found.span()),
+        ("ASIA", _TEMPORARY, lambda _text, match: match.span()),
     ),
 }
-"""By kind: what a text must hold, what is looked for, and what is masked of it."""
+"""By kind: a text that must occur, the pattern to search for, and a function that returns the range."""
 
 
 def redactors(kinds: Collection[str]) -> list[Redactor]:
-    """What masks the kinds, in the order in which they are to be applied."""
-    made: list[Redactor] = []
+    """Return the redactors of the kinds, in the order in which they must be applied."""
+    steps: list[Redactor] = []
     for kind in KINDS:
         if kind in kinds:
-            made += [
-                partial(_replace_shape, sign, near, span, f"[{kind.upper()}]")
-                for sign, near, span in _OTHERS.get(kind, ())
+            steps += [
+                partial(_replace_shape, sign, near, range_of, f"[{kind.upper()}]")
+                for sign, near, range_of in _OTHERS.get(kind, ())
             ]
             if kind in _NAMED:
-                made.append(partial(_named, _NAMED[kind], f"[{kind.upper()}]"))
-    found = numbers(kinds)
-    return made if found is None else [*made, found]
+                steps.append(partial(_replace_named, _NAMED[kind], f"[{kind.upper()}]"))
+    redact_numbers = number_redactor(kinds)
+    return steps if redact_numbers is None else [*steps, redact_numbers]
 
 
 def _replace_shape(
     sign: str,
     near: re.Pattern[str],
-    span: Callable[[str, re.Match[str]], TextRange | None],
+    range_of: Callable[[str, re.Match[str]], TextRange | None],
     placeholder: str,
     text: str,
 ) -> str:
-    return replace_ranges(text, near, span, placeholder) if sign in text else text
+    return replace_ranges(text, near, range_of, placeholder) if sign in text else text

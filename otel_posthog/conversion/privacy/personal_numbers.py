@@ -1,7 +1,7 @@
-"""Numbers that say who somebody is: cards, accounts, telephones, machines, people.
+"""Redaction of numbers that identify somebody: cards, accounts, telephones, machines, people.
 
-Formats that have a checksum are held to it. All forms are looked for in one pass that begins at the first
-digit of each number; each is bounded in what it repeats, so the work grows with the text only.
+A format with a checksum must satisfy it. One pass, which begins at the first digit of each number, searches
+for all formats. Every repetition is bounded, so the work is linear in the length of the text.
 """
 
 from __future__ import annotations
@@ -11,17 +11,17 @@ from collections.abc import Callable, Collection
 
 from otel_posthog.conversion.privacy.credentials import TextRange, replace_ranges
 
-__all__ = ["numbers"]
+__all__ = ["number_redactor"]
 
 _GAP = r"[ \u00a0\u202f-]"
 _DIALLED = r"[ .\-/\u00a0\u202f]"
 
 _IN_NUMBERS = r"[0-9 .()/\u00a0\u202f-]"
-"""All but an account has at least six of these after its first digit: most numbers in a text have not."""
+"""Characters of which every number except an account has at least six after its first digit; most do not."""
 _NO_NUMBER = r"(?P<long>[0-9]{19,}|\.[0-9]{4,})"
-"""More digits than anybody's number, or a fraction: passed over as a whole."""
+"""More digits than any such number has, or a fraction: skipped as a whole."""
 _NUMBERS: dict[str, str] = {
-    # The first digit has been read, and is looked back at together with what is before it.
+    # The first digit has been read; each pattern looks back at it and the text before it.
     "iban": rf"(?<=[A-Za-z]{{2}}[0-9])(?<![A-Za-z0-9]...)(?P<iban>[0-9](?:{_GAP}?[A-Za-z0-9]){{11,30}})",
     "ip": r"(?<![\w.].)(?P<ip>[0-9]{0,2}(?:\.[0-9]{1,3}){3}(?!\w|\.[0-9]))",
     "card": (
@@ -72,70 +72,70 @@ _NO_DIGIT = re.compile(r"[^0-9]+")
 _DATE = re.compile(r"[0-3]?[0-9]([./-])[01]?[0-9]\1(?:19|20)?[0-9]{2}(?![0-9])")
 
 
-def _iban(text: str, found: re.Match[str]) -> TextRange | None:
-    start = found.start() - 2
+def _iban(text: str, match: re.Match[str]) -> TextRange | None:
+    start = match.start() - 2
     length = _LENGTHS.get(text[start : start + 2].upper())
     if length is None:
         return None
-    said = text[start : found.end()]
-    compact = (said if said.isalnum() else said.replace(" ", "").replace("-", ""))[:length]
+    written = text[start : match.end()]
+    compact = (written if written.isalnum() else written.replace(" ", "").replace("-", ""))[:length]
     if not compact.isalnum():  # rarer gaps
-        compact = _GAPS.sub("", said)[:length]
+        compact = _GAPS.sub("", written)[:length]
     if len(compact) < length or int((compact[4:] + compact[:4]).translate(_VALUES)) % 97 != 1:
         return None
     end = start
-    for _ in range(length):  # the letters and digits, and what is between them
+    for _ in range(length):  # letters and digits, and the gaps between them
         end += 1 if text[end].isalnum() else 2
     return None if text[end : end + 1].isalnum() else (start, end)
 
 
-def _card(text: str, found: re.Match[str]) -> TextRange | None:
-    start, end = found.span()
-    gap = found["gap"]
+def _card(text: str, match: re.Match[str]) -> TextRange | None:
+    start, end = match.span()
+    gap = match["gap"]
     if gap is None:
         return (start, end) if _is_card(text[start:end]) else None
     if _is_card(text[start:end].replace(gap, "")):
         return start, end
-    shorter = start + 19  # four by four: what follows may be the verification number
+    shorter = start + 19  # four times four digits; a verification number may follow
     return (start, shorter) if end > shorter and _is_card(text[start:shorter].replace(gap, "")) else None
 
 
 def _is_card(digits: str) -> bool:
-    """Whether the digits have an issuer, its length, and the checksum of Luhn."""
+    """Whether the digits have an issuer's prefix, its length, and Luhn's checksum."""
     if not _ISSUED.match(digits):
         return False
     written = digits.encode()[::-1]
     return (sum(written[::2]) + sum(written[1::2].translate(_DOUBLED)) - 48 * len(written)) % 10 == 0
 
 
-def _ssn(_text: str, found: re.Match[str]) -> TextRange | None:
-    """Numbers that the Social Security Administration has never given: 000, 666, 9xx; 00; 0000."""
-    said = found[0]
-    given = said[:3] not in {"000", "666"} and said[4:6] != "00" and said[7:] != "0000"
-    return found.span() if given else None
+def _ssn(_text: str, match: re.Match[str]) -> TextRange | None:
+    """Return the range unless the number has a part that is never issued: 000, 666, 9xx; 00; 0000."""
+    number = match[0]
+    is_issued = number[:3] not in {"000", "666"} and number[4:6] != "00" and number[7:] != "0000"
+    return match.span() if is_issued else None
 
 
-def _ip(_text: str, found: re.Match[str]) -> TextRange | None:
-    return found.span() if all(int(octet) < 256 for octet in found[0].split(".")) else None
+def _ip(_text: str, match: re.Match[str]) -> TextRange | None:
+    return match.span() if all(int(octet) < 256 for octet in match[0].split(".")) else None
 
 
-def _phone(text: str, found: re.Match[str]) -> TextRange | None:
-    start, end = found.span()
-    said, form = found[0], found.lastgroup
-    digits = len(_NO_DIGIT.sub("", said))
+def _phone(text: str, match: re.Match[str]) -> TextRange | None:
+    start, end = match.span()
+    number, form = match[0], match.lastgroup
+    digits = len(_NO_DIGIT.sub("", number))
     if form == "international":
         return (start - (1 if text[start - 1] == "+" else 2), end) if 7 <= digits <= 16 else None
     if form == "code":
         return (start - 1, end) if 7 <= digits <= 14 else None
     if form == "zeros":
-        return (start, end) if 9 <= digits < len(said) else None
-    if form == "national":  # without gaps it is longer than a number that was filled up with zeros
-        return (start, end) if max(10, digits) <= len(said) and not _DATE.match(said) else None
+        return (start, end) if 9 <= digits < len(number) else None
+    if form == "national":  # without gaps it is longer than a number padded with zeros
+        return (start, end) if max(10, digits) <= len(number) and not _DATE.match(number) else None
     return start, end
 
 
 _CHECKS: dict[str, Callable[[str, re.Match[str]], TextRange | None]] = {
-    "long": lambda _text, found: (found.end(), found.end()),  # an empty span: on from there
+    "long": lambda _text, match: (match.end(), match.end()),  # an empty range: skip it
     "iban": _iban,
     "ip": _ip,
     "card": _card,
@@ -143,8 +143,8 @@ _CHECKS: dict[str, Callable[[str, re.Match[str]], TextRange | None]] = {
 }
 
 
-def numbers(kinds: Collection[str]) -> Callable[[str], str] | None:
-    """What masks those of the kinds that are numbers, in one pass; None where none is."""
+def number_redactor(kinds: Collection[str]) -> Callable[[str], str] | None:
+    """Return a function that redacts the kinds that are numbers, in one pass; None if none is."""
     chosen = [kind for kind in _NUMBERS if kind in kinds]
     if not chosen:
         return None
@@ -153,10 +153,10 @@ def numbers(kinds: Collection[str]) -> Callable[[str], str] | None:
     near = re.compile(rf"[0-9](?<![0-9._].)(?:{account}(?={_IN_NUMBERS}{{6}})(?:{others}))", re.DOTALL)
     names = {name: f"[{kind.upper()}]" for kind in chosen for name in _NAME.findall(_NUMBERS[kind])}
 
-    def span(text: str, found: re.Match[str]) -> TextRange | None:
-        return _CHECKS.get(found.lastgroup or "", _phone)(text, found)
+    def range_of(text: str, match: re.Match[str]) -> TextRange | None:
+        return _CHECKS.get(match.lastgroup or "", _phone)(text, match)
 
-    return lambda text: replace_ranges(text, near, span, names)
+    return lambda text: replace_ranges(text, near, range_of, names)
 
 
 _NAME = re.compile(r"\(\?P<([a-z]+)>")

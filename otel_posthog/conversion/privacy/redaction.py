@@ -1,7 +1,7 @@
-"""What may not leave is masked: provider keys always, personal data and own patterns when asked for.
+"""Redaction of texts: provider keys always, personal data and the application's own patterns if it opts in.
 
-`redactor` makes one function over text of what was asked for. `redact_call` and `redact_content` apply it to
-what somebody wrote, and to nothing that PostHog counts or groups by: ids, models, tokens stay.
+`redactor` builds one function over text. `redact_call` and `redact_content` apply it to what somebody wrote,
+and never to values that PostHog counts or groups by: ids, models and tokens stay.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ _BASE64 = re.compile(r"[A-Za-z0-9+/=_-]+")
 
 
 def redactor(kinds: Iterable[str] = (), patterns: Mapping[str, str] | None = None) -> Redactor:
-    """One function over text: provider keys, then the kinds, then own patterns become `[NAME]`.
+    """Return a function that replaces provider keys, then the kinds, then own patterns by `[NAME]`.
 
-    `patterns`: name to regular expression. They are the application's own, and so is the time that they take:
-    one such as `(a+)+$` may take exponentially long.
+    `patterns` are regular expressions by name. The application answers for the time that they take: one such
+    as `(a+)+$` may take exponentially long.
 
     Raises:
         ValueError: a kind is unknown, or a pattern does not compile; the text names it.
@@ -47,36 +47,36 @@ def redactor(kinds: Iterable[str] = (), patterns: Mapping[str, str] | None = Non
         raise ValueError(f"{min(unknown)} is no kind that can be redacted: {', '.join(KINDS)}")
     steps: list[Redactor] = [
         without_keys,
-        *redactors(chosen),  # those with checksums first: an own pattern may fit in the middle of one
-        *(partial(_own, *each) for each in _compiled(patterns or {})),
+        *redactors(chosen),  # before own patterns, which may match in the middle of a number with a checksum
+        *(partial(_replace_pattern, *each) for each in _compiled(patterns or {})),
     ]
 
-    def plain(text: str) -> str:
+    def redact_plain(text: str) -> str:
         for step in steps:
             text = step(text)
         return text
 
     def redact(text: str) -> str:
-        return _escaped(redact, plain, text) if "\\" in text else plain(text)
+        return _redact_escaped(redact, redact_plain, text) if "\\" in text else redact_plain(text)
 
-    return partial(_around_data, redact)
+    return partial(_redact_around_data, redact)
 
 
 _ESCAPE = re.compile(r"(\\(?:[nrtbf]|u00(?:[01][0-9A-Fa-f]|20|7[Ff]|85|[Aa]0)))")
-"""What JSON writes for a blank: the letter in it is no part of the word after it."""
+"""JSON's escapes of white space: the letter of an escape is not part of the word after it."""
 
 
-def _escaped(redact: Redactor, plain: Redactor, text: str) -> str:
-    """A text of JSON masked in what it says, a piece of one between its escapes."""
+def _redact_escaped(redact: Redactor, redact_plain: Redactor, text: str) -> str:
+    """Return a JSON document redacted in its values; a fragment of one is redacted between its escapes."""
     if text[:1] in ("{", "["):
         try:
             parsed = orjson.loads(text)
         except ValueError:
             pass
         else:
-            made = redact_json(parsed, redact)
-            return text if made == parsed else orjson.dumps(made).decode()
-    return "".join(part if at % 2 else plain(part) for at, part in enumerate(_ESCAPE.split(text)))
+            redacted = redact_json(parsed, redact)
+            return text if redacted == parsed else orjson.dumps(redacted).decode()
+    return "".join(piece if at % 2 else redact_plain(piece) for at, piece in enumerate(_ESCAPE.split(text)))
 
 
 def _compiled(patterns: Mapping[str, str]) -> list[tuple[re.Pattern[str], str]]:
@@ -90,17 +90,17 @@ def _pattern(name: str, pattern: str) -> re.Pattern[str]:
         raise ValueError(f"the pattern {name} is no regular expression: {error}") from None
 
 
-def _own(pattern: re.Pattern[str], placeholder: str, text: str) -> str:
-    return pattern.sub(lambda found: placeholder if found[0] else "", text)
+def _replace_pattern(pattern: re.Pattern[str], placeholder: str, text: str) -> str:
+    return pattern.sub(lambda match: placeholder if match[0] else "", text)
 
 
-def _around_data(redact: Redactor, text: str) -> str:
-    """The text masked, but for base64 data in it: digits there mean nothing, and one change breaks them."""
+def _redact_around_data(redact: Redactor, text: str) -> str:
+    """Return the text redacted, except for base64 data: its digits mean nothing, and a change breaks it."""
     if len(text) >= MIN_BASE64:
         if _BASE64.fullmatch(text):
             return text
         if ";base64," in text:
-            return "".join(part if at % 2 else redact(part) for at, part in enumerate(_DATA.split(text)))
+            return "".join(piece if at % 2 else redact(piece) for at, piece in enumerate(_DATA.split(text)))
     return redact(text)
 
 
@@ -108,15 +108,16 @@ def _around_data(redact: Redactor, text: str) -> str:
 
 
 def redact_call(call: ModelCall, redact: Redactor | None) -> ModelCall:
-    """The call with what is sent of it besides content masked; with `mask` None of provider keys only.
+    """Return the call with the texts redacted that are sent besides content.
 
-    Custom properties and metadata, the text of an error, scores, parameters that are texts; in the span's
-    name and the provider's address only keys. The context's ids, feature, groups and flags stay.
+    These texts are custom properties and metadata, the text of an error, scores, and parameters that are
+    texts. In the span's name and the provider's address only keys are redacted, and everywhere if `redact` is
+    None. The context's ids, feature, groups and flags stay.
     """
     context, error, base_url = call.context, call.error, call.base_url
     changes: dict[str, Any] = {}
     if context.properties:
-        properties = _walked(dict(context.properties), redact)
+        properties = _redact_value(dict(context.properties), redact)
         if properties != context.properties:
             changes["context"] = context = context._replace(properties=properties)
     if redact is not None and context.username is not None:
@@ -133,15 +134,17 @@ def redact_call(call: ModelCall, redact: Redactor | None) -> ModelCall:
     if len(call.name) > MIN_KEY and may_hold_key(call.name):
         changes["name"] = without_keys(call.name)
     parameters = call.parameters
-    if "stop" in parameters or "response_format" in parameters:  # in which somebody may have written text
-        written = {name: _walked(parameters[name], redact) for name in _WRITTEN if name in parameters}
-        changes["parameters"] = {**parameters, **written}
+    if "stop" in parameters or "response_format" in parameters:  # they may hold text
+        texts = {
+            name: _redact_value(parameters[name], redact) for name in _TEXT_PARAMETERS if name in parameters
+        }
+        changes["parameters"] = {**parameters, **texts}
     return call._replace(**changes) if changes else call
 
 
-_WRITTEN = ("stop", "response_format")
+_TEXT_PARAMETERS = ("stop", "response_format")
 MIN_KEY = 16
-"""Characters: nothing shorter is a key."""
+"""Characters of the shortest key."""
 
 
 def _score(score: Evaluation | Feedback, redact: Redactor) -> Evaluation | Feedback:
@@ -155,7 +158,7 @@ def _score(score: Evaluation | Feedback, redact: Redactor) -> Evaluation | Feedb
 
 
 def redact_content(call: ModelCall, redact: Redactor | None) -> ModelCall:
-    """The call with its content masked: messages, tools, states, what was embedded."""
+    """Return the call with its content redacted: messages, tools, states and embedded texts."""
     changes: dict[str, Any] = {}
     if call.tools:
         changes["tools"] = [redact_tool(tool, redact or without_keys) for tool in call.tools]
@@ -189,7 +192,7 @@ def _content_may_hold_key(call: ModelCall) -> bool:
 
 
 def _may_hold_key(value: Any) -> bool:
-    """Whether a value of JSON may hold a key; what is no JSON may."""
+    """Whether a JSON value may hold a key; any other value may."""
     try:
         return may_hold_key(orjson.dumps(value, default=_nothing).decode())
     except TypeError:
@@ -197,11 +200,11 @@ def _may_hold_key(value: Any) -> bool:
 
 
 def _nothing(_value: Any) -> None:
-    """Bytes hold no text."""
+    """Return None for bytes, which hold no text."""
 
 
-def _walked(value: Any, redact: Redactor | None) -> Any:
-    """The value masked; with None it is looked at before it is copied."""
+def _redact_value(value: Any, redact: Redactor | None) -> Any:
+    """Return the value redacted; without a redactor it is copied only if it may hold a key."""
     if redact is not None:
         return redact_json(value, redact)
     return redact_json(value, redactor()) if _may_hold_key(value) else value
@@ -215,7 +218,7 @@ def _message(message: Message, redact: Redactor) -> Message:
 
 
 def _part(part: Any, redact: Redactor) -> Any:
-    """A part of a message, but for its ids and for data of media."""
+    """Return a part of a message redacted, except for its ids and for data of media."""
     if type(part) is not dict or is_remote(part):
         return redact_json(part, redact)
     blob = part.get("type") == "blob"
@@ -225,11 +228,11 @@ def _part(part: Any, redact: Redactor) -> Any:
     }
 
 
-# --- what waits on disk ---
+# --- spans on disk ---
 
 
 def may_hold_credentials(document: bytes) -> bool:
-    """Whether a span, as the JSON that waits on disk, may hold what is masked in whatever leaves."""
+    """Whether a span, as JSON in the spool, may hold something that is always redacted before it is sent."""
     text = document.decode(errors="replace")
     if may_hold_key(text) or "headers" in text or "mcp" in text.lower():
         return True

@@ -1,8 +1,8 @@
-"""Finished events that waited on disk, made by a process that may have hidden less than this one does.
+"""Stricter privacy for finished events on disk, whose writer may have hidden less than this process does.
 
-Of such an event nobody knows any more what the application put there and what others did, so of what is not
-in our tables nothing is taken for the application's: what stays is less than of a call that is converted
-here, never more. Each of these functions leaves what it made as it is.
+A stored event no longer records which properties the application set. Anything not on the allow-list is
+therefore dropped: never less than from a fresh event, sometimes more. `hide_event_content` and `redact_event`
+are idempotent.
 """
 
 from __future__ import annotations
@@ -13,20 +13,65 @@ from collections.abc import Mapping
 from typing import Any
 
 from otel_posthog.conversion.privacy import value_checks
-from otel_posthog.conversion.privacy.allow_list import CONTENT, FEATURE_FLAG, NESTED, checks_of
+from otel_posthog.conversion.privacy.allow_list import CONTENT, FEATURE_FLAG, NESTED, Event, checks_of
 from otel_posthog.conversion.privacy.json_redaction import is_remote, redact_json, redact_tool
 from otel_posthog.conversion.privacy.personal_data import Redactor
 from otel_posthog.conversion.privacy.pseudonyms import pseudonym, short_id
 
 __all__ = ["hide_event_content", "pseudonymize_event", "redact_event"]
 
-Event = dict[str, Any]
-
 # --- the list ----------------------------------------------------------------------------------------
 
 
-def _told(value: Any) -> Any:
-    """A word of ours, or an id, whoever gave it."""
+def hide_event_content(event: Event) -> Event:
+    """Return the event with numbers, known words, identifiers and feedback only.
+
+    A digest replaces a trace's name that is no identifier, so that the events of the trace stay together. A
+    distinct id that is no identifier is dropped, and the event is personless.
+    """
+    properties = event["properties"]
+    table = checks_of(event["event"])
+    safe: dict[str, Any] = {}
+    for name, value in properties.items():
+        safe_value = _safe_value(name, value, table)
+        if safe_value is not None:
+            safe[name] = safe_value
+    for name, inner_table in NESTED.items():
+        if name in table and isinstance(properties.get(name), dict):
+            inner = {key: _safe_value(key, value, inner_table) for key, value in properties[name].items()}
+            inner = {key: value for key, value in inner.items() if value is not None}
+            if inner:
+                safe[name] = inner
+    for text, kind in (("$ai_error", "$ai_error_type"), ("error_message", "error_type")):
+        if safe.pop(text, None) is not None and kind in safe:
+            safe[text] = safe[kind]
+    if "$ai_span_name" in properties:
+        safe["$ai_span_name"] = _span_name(safe)
+    for name in ("$ai_trace_id", "$ai_parent_id"):
+        if name in properties and name not in safe and properties[name] is not None:
+            safe[name] = _digest(properties[name])
+    if event["event"] == "$ai_feedback" and "$ai_feedback_text" in properties:  # people wrote it for PostHog
+        safe["$ai_feedback_text"] = properties["$ai_feedback_text"]
+    distinct_id = event.get("distinct_id")
+    if value_checks.identifier(distinct_id) is None:
+        distinct_id = safe.get("$ai_session_id") or safe.get("$ai_trace_id") or _digest(distinct_id)
+        safe["$process_person_profile"] = False
+    return {**event, "distinct_id": distinct_id, "properties": safe}
+
+
+def _safe_value(name: str, value: Any, table: Mapping[str, value_checks.ValueCheck]) -> Any:
+    if name.startswith(FEATURE_FLAG):
+        return _word_or_id(value) if value_checks.identifier(name.removeprefix(FEATURE_FLAG)) else None
+    if name == "$sample_rate":
+        return value_checks.figure(value)
+    check = None if name in NESTED else table.get(name)
+    if check is None:
+        return None
+    return _word_or_id(value) if check is value_checks.as_is else check(value)
+
+
+def _word_or_id(value: Any) -> Any:
+    """Return a number, a flag, an identifier, or the identifiers among groups, no matter who set it."""
     if isinstance(value, dict):  # groups
         return {
             kind: key
@@ -40,61 +85,14 @@ def _told(value: Any) -> Any:
     )
 
 
-def hide_event_content(event: Event) -> Event:
-    """The event as it leaves where content is hidden: figures, known words, identifiers, people's feedback.
-
-    A trace whose name is no identifier is called by a digest of it, so that its events still meet; a user
-    whose id is none is left out, and the event is personless.
-    """
-    properties = event["properties"]
-    table = checks_of(event["event"])
-    made: dict[str, Any] = {}
-    for name, value in properties.items():
-        left = _left(name, value, table)
-        if left is not None:
-            made[name] = left
-    for name, inner in NESTED.items():
-        if name in table and isinstance(properties.get(name), dict):
-            found = {key: _left(key, value, inner) for key, value in properties[name].items()}
-            found = {key: value for key, value in found.items() if value is not None}
-            if found:
-                made[name] = found
-    for text, kind in (("$ai_error", "$ai_error_type"), ("error_message", "error_type")):
-        if made.pop(text, None) is not None and kind in made:
-            made[text] = made[kind]
-    if "$ai_span_name" in properties:
-        made["$ai_span_name"] = _span_name(made)
-    for name in ("$ai_trace_id", "$ai_parent_id"):
-        if name in properties and name not in made and properties[name] is not None:
-            made[name] = _digest(properties[name])
-    if event["event"] == "$ai_feedback" and "$ai_feedback_text" in properties:  # written to be read
-        made["$ai_feedback_text"] = properties["$ai_feedback_text"]
-    distinct_id = event.get("distinct_id")
-    if value_checks.identifier(distinct_id) is None:
-        distinct_id = made.get("$ai_session_id") or made.get("$ai_trace_id") or _digest(distinct_id)
-        made["$process_person_profile"] = False
-    return {**event, "distinct_id": distinct_id, "properties": made}
-
-
-def _span_name(made: Mapping[str, Any]) -> Any:
-    """Operation and model, tool or agent; a single word may be anybody's."""
-    name = made.get("$ai_span_name")
+def _span_name(properties: Mapping[str, Any]) -> Any:
+    """Return a name of operation and model; model or type replaces a single word, which may be any text."""
+    name = properties.get("$ai_span_name")
     return (
         name
         if isinstance(name, str) and " " in name
-        else made.get("$ai_model") or made.get("$ai_span_type") or "span"
+        else properties.get("$ai_model") or properties.get("$ai_span_type") or "span"
     )
-
-
-def _left(name: str, value: Any, table: Mapping[str, value_checks.ValueCheck]) -> Any:
-    if name.startswith(FEATURE_FLAG):
-        return _told(value) if value_checks.identifier(name.removeprefix(FEATURE_FLAG)) else None
-    if name == "$sample_rate":
-        return value_checks.figure(value)
-    check = None if name in NESTED else table.get(name)
-    if check is None:
-        return None
-    return _told(value) if check is value_checks.as_is else check(value)
 
 
 def _digest(value: Any) -> str:
@@ -105,7 +103,7 @@ def _digest(value: Any) -> str:
 
 
 def pseudonymize_event(event: Event, key: bytes) -> Event:
-    """The event with a pseudonym for its user, the one that a call converted here has, and without a name."""
+    """Return the event without a username, and with the pseudonym that `pseudonymize_call` gives its user."""
     properties = {**event["properties"]}
     distinct_id, user = event.get("distinct_id"), properties.get("user_id")
     if isinstance(properties.get("metadata"), dict):
@@ -125,7 +123,7 @@ _STAND_INS = ("$session_id", "$ai_session_id", "chat_id", "$ai_trace_id")
 
 
 def _is_stand_in(distinct_id: str, properties: Mapping[str, Any]) -> bool:
-    """Whether that stands for a user where there is none, and names nobody."""
+    """Whether the distinct id is a session, chat or trace instead of a user."""
     if properties.get("$process_person_profile") is False and _TRACE_ID.fullmatch(distinct_id):
         return True
     ids = [properties.get(name) for name in _STAND_INS]
@@ -140,14 +138,14 @@ _TRACE_ID = re.compile("[0-9a-f]{32}")
 _AS_IS = frozenset(
     {"role", "id", "type", "call_id", "tool_call_id", "tool_use_id", "file_id", "mime_type", "modality"}
 )
-"""Of a message and its blocks what nobody wrote."""
+"""Keys of a message and its blocks whose values nobody wrote."""
 
 
 def redact_event(event: Event, redact: Redactor) -> Event:
-    """The event with its texts masked: content, custom properties, the user's name, labels of scores."""
+    """Return the event with redacted content, custom properties, username and labels of scores."""
     table = checks_of(event["event"])
-    made = {name: _redacted(name, value, table, redact) for name, value in event["properties"].items()}
-    return {**event, "properties": made}
+    properties = {name: _redacted(name, value, table, redact) for name, value in event["properties"].items()}
+    return {**event, "properties": properties}
 
 
 def _redacted(name: str, value: Any, table: Mapping[str, value_checks.ValueCheck], redact: Redactor) -> Any:
@@ -181,7 +179,7 @@ def _message(value: Any, redact: Redactor) -> Any:
 
 
 def _block(value: Any, redact: Redactor) -> Any:
-    """A block of a message, but for its ids and for data of media."""
+    """Return a block of a message redacted, except for its ids and for data of media."""
     if type(value) is not dict or is_remote(value):
         return redact_json(value, redact)
     return {

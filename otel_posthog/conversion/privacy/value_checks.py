@@ -1,7 +1,7 @@
-"""What of a value may leave where content is hidden: figures, flags, known words, identifiers.
+"""Checks of the values that are sent if content is hidden: numbers, flags, known words, identifiers.
 
-Each check answers the value, or what of it may leave, or None. No sentence passes for any of these, in
-whatever script: an identifier has no blank, no quote and no letter beyond ASCII in it.
+A check returns the value, or the part of it that may be sent, or None. No sentence in any script passes: an
+identifier has no blank, no quote and no letter beyond ASCII.
 """
 
 from __future__ import annotations
@@ -26,22 +26,22 @@ RATIO = re.compile(r"auto|[0-9]{1,3}:[0-9]{1,3}", re.IGNORECASE)
 
 
 def as_is(value: Any) -> Any:
-    """Ours, or the application's for PostHog."""
+    """Return the value unchanged: it is ours, or the application gave it to PostHog."""
     return value
 
 
 def figure(value: Any) -> Any:
-    """A finite number."""
+    """Return the value if it is a finite number."""
     return value if type(value) is int or (type(value) is float and isfinite(value)) else None
 
 
 def flag(value: Any) -> Any:
-    """True or false."""
+    """Return the value if it is a boolean."""
     return value if type(value) is bool else None
 
 
 def matches(pattern: re.Pattern[str]) -> ValueCheck:
-    """A check for a text that is all of the pattern."""
+    """Return a check for texts that match the whole pattern."""
 
     def check(value: Any) -> Any:
         return value if type(value) is str and pattern.fullmatch(value) else None
@@ -54,27 +54,27 @@ model = matches(_MODEL)
 
 
 def identifiers(value: Any) -> Any:
-    """Those of a list that are."""
+    """Return the identifiers in a list."""
     return [each for each in value if identifier(each)] or None if isinstance(value, list | tuple) else None
 
 
 def joined(value: Any) -> Any:
-    """Identifiers with commas between them."""
+    """Return the identifiers in a text that are separated by commas."""
     return ",".join(identifiers(value.split(",")) or ()) or None if type(value) is str else None
 
 
 def word(*vocabulary: str) -> ValueCheck:
-    """A check for a word of the vocabulary, in whatever case."""
-    known = frozenset(vocabulary)
+    """Return a check for words of the vocabulary; upper and lower case are equal."""
+    words = frozenset(vocabulary)
 
     def check(value: Any) -> Any:
-        return value if type(value) is str and value.lower() in known else None
+        return value if type(value) is str and value.lower() in words else None
 
     return check
 
 
 def error(value: Any) -> Any:
-    """A class or a code; a sentence in its place may quote a prompt."""
+    """Return a class or code, else `_OTHER`: another text may quote a prompt."""
     return value if type(value) is str and _CLASS_OR_CODE.fullmatch(value) else "_OTHER"
 
 
@@ -82,10 +82,10 @@ _USER = re.compile(r"^([^/?#]*//)[^/?#]*@")
 
 
 def address(value: Any) -> Any:
-    """Host and path; a query, a user and a password are nobody's business."""
+    """Return an address without its query, user and password."""
     if type(value) is not str:
         return None
-    try:  # `[SECRET]@host` would be read for an IPv6 address
+    try:  # the user is cut first: `[SECRET]@host` would parse as an IPv6 address
         parts = urlsplit(_USER.sub(r"\1", value if "://" in value else f"//{value}", count=1))
         host, port = parts.hostname or "", parts.port
     except ValueError:
@@ -97,7 +97,7 @@ def address(value: Any) -> Any:
 
 
 def span_name(value: Any) -> Any:
-    """A name, or operation and model."""
+    """Return a span's name if it is an identifier, or an operation and a model."""
     operation, blank, of_model = value.partition(" ") if type(value) is str else ("", "", "")
     if not blank:
         return identifier(value)
@@ -105,12 +105,12 @@ def span_name(value: Any) -> Any:
 
 
 def score(value: Any) -> Any:
-    """A figure or a label."""
+    """Return a score if it is a number or an identifier."""
     return value if figure(value) is not None else identifier(value)
 
 
 def tool_choice(value: Any) -> Any:
-    """`auto`, or which tool by name, as the Vercel AI SDK writes it."""
+    """Return a choice such as `auto`, or the tool's name in the shape of the Vercel AI SDK."""
     if not isinstance(value, dict):
         return _choice(value)
     kind, name = _choice(value.get("type")), identifier(value.get("toolName"))

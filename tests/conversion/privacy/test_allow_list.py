@@ -31,7 +31,7 @@ def test_every_property_of_an_ai_event_is_on_the_list_or_is_content() -> None:
     in_code = {*re.findall(r'"(\$ai_\w+)"', inspect.getsource(ai_events))} - {*AI_EVENTS}
     missing = in_code - checks_of("$ai_generation").keys() - CONTENT
     assert sorted(missing) == [], "\n".join(
-        f"`{name}` is in events/ai_events.py and not in privacy/allow_list.py: if its value is content, add it "
+        f"`{name}` is in events/ai_events.py and not in privacy/allow_list.py: if it is content, add it "
         "to CONTENT, else add to _AI the check of its value"
         for name in sorted(missing)
     )
