@@ -7,7 +7,8 @@ session if its prompts have no ids.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import orjson
@@ -22,11 +23,11 @@ from otel_posthog.conversion.spans.cli_names import (
     USAGE,
     Cli,
 )
-from otel_posthog.conversion.spans.log_record import LogRecord, digest
+from otel_posthog.conversion.spans.log_record import DETAILS_EVENT, LogRecord, digest
 from otel_posthog.conversion.spans.log_views import MS, duration_ns, number_of, time_of, view_of_record
 from otel_posthog.conversion.spans.span_view import Attributes, SpanView
 
-__all__ = ["CLI_EVENTS", "OWN_SCOPES", "Batch"]
+__all__ = ["CLI_EVENTS", "OWN_SCOPES", "batch_of"]
 
 _SAME_START_MS = 250
 """A request's own record is written just before it is sent."""
@@ -35,15 +36,45 @@ OWN_SCOPES = ("gemini-cli", "qwen-code")
 """Scopes that write the conventions' event beside their own record of the same call."""
 
 
-class Batch(NamedTuple):
-    """What the records of one request say of each other."""
+CLAUDE_ANSWERS = ("claude_code.api_response_body", "claude_code.assistant_response")
+"""Events with the answer to a request: all its blocks if bodies are logged, or its text."""
 
-    requests: Sequence[LogRecord]
-    """Of Gemini CLI: what was asked."""
-    details: Mapping[tuple[str, str], LogRecord]
+
+class Batch(NamedTuple):
+    """The records of one request that add to others; each is found without a search."""
+
+    questions: dict[tuple[str, str], list[tuple[int, str]]]
+    """Of Gemini CLI: the times and texts of its requests, by session and prompt, in order."""
+    details: dict[tuple[str, str], LogRecord]
     """Of Gemini CLI: the conventions' events, by session and time."""
+    answers: dict[str, list[LogRecord]]
+    """Of Claude Code: `CLAUDE_ANSWERS`, by the id of their request."""
     began: dict[str, int]
     """Of Codex: when the request began whose end has not come, by conversation."""
+
+
+def batch_of(records: Iterable[LogRecord]) -> Batch:
+    """Return the batch of records that are in order of time."""
+    batch = Batch({}, {}, {}, {})
+    for record in records:
+        held = record.attributes
+        if isinstance(held.get("request_text"), str):
+            batch.questions.setdefault(_prompt_key(held), []).append((time_of(record), held["request_text"]))
+        elif record.event == DETAILS_EVENT and (record.scope or "").startswith(OWN_SCOPES):
+            batch.details[_moment_key(held)] = record
+        elif record.event in CLAUDE_ANSWERS and len(
+            answers := batch.answers.setdefault(str(held.get("request_id")), [])
+        ) < len(CLAUDE_ANSWERS):
+            answers.append(record)
+    return batch
+
+
+def _prompt_key(attributes: Attributes) -> tuple[str, str]:
+    return str(attributes.get("session.id")), str(attributes.get("prompt_id"))
+
+
+def _moment_key(attributes: Attributes) -> tuple[str, str]:
+    return str(attributes.get("session.id")), str(attributes.get("event.timestamp"))
 
 
 def _call(cli: Cli, record: LogRecord, batch: Batch) -> SpanView | None:
@@ -62,6 +93,7 @@ def _call_view(
         **_provider(cli, record),
         **_renamed(cli.names, record),
         **_of_gemini(cli, record, batch),
+        **_of_claude(record, batch),
     }
     if failed:
         attributes |= _failure(record.attributes)
@@ -134,7 +166,7 @@ def _prompt(cli: Cli, record: LogRecord, _: Batch) -> SpanView | None:
         **_person(cli, record),
     }
     prompt = record.attributes.get("prompt")
-    if isinstance(prompt, str) and prompt.strip("<>[]") not in ("", "REDACTED"):
+    if _is_shown(prompt):
         attributes["gen_ai.input.messages"] = [
             {"role": "user", "parts": [{"type": "text", "content": prompt}]}
         ]
@@ -223,13 +255,13 @@ def _of_gemini(cli: Cli, record: LogRecord, batch: Batch) -> Attributes:
         counts = [count for part in parts if (count := number_of(held.get(part))) is not None]
         if counts:
             attributes[USAGE + name] = int(sum(counts))
-    request = _request_of(record, batch)
-    if request is not None:
-        attributes["gen_ai.input.messages"] = request.attributes.get("request_text")
+    question = _question_of(record, batch)
+    if question is not None:
+        attributes["gen_ai.input.messages"] = question
     if output := _output_of(held.get("response_text")):
         attributes["gen_ai.output.messages"] = output
-    details = batch.details.get((str(held.get("session.id")), str(held.get("event.timestamp"))))
-    if details is not None and (details.scope or "").startswith(OWN_SCOPES):
+    details = batch.details.get(_moment_key(held)) if "event.timestamp" in held else None
+    if details is not None:
         attributes |= {
             name: value
             for name, value in details.attributes.items()
@@ -248,28 +280,49 @@ _FROM_DETAILS = (
 )
 
 
-def _request_of(record: LogRecord, batch: Batch) -> LogRecord | None:
-    """Return the record of what was asked, if one that began with this call is in the same request."""
+def _question_of(record: LogRecord, batch: Batch) -> str | None:
+    """Return the text of the request that began with this call, if there is exactly one."""
     began = time_of(record) - duration_ns(record.attributes)
-    near = [
-        request
-        for request in batch.requests
-        if "request_text" in request.attributes
-        and request.attributes.get("prompt_id") == record.attributes.get("prompt_id")
-        and request.attributes.get("session.id") == record.attributes.get("session.id")
-        and abs(time_of(request) - began) <= _SAME_START_MS * MS
-    ]
-    return near[0] if len(near) == 1 else None
+    questions = batch.questions.get(_prompt_key(record.attributes), [])
+    first = bisect_left(questions, (began - _SAME_START_MS * MS, ""))
+    end = bisect_left(questions, (began + _SAME_START_MS * MS + 1, ""))
+    return questions[first][1] if end - first == 1 else None
+
+
+def _of_claude(record: LogRecord, batch: Batch) -> Attributes:
+    """Return the answer to a request, if Claude Code logs answers and one is in the same request."""
+    request_id = record.attributes.get("request_id")
+    if not request_id:
+        return {}
+    answers = [answer.attributes for answer in batch.answers.get(str(request_id), ())]
+    for answer in answers:
+        body = _parsed(answer.get("body"))
+        blocks = body.get("content") if isinstance(body, dict) else None
+        if isinstance(blocks, list) and blocks:
+            return {"gen_ai.output.messages": [{"role": "assistant", "content": blocks}]}
+    for answer in answers:
+        if _is_shown(answer.get("response")):
+            part = {"type": "text", "content": answer["response"]}
+            return {"gen_ai.output.messages": [{"role": "assistant", "parts": [part]}]}
+    return {}
+
+
+def _is_shown(content: Any) -> bool:
+    """Whether it is a text, and none that stands for a hidden one."""
+    return isinstance(content, str) and content.strip("<>[]") not in ("", "REDACTED")
+
+
+def _parsed(text: Any) -> Any:
+    """Return the value of a JSON text; None of any other, such as one that was cut at a limit."""
+    try:
+        return orjson.loads(text) if isinstance(text, str) else None
+    except orjson.JSONDecodeError:
+        return None
 
 
 def _output_of(answer: Any) -> list[Attributes]:
     """Return the answer out of a response, or the pieces of a streamed one, as one message."""
-    if not isinstance(answer, str):
-        return []
-    try:
-        responses = orjson.loads(answer)
-    except orjson.JSONDecodeError:  # cut at a limit
-        return []
+    responses = _parsed(answer)
     parts: list[Any] = []
     for response in responses if isinstance(responses, list) else [responses]:
         for part in _parts_of(response):

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from otel_posthog.conversion.context_attributes import inherited
-from otel_posthog.conversion.spans.cli_log_calls import CLI_EVENTS, OWN_SCOPES, Batch
+from otel_posthog.conversion.spans.cli_log_calls import CLI_EVENTS, OWN_SCOPES, batch_of
 from otel_posthog.conversion.spans.cli_names import MODEL, USAGE
 from otel_posthog.conversion.spans.genai_detection import EVALUATION_EVENT
 from otel_posthog.conversion.spans.log_record import DETAILS_EVENT, LogContent, LogRecord
@@ -25,15 +25,7 @@ __all__ = ["views_of_records"]
 def views_of_records(records: Iterable[LogRecord]) -> Iterator[SpanView | LogContent]:
     """Yield the calls, tool runs and prompts of the records of one request, and what belongs to spans."""
     ordered = sorted(records, key=time_of)
-    batch = Batch(
-        requests=[record for record in ordered if record.event.endswith(".api_request")],
-        details={
-            (str(record.attributes.get("session.id")), str(record.attributes["event.timestamp"])): record
-            for record in ordered
-            if record.event == DETAILS_EVENT and "event.timestamp" in record.attributes
-        },
-        began={},
-    )
+    batch = batch_of(ordered)
     for record in ordered:
         row = CLI_EVENTS.get(record.event)
         if row is not None:

@@ -9,12 +9,14 @@ from typing import Any, NamedTuple
 from otel_posthog.conversion.spans.log_record import LogContent
 from otel_posthog.conversion.spans.span_view import SpanEvent, SpanView
 
-__all__ = ["LogContents"]
+__all__ = ["MAX_EVENTS", "LogContents"]
 
 MAX_BYTES = 32 * 1024 * 1024
 """Of content that waits, about."""
 SECONDS = 60.0
 """SDKs export log records after a second, spans after five; a Collector's batches add to both."""
+MAX_EVENTS = 1000
+"""Of one span: a conversation has a message each."""
 _OVERHEAD = 400
 
 _Key = tuple[Hashable, str, str]
@@ -44,7 +46,7 @@ class LogContents:
         """Keep an event for its span; `owner` is what the span must have in common with it."""
         key = (owner, content.trace_id, content.span_id)
         waiting = self._waiting.get(key) or _Waiting(now, [], 0)
-        if content.event in waiting.events:  # it was sent again
+        if len(waiting.events) >= MAX_EVENTS or content.event in waiting.events:  # too many, or sent again
             return
         waiting.events.append(content.event)
         size = _OVERHEAD + _size(content.event.attributes)

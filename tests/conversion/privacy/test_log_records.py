@@ -13,7 +13,15 @@ from otel_posthog.conversion.pipeline import Pipeline
 from otel_posthog.conversion.spans.log_contents import LogContents
 from otel_posthog.conversion.spans.log_record import LogContent
 from otel_posthog.conversion.spans.span_view import SpanView
-from tests.support.logs import CLIS, golden_logs, items_of_logs, log_record, logs_request, views_of_logs
+from tests.support.logs import (
+    CLAUDE,
+    CLIS,
+    golden_logs,
+    items_of_logs,
+    log_record,
+    logs_request,
+    views_of_logs,
+)
 from tests.support.spans import CHAT, SPAN_ID, TRACE_ID, make_view
 
 EVERYTHING = frozenset({"ai", "llm_completion", "llm_generation"})
@@ -65,6 +73,14 @@ def test_content_leaves_where_it_may(cli: str) -> None:
 @pytest.mark.parametrize("cli", CLIS)
 def test_nothing_that_anybody_wrote_leaves_without_content(cli: str) -> None:
     assert SENTENCE not in events(Pipeline(families=EVERYTHING, content=False), views_of_logs(planted(cli)))
+
+
+@pytest.mark.parametrize("shows", [True, False])
+def test_an_answer_of_claude_code_is_hidden_with_its_call(shows: bool) -> None:
+    answer = {"event.name": "assistant_response", "request_id": "req_1", "response": SENTENCE}
+    request = logs_request(log_record({**CLAUDE, "request_id": "req_1"}), log_record(answer))
+    made = events(Pipeline(families=EVERYTHING, content=shows), views_of_logs(request))
+    assert (SENTENCE in made) is shows
 
 
 @pytest.mark.parametrize("cli", CLIS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import Any
 
 import pytest
@@ -281,3 +282,26 @@ def test_no_value_is_too_odd(cli: str, value: Any) -> None:
     for name in [*attributes, "event.timestamp", "status_code", "response_text", "attempt", "endpoint"]:
         if name != "event.name":
             calls({**attributes, name: value}, scope="com.anthropic.claude_code.events")
+
+
+@pytest.mark.parametrize("kind", ["questions", "answers", "details"])
+def test_many_records_that_belong_together_take_no_longer_each(kind: str) -> None:
+    added: dict[str, dict[str, Any]] = {
+        "questions": {"event.name": "gemini_cli.api_request", "session.id": "s", "request_text": "[]"},
+        "answers": {"event.name": "claude_code.api_response_body", "request_id": "r", "body": "x"},
+        "details": {"event.name": DETAILS, "session.id": "s", "event.timestamp": "x"},
+    }
+    call = {**GEMINI, "event.timestamp": "x"} if kind != "answers" else {**CLAUDE, "request_id": "r"}
+    records = [log_record(each) for each in (added[kind], call) for _ in range(5000)]
+    began = time.process_time()
+    assert (
+        len(
+            views_of_logs(
+                logs_request(
+                    *records, scope="gemini-cli" if kind != "answers" else "com.anthropic.claude_code"
+                )
+            )
+        )
+        == 5000
+    )
+    assert time.process_time() - began < 5

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from otel_posthog.conversion.spans.log_contents import LogContents
+from otel_posthog.conversion.spans.log_contents import MAX_EVENTS, LogContents
 from otel_posthog.conversion.spans.log_record import LogContent
 from otel_posthog.conversion.spans.span_view import SpanEvent, SpanView
 from tests.support.spans import CHAT, make_view
@@ -61,6 +61,13 @@ def test_content_waits_for_a_minute(age: float, is_there: bool) -> None:
     contents = LogContents()
     contents.remember(content(), 0.0)
     assert bool(contents.joined(VIEW, age).events) is is_there
+
+
+def test_what_waits_for_one_span_is_bounded() -> None:
+    contents = LogContents()
+    for number in range(MAX_EVENTS + 1):
+        contents.remember(content(SpanEvent("gen_ai.user.message", number, {})), 0.0)
+    assert len(contents.joined(VIEW, 1.0).events) == MAX_EVENTS
 
 
 def test_what_waits_is_bounded_in_bytes() -> None:

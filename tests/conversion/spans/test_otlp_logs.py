@@ -28,7 +28,13 @@ _VALUES: Any = st.recursive(
 _NAMES = st.sampled_from(
     [
         *("claude_code.api_request", "claude_code.tool_result", "claude_code.user_prompt"),
-        *("codex.sse_event", "codex.api_request", "gemini_cli.api_response", "qwen-code.tool_call"),
+        *(
+            "codex.sse_event",
+            "codex.api_request",
+            "gemini_cli.api_response",
+            "claude_code.assistant_response",
+            "qwen-code.tool_call",
+        ),
         *("gen_ai.client.inference.operation.details", "gen_ai.choice", "gen_ai.evaluation.result", "other"),
     ]
 )
@@ -37,7 +43,15 @@ _KEYS = st.sampled_from(
         *("session.id", "prompt.id", "prompt_id", "conversation.id", "model", "duration_ms", "attempt"),
         *("event.timestamp", "event.kind", "error.message", "status_code", "endpoint", "success", "prompt"),
         *("input_token_count", "input_tokens", "request_text", "response_text", "gen_ai.usage.input_tokens"),
-        *("gen_ai.output.messages", "gen_ai.evaluation.name", "tool_name", "finish_reasons", "posthog.x"),
+        *(
+            "gen_ai.output.messages",
+            "gen_ai.evaluation.name",
+            "tool_name",
+            "request_id",
+            "body",
+            "response",
+            "posthog.x",
+        ),
     ]
 )
 _RECORDS = st.builds(
