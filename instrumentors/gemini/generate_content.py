@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from instrumentors.common import attributes as names
-from instrumentors.common.call_span import Attributes, logger
+from instrumentors.common.call_span import Attributes, logger, read_piece, read_pieces
 from instrumentors.common.message_parts import dumps, modality
 from instrumentors.gemini.messages import (
     count_images,
@@ -104,8 +104,8 @@ def _tool_attributes(request: Mapping[str, Any], content: bool) -> Attributes:
 def request_attributes(request: Mapping[str, Any], model: str, content: bool) -> Attributes:
     """Return the attributes of a request."""
     config = get(request, "generationConfig") or {}
-    messages = [to_message(one) for one in get_list(get(request, "contents"))]
-    system = [to_part(part) for part in get_list(get(request, "systemInstruction", "parts"))]
+    messages = read_pieces(to_message, get_list(get(request, "contents")))
+    system = read_pieces(to_part, get_list(get(request, "systemInstruction", "parts")))
     attributes = {attribute: get(config, name) for name, attribute in _PARAMETERS}
     modalities = get_names(get(config, "responseModalities"))
     mime_type = str(get(config, "responseMimeType") or "")
@@ -262,11 +262,14 @@ class _MergedChunks:
         # Counts grow from chunk to chunk; a chunk may leave out a count of an earlier one.
         self._usage.update(without_none(chunk.get("usageMetadata") or {}))
         for candidate in chunk.get("candidates") or ():
-            whole = self._candidates.setdefault(to_int(candidate.get("index")) or 0, {"parts": []})
-            whole["parts"] += (candidate.get("content") or {}).get("parts") or ()
-            for name in ("finishReason", "groundingMetadata", "urlContextMetadata"):
-                if value := candidate.get(name):
-                    whole[name] = value
+            read_piece(self._add_candidate, candidate)
+
+    def _add_candidate(self, candidate: dict[str, Any]) -> None:
+        whole = self._candidates.setdefault(to_int(candidate.get("index")) or 0, {"parts": []})
+        for name in ("finishReason", "groundingMetadata", "urlContextMetadata"):
+            if value := candidate.get(name):
+                whole[name] = value
+        whole["parts"] += (candidate.get("content") or {}).get("parts") or ()
 
     def as_response(self) -> dict[str, Any]:
         candidates = [

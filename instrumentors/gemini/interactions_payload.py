@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from instrumentors.common import attributes as names
-from instrumentors.common.call_span import Attributes, logger
+from instrumentors.common.call_span import Attributes, logger, read_piece, read_pieces
 from instrumentors.common.message_parts import (
     Message,
     MessagePart,
@@ -122,7 +122,7 @@ def _media_part(content: Any, kind: str) -> MessagePart:
 def _content_parts(value: Any) -> list[MessagePart]:
     if isinstance(value, str):
         return [text(value)]
-    return [part for content in _get_objects(value) for part in _to_parts(content)]
+    return [part for of_content in read_pieces(_to_parts, _get_objects(value)) for part in of_content]
 
 
 def _to_messages(value: Any) -> list[Message]:
@@ -136,7 +136,10 @@ def _to_messages(value: Any) -> list[Message]:
             role, parts = _ROLES.get(turn, str(turn)), _content_parts(_get(one, "content"))
         else:
             server_tool = kind != "function_result" and kind.endswith(("_call", "_result"))
-            role, parts = _ROLES.get(kind, "assistant" if server_tool else "user"), _to_parts(one)
+            role, parts = (
+                _ROLES.get(kind, "assistant" if server_tool else "user"),
+                read_piece(_to_parts, one) or [],
+            )
         if messages and messages[-1]["role"] == role and not _get(one, "role"):
             messages[-1]["parts"] += parts
         else:
@@ -257,7 +260,7 @@ def response_attributes(interaction: Any, content: bool) -> Attributes:
     # The user's steps repeat the request.
     steps = [step for step in steps if _get(step, "type") not in {"user_input", "function_result"}]
     kinds = [str(_get(step, "type")) for step in steps]
-    parts = [part for step in steps for part in _to_parts(step)]
+    parts = [part for of_step in read_pieces(_to_parts, steps) for part in of_step]
     reason = _FINISH.get(str(_get(interaction, "status")))
     queries = [
         query

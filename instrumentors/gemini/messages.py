@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from instrumentors.common import attributes as names
-from instrumentors.common.call_span import Attributes
+from instrumentors.common.call_span import Attributes, read_pieces
 from instrumentors.common.message_parts import (
     Message,
     MessagePart,
@@ -84,7 +84,7 @@ def to_part(part: Any) -> MessagePart:
 
 def to_message(content: Any) -> Message:
     """Return a content as the conventions' message."""
-    parts = [to_part(part) for part in get_list(get(content, "parts"))]
+    parts = read_pieces(to_part, get_list(get(content, "parts")))
     role = str(get(content, "role") or "user")
     if parts and all(part["type"] == "tool_call_response" for part in parts):
         role = "tool"
@@ -95,7 +95,7 @@ def join_text(parts: list[Any]) -> list[Any]:
     """Return Gemini's parts with adjacent pieces of text joined: the cuts between chunks mean nothing."""
     runs: list[tuple[Any, list[str]]] = []
     for part in parts:
-        words = part.get("text")
+        words = get(part, "text")
         if not isinstance(words, str):
             runs.append((part, []))
         elif runs and runs[-1][1] and bool(runs[-1][0].get("thought")) == bool(part.get("thought")):

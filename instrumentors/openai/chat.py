@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from instrumentors.common import attributes as names
-from instrumentors.common.call_span import Attributes, read_safely
-from instrumentors.common.message_parts import dumps
+from instrumentors.common.call_span import Attributes, read_piece, read_pieces, read_safely
+from instrumentors.common.message_parts import Message, dumps
 from instrumentors.openai.fields import finish_reason, get, get_list, response_attributes
-from instrumentors.openai.messages import input_attributes, join_content, to_message
+from instrumentors.openai.messages import (
+    input_attributes,
+    join_content,
+    join_thoughts,
+    plain_text,
+    to_message,
+)
 
 
 def chat_request(body: Mapping[str, Any], content: bool) -> Attributes:
@@ -25,6 +32,7 @@ def chat_response(response: Any, content: bool) -> Attributes:
         if reason := get(choice, "finish_reason"):
             reasons.append(finish_reason(reason))
         calls += len(get_list(get(choice, "message", "tool_calls")))
+        calls += get(choice, "message", "function_call") is not None
         cites_web = cites_web or bool(get_list(get(choice, "message", "annotations")))
     return {
         **response_attributes(response),
@@ -36,24 +44,51 @@ def chat_response(response: Any, content: bool) -> Attributes:
 
 
 def _output_attributes(choices: Sequence[Any]) -> Attributes:
-    messages = []
-    for choice in choices:
-        answer = get(choice, "message")
-        message = to_message({"content": get(choice, "text")} if answer is None else answer)
-        if reason := get(choice, "finish_reason"):
-            message["finish_reason"] = finish_reason(reason)
-        messages.append(message)
-    return {"gen_ai.output.messages": dumps(messages)}
+    return {"gen_ai.output.messages": dumps([_output_message(choice) for choice in choices])}
+
+
+def _output_message(choice: Any) -> Message:
+    answer = get(choice, "message")
+    message = to_message({"content": get(choice, "text")} if answer is None else answer)
+    if reason := get(choice, "finish_reason"):
+        message["finish_reason"] = finish_reason(reason)
+    return message
 
 
 _FIELDS = ("id", "model", "system_fingerprint", "service_tier")
 """The fields of a whole stream: each is taken from the first chunk that has it."""
 
 
+class _ToolCall:
+    """The pieces of one tool call, added up."""
+
+    __slots__ = ("arguments", "identifier", "name", "position")
+
+    def __init__(self, position: Any) -> None:
+        self.position = position
+        self.identifier: Any = None
+        self.name: Any = None
+        self.arguments: list[Any] = []
+
+    def as_response(self) -> dict[str, Any]:
+        """Return the call as a response that was not streamed would hold it."""
+        function = {"name": self.name, "arguments": _join_arguments(self.arguments)}
+        return {"id": self.identifier, "function": function}
+
+
+def _join_arguments(pieces: Sequence[Any]) -> Any:
+    """Return the arguments: pieces of JSON text, or objects that some services send instead."""
+    objects = [piece for piece in pieces if isinstance(piece, Mapping)]
+    if objects:
+        return {name: value for piece in objects for name, value in piece.items()}
+    return "".join(piece if isinstance(piece, str) else dumps(piece) for piece in pieces)
+
+
 class _Choice:
     """The deltas of one choice, added up."""
 
     __slots__ = (
+        "_open_calls",
         "annotations",
         "audio",
         "content",
@@ -71,7 +106,8 @@ class _Choice:
         self.refusal: list[str] = []
         self.audio: list[str] = []
         self.annotations: list[Any] = []
-        self.tool_calls: dict[Any, dict[str, Any]] = {}
+        self.tool_calls: list[_ToolCall] = []
+        self._open_calls: dict[Any, _ToolCall] = {}
         self.finish_reason: str | None = None
 
     def add(self, delta: Any) -> None:
@@ -80,33 +116,43 @@ class _Choice:
             self.content.append(content)
         if role := get(delta, "role"):
             self.role = role
-        for pieces, name in ((self.refusal, "refusal"), (self.reasoning, "reasoning_content")):
-            if piece := get(delta, name):
-                pieces.append(piece)
+        if thoughts := read_piece(join_thoughts, delta):
+            self.reasoning.append(thoughts)
+        if refusal := get(delta, "refusal"):
+            self.refusal.append(plain_text(refusal))
         if audio := get(delta, "audio", "data"):
             self.audio.append(audio)
         self.annotations += get_list(get(delta, "annotations"))
-        for call in get_list(get(delta, "tool_calls")):
-            self._add_tool_call(call)
+        read_pieces(self._add_tool_call, get_list(get(delta, "tool_calls")))
+        if (call := get(delta, "function_call")) is not None:
+            self._add_tool_call({"index": 0, "function": call})
 
     def _add_tool_call(self, call: Any) -> None:
-        index, identifier, name = get(call, "index"), get(call, "id"), get(call, "function", "name")
-        if index is None:  # some services do not number calls: a name or a new id begins the next
-            last = next(reversed(self.tool_calls), None)
+        function = get(call, "function") or get(call, "custom")
+        identifier, name = get(call, "id"), get(function, "name")
+        whole = self._find_call(get(call, "index"), identifier, name)
+        whole.identifier = identifier or whole.identifier
+        whole.name = name or whole.name
+        arguments = get(function, "arguments") or get(function, "input")
+        if arguments:
+            whole.arguments.append(arguments)
+
+    def _find_call(self, index: Any, identifier: Any, name: Any) -> _ToolCall:
+        """Return the call that a piece belongs to; services number calls, name them, or do neither."""
+        if not isinstance(index, int):  # a name or a new id begins the next call
+            last = next(reversed(self._open_calls), None)
             index = identifier or (f"{name} {len(self.tool_calls)}" if name or last is None else last)
-        whole = self.tool_calls.setdefault(index, {"position": len(self.tool_calls), "arguments": []})
-        if isinstance(index, int):
-            whole["position"] = index
-        whole["id"] = identifier or whole.get("id")
-        whole["name"] = name or whole.get("name")
-        whole["arguments"].append(get(call, "function", "arguments") or "")
+        whole = self._open_calls.get(index)
+        # Some services give every call the same number.
+        if whole is None or (name and identifier and whole.identifier not in {None, identifier}):
+            position = index if isinstance(index, int) and whole is None else len(self.tool_calls)
+            whole = self._open_calls[index] = _ToolCall(position)
+            self.tool_calls.append(whole)
+        return whole
 
     def as_response(self, *, complete: bool) -> dict[str, Any]:
         """Return the choice as a response that was not streamed would hold it."""
-        calls = [
-            {"id": call["id"], "function": {"name": call["name"], "arguments": "".join(call["arguments"])}}
-            for call in sorted(self.tool_calls.values(), key=lambda call: call["position"])
-        ]
+        calls = sorted(self.tool_calls, key=lambda call: call.position)
         message = {
             "role": self.role,
             "content": join_content(self.content),
@@ -114,7 +160,7 @@ class _Choice:
             "refusal": "".join(self.refusal) or None,
             "audio": {"data": "".join(self.audio)} if self.audio else None,
             "annotations": self.annotations,
-            "tool_calls": calls,
+            "tool_calls": [call.as_response() for call in calls],
         }
         # A complete stream without a finish reason is an error; the reason of an abandoned one is unknown.
         return {"message": message, "finish_reason": self.finish_reason or ("error" if complete else None)}
@@ -149,21 +195,24 @@ class ChatAccumulator:
             # If usage is asked for, the service writes "usage": null into every other chunk.
             chunk.__pydantic_fields_set__.discard("usage")
         for choice in choices:
-            parts = choice.__dict__
-            index = parts.get("index") or 0
-            whole = self._choices.get(index)
-            if whole is None:
-                whole = self._choices[index] = _Choice()
-            if (reason := parts.get("finish_reason")) is not None:
-                whole.finish_reason = reason
-            delta = parts.get("delta")
-            if delta is None:
-                whole.content.append(parts.get("text") or "")
-            elif len(delta.__pydantic_fields_set__) == 1 and (piece := delta.__dict__.get("content")):
-                whole.content.append(piece)  # nearly every chunk
-            else:
-                whole.add(delta)
+            read_piece(self._add_choice, choice)
         return True
+
+    def _add_choice(self, choice: Any) -> None:
+        parts = choice.__dict__
+        index = parts.get("index") or 0
+        whole = self._choices.get(index)
+        if whole is None:
+            whole = self._choices[index] = _Choice()
+        if (reason := parts.get("finish_reason")) is not None:
+            whole.finish_reason = reason
+        delta = parts.get("delta")
+        if delta is None:
+            whole.content.append(parts.get("text") or "")
+        elif len(delta.__pydantic_fields_set__) == 1 and (piece := delta.__dict__.get("content")):
+            whole.content.append(piece)  # nearly every chunk
+        else:
+            whole.add(delta)
 
     def _add_fields(self, fields: Mapping[str, Any]) -> None:
         for name in self._missing:
@@ -174,7 +223,8 @@ class ChatAccumulator:
     def attributes(self, content: bool, complete: bool, /) -> Attributes:
         """Return the attributes of the response that the chunks add up to."""
         response = {**self._fields, "usage": self._usage}
-        response["choices"] = [
-            choice.as_response(complete=complete) for _, choice in sorted(self._choices.items())
-        ]
+        response["choices"] = read_pieces(
+            partial(_Choice.as_response, complete=complete),
+            (choice for _, choice in sorted(self._choices.items())),
+        )
         return chat_response(response, content)

@@ -43,7 +43,8 @@ def get_list(value: Any) -> list[Any] | tuple[Any, ...]:
 
 def finish_reason(reason: Any) -> str:
     """Return a finish reason as the conventions spell it."""
-    return _FINISH.get(reason) or str(reason)
+    word = str(reason)
+    return _FINISH.get(word, word)
 
 
 def _scalar(attribute: str) -> Callable[[Any], Attributes]:

@@ -9,7 +9,7 @@ from instrumentors.common import attributes as names
 from instrumentors.common.call_span import Attributes
 from instrumentors.common.message_parts import MessagePart, blob, dumps, text, uri
 from instrumentors.openai.fields import get, get_list, usage_attributes
-from instrumentors.openai.messages import prompt_request
+from instrumentors.openai.messages import plain_text, prompt_request
 
 
 def image_request(body: Mapping[str, Any], content: bool) -> Attributes:
@@ -96,7 +96,7 @@ class TranscriptAccumulator:
         """Add an event."""
         kind = get(event, "type")
         if kind == "transcript.text.delta":
-            self._pieces.append(get(event, "delta") or "")
+            self._pieces.append(plain_text(get(event, "delta")))
         elif kind == "transcript.text.done":
             self._transcript = event
         return True

@@ -7,7 +7,7 @@ from itertools import chain, groupby
 from typing import Any
 
 from instrumentors.common import attributes as names
-from instrumentors.common.call_span import Attributes
+from instrumentors.common.call_span import Attributes, read_piece, read_pieces
 from instrumentors.common.message_parts import (
     Message,
     MessagePart,
@@ -66,11 +66,29 @@ def _text(item: Any) -> MessagePart:
     return text(get(item, "text"))
 
 
+def plain_text(value: Any) -> str:
+    """Return the words of a text, of a part that holds one, or of a list of them."""
+    if value is None or isinstance(value, str):
+        return value or ""
+    if isinstance(value, (list, tuple)):
+        return "".join(read_pieces(plain_text, value))
+    return plain_text(next((words for name in _WORDS if (words := get(value, name)) is not None), None))
+
+
+_WORDS = ("text", "thinking", "summary", "content")
+
+
+def join_thoughts(message: Any) -> str:
+    """Return the thoughts of a message, or of a delta, under the first name that has some."""
+    return next((words for name in _THOUGHTS if (words := plain_text(get(message, name)))), "")
+
+
+_THOUGHTS = ("reasoning_content", "reasoning", "thinking", "reasoning_details", "thinking_blocks")
+"""DeepSeek and most others; vLLM, Groq, Ollama and OpenRouter; some repeat their thoughts in a second one."""
+
+
 def _thinking(item: Any) -> MessagePart:
-    thoughts = get(item, "thinking")
-    if not isinstance(thoughts, str):
-        thoughts = "".join(str(get(piece, "text") or "") for piece in get_list(thoughts))
-    return reasoning(thoughts)
+    return reasoning(plain_text(get(item, "thinking")))
 
 
 _PARTS: dict[str, Callable[[Any], MessagePart]] = {
@@ -87,12 +105,15 @@ def to_parts(content: Any) -> list[MessagePart]:
     """Return the parts of a message's content; a part of unknown type keeps its type alone."""
     if isinstance(content, str):
         return [text(content)] if content else []
-    parts = []
-    for item in get_list(content):
-        kind = str(get(item, "type"))
-        to_part = _PARTS.get(kind)
-        parts.append(to_part(item) if to_part is not None else {"type": kind})
-    return parts
+    return read_pieces(_to_part, get_list(content))
+
+
+def _to_part(item: Any) -> MessagePart:
+    if isinstance(item, str):
+        return text(item)
+    kind = str(get(item, "type"))
+    to_part = _PARTS.get(kind)
+    return to_part(item) if to_part is not None else {"type": kind}
 
 
 def join_content(pieces: Sequence[Any]) -> Any:
@@ -117,6 +138,14 @@ def join_content(pieces: Sequence[Any]) -> Any:
     return joined
 
 
+def _tool_call(call: Any) -> MessagePart:
+    function = get(call, "function") or get(call, "custom")
+    arguments = get(function, "arguments")
+    if arguments is None:
+        arguments = get(function, "input")
+    return tool_call(get(function, "name"), arguments, get(call, "id"))
+
+
 def to_message(chat_message: Any) -> Message:
     """Return a chat message as the conventions' message."""
     role = str(get(chat_message, "role") or "assistant")
@@ -125,14 +154,11 @@ def to_message(chat_message: Any) -> Message:
     if role in {"tool", "function"}:
         result = content if isinstance(content, str) else parts
         parts = [tool_result(result, get(chat_message, "tool_call_id"), get(chat_message, "name"))]
-    if thoughts := get(chat_message, "reasoning_content"):
+    if thoughts := read_piece(join_thoughts, chat_message):
         parts.insert(0, reasoning(thoughts))
     if refusal := get(chat_message, "refusal"):
-        parts.append({"type": "refusal", "content": refusal})
-    for call in get_list(get(chat_message, "tool_calls")):
-        function = get(call, "function") or get(call, "custom")
-        arguments = get(function, "arguments") or get(function, "input")
-        parts.append(tool_call(get(function, "name"), arguments, get(call, "id")))
+        parts.append({"type": "refusal", "content": plain_text(refusal)})
+    parts += read_pieces(_tool_call, get_list(get(chat_message, "tool_calls")))
     if call := get(chat_message, "function_call"):
         parts.append(tool_call(get(call, "name"), get(call, "arguments")))
     if audio := get(chat_message, "audio", "data"):

@@ -6,7 +6,7 @@ import json
 from collections.abc import KeysView
 from typing import Any
 
-from instrumentors.common.call_span import Attributes
+from instrumentors.common.call_span import Attributes, read_piece
 from instrumentors.common.sse import event_data
 from instrumentors.common.streams import StreamAccumulator
 
@@ -44,5 +44,5 @@ def stream_attributes(
             message = error.get("message") if isinstance(error, dict) else None
             failure = {"error.type": "APIError", "error.message": message if content else None}
             break
-        accumulator.add(event)
+        read_piece(accumulator.add, event)
     return {**accumulator.attributes(content, complete and not failure), **failure}

@@ -6,10 +6,17 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from instrumentors.common import attributes as names
-from instrumentors.common.call_span import Attributes, read_safely
+from instrumentors.common.call_span import Attributes, read_pieces, read_safely
 from instrumentors.common.message_parts import Message, blob, dumps, reasoning, text, tool_call, tool_result
 from instrumentors.openai.fields import finish_reason, get, get_list, response_attributes
-from instrumentors.openai.messages import ROLES, input_attributes, prompt_request, to_parts
+from instrumentors.openai.messages import (
+    ROLES,
+    input_attributes,
+    join_thoughts,
+    plain_text,
+    prompt_request,
+    to_parts,
+)
 
 
 def _message(item: Any) -> Message:
@@ -22,7 +29,9 @@ def _identifier(item: Any) -> Any:
 
 
 def _tool_call(item: Any) -> Message:
-    arguments = get(item, "arguments") or get(item, "input")
+    arguments = get(item, "arguments")
+    if arguments is None:
+        arguments = get(item, "input")
     return {"role": "assistant", "parts": [tool_call(get(item, "name"), arguments, _identifier(item))]}
 
 
@@ -31,8 +40,8 @@ def _tool_result(item: Any) -> Message:
 
 
 def _reasoning(item: Any) -> Message:
-    thoughts = to_parts(get(item, "summary")) + to_parts(get(item, "content"))
-    joined = "\n".join(str(thought.get("content")) for thought in thoughts)
+    thoughts = [*get_list(get(item, "summary")), *get_list(get(item, "content"))]
+    joined = "\n".join(read_pieces(plain_text, thoughts)) or join_thoughts(item)
     return {"role": "assistant", "parts": [reasoning(joined)] if joined else []}
 
 
@@ -77,7 +86,7 @@ def responses_request(body: Mapping[str, Any], content: bool) -> Attributes:
     messages = (
         [{"role": "user", "parts": [text(given)]}]
         if isinstance(given, str)
-        else [*map(_item_message, get_list(given))]
+        else read_pieces(_item_message, get_list(given))
     )
     image_tool = next(
         (tool for tool in get_list(body.get("tools")) if get(tool, "type") == "image_generation"), None
@@ -132,7 +141,7 @@ def responses_response(response: Any, content: bool) -> Attributes:
 
 
 def _output_attributes(output: Sequence[Any], reason: str | None) -> Attributes:
-    parts = [part for item in output for part in _item_message(item)["parts"]]
+    parts = [part for message in read_pieces(_item_message, output) for part in message["parts"]]
     message: Message = {"role": "assistant", "parts": parts}
     if reason:
         message["finish_reason"] = reason
@@ -156,7 +165,7 @@ class ResponsesAccumulator:
         fields = event.__dict__
         kind = fields.get("type")
         if kind == "response.output_text.delta":
-            self._pieces.append(fields["delta"])
+            self._pieces.append(plain_text(fields.get("delta")))
         elif kind == "error":
             self._error = event
         elif (response := fields.get("response")) is not None:

@@ -6,6 +6,7 @@ import asyncio
 import json
 import logging
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -15,6 +16,7 @@ from opentelemetry.instrumentation.utils import suppress_instrumentation
 from opentelemetry.trace import StatusCode
 
 from instrumentors import GeminiInstrumentor
+from instrumentors.gemini import generate_content
 from instrumentors.gemini import interactions_payload as payload
 from instrumentors.gemini.call import request_id
 from tests.instrumentors.cases import gemini as cases
@@ -462,3 +464,19 @@ def test_turns_of_an_interaction_are_messages() -> None:
 )
 def test_services_name_for_the_request_is_read(headers: Any, identifier: str | None) -> None:
     assert request_id(headers).get("posthog.request.id") == identifier
+
+
+def test_a_part_that_cannot_be_read_costs_only_itself() -> None:
+    content = {"role": "model", "parts": ["odd", {"text": "hi"}, 7]}
+    candidate = {"content": content, "finishReason": "STOP"}
+    usage = {"promptTokenCount": 7, "candidatesTokenCount": 9}
+    accumulator = generate_content.GenerateContentAccumulator()
+    accumulator.add(
+        SimpleNamespace(body=json.dumps({"candidates": ["odd", candidate], "usageMetadata": usage}))
+    )
+    streamed = accumulator.attributes(True, True)
+    whole = generate_content.response_attributes({"candidates": [candidate], "usageMetadata": usage}, True)
+    for span_attributes in (streamed, whole):
+        (message,) = json.loads(span_attributes["gen_ai.output.messages"])
+        assert {"type": "text", "content": "hi"} in message["parts"]
+        assert span_attributes["gen_ai.usage.input_tokens"] == 7

@@ -27,7 +27,7 @@ from opentelemetry.trace import StatusCode
 
 from instrumentors import OpenAIInstrumentor
 from otel_posthog import ai_context
-from tests.instrumentors.cases.openai import MESSAGES, MODEL, WEATHER
+from tests.instrumentors.cases.openai import FEW, MESSAGES, MODEL, WEATHER, WORD, chunk
 from tests.instrumentors.provider import Provider, ReceivedRequest, ScriptedResponse
 from tests.instrumentors.recording import (
     Raising,
@@ -780,3 +780,51 @@ def test_lists_for_content_are_one_message(
         {"type": "reasoning", "content": "hm, ok"},
         {"type": "text", "content": "hey you"},
     ]
+
+
+_ODD = {"id": "t", "type": "function", "function": {"name": "f", "arguments": {"city": "Oslo"}}}
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("options", [{}, {"tool_calls": [_ODD]}], ids=["raw", "parsed"])
+def test_arguments_that_are_an_object_are_the_arguments_of_the_call(
+    stream: bool,
+    options: Any,
+    provider: Provider,
+    recorder: Recorder,
+    instrumented: Callable[..., None],
+) -> None:
+    instrumented()
+    message = {"role": "assistant", "content": "Let me look.", "tool_calls": [{"index": 0, **_ODD}]}
+    choice = {"index": 0, "finish_reason": "tool_calls", "delta" if stream else "message": message}
+    whole = {"id": "c", "model": "m", "choices": [choice], "usage": FEW}
+    provider.play(ScriptedResponse(events=[whole, "[DONE]"]) if stream else ScriptedResponse(whole))
+    completions = client(provider.url).chat.completions
+    create = completions.create if options else completions.with_raw_response.create
+    result: Any = create(model=MODEL, messages=MESSAGES, stream=stream)
+    if not options:
+        assert b"Oslo" in result.http_response.read()
+    elif stream:
+        assert len([*result]) == 1
+    (span,) = recorder.spans()
+    (output,) = json.loads(attributes(span)["gen_ai.output.messages"])
+    assert output["parts"] == [
+        {"type": "text", "content": "Let me look."},
+        {"type": "tool_call", "name": "f", "arguments": {"city": "Oslo"}, "id": "t"},
+    ]
+    assert attributes(span)["gen_ai.usage.input_tokens"] == 7
+    assert attributes(span)["gen_ai.response.finish_reasons"] == ("tool_call",)
+
+
+def test_a_choice_of_a_chunk_that_cannot_be_read_costs_only_itself(
+    provider: Provider, recorder: Recorder, instrumented: Callable[..., None]
+) -> None:
+    instrumented()
+    odd = chunk("stop", FEW, content="two", tool_calls=["odd"])
+    provider.play(ScriptedResponse(events=[{**WORD, "choices": ["odd", *WORD["choices"]]}, odd, "[DONE]"]))
+    chunks: Any = client(provider.url).chat.completions.create(model=MODEL, messages=MESSAGES, stream=True)
+    assert len([*chunks]) == 2
+    span_attributes = attributes(recorder.spans()[0])
+    (message,) = json.loads(span_attributes["gen_ai.output.messages"])
+    assert message["parts"] == [{"type": "text", "content": "one two"}]
+    assert span_attributes["gen_ai.usage.input_tokens"] == 7

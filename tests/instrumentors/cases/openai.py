@@ -215,6 +215,11 @@ def spoken(*parts: Any) -> str:
     return json.dumps(messages, separators=(",", ":"))
 
 
+_READ = {
+    **TOKENS,
+    "gen_ai.request.stream": True,
+    "gen_ai.output.messages": spoken({"type": "text", "content": "one two"}),
+}
 WORD = chunk(role="assistant", content="one ")
 TAIL = {**HEAD, "object": "chat.completion.chunk", "choices": [], "usage": FEW}
 FILTERS = {**TAIL, "id": "", "model": "", "usage": None, "prompt_filter_results": [{"prompt_index": 0}]}
@@ -642,6 +647,76 @@ _UNUSUAL = {
     ),
 }
 
+_OSLO = {"type": "tool_call", "name": "f", "arguments": {"city": "Oslo"}, "id": "t"}
+_ROME = {"type": "tool_call", "name": "f", "arguments": {"city": "Rome"}, "id": "u"}
+_THOUGHTS = {
+    name: {"gen_ai.output.messages": spoken({"type": "reasoning", "content": "hm so"}, *parts), **TOKENS}
+    for name, *parts in (
+        ("alone",),
+        ("beside", {"type": "text", "content": "hi"}),
+    )
+}
+_HM = [{"type": "text", "text": "hm "}, {"type": "text", "text": "so"}]
+_NAMED_THOUGHTS: dict[str, dict[str, Any]] = {
+    "reasoning_content": {"reasoning_content": "hm so"},
+    "reasoning": {"reasoning": "hm so"},
+    "reasoning_content in parts": {"reasoning_content": _HM},
+    "reasoning in parts": {"reasoning": _HM},
+    "reasoning and its details": {
+        "reasoning": "hm so",
+        "reasoning_details": [{"type": "reasoning.text", "text": "hm so"}],
+    },
+    "reasoning_details alone": {"reasoning_details": [{"type": "reasoning.summary", "summary": "hm so"}]},
+    "thinking_blocks": {"thinking_blocks": [{"type": "thinking", "thinking": "hm so", "signature": "x"}]},
+}
+
+
+def events_of(*chunks: Any) -> list[ScriptedResponse]:
+    return [ScriptedResponse(events=[*chunks, "[DONE]"])]
+
+
+_PIECES = {
+    **{
+        f"chat, thoughts as {name}": Use(chat(), one(CHAT, _THOUGHTS["beside"]), [answer(message=message)])
+        for name, message in _NAMED_THOUGHTS.items()
+    },
+    **{
+        f"chat stream, thoughts as {name}": Use(
+            streamed(stream_options={"include_usage": True}),
+            one(CHAT, _THOUGHTS["alone"]),
+            events_of(chunk(**message), chunk("stop"), TAIL),
+        )
+        for name, message in _NAMED_THOUGHTS.items()
+    },
+    "chat stream, calls that share an index": Use(
+        streamed(stream_options={"include_usage": True}),
+        one(
+            CHAT,
+            {
+                **TOKENS,
+                "posthog.tool_calls.count": 2,
+                "gen_ai.output.messages": spoken(_OSLO, _ROME),
+            },
+        ),
+        events_of(
+            called(index=0, id="t", function={"name": "f", "arguments": '{"city":'}),
+            called(index=0, function={"arguments": '"Oslo"}'}),
+            called(index=0, id="u", function={"name": "f", "arguments": '{"city":'}),
+            called(index=0, id="u", function={"arguments": '"Rome"}'}),
+            chunk("stop", FEW),
+        ),
+    ),
+    "chat stream, a call of the older kind": Use(
+        streamed(stream_options={"include_usage": True}),
+        one(CHAT, {**TOKENS, "posthog.tool_calls.count": 1}),
+        events_of(
+            chunk(function_call={"name": "f", "arguments": "{"}),
+            chunk(function_call={"arguments": "}"}),
+            chunk("function_call", FEW),
+        ),
+    ),
+}
+
 _RESPONSES = {
     "responses": Use(respond(instructions="be nice"), one(CHAT, OF_RESPONSES)),
     "responses, search and image": Use(
@@ -1044,7 +1119,7 @@ _FAULTS = {
     ),
 }
 
-USES = {**_CHATS, **_UNUSUAL, **_RESPONSES, **_OTHERS, **_FAULTS}
+USES = {**_CHATS, **_UNUSUAL, **_PIECES, **_RESPONSES, **_OTHERS, **_FAULTS}
 
 
 # --- uses that differ between the two clients ---------------------------------------------------------------
@@ -1199,11 +1274,6 @@ _LEFT = one(
     "error.type",
     "gen_ai.response.finish_reasons",
 )
-_READ = {
-    **TOKENS,
-    "gen_ai.request.stream": True,
-    "gen_ai.output.messages": spoken({"type": "text", "content": "one two"}),
-}
 _TWO = [Expected(CHAT, {"gen_ai.response.finish_reasons": ("stop",)})] * 2
 
 CASES: dict[str, Case] = {
