@@ -28,8 +28,8 @@ __all__ = [
     "update_ai_context",
 ]
 
-# What needs OpenTelemetry's SDK is loaded when it is first asked for: instrumentors and libraries that only
-# say `ai_context` do without.
+# The parts that need OpenTelemetry's SDK are loaded when they are first used: instrumentors, and libraries
+# that only use `ai_context`, do without.
 _LOADED_LATER = {
     "ContextThreadPoolExecutor": "otel_posthog.sdk.executor",
     "PostHogSpanExporter": "otel_posthog.sdk.exporter",
@@ -41,13 +41,13 @@ _LOADED_LATER = {
 }
 
 
-if not TYPE_CHECKING:  # a type checker is to know a misspelt name
+if not TYPE_CHECKING:  # a type checker must see a misspelt name
 
     def __getattr__(name: str) -> object:
         if name not in _LOADED_LATER:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        found = globals()[name] = getattr(import_module(_LOADED_LATER[name]), name)
-        return found
+        value = globals()[name] = getattr(import_module(_LOADED_LATER[name]), name)
+        return value
 
 
 def __dir__() -> list[str]:

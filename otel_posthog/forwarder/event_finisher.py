@@ -1,7 +1,7 @@
-"""The last steps of an event: the client's own properties, `before_send`, the mask, the limit of a field.
+"""The last steps of an event: the client's properties, `before_send`, the mask, the limit of a property.
 
-An event that waited on disk was finished by whoever wrote it there. Before it leaves it passes what this
-process hides beyond that (`EventFinisher.again`); the entry says how it was finished (`EventFinisher.kind`).
+The process that wrote an event to disk has finished it. Before it leaves, it passes what this process hides
+beyond that (`EventFinisher.again`). Its entry says what was hidden (`EventFinisher.kind`).
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ Hook = Callable[[Event], "Event | None"]
 
 _ENVELOPE = ("event", "uuid", "distinct_id", "timestamp", "properties")
 _OF_PERSON = ("$set", "$set_once")
-"""What PostHog reads beside the properties as well as in them."""
+"""Names that PostHog reads beside the properties as well as in them."""
 
 
 class EventFinisher:
-    """What the application's own properties, its hooks and its mask make of events."""
+    """The application's own properties, hooks and mask, applied to events."""
 
     def __init__(
         self,
@@ -42,7 +42,7 @@ class EventFinisher:
         max_field_bytes: int | None,
         drop: Callable[[str], None],
     ) -> None:
-        """Make it; `drop` is called with the reason for which an event is not sent."""
+        """Make a finisher; `drop` is called with the reason for which an event is not sent."""
         self._pipeline = pipeline
         self._super_properties: dict[str, Any] = redact_json(super_properties, pipeline.redact or redactor())
         self._hooks = [*hooks]
@@ -50,26 +50,27 @@ class EventFinisher:
         self._max_field_bytes = max_field_bytes
         self._drop = drop
         self.changes = bool(self._hooks or self._super_properties or mask or max_field_bytes)
-        """Whether an event may be another one afterwards."""
+        """Whether it may change an event."""
         hides = _hides(pipeline)
         if max_field_bytes is not None:
             hides["max_content_bytes"] = max_field_bytes
         if mask is not None or pipeline.redact is not None:
-            # Nothing tells whether another process's are the same.
+            # Nothing tells whether those of another process are the same.
             hides["by"] = secrets.token_hex(8)
         self.kind = f"{EVENT} {_text(hides)}" if hides else EVENT
-        """The kind of entries of events that were finished here: what was hidden, nothing secret."""
+        """The kind of entries with events finished here: it says what was hidden, and holds no secret."""
 
     @property
     def hides_content(self) -> bool:
-        """Whether an event differs in more than its length from what the span says."""
+        """Whether events differ from their spans in more than length."""
         return bool(self._hooks or self._super_properties) or self._mask is not None
 
     def __call__(self, event: Event) -> Event | None:
-        """The event as it leaves; None where it does not.
+        """Return the event as it leaves; None if it must not leave.
 
-        A hook that fails may have been meant to take something out: its event is not sent. The mask is last:
-        nothing leaves which it did not see.
+        A hook that fails may have been meant to remove something, so its event is not sent. The mask is last:
+        it sees
+        everything that leaves.
         """
         if self._super_properties:
             event = {**event, "properties": {**event["properties"], **self._super_properties}}
@@ -81,14 +82,15 @@ class EventFinisher:
         return self._masked_and_cut(event)
 
     def is_done(self, kind: str) -> bool:
-        """Whether events of an entry of that kind may leave as they are."""
+        """Whether events in entries of this kind may leave as they are."""
         return self.kind in (kind, EVENT)
 
     def again(self, event: Event, kind: str) -> Event | None:
-        """An event of an entry of that kind as it may leave here; None where it may not.
+        """Return an event of an entry of this kind as it may leave; None if it must not leave.
 
-        Neither properties of the client's nor `before_send` a second time. A pseudonym stays as it is, by
-        whatever key it was made: it names nobody. The mask may see again what it saw in another process.
+        The client's properties and `before_send` are not applied again. A pseudonym stays, whatever its key:
+        it names
+        nobody. The mask may see an event again that it saw in another process.
         """
         then, now = _of_kind(kind), _hides(self._pipeline)
         properties = event.get("properties")
@@ -125,12 +127,12 @@ class EventFinisher:
         if not isinstance(answer, dict):
             self._drop("before_send")
             return None
-        # What the hook left out of the envelope is restored: an event without it would stop its batch.
-        made = {**event, "properties": {}, **answer}
-        if not (isinstance(made["event"], str) and made["event"]):
+        # Restore what the hook left out of the envelope: without it the event would stop its batch.
+        finished = {**event, "properties": {}, **answer}
+        if not (isinstance(finished["event"], str) and finished["event"]):
             self._drop("before_send failed")
             return None
-        return _in_envelope(made)
+        return _in_envelope(finished)
 
     def _masked_and_cut(self, event: Event) -> Event | None:
         if self._mask is not None:
@@ -144,7 +146,7 @@ class EventFinisher:
 
 
 def _in_envelope(event: Event) -> Event:
-    """The event with nothing beside its properties but what PostHog reads there: a mask sees no more."""
+    """Return the event with PostHog's names only beside its properties, so that a mask sees everything."""
     if len(event) == len(_ENVELOPE):
         return event
     properties = event["properties"]
@@ -155,12 +157,12 @@ def _in_envelope(event: Event) -> Event:
 
 
 def _with_cut_fields(event: Event, limit: int) -> Event:
-    """The event with no content longer than so many bytes."""
+    """Return the event with its content cut to `limit` bytes a property."""
     properties = event["properties"]
     if not isinstance(properties, dict):
         return event
-    found = [(name, properties[name]) for name in CONTENT if name in properties]
-    cut = {name: made for name, value in found if (made := cut_value(value, limit)) is not value}
+    content = [(name, properties[name]) for name in CONTENT if name in properties]
+    cut = {name: shorter for name, value in content if (shorter := cut_value(value, limit)) is not value}
     return {**event, "properties": {**properties, **cut}} if cut else event
 
 
@@ -170,20 +172,20 @@ _OF_CONTENT = ("content", "private_features", "content_sample_rate")
 
 
 def _hides(pipeline: Pipeline) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    hidden_parts: dict[str, Any] = {}
     if not pipeline.content:
-        found["content"] = False
+        hidden_parts["content"] = False
     if pipeline.private_features:
-        found["private_features"] = sorted(pipeline.private_features)
+        hidden_parts["private_features"] = sorted(pipeline.private_features)
     if pipeline.content_sample_rate < 1:
-        found["content_sample_rate"] = pipeline.content_sample_rate
+        hidden_parts["content_sample_rate"] = pipeline.content_sample_rate
     if pipeline.pseudonym_key is not None:
-        found["pseudonyms"] = True
-    return found
+        hidden_parts["pseudonyms"] = True
+    return hidden_parts
 
 
 def _hid_as_much(then: dict[str, Any], now: dict[str, Any]) -> bool:
-    """Whether what this process hides of content was hidden by the one that made the event."""
+    """Whether the process that made the event hid at least what this process hides of content."""
     return then.get("content") is False or all(then.get(name) == now.get(name) for name in _OF_CONTENT)
 
 
@@ -192,9 +194,9 @@ def _text(hides: dict[str, Any]) -> str:
 
 
 def _of_kind(kind: str) -> dict[str, Any]:
-    """What was hidden, by the kind of the entry; of a kind that says nothing of it, nothing."""
+    """Return what was hidden, by the kind of the entry; nothing if the kind does not say."""
     try:
-        found = orjson.loads(kind.removeprefix(EVENT))
+        hidden_parts = orjson.loads(kind.removeprefix(EVENT))
     except ValueError:
         return {}
-    return found if isinstance(found, dict) else {}
+    return hidden_parts if isinstance(hidden_parts, dict) else {}

@@ -1,8 +1,9 @@
-"""The application's `mask` on the way out: it sees each field that may hold text, and decides what leaves.
+"""The application's `mask`: it sees each property that may hold text, last of all, and decides what leaves.
 
-A mask is asked for its answer on a thread beside the one that waits for it, since Python can end no call that
-never returns. Where it raises, takes more than `SECONDS`, or cannot be asked, the field is left out and
-counted: what may have been meant to be hidden is not sent. The event goes in any case.
+A mask runs on a thread beside the one that waits for it, since Python cannot end a call that never returns.
+If
+it raises, takes more than `SECONDS`, or has no thread, the property is left out and counted: it may have been
+meant to be hidden. The event leaves in any case.
 """
 
 from __future__ import annotations
@@ -23,33 +24,33 @@ from otel_posthog.runtime.threads import start_thread
 __all__ = ["Mask", "MaskHook"]
 
 Mask = Callable[[Any, str, Event], Any]
-"""Called with a value, its path (`$ai_input`, `metadata.plan`) and the event; None leaves the field out."""
+"""A function of a value, its path (`$ai_input`, `metadata.plan`) and the event; None leaves it out."""
 
 SECONDS = 1.0
-"""The most that a mask may take for one field."""
+"""The most seconds that a mask may take for one property."""
 MOST_STUCK = 8
-"""Calls that never returned, each of which holds a thread; with so many the mask is not asked any more."""
+"""Calls that never returned, each of which holds a thread; after so many the mask is disabled."""
 
 Place = tuple[str, ...]
 
 
-# What is made here is of the kind that `delivery.native` starts threads of, whenever gevent patches.
+# These are of the same kind as the threads of `runtime.threads`, whenever gevent patches.
 
 
 def _held() -> Any:
-    """A lock that one thread lets go for another."""
+    """Return a lock that another thread releases."""
     lock = allocate_lock()
     lock.acquire()
     return lock
 
 
 def _wait(lock: Any, seconds: float) -> bool:
-    """Whether the lock was let go in time."""
+    """Return whether the lock was released in time."""
     return bool(lock.acquire(True, seconds))
 
 
 class _Job:
-    """The fields of one event, asked for one after the other."""
+    """The properties of one event, masked one after the other."""
 
     def __init__(self, mask: Mask, event: Event, fields: list[tuple[Place, Any]]) -> None:
         self.mask, self.event, self.fields = mask, event, fields
@@ -60,14 +61,14 @@ class _Job:
 
 
 class _Failed:
-    """Stands for an answer that there is none of."""
+    """A result that the mask did not give."""
 
     def __init__(self, reason: str, kind: str = "") -> None:
         self.reason, self.kind = reason, kind
 
 
 class _Worker:
-    """A thread that asks a mask; it ends when it came back from a call that nobody waits for any more."""
+    """A thread that runs a mask; it ends after a call that nobody waits for any more."""
 
     def __init__(self, clock: Callable[[], float], seconds: float, back: Callable[[], None]) -> None:
         self._clock, self._seconds, self._back = clock, seconds, back
@@ -75,7 +76,7 @@ class _Worker:
         self._wanted = _held()
 
     def give(self, job: _Job | None) -> None:
-        """Have it do the job; with None, end."""
+        """Give the worker a job; None ends it."""
         self._job = job
         self._wanted.release()
 
@@ -94,7 +95,7 @@ class _Worker:
                         return
                     job.answers.append(answer)
             job.over.release()
-            del job, place, value, answer  # a worker that rests holds nobody's prompt
+            del job, place, value, answer  # an idle worker holds no prompt
 
     def _ask(self, job: _Job, place: Place, value: Any) -> Any:
         began = self._clock()
@@ -111,12 +112,12 @@ def _let_go(idle: list[_Worker]) -> None:
 
 
 def _copied(properties: Mapping[str, Any]) -> dict[str, Any]:
-    """A copy down to the places that are asked for, which the mask may write to."""
+    """Return a copy, down to the masked values, that the mask may write to."""
     return {name: {**value} if type(value) is dict else value for name, value in properties.items()}
 
 
 class MaskHook:
-    """What the mask leaves of events. Safe to share by threads; each waits for its own events only."""
+    """The mask, applied to events. Threads may share it; each waits for its own events only."""
 
     def __init__(
         self,
@@ -131,13 +132,13 @@ class MaskHook:
         self._start, self._wait = start, wait
         self._rest: weakref.finalize[[list[_Worker]], MaskHook] | None = None
         self.reset_after_fork()
-        # At the end of the interpreter no thread can be started any more.
+        # At the end of the interpreter no thread can be started.
         worker = self._new()
         if worker is not None:
             self._idle.append(worker)
 
     def reset_after_fork(self) -> None:
-        """In a forked child: there are no threads of ours, and nothing was counted."""
+        """Begin anew in a forked child, which has no threads of ours, with no counts."""
         self._lock = threading.RLock()  # a signal handler may ask for counts
         self._counts: Counter[str] = Counter()
         self._stuck = 0
@@ -148,12 +149,12 @@ class MaskHook:
         self._rest.atexit = False
 
     def stats(self) -> dict[str, int]:
-        """Fields that were left out because the mask failed, was too slow, or could not be asked."""
+        """Return the number of properties left out: the mask `failed`, was `too_slow`, or had no thread."""
         with self._lock:
             return dict(self._counts)
 
     def __call__(self, event: Event) -> Event:
-        """The event as the mask leaves it."""
+        """Return the event as the mask leaves it."""
         properties = event["properties"]
         if not isinstance(properties, Mapping):
             return event
@@ -161,11 +162,11 @@ class MaskHook:
         if not fields:
             return event
         answers = self._answers({**event, "properties": _copied(properties)}, fields)
-        made = {**properties}
+        masked = {**properties}
         for (place, _), answer in zip(fields, answers, strict=True):
             *above, name = place
-            holder = made
-            for key in above:  # a copy of its own, once
+            holder = masked
+            for key in above:  # copied once
                 if holder[key] is properties[key]:
                     holder[key] = {**holder[key]}
                 holder = holder[key]
@@ -175,7 +176,7 @@ class MaskHook:
                 holder.pop(name, None)
             else:
                 holder[name] = answer
-        return {**event, "properties": made}
+        return {**event, "properties": masked}
 
     def _answers(self, event: Event, fields: list[tuple[Place, Any]]) -> list[Any]:
         answers: list[Any] = []
@@ -198,12 +199,12 @@ class MaskHook:
         return answers
 
     def _is_done(self, job: _Job) -> bool:
-        """Whether all was answered; not where one field alone took all of its time and more."""
+        """Whether all properties are masked; not if one alone took all of its time and more."""
         answered = 0
         while not self._wait(job.over, self._seconds):
             with job.lock:
                 now = len(job.answers)
-                if now == len(job.fields):  # it is about to say so
+                if now == len(job.fields):  # it is about to report
                     continue
                 if now == answered:
                     job.given_up = True
@@ -218,7 +219,7 @@ class MaskHook:
 
         def back() -> None:
             masking = itself()
-            if masking is not None and masking._lock is lock:  # else this was the parent's
+            if masking is not None and masking._lock is lock:  # otherwise this was
                 with lock:
                     masking._stuck -= 1
 
@@ -230,12 +231,14 @@ class MaskHook:
             return None
         return worker
 
-    def _failed(self, found: _Failed) -> None:
+    def _failed(self, failure: _Failed) -> None:
         with self._lock:
-            self._counts[found.reason] += 1
-        if found.reason == "failed":
-            warn_once(f"mask {found.kind}", "mask raised %s: fields it fails on are not sent.", found.kind)
-        elif found.reason == "too_slow":
+            self._counts[failure.reason] += 1
+        if failure.reason == "failed":
+            warn_once(
+                f"mask {failure.kind}", "mask raised %s: fields it fails on are not sent.", failure.kind
+            )
+        elif failure.reason == "too_slow":
             warn_once(
                 "mask too slow",
                 "mask took more than %s s for a field: such fields are not sent. It should wait for nothing.",
@@ -244,18 +247,18 @@ class MaskHook:
         else:
             warn_once(
                 "mask not asked",
-                "mask did not return %s times, or no thread could be started for it: fields it would see are "
-                "not sent until it does.",
+                "`mask` is disabled: %s calls never returned, or no thread could start. Properties it should "
+                "have seen are not sent.",
                 MOST_STUCK,
             )
 
 
 def _at(properties: Mapping[str, Any], place: Place) -> Any:
-    found: Any = properties
+    value: Any = properties
     for key in place:
-        found = found[key]
-    return found
+        value = value[key]
+    return value
 
 
 def _path(place: Place) -> str:
-    return ".".join(map(str, place))  # `before_send` may have made keys of anything
+    return ".".join(map(str, place))  # `before_send` may have made keys of any type

@@ -1,7 +1,7 @@
-"""Metrics about ourselves, in OpenTelemetry's names for SDK components, where there is a meter provider.
+"""Metrics about ourselves, under OpenTelemetry's names for SDK components, if there is a meter provider.
 
-They are read from our counts when they are asked for; nothing is counted twice. Source of the names: semantic
-conventions, "OpenTelemetry SDK metrics".
+A reading takes our own counts; nothing is counted twice. Source of the names: semantic conventions,
+"OpenTelemetry SDK metrics".
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ __all__ = ["measure"]
 _PROCESSOR, _EXPORTER = "posthog_span_processor", "posthog_span_exporter"
 
 Reading = Callable[[dict[str, Any]], Iterable[tuple[int, str | None]]]
-"""Numbers from `Forwarder.stats`, with the error that each is about, if any."""
+"""Yields numbers from `Forwarder.stats`, each with its error type, if any."""
 
 _About = dict[str, str]
 
 
 class _Measured:
-    """The forwarders that one meter provider hears of."""
+    """The forwarders that report to one meter provider."""
 
     def __init__(self, provider: MeterProvider | None) -> None:
         self._forwarders: weakref.WeakKeyDictionary[Forwarder, tuple[int, _About]] = (
@@ -63,16 +63,13 @@ class _Measured:
 
 _measured: weakref.WeakKeyDictionary[Any, _Measured] = weakref.WeakKeyDictionary()
 _of_all: list[_Measured] = []
-"""What the global provider hears of, whatever it will be."""
+"""The forwarders that report to the global provider, whichever that will be."""
 
 
 def measure(
     forwarder: Forwarder, provider: MeterProvider | None = None, about: Mapping[str, str] | None = None
 ) -> None:
-    """Have the forwarder's counts reported, with attributes `about` it.
-
-    Without a provider they are reported to the global one.
-    """
+    """Report the forwarder's counts, with attributes `about` it, to a provider or the global one."""
     if provider is None:
         if not _of_all:
             _of_all.append(_Measured(None))
@@ -101,13 +98,13 @@ _OF_A_SPAN = (
     ("llm_completion_success", "llm_completion_failed"),
     ("llm_generation",),
 )
-"""Of each family the events of which every span makes exactly one."""
+"""By family: the events of which every span makes exactly one."""
 
 
 def _exported(stats: dict[str, Any]) -> Iterator[tuple[int, str | None]]:
     events = stats["events"]
-    made = events["queued"]
-    counted = next((family for family in _OF_A_SPAN if any(name in made for name in family)), ())
+    queued = events["queued"]
+    counted = next((family for family in _OF_A_SPAN if any(name in queued for name in family)), ())
     yield sum(events["delivered"].get(name, 0) for name in counted), None
     for reason in sorted({reason for name in counted for reason in events["refused"].get(name, ())}):
         yield sum(events["refused"].get(name, {}).get(reason, 0) for name in counted), reason

@@ -1,7 +1,7 @@
-"""The price table that is in use: its version and date, and how a newer one is fetched for who asks.
+"""The price table in use: its version and date, and how a newer one is fetched on request.
 
-The data comes with the package `genai-prices` and tells no date of its own; its comments tell when prices
-were looked up. The newest of those dates stands for it: it is of that day or a little later.
+The data comes with the package `genai-prices` and has no date of its own; its comments say when prices were
+checked. The newest of those dates stands for the table, which is of that day or a little later.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 __all__ = ["PriceData", "fetch", "follow_updates", "in_use"]
 
 EVERY_SECONDS = 86_400.0
-"""Prices change on some day of the month, and the data when its authors have seen it."""
+"""Prices change on some day of the month, and the data when its authors notice."""
 AGAIN_SECONDS = 3600.0
-"""So long after a failure it is tried again."""
+"""Seconds after a failure until the next attempt."""
 
 _LOOKED_UP = re.compile(
     r"\b(?:checked|verified|updated|as of)\b[^;:()]{0,40}?\b(20\d\d-\d\d-\d\d)", re.IGNORECASE
@@ -36,16 +36,16 @@ class PriceData(NamedTuple):
     """A price table."""
 
     version: str
-    """Of the package `genai-prices`."""
+    """The version of the package `genai-prices`."""
     models: int
     date: date | None
-    """On which day prices in it were looked up last; None where it does not say."""
+    """The day on which its prices were last checked; None if it does not say."""
     is_fetched: bool
-    """Whether it was fetched, on that day, and did not come with the package."""
+    """Whether it was fetched, on that day, instead of coming with the package."""
 
 
 def in_use(today: date) -> PriceData:
-    """The table by which this process works out costs."""
+    """Return the table by which this process computes costs."""
     from genai_prices.data_snapshot import get_snapshot
 
     snapshot = get_snapshot()
@@ -66,27 +66,27 @@ def _comments(providers: Iterable[Any]) -> Iterable[str]:
 
 
 def _latest(comments: Iterable[str], today: date) -> date | None:
-    """The latest day, up to today, on which somebody looked at a price."""
-    found = None
+    """Return the latest day, up to today, on which a price was checked."""
+    latest = None
     for comment in comments:
         for text in _LOOKED_UP.findall(comment):
             try:
                 day = date.fromisoformat(text)
-            except ValueError:  # no day of any calendar
+            except ValueError:  # not a date
                 continue
-            if day <= today and (found is None or day > found):
-                found = day
-    return found
+            if day <= today and (latest is None or day > latest):
+                latest = day
+    return latest
 
 
-# --- updates: only for who asks ---
+# --- updates, only on request ---
 
 
 def fetch(url: str | None) -> DataSnapshot:
-    """Fetch the newest table, from `genai-prices`' own address or from this one, for this process to use.
+    """Fetch the newest table, from `genai-prices`' own address or from `url`, and use it in this process.
 
     Raises:
-        Exception: whatever its HTTP client raises; ValueError: that is no price table.
+        Exception: any error of its HTTP client; ValueError: the answer is no price table.
     """
     from genai_prices.data_snapshot import set_custom_snapshot
     from genai_prices.update_prices import DEFAULT_UPDATE_URL, UpdatePrices
@@ -101,8 +101,9 @@ def fetch(url: str | None) -> DataSnapshot:
 def follow_updates(url: str | None, *, at_once: bool = True) -> None:
     """Fetch the newest table now, or a day from now, and every day again, on a thread of its own.
 
-    The table is one for the process, and so is the thread. `genai-prices` has a thread for that as well, but
-    it does not follow forks.
+    The process has one table and one such thread. `genai-prices` has a thread for this as well, but it does
+    not
+    follow forks.
     """
     global _follower  # noqa: PLW0603
     if _follower == os.getpid():
@@ -116,7 +117,7 @@ _follower: int | None = None
 
 
 def _follow(url: str | None, wait: Callable[[float], bool], *, at_once: bool) -> None:
-    """Fetch, until `wait` (for so many seconds) says that it is enough."""
+    """Fetch until `wait`, called with seconds, returns True."""
     seconds = 0.0 if at_once else EVERY_SECONDS
     while not wait(seconds):
         seconds = EVERY_SECONDS if _fetched(url) else AGAIN_SECONDS
@@ -127,7 +128,9 @@ def _fetched(url: str | None) -> bool:
         fetch(url)
     except Exception as error:  # noqa: BLE001  # of an HTTP client, or of what reads the answer
         kind = type(error).__name__
-        warn_once("price updates", "price_updates: new prices could not be fetched (%s); the old stay.", kind)
+        warn_once(
+            "price updates", "price_updates: new prices could not be fetched (%s); the old ones stay.", kind
+        )
         return False
     return True
 

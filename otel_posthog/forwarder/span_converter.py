@@ -1,7 +1,7 @@
-"""Loads become events: what the SDK side hands over, converted, finished by hooks, and counted.
+"""Loads become events: converted, finished by hooks, and counted.
 
-A load is a call that began (`Started`) or a span that ended (`Ended`). It waits in memory as it is, on disk
-as an entry, and becomes events when its turn comes, on a thread of ours.
+A load is a model call that began (`Started`) or a finished span (`Ended`). It waits in the queue as it is, in
+the spool as an entry, and becomes events on a thread of ours.
 """
 
 from __future__ import annotations
@@ -31,20 +31,20 @@ from otel_posthog.runtime.log import warn_once
 __all__ = ["Ended", "Load", "SpanConverter", "Started"]
 
 TOGETHER = 32
-"""Calls of which events are made together: enough for the caches (see `Pipeline.events`), little memory."""
-LOOKED_AT = 1024
-"""Spans that are looked at together for what they say about each other."""
+"""Calls whose events are made together: enough for the processor's caches (see `Pipeline.events`)."""
+RESOLVED_TOGETHER = 1024
+"""Spans that are resolved together."""
 MAX_OPEN_CALLS = 100_000
-"""Calls under way that are remembered; an older one may be announced anew when it ends."""
+"""Calls in progress that are remembered; an older one may be announced again when it ends."""
 
 SPAN = "span"
 """The kind of an entry that holds a finished span."""
 _PRIVATE = b'privacy_mode"'
-"""How the names of attributes end that ask for privacy, in any dialect."""
+"""The end of the attribute names that ask for privacy, in any dialect."""
 
 
 class Started(NamedTuple):
-    """A call that began. Read when its turn comes: some instrumentors name the model after the start."""
+    """A model call that began. It is read later: some instrumentors name the model after the start."""
 
     span_id: str
     span: weakref.ref[Any]
@@ -53,42 +53,42 @@ class Started(NamedTuple):
 
 
 class Ended(NamedTuple):
-    """A span that ended."""
+    """A finished span."""
 
     packed: PackedSpan
     announced: bool = False
-    """Its `llm_completion_requested` was handed over as an event of its own."""
+    """Whether its `llm_completion_requested` was queued as an event of its own."""
     inner: tuple[PackedSpan, ...] = ()
-    """Spans within it that may show the same call, and waited for it."""
+    """Spans inside it that may show the same call, and waited for it."""
 
 
 Load = Started | Ended
 
 
 class Restored(NamedTuple):
-    """A span that does not wait: it is converted at once, or waited on disk, maybe of another process."""
+    """A finished span that is converted at once, or comes from the spool, maybe of another process."""
 
     view: SpanView
     announced: bool
     recipe: bytes
-    """How whoever wrote it would have converted it."""
+    """The settings by which the process that wrote it would have converted it."""
 
     @property
     def size(self) -> int:
-        """Bytes that it takes in memory, about."""
+        """The bytes that it takes in memory, about."""
         texts = sum(len(value) for value in self.view.attributes.values() if isinstance(value, str | bytes))
         return 2048 + 128 * len(self.view.attributes) + texts
 
 
 def emptied(views: list[SpanView]) -> Iterator[SpanView]:
-    """The views in order, each of which goes when it is converted: all of a large request take much room."""
+    """Yield the views in order and let go of each: the views of a large request take much memory."""
     views.reverse()
     while views:
         yield views.pop()
 
 
 def _each_alone(loads: Iterable[Load | Restored]) -> Iterator[Load | Restored]:
-    """The loads, spans that waited for each other one by one: on disk each is an entry."""
+    """Yield the loads one by one, also spans that waited for each other: on disk each is an entry."""
     for load in loads:
         if isinstance(load, Ended) and load.inner:
             yield from (Ended(packed) for packed in load.inner)
@@ -98,7 +98,7 @@ def _each_alone(loads: Iterable[Load | Restored]) -> Iterator[Load | Restored]:
 
 
 class SpanConverter:
-    """Turns loads into events, as one pipeline, the client's own properties and the hooks say."""
+    """A converter of loads into events, by one pipeline, the client's properties and the hooks."""
 
     def __init__(
         self,
@@ -122,7 +122,7 @@ class SpanConverter:
         self.event_kind = self._finish.kind
         self._now = now
         self._recipe = pipeline.recipe()
-        # What may not leave as it is does not go to disk as it is either.
+        # Content that must not leave must not be on disk either.
         self.hides_content = (
             pipeline.hides_content
             or pipeline.pseudonym_key is not None
@@ -132,19 +132,19 @@ class SpanConverter:
         self.reset_after_fork()
 
     def reset_after_fork(self) -> None:
-        """In a forked child: count from zero, and forget the calls of the parent."""
+        """Begin anew in a forked child: count from zero, and forget the calls of the parent."""
         self._lock = threading.RLock()  # a signal handler may ask for counts
         self._counts: Counter[str] = Counter()
         self._dropped: Counter[str] = Counter()
         self._made: Counter[str] = Counter()
         self._announced: dict[str, None] = {}
         self._history = traces.SpanHistory()
-        self._looking = threading.RLock()
+        self._resolving = threading.RLock()
 
     # --- loads ---
 
     def events(self, loads: Iterable[Load | Restored]) -> Iterator[Event]:
-        """The events of the loads, ready to be sent."""
+        """Yield the events of the loads, ready to send."""
         began: list[Started] = []
         ended: list[Ended] = []
         restored: list[Restored] = []
@@ -156,7 +156,7 @@ class SpanConverter:
             else:
                 restored.append(load)
         over: dict[str, PackedSpan] = {}
-        if began:  # one that ended meanwhile sends both at once
+        if began:  # a call that has ended sends both events at once
             over = {packed.span_id: packed for load in ended for packed in (load.packed, *load.inner)}
         yield from self._starts(began, over)
         yield from self._ends(ended)
@@ -171,7 +171,7 @@ class SpanConverter:
             )
 
     def entries(self, loads: Iterable[Load | Restored]) -> list[Entry]:
-        """What is to be kept on disk: spans as they are, or events where a span would say too much."""
+        """Return entries for the spool: spans as they are, or events if a span would show too much."""
         now = self._now()
         kept: list[Entry] = []
         others: list[Load | Restored] = []
@@ -188,7 +188,7 @@ class SpanConverter:
         return kept
 
     def load(self, entry: Entry) -> Restored | None:
-        """The span that was kept; None if it cannot be read."""
+        """Return the span of an entry; None if it cannot be read."""
         try:
             document = orjson.loads(entry.body)
             recipe = orjson.dumps(document["made_with"])
@@ -198,32 +198,32 @@ class SpanConverter:
             return None
 
     def stored(self, items: list[EncodedEvent], kind: str) -> list[EncodedEvent]:
-        """Events that were kept as an entry of that kind, as they may leave now."""
+        """Return the events of an entry of this kind, as they may leave now."""
         if self._finish.is_done(kind):
             return items
-        made = [self._finish.again(orjson.loads(item.data), kind) for item in items]
-        return [EncodedEvent.of_event(event) for event in made if event is not None]
+        events = [self._finish.again(orjson.loads(item.data), kind) for item in items]
+        return [EncodedEvent.of_event(event) for event in events if event is not None]
 
     def restored(self, span: Any, ancestor: Ancestor | None = None) -> Restored | None:
-        """A span that ended, to be made events at once; None where it is no concern of ours."""
+        """Return a finished span for conversion at once; None if it is no GenAI span."""
         view = view_of_sdk_span(span)
         if view is not None and ancestor is not None:
             set_parent_id(view.attributes, span, ancestor)
         return None if view is None else Restored(view, self.is_announced(view.span_id), self._recipe)
 
     def announce(self, load: Started) -> list[EncodedEvent]:
-        """`llm_completion_requested` of a call that begins; nothing where it names no model yet."""
+        """Return `llm_completion_requested` of a call that begins; nothing as long as it names no model."""
         return [EncodedEvent.of_event(event) for event in self._starts([load], {})]
 
     def scores(self, call: ModelCall) -> list[EncodedEvent]:
-        """The events of scores that the application gave."""
+        """Return the events of scores that the application gave."""
         dropped: Counter[str] = Counter()
-        made = self.pipeline.score_events(call, dropped)
+        events = self.pipeline.score_events(call, dropped)
         self._drop_all(dropped)
-        return [EncodedEvent.of_event(event) for event in self._ready(made)]
+        return [EncodedEvent.of_event(event) for event in self._ready(events)]
 
     def is_announced(self, span_id: str) -> bool:
-        """Whether the call was announced; it ends now."""
+        """Return whether the call was announced, and forget it: it has ended."""
         return self._announced.pop(span_id, self) is None
 
     def _body(self, load: Ended) -> bytes | None:
@@ -249,15 +249,15 @@ class SpanConverter:
             if view is not None:
                 outer = view_of_sdk_span(around) if around is not None else None
                 if ended is not None and outer is not None and outer.span_id in over:
-                    continue  # nobody has announced either
-                found = (view, outer, ended is not None)
-                yield from self._ready(self._each(lambda found: self._announce(*found), [found]))
+                    continue  # neither span was announced
+                started = (view, outer, ended is not None)
+                yield from self._ready(self._each(lambda call: self._announce(*call), [started]))
 
     def _announce(self, view: SpanView, outer: SpanView | None, is_over: bool) -> list[Event]:
-        told = outer is not None and self.pipeline.is_announced_by(view, outer)
-        events = [] if told or is_over else self.pipeline.started_events(view)
-        if events or told:
-            # Also where `before_send` drops it: then it is to stay dropped.
+        outer_announces = outer is not None and self.pipeline.is_announced_by(view, outer)
+        events = [] if outer_announces or is_over else self.pipeline.started_events(view)
+        if events or outer_announces:
+            # Also if `before_send` drops the event: it must stay dropped.
             self._announced[view.span_id] = None
             while len(self._announced) > MAX_OPEN_CALLS:
                 self._announced.pop(next(iter(self._announced)), None)
@@ -287,48 +287,49 @@ class SpanConverter:
         others: Iterable[ContextSpan] | None = None,
         failures: list[Exception] | None = None,
     ) -> Iterator[Event]:
-        """The events of finished spans, ready to be sent.
+        """Yield the events of finished spans, ready to send.
 
-        A span that cannot be converted is counted and said, and takes nothing else with it. `others` are
-        those that came with them and are no concern of ours; where they are given, no processor of ours saw
-        the spans begin, and what is above hands its context down here.
+        A span that cannot be converted is counted and logged, and affects no other. `others` are the other
+        spans that
+        came with them. If they are given, no processor of ours saw the spans begin, so the spans inherit
+        here.
         """
         pipeline = self.pipeline if pipeline is None else pipeline
         parents: traces.Parents | None = None
         rest = iter(views)
         if others is not None:
-            found, others = [*rest], [*others]
-            inherit_context(found, others, pipeline.features)
+            finished, others = [*rest], [*others]
+            inherit_context(finished, others, pipeline.features)
             parents = {
                 (other.trace_id, other.span_id): other.parent_id for other in others if not other.is_genai
             }
-            rest = emptied(found)
-        while some := [*islice(rest, LOOKED_AT)]:
+            rest = emptied(finished)
+        while some := [*islice(rest, RESOLVED_TOGETHER)]:
             calls = self._each(pipeline.read, some, failures)
             self.count("converted", len(calls))
-            calls, told = self._looked_at(calls, parents, announced, failures)
+            calls, announced_ids = self._resolve(calls, parents, announced, failures)
             for start in range(0, len(calls), TOGETHER):
                 yield from self._ready(
-                    self._events(pipeline, calls[start : start + TOGETHER], told, failures)
+                    self._events(pipeline, calls[start : start + TOGETHER], announced_ids, failures)
                 )
 
-    def _looked_at(
+    def _resolve(
         self,
         calls: list[ModelCall],
         parents: traces.Parents | None,
         announced: Container[str],
         failures: list[Exception] | None,
     ) -> tuple[list[ModelCall], Container[str]]:
-        """The calls, each once, and which of them are announced, by whatever span showed them."""
+        """Return the calls, each once, and the span ids of those that are announced by any of their spans."""
         try:
-            with self._looking:
-                found = traces.resolve(calls, self._history, parents=parents)
-                if len(found) == len(calls) or not announced:
-                    return found, announced
-                told = [call for call in calls if call.span_id in announced]
-                known = [self._history.span(call.trace_id, call.span_id) for call in told]
+            with self._resolving:
+                resolved = traces.resolve(calls, self._history, parents=parents)
+                if len(resolved) == len(calls) or not announced:
+                    return resolved, announced
+                announced_calls = [call for call in calls if call.span_id in announced]
+                known = [self._history.span(call.trace_id, call.span_id) for call in announced_calls]
                 by = {each.sent_as for each in known if each is not None}
-                return found, {call.span_id for call in told} | by
+                return resolved, {call.span_id for call in announced_calls} | by
         except Exception as error:  # noqa: BLE001  # each is still worth sending as it is
             self._failed(error, failures)
             return calls, announced
@@ -342,10 +343,10 @@ class SpanConverter:
     ) -> list[Event]:
         dropped: Counter[str] = Counter()
         try:
-            made = pipeline.events(calls, announced, dropped)
+            events = pipeline.events(calls, announced, dropped)
             if dropped:
                 self._drop_all(dropped)
-            return made
+            return events
         except Exception as error:  # noqa: BLE001  # a fault of ours must not cost the neighbours
             if len(calls) > 1:
                 return [
@@ -361,15 +362,15 @@ class SpanConverter:
         views: Iterable[Any],
         failures: list[Exception] | None = None,
     ) -> list[Any]:
-        made = []
+        results = []
         for view in views:
             try:
-                found = read(view)
+                result = read(view)
             except Exception as error:  # noqa: BLE001  # a fault of ours must not cost the neighbours
                 self._failed(error, failures)
                 continue
-            made += found if isinstance(found, list) else [found]
-        return made
+            results += result if isinstance(result, list) else [result]
+        return results
 
     def _failed(self, error: Exception, failures: list[Exception] | None) -> None:
         kind = type(error).__name__
@@ -379,7 +380,7 @@ class SpanConverter:
         warn_once(f"convert {kind}", "A span could not be converted (%s): please report this.", kind)
 
     def _ready(self, events: list[Event]) -> Iterator[Event]:
-        """The events as the application's properties and hooks leave them."""
+        """Yield the events as the application's properties and hooks leave them."""
         with self._lock:
             self._made.update([event["event"] for event in events])
         finish = self._finish if self._finish.changes else None
@@ -396,7 +397,7 @@ class SpanConverter:
             self._counts[what] += number
 
     def count_spans(self, seen: int, not_ours: int) -> None:
-        """Count spans that came, and how many of them are no GenAI spans."""
+        """Count spans, and how many of them are no GenAI spans."""
         with self._lock:
             self._counts["seen"] += seen
             self._counts["not ours"] += not_ours
@@ -410,7 +411,7 @@ class SpanConverter:
             self._dropped.update(by_reason)
 
     def stats(self) -> dict[str, Any]:
-        """`spans` by what became of them; `made`: events by name; `dropped`: events by reason."""
+        """Return counts: `spans` by their end, `made` events by name, `dropped` events by reason."""
         with self._lock:
             spans = {
                 name: self._counts[name] for name in ("seen", "not ours", "converted", "failed to convert")

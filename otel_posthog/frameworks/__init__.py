@@ -1,5 +1,5 @@
-"""A few lines for each web framework and for Celery: feature and user of a request, without further code.
+"""Helpers for web frameworks and Celery: the feature and user of a request, in one line.
 
-Each module is imported by those who have that framework: `otel_posthog.frameworks.starlette` (FastAPI too),
-`.django`, `.flask`, `.celery`.
+Import the module of your framework: `otel_posthog.frameworks.starlette` (FastAPI too), `.django`, `.flask`,
+`.celery`.
 """

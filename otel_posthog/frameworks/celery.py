@@ -1,4 +1,4 @@
-"""Celery: `carry_ai_context()` once, in the process that sends tasks and in its workers."""
+"""Celery: call `carry_ai_context()` once, in the process that sends tasks and in its workers."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ __all__ = ["carry_ai_context"]
 
 HEADER = "otel_posthog_context"
 _entered: dict[str, ai_context] = {}
-"""Contexts of the tasks under way, by their ids."""
+"""The contexts of running tasks, by their ids."""
 
 
 def carry_ai_context() -> None:
-    """Let tasks run in the `ai_context` of whoever sent them; it travels in a header of the message.
+    """Run tasks in the `ai_context` of their sender; it travels in a header of the message.
 
-    Whoever can write to the broker can say there whose call it is.
+    Everyone who can write to the broker can set it.
     """
     signals.before_task_publish.connect(_send, weak=False, dispatch_uid=HEADER)
     signals.task_prerun.connect(_enter, weak=False, dispatch_uid=HEADER)
@@ -33,9 +33,9 @@ def _send(headers: dict[str, Any] | None = None, **_: Any) -> None:
 
 def _enter(task_id: str, task: Any, **_: Any) -> None:
     request = task.request
-    found = getattr(request, HEADER, None) or (request.headers or {}).get(HEADER)
-    if isinstance(found, dict):
-        context = restored(found)
+    carried = getattr(request, HEADER, None) or (request.headers or {}).get(HEADER)
+    if isinstance(carried, dict):
+        context = restored(carried)
         context.__enter__()
         _entered[task_id] = context
 

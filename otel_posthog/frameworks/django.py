@@ -1,4 +1,4 @@
-"""Django: `otel_posthog.frameworks.django.AiContextMiddleware` in MIDDLEWARE, after the authentication."""
+"""Django: put `otel_posthog.frameworks.django.AiContextMiddleware` into MIDDLEWARE, after authentication."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["AiContextMiddleware", "user_id", "view_name"]
 
 
 def view_name(request: HttpRequest) -> str | None:
-    """The name of the view that will serve the request, as `reverse` knows it."""
+    """Return the name of the view that will serve the request, as `reverse` knows it."""
     try:
         return resolve(request.path_info, getattr(request, "urlconf", None)).view_name or None
     except Http404:
@@ -26,15 +26,15 @@ def view_name(request: HttpRequest) -> str | None:
 
 
 def user_id(user: Any) -> str | None:
-    """The key of a user who is logged in."""
+    """Return the key of the logged-in user, or None."""
     return str(user.pk) if user is not None and user.is_authenticated else None
 
 
 @sync_and_async_middleware  # type: ignore[untyped-decorator]  # Django ships no types
 def AiContextMiddleware(get_response: Callable[..., Any]) -> Callable[..., Any]:  # noqa: N802  # a middleware's name
-    """Run every request in an `ai_context`: the feature is the view's name, the user who is logged in.
+    """Run every request in an `ai_context` with the view's name as feature and the logged-in user.
 
-    A response that is streamed runs in it until its end. What is known only later `update_ai_context` says.
+    A streamed response runs in it until its end. `update_ai_context` adds values that you learn later.
     """
     if iscoroutinefunction(get_response):
 
@@ -61,9 +61,9 @@ async def _user(request: HttpRequest) -> Any:
 
 
 def _followed(response: Any) -> Any:
-    """The response; a streamed body is made when the middleware has returned.
+    """Return the response. A streamed body runs in the context as the view left it.
 
-    It is in the context as the view left it, with what that has said by `update_ai_context`.
+    It is made when the middleware has returned, so it gets the values of `update_ai_context` as well.
     """
     if getattr(response, "streaming", False) and not getattr(response, "file_to_stream", None):
         steps = _async_steps if response.is_async else _steps

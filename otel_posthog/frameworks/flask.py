@@ -1,4 +1,4 @@
-"""Flask: `init_app(app, user=...)`."""
+"""Flask: call `init_app(app, user=...)`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _ENTERED = "_otel_posthog"
 
 
 def endpoint() -> str | None:
-    """The endpoint of the request in hand, as `url_for` knows it: `blueprint.function`."""
+    """Return the endpoint of the current request, as `url_for` knows it: `blueprint.function`."""
     return request.endpoint
 
 
@@ -26,11 +26,12 @@ def init_app(
     feature: Callable[[], str | None] = endpoint,
     user: Callable[[], str | int | None] = lambda: None,
 ) -> None:
-    """Run every request in an `ai_context`, a response that is streamed until its end included.
+    """Run every request in an `ai_context`, a streamed response until its end.
 
-    `feature` and `user` are called where Flask's `request`, `session` and `g` are there, before the view;
-    `user` for instance `lambda: session.get("user_id")` or `lambda: current_user.get_id()`.
-    A request is served without what one that fails should have said.
+    `feature` and `user` are called before the view, with Flask's `request`, `session` and `g`: for instance
+    `user=lambda: session.get("user_id")` or `lambda: current_user.get_id()`. If one fails, the request is
+    served
+    without its value.
     """
     check_plain(feature=feature, user=user)
 
@@ -42,7 +43,7 @@ def init_app(
     def stream(response: Response) -> Response:
         context = g.get(_ENTERED)
         if context is not None and response.is_streamed and not response.direct_passthrough:
-            # With what the view has said by `update_ai_context`.
+            # With the values that the view added by `update_ai_context`.
             response.response = _streamed(restored(current_attributes()), response.response)
         return response
 
@@ -57,7 +58,7 @@ def init_app(
 
 
 def _streamed(context: ai_context, body: Iterable[Any]) -> Iterable[Any]:
-    """The body, each step of it in the context: it is made after the request has been torn down."""
+    """Yield the body, each step inside the context: it is made after the request was torn down."""
 
     @context
     def run() -> Any:

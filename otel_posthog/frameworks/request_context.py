@@ -1,4 +1,4 @@
-"""What an application's own functions say of a request: where one fails, the request goes on without it."""
+"""Calls of the application's own functions on a request; if one fails, the request goes on without it."""
 
 from __future__ import annotations
 
@@ -12,32 +12,32 @@ __all__ = ["check_plain", "failed", "request_context"]
 
 
 def request_context(feature: Callable[[], object], user: Callable[[], object]) -> ai_context:
-    """The context of a request, as far as both can be asked."""
+    """Return the context of a request, as far as both functions return."""
     return ai_context(feature=_asked("feature", feature), user_id=_asked("user", user))
 
 
 def _asked(what: str, ask: Callable[[], object]) -> str | None:
     try:
-        found = ask()
-        return None if found is None else str(found)
+        value = ask()
+        return None if value is None else str(value)
     except Exception as error:  # noqa: BLE001  # whatever it is, the request is to be served
         failed(what, error)
         return None
 
 
 def failed(what: str, error: Exception) -> None:
-    """Say once that a request goes on without its feature or user."""
+    """Log once that a request goes on without its feature or user."""
     warn_once(
         f"framework {what}",
-        "The %s of a request cannot be told (%s), so its model calls have none: mend the function that"
-        " tells it.",
+        "The %s of a request cannot be read (%s), so its model calls have none: correct the function that"
+        " returns it.",
         what,
         type(error).__name__,
     )
 
 
 def check_plain(**functions: Callable[..., object]) -> None:
-    """Refuse what would have to be awaited.
+    """Refuse a function that must be awaited.
 
     Raises:
         TypeError: one is an `async def`.

@@ -17,7 +17,7 @@ _FULL = 2
 
 
 def route_name(scope: Scope) -> str | None:
-    """The name of the route of a request: of the function that serves it, unless it was given another."""
+    """Return the name of a request's route: that of its function, unless it has another."""
     return _named(getattr(scope.get("app"), "routes", ()), scope)
 
 
@@ -38,18 +38,19 @@ def _named(routes: Iterable[Any], scope: Scope) -> str | None:
 
 
 def _authenticated(scope: Scope) -> str | None:
-    """The user that Starlette's own AuthenticationMiddleware found, if it stands outside of this one."""
+    """Return the user of Starlette's AuthenticationMiddleware, if that is outside of this one."""
     user = scope.get("user")
     return str(user.identity) if user is not None and user.is_authenticated else None
 
 
 class AiContextMiddleware:
-    """Every request runs in an `ai_context`: the feature is its route's name, until the last byte is sent.
+    """Runs every request in an `ai_context` with its route's name as feature, until the last byte is sent.
 
-    `feature` and `user` are functions of the ASGI scope (`Request(scope)` reads it), in place of the route's
-    name and of the user whom Starlette's AuthenticationMiddleware found. What is known only later, in a
-    dependency that is an `async def`, `update_ai_context` says. A request is served without what one that
-    fails should have said.
+    `feature` and `user` are functions of the ASGI scope (`Request(scope)` reads it), instead of the route's
+    name
+    and of the user of Starlette's AuthenticationMiddleware. `update_ai_context` adds values that you learn
+    later,
+    in a dependency that is an `async def`. If a function fails, the request is served without its value.
     """
 
     def __init__(

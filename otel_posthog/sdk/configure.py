@@ -1,4 +1,4 @@
-"""`configure()`: everything in one call."""
+"""`configure()`: set everything up in one call."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def configure(**options: Unpack[Options]) -> PostHogSpanProcessor:
         The processor, with `force_flush(timeout_millis)`, `shutdown()` and `stats()`.
 
     Raises:
-        ValueError: an argument is wrong; the text names it.
+        ValueError: an argument is invalid; the text names it.
     """
     global _configured  # noqa: PLW0603  # once a process, as OpenTelemetry's provider is
     with _lock:
@@ -57,7 +57,7 @@ def configure(**options: Unpack[Options]) -> PostHogSpanProcessor:
 
 
 def adopt(processor: PostHogSpanProcessor) -> None:
-    """Take a processor that the environment set up for that of `configure()`: none is added twice."""
+    """Let `configure()` return this processor, which the environment set up, so that none is added twice."""
     global _configured  # noqa: PLW0603  # as above
     with _lock:
         _configured = processor

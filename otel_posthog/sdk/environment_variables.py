@@ -1,7 +1,8 @@
-"""Loaded by `opentelemetry-instrument` first of all, in the process that then becomes the application.
+"""The module that `opentelemetry-instrument` loads first, in the process that becomes the application.
 
-Its own purpose is to name variables for the command line's `--help`; ours is to be early enough to keep
-a missing OTLP exporter, or a second instrumentor of the same calls, from spoiling
+Entry points of this kind name variables for the command line's `--help`. We use it because it is early
+enough:
+a missing OTLP exporter, or a second instrumentor of the same calls, would break
 `OTEL_TRACES_EXPORTER=posthog` (see `zero_code`).
 """
 
@@ -24,9 +25,9 @@ _SIGNALS = {"METRICS": "opentelemetry_metrics_exporter", "LOGS": "opentelemetry_
 
 
 def prepare(environ: MutableMapping[str, str], arguments: tuple[str, ...] = ()) -> None:
-    """Where PostHog is chosen for traces, see to it that nothing stands in its way."""
+    """If PostHog is chosen for traces, remove what would break the start."""
     chosen = environ.get("OTEL_TRACES_EXPORTER", "")
-    for place, argument in enumerate(arguments):  # the command line's own way to say the same
+    for place, argument in enumerate(arguments):  # the command line's own spelling
         if argument.startswith("--traces_exporter"):
             chosen = argument.partition("=")[2] or "".join(arguments[place + 1 : place + 2])
     if "posthog" in _names(chosen):
@@ -39,7 +40,7 @@ def _names(text: str) -> list[str]:
 
 
 def _without_otlp(environ: MutableMapping[str, str]) -> None:
-    """Where no OTLP exporter is there, the other signals default to none."""
+    """Set the other signals to none if no OTLP exporter is installed."""
     protocol = environ.get("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc").replace("/", "_").replace("protobuf", "")
     name = "otlp_proto_" + (protocol.strip("_") or "grpc")
     for signal, group in _SIGNALS.items():
@@ -48,14 +49,14 @@ def _without_otlp(environ: MutableMapping[str, str]) -> None:
 
 
 def _without_traceloop(environ: MutableMapping[str, str]) -> None:
-    """Leave out Traceloop's instrumentor, which our own extra brings: ours does its work, for less.
+    """Disable Traceloop's instrumentor of OpenAI, which our extra brings: ours does its work, for less.
 
-    Its name is also that of others, which stay. Who disables `otel_posthog_openai` gets Traceloop's.
+    Others have the same name and stay. If `otel_posthog_openai` is disabled, Traceloop's stays on.
     """
     disabled = _names(environ.get(_DISABLED, ""))
-    found = entry_points(group="opentelemetry_instrumentor", name="openai")
+    instrumentors = entry_points(group="opentelemetry_instrumentor", name="openai")
     theirs = "opentelemetry.instrumentation.openai:"
-    theirs_alone = found and all(one.value.startswith(theirs) for one in found)
+    theirs_alone = instrumentors and all(one.value.startswith(theirs) for one in instrumentors)
     if theirs_alone and not {"*", "openai", "otel_posthog_openai"}.intersection(disabled):
         environ[_DISABLED] = ",".join([*disabled, "openai"])
 

@@ -1,4 +1,4 @@
-"""Threads that know what their caller knows."""
+"""A thread pool that keeps the context of its caller."""
 
 from __future__ import annotations
 
@@ -14,12 +14,13 @@ R = TypeVar("R")
 
 
 class ContextThreadPoolExecutor(ThreadPoolExecutor):
-    """A `ThreadPoolExecutor` whose work runs in the context of whoever handed it in.
+    """A `ThreadPoolExecutor` whose work runs in the context of the caller that submitted it.
 
     That is every context variable: `ai_context`, OpenTelemetry's current span, contexts of `posthog`. Nothing
-    of it stays in the thread.
+    of
+    it stays in the thread.
     """
 
     def submit(self, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Future[R]:
-        """Hand in work; `map` does so too."""
+        """Submit work; `map` uses this as well."""
         return super().submit(contextvars.copy_context().run, fn, *args, **kwargs)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""Scores and feedback of the application's own: `$ai_metric` and `$ai_feedback` on a trace or generation."""
+"""Scores and feedback of the application: `$ai_metric` and `$ai_feedback` on a trace or generation."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _NOBODY_SENDS = (
 
 
 def current_trace_id() -> str | None:
-    """The trace as PostHog knows it, to be given to a front end that asks for feedback later; None outside.
+    """Return the trace id for a front end that asks for feedback later; None outside of a trace.
 
     It is the `trace_id` of the `ai_context` in force, else OpenTelemetry's, 32 hexadecimal digits.
     """
@@ -53,18 +53,18 @@ def capture_metric(
 ) -> bool:
     """Send `$ai_metric`: a score of an answer or a trace, such as `("relevance", 0.8)` or `("tone", "rude")`.
 
-    It goes with the next batch, with user, session, groups and feature of the `ai_context` in force.
+    It has the user, session, groups and feature of the `ai_context` in force.
 
     Args:
-        name: what was measured (`$ai_metric_name`).
-        value: a number, a word, or whether (`$ai_metric_value`).
-        trace_id: the trace that was judged; by default the current one.
-        generation_id: the `$ai_span_id` of the generation that was judged, if it was one.
-        user_id: who judged; by default the user of the `ai_context`.
-        properties: more of your own.
+        name: the name of the score (`$ai_metric_name`).
+        value: a number, a word, or a boolean (`$ai_metric_value`).
+        trace_id: the judged trace; by default the current one.
+        generation_id: the `$ai_span_id` of the judged generation, if it was one.
+        user_id: the user who judged; by default the user of the `ai_context`.
+        properties: your own properties.
 
     Returns:
-        Whether it was taken; if not, why is said once in the log.
+        Whether it was queued. If not, the reason is logged once.
     """
     number = None
     if not isinstance(value, str):
@@ -93,9 +93,11 @@ def capture_feedback(
     user_id: str | int | None = None,
     properties: Mapping[str, Any] | None = None,
 ) -> bool:
-    """Send `$ai_feedback`: what a person said of an answer or a trace; arguments as for `capture_metric`.
+    """Send `$ai_feedback`: the words of a person about an answer or a trace.
 
-    The text is sent also where content is hidden: it was written to be read. An empty one is not.
+    The arguments are those of `capture_metric`. The text is sent even if content is hidden, since it was
+    written
+    to be read. An empty one is not sent.
     """
     if not str(text).strip():
         return False
@@ -139,7 +141,7 @@ def _capture(
 
 
 def _moment(attributes: dict[str, Any]) -> SpanView:
-    """A span of no length that carries the context; its random ids make the event one of its own."""
+    """Return a span of no length that carries the context; random ids make its event unique."""
     now = time.time_ns()
     return SpanView(
         name="score",

@@ -1,8 +1,8 @@
-"""The spans under way: what is above each, and which finished ones wait for the span around them.
+"""Open spans: the nearest GenAI ancestor of each, and finished spans that wait for the span around them.
 
-A span ends inside of the one around it. Where both seem to show one model call (two instrumentors, one inside
-of the other or side by side) the inner one waits here until the outer one has ended, so that one event is
-made of both: a call is not over before the last span that shows it. Nothing else waits.
+A span ends inside the span around it. If both seem to show one model call (two instrumentors, nested or side
+by side), the inner one waits here until the outer one has ended, so that one event is made of both. Nothing
+else waits.
 """
 
 from __future__ import annotations
@@ -28,25 +28,25 @@ if TYPE_CHECKING:
 __all__ = ["FLUSH_WAIT_SECONDS", "OpenSpans", "has_processor"]
 
 MAX_OPEN_SPANS = 100_000
-"""Spans under way that are remembered; of older ones the parent or the announcement may be told anew."""
+"""Open spans that are remembered; an older one may lose its ancestor, or be announced again."""
 MAX_WAIT_SECONDS = 30.0
-"""So long a finished span waits for the one around it, which some instrumentors never end."""
+"""The longest wait of a finished span for the span around it, which some instrumentors never end."""
 FLUSH_WAIT_SECONDS = 1.0
-"""What has waited longer than this goes with a flush: the span around it does not end in this moment."""
+"""A span that has waited longer is sent by a flush: the span around it will not end in this moment."""
 MAX_WAITING_BYTES = 8 * 1024 * 1024
-"""Finished spans that wait take no more, beside the queue; one that finds no room does not wait."""
+"""Bytes of waiting spans, beside the queue; a span that finds no room does not wait."""
 BESIDE = 8
-"""Spans that are remembered of those under one parent: a twin begins right after the other."""
+"""Spans remembered under one parent: a twin begins right after the other."""
 
 
 class _AiSpan(NamedTuple):
-    """A span of concern that is under way."""
+    """An open GenAI span."""
 
     span: weakref.ref[Any]
     scope: str | None
     start_ns: int
     beside: int | None
-    """The id of one of another scope under the same parent that began a moment before."""
+    """The id of a span of another scope under the same parent that began a moment before."""
 
 
 class _Waiting(NamedTuple):
@@ -63,14 +63,14 @@ def has_processor() -> bool:
 
 
 class OpenSpans:
-    """All spans of one processor that are under way. Safe to share by threads; follows forks."""
+    """The open spans of one processor. Threads may share it; it follows forks."""
 
     def __init__(
         self,
         let_go: Callable[[tuple[PackedSpan, ...]], None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Begin with none. `let_go` takes finished spans that wait no longer, the outermost last."""
+        """Begin without spans. `let_go` gets finished spans that wait no longer, the outermost last."""
         self._let_go = let_go
         self._clock = clock
         self.after_fork_in_child()
@@ -78,9 +78,9 @@ class OpenSpans:
         _trackers.add(self)
 
     def started(self, span: Span, parent: Any, *, is_sent: bool) -> str | None:
-        """Take in a span; the id of the nearest span above that PostHog gets, as far as is known.
+        """Add a span. Return the id of its nearest ancestor that PostHog gets, if known.
 
-        `is_sent`: this one is such a span itself.
+        `is_sent`: PostHog gets this span as well.
         """
         context, upper = span.get_span_context(), parent.get_span_context()
         above: str | None = None
@@ -100,25 +100,25 @@ class OpenSpans:
         return above
 
     def ancestor_of(self, span: ReadableSpan) -> Ancestor:
-        """Where a span stands that is about to end."""
+        """Return the ancestor of a span that is about to end."""
         return (self._above.get(span.context.span_id),)
 
     def around(self, span: ReadableSpan) -> weakref.ref[Any] | None:
-        """The span under way that may show the same call as this one, which does."""
-        found = self._around(span)
-        entry = self._ai.get(found) if found is not None else None
+        """Return the open span that may show the same call as this model call."""
+        around_id = self._around(span)
+        entry = self._ai.get(around_id) if around_id is not None else None
         return None if entry is None else entry.span
 
     def ended(self, span: ReadableSpan, packed: PackedSpan | None) -> tuple[PackedSpan, ...]:
-        """Take out a span; what is to be handed over now, the outermost last: nothing where that waits."""
+        """Remove a span. Return the spans to queue now, the outermost last; none if this one waits."""
         span_id = span.context.span_id
         waits_for = None if packed is None else self._around(span)
-        with self._lock:  # what ends at the same moment on another thread sees this one, or what waits for it
+        with self._lock:  # two spans that end at the same moment see each other
             self._above.pop(span_id, None)
             self._ai.pop(span_id, None)
             self._beside.pop(span_id, None)
-            found = self._held.pop(span_id, None) if self._held else None
-            group = () if found is None else found.spans
+            waiting = self._held.pop(span_id, None) if self._held else None
+            group = () if waiting is None else waiting.spans
             self._held_bytes -= _size(group)
             if packed is not None:
                 group = (*group, packed)
@@ -134,7 +134,7 @@ class OpenSpans:
         return group
 
     def release(self, seconds: float = 0.0) -> None:
-        """Let go what has waited for so long, or longer."""
+        """Let go of the spans that have waited for so many seconds."""
         if not self._held:
             return
         with self._lock:
@@ -143,9 +143,7 @@ class OpenSpans:
             gone = [self._held.pop(key) for key in due]
             self._held_bytes -= sum(_size(waiting.spans) for waiting in gone)
         for waiting in gone:
-            for (
-                packed
-            ) in waiting.spans:  # each for itself: that they are one call is for the converter to see
+            for packed in waiting.spans:  # each alone: the converter decides whether they are one call
                 self._let_go((packed,))
 
     def _take_in(self, span: Any) -> None:
@@ -164,21 +162,21 @@ class OpenSpans:
         _forget_oldest(self._ai)
 
     def _beside_of(self, scope: str | None, began: int, under: Iterable[int]) -> int | None:
-        """The latest of another scope that began a moment before, and has no twin of this scope yet."""
-        open_ones = {other: found for other in under if (found := self._ai.get(other)) is not None}
-        taken = {found.beside for found in open_ones.values() if found.scope == scope}
+        """Return the latest span of another scope that began just before and has no twin of this scope."""
+        open_ones = {other: span for other in under if (span := self._ai.get(other)) is not None}
+        taken = {span.beside for span in open_ones.values() if span.scope == scope}
         free = [
             other
-            for other, found in open_ones.items()
-            if found.beside is None
-            and found.scope != scope
+            for other, span in open_ones.items()
+            if span.beside is None
+            and span.scope != scope
             and other not in taken
-            and 0 <= began - found.start_ns <= NEAR_NS
+            and 0 <= began - span.start_ns <= NEAR_NS
         ]
         return free[-1] if free else None
 
     def _around(self, span: ReadableSpan) -> int | None:
-        """The nearest AI span above, else one beside that began a moment before: where both are calls."""
+        """Return the nearest open GenAI ancestor, or a span beside that began just before."""
         span_id: int = span.context.span_id
         above, mine = self._above.get(span_id), self._ai.get(span_id)
         beside = None if mine is None else mine.beside
@@ -191,27 +189,27 @@ class OpenSpans:
         return beside if beside is not None and self._is_call(beside, scope) else None
 
     def _is_call(self, span_id: int, scope: str | None) -> bool:
-        found = self._ai.get(span_id)
-        span = found.span() if found is not None else None
+        entry = self._ai.get(span_id)
+        span = entry.span() if entry is not None else None
         return (
-            found is not None
+            entry is not None
             and span is not None
-            and found.scope != scope
+            and entry.scope != scope
             and looks_like_model_call(attributes_of(span))
         )
 
     # --- forks ---
 
     def after_fork_in_child(self) -> None:
-        """What waits is the parent's; spans that are open may end in either."""
+        """Begin anew: waiting spans are the parent's; open spans may end in either process."""
         self._lock = threading.RLock()
         self._above: dict[int, str] = getattr(self, "_above", {})
-        """For spans with one above that PostHog gets: the id of the nearest."""
+        """By span: the id of its nearest ancestor that PostHog gets."""
         self._ai: dict[int, _AiSpan] = getattr(self, "_ai", {})
         self._beside: dict[int, deque[int]] = getattr(self, "_beside", {})
-        """Ids of the latest AI spans by the id of their parent."""
+        """By the id of a parent: the ids of its latest GenAI spans."""
         self._held: dict[int, _Waiting] = {}
-        """What waits, by the id of the span it waits for."""
+        """By the id of the awaited span: the waiting spans."""
         self._held_bytes = 0
 
 
@@ -224,6 +222,6 @@ def _hex(span_id: int) -> str:
 
 
 def _forget_oldest(open_spans: dict[Any, Any]) -> None:
-    """Spans that never end must not fill the memory."""
+    """Forget the oldest: spans that never end must not fill the memory."""
     while len(open_spans) > MAX_OPEN_SPANS:
         open_spans.pop(next(iter(open_spans)), None)

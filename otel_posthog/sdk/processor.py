@@ -1,7 +1,7 @@
-"""`PostHogSpanProcessor`: context onto spans at their start, every finished span handed over at once.
+"""`PostHogSpanProcessor`: puts context onto spans at their start and queues every finished span.
 
-What a span costs the application: at its start a few attributes, at its end a look at its attributes'
-names and an entry in a queue. Converting, encoding and sending happen on a thread of our own.
+For the application a span costs a few attributes at its start; at its end, a look at its attribute names and
+an entry in a queue. Conversion, encoding and sending run on a thread of ours.
 """
 
 from __future__ import annotations
@@ -38,17 +38,17 @@ __all__ = ["PostHogSpanProcessor"]
 
 
 class PostHogSpanProcessor(SpanProcessor):
-    """Attach it to a `TracerProvider`: spans of model calls, agents and tools become PostHog events.
+    """Turns spans of model calls, agents and tools into PostHog events: attach it to a `TracerProvider`.
 
-    - at the start of a span: `ai_context` and the context of the span above go onto it, and a model call
+    - at the start of a span it puts `ai_context` and the inherited context onto it, and for a model call it
       sends `llm_completion_requested`;
-    - at its end: it is handed over at once, however many end in a burst, and sent from a thread of our own.
+    - at the end of a span it queues the span, in bursts as well; a thread of ours sends it.
 
     Every argument is optional, keyword only, and has an environment variable: see `docs/configuration.md`.
     `exporter` is an existing `PostHogSpanExporter` to send through, instead of options.
 
     Raises:
-        ValueError: an argument is wrong; the text names it.
+        ValueError: an argument is invalid; the text names it.
     """
 
     behind_others = False
@@ -72,7 +72,7 @@ class PostHogSpanProcessor(SpanProcessor):
     # --- on the application's threads --------------------------------------------------------------
 
     def on_start(self, span: Span, parent_context: Context | None = None) -> None:
-        """Put context onto the span; hand a model call over, so that its start is known."""
+        """Put context onto the span; queue the start of a model call."""
         if not self.forwarder.enabled or self._closed:
             return
         try:
@@ -85,7 +85,7 @@ class PostHogSpanProcessor(SpanProcessor):
             )
 
     def on_end(self, span: ReadableSpan) -> None:
-        """Hand the span over."""
+        """Queue the finished span."""
         context = span.get_span_context()
         if context is None or not self.forwarder.enabled:
             return
@@ -102,17 +102,17 @@ class PostHogSpanProcessor(SpanProcessor):
             warn_once("on_end", "A span could not be read (%s); please report this.", type(error).__name__)
 
     def force_flush(self, timeout_millis: float = 30_000) -> bool:
-        """Whether everything handed over so far is accepted by PostHog, or on disk, within the time."""
+        """Return whether every span queued so far is at PostHog or on disk, within the time."""
         if not self.forwarder.enabled:
             return True
         self._open.release(FLUSH_WAIT_SECONDS)
         return self.forwarder.flush(timeout_millis / 1000)
 
     def shutdown(self, timeout_millis: float | None = None) -> None:
-        """Send what waits, within the time (by default the option `timeout`), and stop.
+        """Send the queue, within the time (by default the option `timeout`), and stop.
 
-        A process that ends calls this: it is not to hang for long. What is left is on disk where there is a
-        spool, else lost, counted and said. A span that ends later is on disk, or dropped, counted and said.
+        The end of a process calls this and must not hang. The rest is on disk if there is a spool; else it is
+        dropped, counted and logged. A span that ends later is on disk, or dropped, counted and logged.
         """
         if self._closed:
             return
@@ -121,25 +121,25 @@ class PostHogSpanProcessor(SpanProcessor):
         self.forwarder.close(self.forwarder.timeout if timeout_millis is None else timeout_millis / 1000)
 
     def finish(self, *, last: bool) -> None:
-        """At the end of the process: send what waits, and stop."""
+        """Send the queue at the end of the process, and stop."""
         self._open.release()
         if last and self._closed:
             self.forwarder.rescue()
         self.shutdown()
 
     def stats(self) -> dict[str, Any]:
-        """Counts since the start; see `Forwarder.stats`."""
+        """Return the counts since the start; see `Forwarder.stats`."""
         return self.forwarder.stats()
 
     def follow_batch_settings(self, environ: Mapping[str, str]) -> None:
-        """Heed `OTEL_BSP_SCHEDULE_DELAY` and `OTEL_BSP_MAX_EXPORT_BATCH_SIZE`, where they are set.
+        """Apply `OTEL_BSP_SCHEDULE_DELAY` and `OTEL_BSP_MAX_EXPORT_BATCH_SIZE` if they are set.
 
         `OTEL_BSP_MAX_QUEUE_SIZE` has no counterpart: the queue is bounded by `max_queue_bytes`.
         """
         for name in ("OTEL_BSP_SCHEDULE_DELAY", "OTEL_BSP_MAX_EXPORT_BATCH_SIZE"):
             try:
                 value = int(environ.get(name) or 0)
-            except ValueError:  # the SDK has said so already
+            except ValueError:  # the SDK has logged it
                 continue
             if value > 0 and name == "OTEL_BSP_SCHEDULE_DELAY":
                 self.forwarder.set_batching(flush_interval=value / 1000)
@@ -162,8 +162,10 @@ class PostHogSpanProcessor(SpanProcessor):
         put.update(current_attributes(parent_context))
         is_ours = is_genai_span(own, ())
         if is_ours:
-            for found in (posthog_attributes(), accepted(parent_context, self._accepted)):
-                put.update([(name, value) for name, value in found.items() if not has_context(put, name)])
+            for attributes in (posthog_attributes(), accepted(parent_context, self._accepted)):
+                put.update(
+                    [(name, value) for name, value in attributes.items() if not has_context(put, name)]
+                )
         if put:  # first of all: it may ask for privacy
             span.set_attributes({name: value for name, value in put.items() if not has_context(own, name)})
         sampled = is_sampled(span)
@@ -178,7 +180,7 @@ class PostHogSpanProcessor(SpanProcessor):
             self.forwarder.start(Started(span_id, weakref.ref(span), self._open.around(span)))
 
     def _end(self, span: ReadableSpan) -> bool:
-        """Hand the span over, or have it wait for the one around it; whether it is one of concern."""
+        """Queue the span, or hold it for the span around it. Return whether it is a GenAI span."""
         ancestor = self._open.ancestor_of(span)
         if self.forwarder.durable or self._closed:  # on disk before the application goes on: no waiting
             self._open.ended(span, None)

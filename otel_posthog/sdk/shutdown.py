@@ -1,13 +1,13 @@
-"""The end of a process, in whichever way it comes: what waits is sent, or on disk.
+"""The end of a process, of any kind: the queue is sent, or on disk.
 
-- At a normal end, also after an exception, OpenTelemetry's provider shuts its processors down; what nobody
-  shut down is finished after that.
-- `SIGTERM` with the default handler ends a process without any of this. Where that handler is in place, one
-  of ours flushes and then lets the process die of the signal; an application's own handler is left in charge.
-- Children of `multiprocessing` leave without `atexit`; they have finalizers. Celery's leave without either;
-  they send a signal of Celery's.
+- At a normal end, also after an exception, OpenTelemetry's provider shuts its processors down; the rest is
+  finished after that.
+- `SIGTERM` with the default handler ends a process without any of this. We replace that default handler with
+  one that flushes and then lets the process die of the signal. A handler of the application stays in charge.
+- Children of `multiprocessing` leave without `atexit` but run finalizers. Celery's children run neither; they
+  send a signal of Celery's.
 
-`os._exit` and `kill -9` leave no time for anything: for them there is `durability=always`.
+`os._exit` and `kill -9` leave no time: `durability=always` is for them.
 """
 
 from __future__ import annotations
@@ -31,29 +31,29 @@ _AFTER_ALL_OTHERS = -100
 
 
 class Finished(Protocol):
-    """What is to be finished when the process ends."""
+    """An exporter or processor that is finished when the process ends."""
 
     @property
     def behind_others(self) -> bool:
         """Whether the spans come through a processor of others, which may still hold some."""
 
     def finish(self, *, last: bool) -> None:
-        """Send what waits, within the time that an end may take; `last`: nothing comes after this."""
+        """Send the queue, within the time that an end may take; `last`: nothing comes after this."""
 
 
 class _Ends:
-    """The ends of this process that we have a say in."""
+    """The ends of this process that we take part in."""
 
     def __init__(self) -> None:
         self.finished: weakref.WeakSet[Finished] = weakref.WeakSet()
         self.armed = False
-        """Whether the handler of SIGTERM was looked at in this process."""
+        """Whether the handler of SIGTERM was checked in this process."""
         self._registered: set[str] = set()
         atexit.register(self.finish)
         follow_forks(self)
 
     def finish(self, *, last: bool = False) -> None:
-        """Finish all that is left."""
+        """Finish everything that is left."""
         for each in [*self.finished]:
             each.finish(last=last)
 
@@ -69,7 +69,7 @@ class _Ends:
             os.kill(os.getpid(), number)
 
     def after_fork_in_child(self) -> None:
-        """Children of those that run finalizers get one."""
+        """Register a finalizer in children of libraries that run them."""
         self.armed = False  # Celery resets signals in its children, after this
         for name in _FINALIZERS:
             util = sys.modules.get(name)
@@ -93,13 +93,13 @@ _ends = _Ends()
 
 
 def finish_at_the_end(finished: Finished) -> None:
-    """See to it that something is finished when the process ends, as long as it lives."""
+    """Finish `finished` when the process ends, unless it is gone by then."""
     _ends.finished.add(finished)
     arm()
 
 
 def arm() -> None:
-    """Put our handler in the place of SIGTERM's default one, once a process, on its main thread."""
+    """Replace the default handler of SIGTERM with ours, once a process, on its main thread."""
     if _ends.armed or threading.current_thread() is not threading.main_thread():
         return
     _ends.armed = True

@@ -1,15 +1,15 @@
 """`OTEL_TRACES_EXPORTER=posthog opentelemetry-instrument python app.py`, with nothing else set.
 
-Three things stand in the way of that line, and one entry point is here against each:
+Three things prevent that line from working, and one entry point here solves each:
 
-- without a distribution package nobody configures the SDK; with `opentelemetry-distro` metrics and
-  logs default to an OTLP exporter, and where none is installed the whole start-up is given up
-  (`sdk/_configuration`: an unknown exporter raises). `PostHogDistro` sets those two to none in that case,
-  leaves everything else to the distribution that is there, and configures the SDK if none is;
-- which of several distributions is loaded is a matter of file order, so `environment_variables`, which the
+- without a distribution package nobody configures the SDK. With `opentelemetry-distro`, metrics and logs
+  default to an OTLP exporter; if none is installed, the whole start-up is given up (`sdk/_configuration`: an
+  unknown exporter raises). `PostHogDistro` sets those two to none then, leaves everything else to the other
+  distribution, and configures the SDK if there is none;
+- the order of files decides which of several distributions is loaded. So `environment_variables`, which the
   command line loads first, does the same through the environment;
-- the SDK puts its own batch processor before an exporter, which loses spans in a burst and knows nothing
-  of a span's start. `take_over` puts ours in its place.
+- the SDK puts its own batch processor before an exporter. It loses spans in a burst and does not see the
+  start of a span. `take_over` replaces it with ours.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class _Configurator(_OTelSDKConfigurator):
 
 
 class PostHogDistro(BaseDistro):  # type: ignore[misc]  # untyped base
-    """Steps aside for another distribution where there is one; else does what is needed for the one line."""
+    """The distribution of the one line. It leaves the work to another distribution if there is one."""
 
     def _configure(self, **kwargs: Any) -> None:
         prepare(os.environ)
@@ -64,7 +64,7 @@ class PostHogDistro(BaseDistro):  # type: ignore[misc]  # untyped base
 
 
 def take_over() -> None:
-    """Put our processor in the place of each batch processor that has our exporter."""
+    """Replace each batch processor that has our exporter with our processor."""
     provider = trace.get_tracer_provider()
     if not isinstance(provider, TracerProvider):
         return

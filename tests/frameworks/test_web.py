@@ -242,7 +242,7 @@ def test_a_request_is_served_without_the_user_whom_nobody_can_tell(
     forget()
     assert ask(user) == {"feature": feature, "distinct_id": None}
     [record] = caplog.records
-    assert record.getMessage().startswith("The user of a request cannot be told (")
+    assert record.getMessage().startswith("The user of a request cannot be read (")
     assert "jane" not in caplog.text
 
 

@@ -1,1 +1,4 @@
-"""Whose call it is: `ai_context` and what it reads. Needs OpenTelemetry's API only."""
+"""The context of a call: `ai_context`, and everything that instrumentors may import of us.
+
+This package needs OpenTelemetry's API, not its SDK.
+"""

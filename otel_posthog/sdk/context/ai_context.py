@@ -1,8 +1,7 @@
-"""Whose call it is and for what: `ai_context` puts it into OpenTelemetry's context, the processor onto spans.
+"""`ai_context`: who a call is for. It lives in OpenTelemetry's context, and the processor puts it onto spans.
 
-The values live in OpenTelemetry's own context (`scopes`), so they go wherever it goes: asyncio tasks,
-`contextvars.copy_context`, threads under OpenTelemetry's threading instrumentation, an explicit
-`context=` of `start_span`.
+The values go wherever that context goes: asyncio tasks, `contextvars.copy_context`, threads under
+OpenTelemetry's threading instrumentation, an explicit `context=` of `start_span`.
 """
 
 from __future__ import annotations
@@ -50,7 +49,7 @@ T = TypeVar("T")
 
 
 class Words(TypedDict, total=False):
-    """What may be said of calls: the arguments of `ai_context` and `update_ai_context`."""
+    """The arguments of `ai_context` and `update_ai_context`."""
 
     feature: str | None
     chat_id: str | int | None
@@ -67,7 +66,7 @@ class Words(TypedDict, total=False):
 
 
 def _shown(thing: T) -> T:
-    """With the arguments in its signature, for `help()` and notebooks: they do not look into `Words`."""
+    """Return the function with the arguments in its signature, for `help()` and notebooks."""
     parameters = [
         inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=kind)
         for name, kind in get_type_hints(Words).items()
@@ -78,23 +77,24 @@ def _shown(thing: T) -> T:
 
 @_shown
 class ai_context:  # noqa: N801  # it is used like contextlib's: `with ai_context(...)`, `@ai_context(...)`
-    """Says for every model call inside whose it is and for what.
+    """The user, feature and chat of every model call inside.
 
-    A context manager and a decorator, of functions, coroutines, generators and async generators. Inside
-    another `ai_context` it adds to it; what both say, the inner one decides. None says nothing.
+    It is a context manager and a decorator of functions, coroutines, generators and async generators.
+    Contexts
+    nest: the inner one adds to the outer one and wins if both set a value. None sets nothing.
 
     Args:
         feature: the feature of your product that makes the calls, such as "smart_reply".
-        chat_id: the chat they belong to; also the conversation, where `conversation_id` is not given.
+        chat_id: the chat of the calls; also the conversation, unless `conversation_id` is given.
         user_id: your user: PostHog's distinct id.
-        username: a name to read, beside the id.
+        username: a readable name, beside the id.
         ai_friend_id: the persona that answers.
-        session_id: PostHog's session id of the browser (`$session_id`): links to the session replay.
+        session_id: PostHog's session id of the browser (`$session_id`), which links to the session replay.
         conversation_id: groups traces into a conversation (`$ai_session_id`).
-        trace_id: a name of your own for the trace; calls with the same name are one trace in PostHog.
+        trace_id: your own name for the trace; calls with the same name are one trace in PostHog.
         groups: group keys by group type, such as {"company": "acme"}.
-        properties: properties of your own for every event.
-        flags: variants in force by feature flag, or what `posthog.evaluate_flags` returns; they become
+        properties: your own properties for every event.
+        flags: variants by feature flag, or the result of `posthog.evaluate_flags`; they become
             `$feature/<key>`.
         privacy_mode: True keeps prompts, answers and error texts out of every event.
     """
@@ -111,43 +111,44 @@ class ai_context:  # noqa: N801  # it is used like contextlib's: `with ai_contex
         entered = _entered.get()
         for place in reversed(range(len(entered))):
             context, token = entered[place]
-            if context is self:  # else it was entered in another task, and ends with that one
+            if context is self:  # else another task entered it, and ends it
                 _entered.set(entered[:place] + entered[place + 1 :])
                 detach(token)
                 return
 
     def __call__(self, function: Callable[P, R]) -> Callable[P, R]:
-        """Decorate: each call of `function` runs inside this context."""
+        """Return a function whose calls run inside this context."""
         return within(self._scope, function)
 
     def _scope(self) -> Scope:
-        """What holds from now on: these words, within the context in force."""
+        """Return the scope from now on: these values, within the scope in force."""
         return Scope(self._attributes)
 
 
 _entered: ContextVar[tuple[tuple[ai_context, Token[Context]], ...]] = ContextVar(
     "otel-posthog-entered", default=()
 )
-"""What `with` entered in this task or thread, the innermost last: one object may be in use by several."""
+"""The scopes that `with` entered in this task or thread, the innermost last: tasks may share one object."""
 
 
 def restored(attributes: Mapping[str, Any]) -> ai_context:
-    """The context that `current_attributes` gave, maybe in another process."""
-    made = ai_context()
-    made._attributes = {
+    """Return the context that `current_attributes` returned, maybe in another process."""
+    context = ai_context()
+    context._attributes = {
         name: value
         for name, value in attributes.items()
         if is_inherited(name) and isinstance(value, str | bool | int | float)
     }
-    return made
+    return context
 
 
 @_shown
 def update_ai_context(**words: Unpack[Words]) -> bool:
-    """Say more in the `ai_context` in force: for spans that start from now on, until it ends.
+    """Add values to the `ai_context` in force, for spans that start from now on.
 
-    The arguments are those of `ai_context`. What is said in a task or thread holds there, and in those it
-    starts later. False, with one warning, where no `ai_context` is in force: nothing would end it.
+    The arguments are those of `ai_context`. The values hold in this task or thread, and in those that it
+    starts
+    later, until that `ai_context` ends. Return False, and log one warning, outside of any `ai_context`.
     """
     if say_late(_attributes("update_ai_context", words)):
         return True
@@ -159,27 +160,27 @@ def update_ai_context(**words: Unpack[Words]) -> bool:
 
 
 def _attributes(function: str, words: Words) -> dict[str, AttributeValue]:
-    """The span attributes for the arguments of `ai_context`."""
+    """Return the span attributes for the arguments of `ai_context`."""
     unknown = words.keys() - Words.__annotations__.keys()
     if unknown:
         raise TypeError(f"{function}() got an unexpected keyword argument {min(unknown)!r}")
-    made: dict[str, AttributeValue] = {}
+    attributes: dict[str, AttributeValue] = {}
     for name, attribute in ARGUMENTS.items():
         value = words.get(name)
         if value is not None:
-            made[attribute] = bool(value) if name == "privacy_mode" else str(value)
+            attributes[attribute] = bool(value) if name == "privacy_mode" else str(value)
     flags = _variants(words.get("flags"))
     for prefix, values in ((GROUP, words.get("groups")), (PROPERTY, words.get("properties")), (FLAG, flags)):
         if values is not None and not isinstance(values, Mapping):
             raise TypeError('groups, properties and flags are mappings, such as groups={"company": "acme"}')
         for name, value in (values or {}).items():
             if value is not None:
-                made[f"{prefix}{name}"] = str(value) if prefix == GROUP else value
-    return made
+                attributes[f"{prefix}{name}"] = str(value) if prefix == GROUP else value
+    return attributes
 
 
 def _variants(flags: Any) -> Mapping[str, Any] | None:
-    """Variants by key; of a snapshot of the `posthog` package without reporting that they were looked at."""
+    """Return the variants by key. A snapshot of the `posthog` package does not report this reading."""
     if flags is None or isinstance(flags, Mapping):
         return flags
     if not hasattr(flags, "get_flag"):

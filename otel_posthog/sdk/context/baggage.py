@@ -1,7 +1,7 @@
-"""Context across services in OpenTelemetry's baggage: only what is named leaves, or is believed.
+"""Context across services in OpenTelemetry's baggage, by allow-lists on both sides.
 
-Baggage goes along with every HTTP request that a propagator sees, to whomever it is sent, and comes in from
-anybody: hence a list on either side.
+Baggage goes along with every HTTP request that a propagator sees, to any host, and comes in from anybody:
+hence a list for sending and one for accepting.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _LONGEST = 1024
 
 
 def attribute_names(words: Iterable[str]) -> frozenset[str]:
-    """The span attributes for words such as `feature`, `user_id` and `group.company`."""
+    """Return the span attributes for names such as `feature`, `user_id` and `group.company`."""
     return frozenset(ARGUMENTS.get(word) or _prefixed(word) for word in words)
 
 
@@ -32,16 +32,16 @@ def _prefixed(word: str) -> str:
 
 
 _WORDS = {"True": True, "False": False}
-"""Flags that are only on or off, as baggage carries them: text."""
+"""Return flags that are on or off as text, the only form that baggage carries."""
 
 
 def accepted(context: Context | None, names: frozenset[str]) -> dict[str, str | bool]:
-    """What of the baggage in force is believed, as span attributes."""
+    """Return the accepted values of the baggage in force, as span attributes."""
     if not names:
         return {}
-    found = baggage.get_all(context)
+    entries = baggage.get_all(context)
     return {
         name: _WORDS.get(value, value) if name.startswith(FLAG) else value
-        for name in names.intersection(found)
-        if isinstance(value := found[name], str) and 0 < len(value) <= _LONGEST
+        for name in names.intersection(entries)
+        if isinstance(value := entries[name], str) and 0 < len(value) <= _LONGEST
     }

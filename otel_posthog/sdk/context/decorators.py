@@ -1,4 +1,4 @@
-"""Functions, coroutines and generators that run within a scope each time they are called."""
+"""Functions, coroutines and generators that run inside a scope at each call."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ Begin = Callable[[], Scope]
 
 
 def within(begin: Begin, function: Callable[P, R]) -> Callable[P, R]:
-    """The function, each call of which runs in a scope that begins with it.
+    """Return the function; each of its calls runs in a scope that begins with it.
 
     Raises:
-        TypeError: that is no function.
+        TypeError: the argument is no function.
     """
     for is_kind, wrapper in _WRAPPERS:
         if is_kind(function):
@@ -36,8 +36,8 @@ def _coroutine(begin: Begin, function: Callable[..., Any]) -> Callable[..., Any]
     return run
 
 
-# A generator's body must see the context and whoever drives the generator must not, so the context
-# is there for the length of each step only. It also means that one left early leaves nothing behind.
+# A generator's body must see the context and its caller must not, so the context is attached for
+# each step only. So a generator that is left early leaves nothing attached.
 
 
 def _generator(begin: Begin, function: Callable[..., Any]) -> Callable[..., Any]:
@@ -91,7 +91,7 @@ def _async_generator(begin: Begin, function: Callable[..., Any]) -> Callable[...
 
 
 def _function(begin: Begin, function: Callable[..., Any]) -> Callable[..., Any]:
-    """Any other callable; one that hands out a coroutine or a generator is seen by what it hands out."""
+    """Return another callable; its result tells whether it is a coroutine or a generator function."""
 
     def run(*args: Any, **kwargs: Any) -> Any:
         with attached(begin()):

@@ -1,8 +1,8 @@
-"""What the `posthog` package knows of whose work is being done: its contexts, as span attributes.
+"""The contexts of the `posthog` package as span attributes.
 
 `posthog.new_context()`, `identify_context`, `set_context_session`, `tag`, and its Django and ASGI middleware
-say user, replay session and tags; who has them need not say so again. Only asked where the application has
-loaded that package itself.
+set user, replay session and tags, which then need not be repeated. They are read only if the application has
+loaded that package.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ _PLAIN = (str, bool, int, float)
 
 
 def posthog_attributes() -> dict[str, Any]:
-    """The attributes that the `posthog` context in force stands for; none where there is none."""
+    """Return the attributes of the `posthog` context in force, or none."""
     contexts = sys.modules.get("posthog.contexts")
     if contexts is None:
         return {}
-    found = {
+    attributes = {
         PROPERTY + str(name): value
         for name, value in contexts.get_tags().items()
         if isinstance(value, _PLAIN)
     }
-    for attribute, said in (
+    for attribute, value in (
         (_USER, contexts.get_context_distinct_id()),
         (_SESSION, contexts.get_context_session_id()),
     ):
-        if said:
-            found[attribute] = str(said)
-    return found
+        if value:
+            attributes[attribute] = str(value)
+    return attributes

@@ -1,7 +1,7 @@
-"""What is said of a call, kept in OpenTelemetry's own context: from where it is attached to its end.
+"""The scope of an `ai_context`, kept in OpenTelemetry's context while it is attached.
 
-What is said later stands beside it: OpenTelemetry's context is reset by the end of any span. This needs
-OpenTelemetry's API and nothing else, so that instrumentors may use it.
+Later values are kept beside it, since the end of any span resets OpenTelemetry's context. This module needs
+OpenTelemetry's API only, so that instrumentors may use it.
 """
 
 from __future__ import annotations
@@ -36,17 +36,17 @@ _KEY = otel_context.create_key("otel-posthog-ai-context")
 
 
 class Scope:
-    """What holds from one entering of an `ai_context` to its end; later words are kept beside it."""
+    """One entry into an `ai_context`, until its end; later values are kept beside it."""
 
     __slots__ = ("__weakref__", "attributes", "stepped_by")
 
     def __init__(self, words: Mapping[str, AttributeValue]) -> None:
-        """Make what holds from now on: these words, within what is in force."""
+        """Make the scope from now on: these values, within the scope in force."""
         global _in_use  # noqa: PLW0603  # for a hint, once
         _in_use = True
         self.attributes: Mapping[str, AttributeValue] = {**current_attributes(), **words}
         self.stepped_by: object = None
-        """The thread and task that run the body of a generator in it, now."""
+        """The thread and task that run the body of a generator in it now."""
 
 
 _in_use = False
@@ -58,18 +58,18 @@ def in_use() -> bool:
 
 
 def attach(scope: Scope) -> Token[Context]:
-    """Have it hold until it is detached."""
-    found = otel_context.set_value(_KEY, scope)
+    """Attach the scope; it is in force until it is detached."""
+    attached_context = otel_context.set_value(_KEY, scope)
     if _sent_as_baggage:
         for name, value in scope.attributes.items():
             if name in _sent_as_baggage:
-                found = baggage.set_baggage(name, str(value), found)
-    return otel_context.attach(found)
+                attached_context = baggage.set_baggage(name, str(value), attached_context)
+    return otel_context.attach(attached_context)
 
 
 @contextlib.contextmanager
 def attached(scope: Scope, *, steps: bool = False) -> Iterator[None]:
-    """As `with`, without a place on the stack of this task: for one step of a foreign body."""
+    """Attach the scope for one step of a wrapped generator, without recording it on this task's stack."""
     token = attach(scope)
     if steps:
         scope.stepped_by = _here()
@@ -81,32 +81,32 @@ def attached(scope: Scope, *, steps: bool = False) -> Iterator[None]:
 
 
 def current_attributes(context: Context | None = None) -> Mapping[str, AttributeValue]:
-    """The span attributes that the innermost `ai_context` stands for; of `context`, else the current one."""
+    """Return the span attributes of the innermost `ai_context`, of `context` or the current one."""
     scope = otel_context.get_value(_KEY, context)
     if not isinstance(scope, Scope):
         return {}
-    said = _late.get()
-    late = None if said is None else said.get(scope)
+    by_scope = _late.get()
+    late = None if by_scope is None else by_scope.get(scope)
     return {**scope.attributes, **late} if late else scope.attributes
 
 
-# --- later words ---
+# --- later values ---
 
 _late: ContextVar[WeakKeyDictionary[Scope, Mapping[str, AttributeValue]] | None] = ContextVar(
     "otel-posthog-late", default=None
 )
-"""What was said after the beginning: apart from OpenTelemetry's context, which the end of any span resets."""
+"""The later values, apart from OpenTelemetry's context, which the end of any span resets."""
 
 
 def say_late(more: Mapping[str, AttributeValue]) -> bool:
-    """Add to the scope in force; False where there is none.
+    """Add values to the scope in force; return False if there is none.
 
-    In a task or thread it holds there, and in those that it starts later.
+    They hold in this task or thread, and in those that it starts later.
     """
     scope = otel_context.get_value(_KEY)
     if not isinstance(scope, Scope):
         return False
-    if scope.stepped_by == _here():  # a generator's body: whoever runs its next step is to see it, too
+    if scope.stepped_by == _here():  # a generator's body: the task that runs its next step must see it, too
         scope.attributes = {**scope.attributes, **more}
         return True
     late = WeakKeyDictionary(_late.get() or {})
@@ -116,11 +116,11 @@ def say_late(more: Mapping[str, AttributeValue]) -> bool:
 
 
 def _here() -> tuple[int, object]:
-    """Which thread and task this is."""
+    """Return the current thread and task."""
     loaded: Any = sys.modules.get("asyncio")
     task = None
     if loaded is not None:
-        with contextlib.suppress(RuntimeError):  # no loop runs here
+        with contextlib.suppress(RuntimeError):  # no event loop runs here
             task = loaded.current_task()
     return threading.get_ident(), task
 
@@ -131,13 +131,13 @@ _sent_as_baggage: frozenset[str] = frozenset()
 
 
 def send_as_baggage(names: Iterable[str]) -> None:
-    """Put these attributes into OpenTelemetry's baggage from now on, wherever an `ai_context` is entered."""
+    """Put these attributes into OpenTelemetry's baggage from now on, at every entry into an `ai_context`."""
     global _sent_as_baggage  # noqa: PLW0603  # one application, one list
     _sent_as_baggage = frozenset(names)
 
 
 def detach(token: Token[Any]) -> None:
-    """End the attachment; in another context than its own (a generator that the collector closes) do nothing.
+    """End the attachment. In another context than its own, as when a generator is collected, do nothing.
 
     `opentelemetry.context.detach` would log an error there.
     """
