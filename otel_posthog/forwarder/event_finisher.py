@@ -69,8 +69,7 @@ class EventFinisher:
         """Return the event as it leaves; None if it must not leave.
 
         A hook that fails may have been meant to remove something, so its event is not sent. The mask is last:
-        it sees
-        everything that leaves.
+        it sees everything that leaves.
         """
         if self._super_properties:
             event = {**event, "properties": {**event["properties"], **self._super_properties}}
@@ -89,8 +88,7 @@ class EventFinisher:
         """Return an event of an entry of this kind as it may leave; None if it must not leave.
 
         The client's properties and `before_send` are not applied again. A pseudonym stays, whatever its key:
-        it names
-        nobody. The mask may see an event again that it saw in another process.
+        it names nobody. The mask may see an event again that it saw in another process.
         """
         then, now = _of_kind(kind), _hides(self._pipeline)
         properties = event.get("properties")

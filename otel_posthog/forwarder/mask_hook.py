@@ -1,9 +1,8 @@
 """The application's `mask`: it sees each property that may hold text, last of all, and decides what leaves.
 
 A mask runs on a thread beside the one that waits for it, since Python cannot end a call that never returns.
-If
-it raises, takes more than `SECONDS`, or has no thread, the property is left out and counted: it may have been
-meant to be hidden. The event leaves in any case.
+If it raises, takes more than `SECONDS`, or has no thread, the property is left out and counted: it may have
+been meant to be hidden. The event leaves in any case.
 """
 
 from __future__ import annotations

@@ -102,8 +102,7 @@ def follow_updates(url: str | None, *, at_once: bool = True) -> None:
     """Fetch the newest table now, or a day from now, and every day again, on a thread of its own.
 
     The process has one table and one such thread. `genai-prices` has a thread for this as well, but it does
-    not
-    follow forks.
+    not follow forks.
     """
     global _follower  # noqa: PLW0603
     if _follower == os.getpid():

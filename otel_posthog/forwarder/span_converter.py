@@ -290,9 +290,8 @@ class SpanConverter:
         """Yield the events of finished spans, ready to send.
 
         A span that cannot be converted is counted and logged, and affects no other. `others` are the other
-        spans that
-        came with them. If they are given, no processor of ours saw the spans begin, so the spans inherit
-        here.
+        spans that came with them. If they are given, no processor of ours saw the spans begin, so the spans
+        inherit here.
         """
         pipeline = self.pipeline if pipeline is None else pipeline
         parents: traces.Parents | None = None

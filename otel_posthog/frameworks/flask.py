@@ -30,8 +30,7 @@ def init_app(
 
     `feature` and `user` are called before the view, with Flask's `request`, `session` and `g`: for instance
     `user=lambda: session.get("user_id")` or `lambda: current_user.get_id()`. If one fails, the request is
-    served
-    without its value.
+    served without its value.
     """
     check_plain(feature=feature, user=user)
 

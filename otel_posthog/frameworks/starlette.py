@@ -47,10 +47,9 @@ class AiContextMiddleware:
     """Runs every request in an `ai_context` with its route's name as feature, until the last byte is sent.
 
     `feature` and `user` are functions of the ASGI scope (`Request(scope)` reads it), instead of the route's
-    name
-    and of the user of Starlette's AuthenticationMiddleware. `update_ai_context` adds values that you learn
-    later,
-    in a dependency that is an `async def`. If a function fails, the request is served without its value.
+    name and of the user of Starlette's AuthenticationMiddleware. `update_ai_context` adds values that you
+    learn later, in a dependency that is an `async def`. If a function fails, the request is served without
+    its value.
     """
 
     def __init__(

@@ -17,8 +17,7 @@ class ContextThreadPoolExecutor(ThreadPoolExecutor):
     """A `ThreadPoolExecutor` whose work runs in the context of the caller that submitted it.
 
     That is every context variable: `ai_context`, OpenTelemetry's current span, contexts of `posthog`. Nothing
-    of
-    it stays in the thread.
+    of it stays in the thread.
     """
 
     def submit(self, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Future[R]:

@@ -96,8 +96,7 @@ def capture_feedback(
     """Send `$ai_feedback`: the words of a person about an answer or a trace.
 
     The arguments are those of `capture_metric`. The text is sent even if content is hidden, since it was
-    written
-    to be read. An empty one is not sent.
+    written to be read. An empty one is not sent.
     """
     if not str(text).strip():
         return False

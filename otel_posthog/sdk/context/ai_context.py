@@ -80,8 +80,7 @@ class ai_context:  # noqa: N801  # it is used like contextlib's: `with ai_contex
     """The user, feature and chat of every model call inside.
 
     It is a context manager and a decorator of functions, coroutines, generators and async generators.
-    Contexts
-    nest: the inner one adds to the outer one and wins if both set a value. None sets nothing.
+    Contexts nest: the inner one adds to the outer one and wins if both set a value. None sets nothing.
 
     Args:
         feature: the feature of your product that makes the calls, such as "smart_reply".
@@ -147,8 +146,8 @@ def update_ai_context(**words: Unpack[Words]) -> bool:
     """Add values to the `ai_context` in force, for spans that start from now on.
 
     The arguments are those of `ai_context`. The values hold in this task or thread, and in those that it
-    starts
-    later, until that `ai_context` ends. Return False, and log one warning, outside of any `ai_context`.
+    starts later, until that `ai_context` ends. Return False, and log one warning, outside of any
+    `ai_context`.
     """
     if say_late(_attributes("update_ai_context", words)):
         return True
