@@ -1,6 +1,6 @@
-"""`docs/dialects.md`, made by trying: each attribute is put on a span, and what changes is told.
+"""The tables of `docs/dialects.md`: each attribute is put on a span, and its row lists what changes.
 
-Beside it stands what PostHog's own OTLP route makes of the attribute, read in PostHog's source in 2026
+The right column is what PostHog's own OTLP route makes of the attribute, read in PostHog's source in 2026
 (rust/capture/src/otel, nodejs ai/otel/attribute-mapping.ts and its middlewares).
 """
 
@@ -65,7 +65,7 @@ KINDS: Mapping[str, tuple[Any, ...]] = {
     "langfuse.observation.type": ("generation", "embedding", "tool"),
     "langsmith.span.kind": ("llm", "embedding", "tool"),
 }
-"""Attributes that say what a span is."""
+"""Values to try for attributes that decide the kind of a span."""
 
 COMPANIONS: Mapping[str, dict[str, Any]] = {
     "http.response.status_code": {"error.type": "X"},
@@ -88,7 +88,7 @@ COMPANIONS: Mapping[str, dict[str, Any]] = {
     },
     "gen_ai.evaluation.name": {"gen_ai.evaluation.score.value": 1},
 }
-"""What an attribute needs beside it to mean something."""
+"""Other attributes without which an attribute means nothing."""
 
 SPECIAL: Mapping[str, tuple[Any, ...]] = {
     "http.response.status_code": (429,),
@@ -144,7 +144,7 @@ SPELT: Mapping[str, dict[str, Any]] = {
     "reranker.input_documents.N.document.*": {"reranker.input_documents.0.document.content": "probe"},
     "reranker.output_documents.N.document.*": {"reranker.output_documents.0.document.content": "probe"},
 }
-"""Attributes with a number in their names, and one of each."""
+"""Attributes with an index in their names, and an example of each."""
 
 BESIDES: Mapping[str, tuple[str, ...]] = {
     "genai": (
@@ -201,7 +201,7 @@ BESIDES: Mapping[str, tuple[str, ...]] = {
     "adk": ("gcp.vertex.agent.llm_request", "gcp.vertex.agent.llm_response"),
     "litellm": ("metadata.usage_object",),
 }
-"""What a dialect reads by code and not by its table."""
+"""Attributes that a dialect reads by code and not by its table."""
 
 _RAW = "stays as it is, under its own name"
 _DROPPED = "the span is dropped"
@@ -271,7 +271,7 @@ _NOISE = re.compile(r"_cost|passthrough|reporting_exclusive|\$ai_framework")
 
 
 def route(dialect: str, name: str) -> str:
-    """What PostHog's own route makes of the attribute."""
+    """Return what PostHog's own route makes of the attribute."""
     if dialect in _OF_ITS_OWN and not name.startswith("gen_ai."):
         return _OF_ITS_OWN[dialect]
     if name in ROUTE:
@@ -303,7 +303,7 @@ def _change(scope: str, base: Mapping[str, Any], more: Mapping[str, Any]) -> lis
 
 
 def becomes(dialect: Dialect, name: str) -> str:
-    """The events and properties in which the attribute shows."""
+    """Return the events and properties in which the attribute shows."""
     key = (dialect.name, name)
     if key not in _tried:
         _tried[key] = _becomes(dialect, name)
@@ -334,22 +334,24 @@ def _becomes(dialect: Dialect, name: str) -> str:
         if name in KINDS and base:
             continue
         for probe in probes:
-            found = [
+            changed = [
                 each
                 for each in _change(scope, {**base, **beside}, probe)
                 if "cost" in name or not _NOISE.search(each)
             ]
             if name in KINDS:
-                told = _EVENTS | {"$ai_span_type"}
+                kinds_shown = _EVENTS | {"$ai_span_type"}
                 best += [
-                    each for each in found if each.startswith("$ai_") and each in told and each not in best
+                    each
+                    for each in changed
+                    if each.startswith("$ai_") and each in kinds_shown and each not in best
                 ]
                 continue
-            found = [each for each in found if each not in _EVENTS]
-            shown = [each for each in found if each.startswith("$") or each == "distinct id"]
+            changed = [each for each in changed if each not in _EVENTS]
+            shown = [each for each in changed if each.startswith("$") or each == "distinct id"]
             if shown and (not best or len(best) > 4):
                 best = shown
-            other = other or found
+            other = other or changed
     best = best or other
     return ", ".join(each if each == "distinct id" else f"`{each}`" for each in best[:4])
 
@@ -367,7 +369,7 @@ _EVENTS = {
 
 
 def names_of(dialect: Dialect) -> list[str]:
-    """Every attribute that the dialect reads, in the order of its table."""
+    """Return every attribute that the dialect reads, in the order of its table."""
     names = [name for rule in dialect.rules for name in rule.names]
     names += [prefix + "<name>" for prefix, _, _ in dialect.prefixes]
     return list(dict.fromkeys([*names, *BESIDES[dialect.name]]))

@@ -10,7 +10,7 @@ from google.protobuf.message import Message
 
 
 def otlp_json(request: Message, *, as_in_proto: bool = False, enum_names: bool = False) -> dict[str, Any]:
-    """The request as OTLP/JSON, in the names of the .proto or of enumerations where asked."""
+    """Return the request as OTLP/JSON, optionally with names as in the .proto or of enumerations."""
     document = MessageToDict(
         request, preserving_proto_field_name=as_in_proto, use_integers_for_enums=not enum_names
     )

@@ -1,4 +1,4 @@
-"""Spans for tests: recorded ones, and ones made of given attributes, as SDK objects and as OTLP."""
+"""Spans for tests: recorded ones, and ones with given attributes, as SDK objects and as OTLP."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ CHAT = {
 
 
 def recorded(name: str) -> list[dict[str, Any]]:
-    """The lines of a recording: spans and the truth of their calls."""
+    """Return the lines of a recording: spans and the truth of their calls."""
     return [json.loads(line) for line in (RECORDED / f"{name}.jsonl").read_text().splitlines()]
 
 
 def view_of_recorded(span: Mapping[str, Any]) -> SpanView:
-    """A recorded span, as a dialect sees it."""
+    """Return the view of a recorded span."""
     return SpanView(
         name=span["name"],
         kind=span["kind"],
@@ -72,7 +72,7 @@ def _value(written: Any) -> Any:
 def make_view(
     attributes: Mapping[str, Any] | None = None, *, only: Mapping[str, Any] | None = None, **changes: Any
 ) -> SpanView:
-    """A chat span with these attributes besides, or with `only` those."""
+    """Return the view of a chat span with these attributes added, or with `only` the given ones."""
     values: dict[str, Any] = {
         "name": "chat gpt-5.1",
         "kind": "CLIENT",
@@ -109,7 +109,7 @@ def sdk_span(
     sampled: bool = True,
     trace_id: int = TRACE_ID,
 ) -> ReadableSpan:
-    """An ended SDK span, made by hand."""
+    """Return an ended span of the SDK."""
     flags = TraceFlags(TraceFlags.SAMPLED if sampled else 0)
     return ReadableSpan(
         name=name,
@@ -127,7 +127,7 @@ def sdk_span(
 
 
 def otlp_request(*spans: ReadableSpan) -> ExportTraceServiceRequest:
-    """The same spans as they come over OTLP."""
+    """Return the OTLP request that carries the spans."""
     request = ExportTraceServiceRequest()
     for span in spans:
         group = request.resource_spans.add()
@@ -136,19 +136,19 @@ def otlp_request(*spans: ReadableSpan) -> ExportTraceServiceRequest:
         scope = span.instrumentation_scope
         assert scope is not None
         scoped.scope.name, scoped.scope.version = scope.name, scope.version or ""
-        made = scoped.spans.add()
-        made.name = span.name
-        made.kind = _enum(span.kind.value + 1)
-        made.trace_id = span.context.trace_id.to_bytes(16, "big")
-        made.span_id = span.context.span_id.to_bytes(8, "big")
-        made.parent_span_id = span.parent.span_id.to_bytes(8, "big") if span.parent else b""
-        made.start_time_unix_nano = span.start_time or 0
-        made.end_time_unix_nano = span.end_time or 0
-        made.attributes.extend(_pairs(span.attributes or {}))
-        made.status.code = _enum(span.status.status_code.value)
-        made.status.message = span.status.description or ""
+        copy = scoped.spans.add()
+        copy.name = span.name
+        copy.kind = _enum(span.kind.value + 1)
+        copy.trace_id = span.context.trace_id.to_bytes(16, "big")
+        copy.span_id = span.context.span_id.to_bytes(8, "big")
+        copy.parent_span_id = span.parent.span_id.to_bytes(8, "big") if span.parent else b""
+        copy.start_time_unix_nano = span.start_time or 0
+        copy.end_time_unix_nano = span.end_time or 0
+        copy.attributes.extend(_pairs(span.attributes or {}))
+        copy.status.code = _enum(span.status.status_code.value)
+        copy.status.message = span.status.description or ""
         for event in span.events:
-            added = made.events.add()
+            added = copy.events.add()
             added.name, added.time_unix_nano = event.name, event.timestamp
             added.attributes.extend(_pairs(event.attributes or {}))
     return request

@@ -1,4 +1,4 @@
-"""From attributes to `ModelCall`: the names of each dialect, old and new, and what odd spans become."""
+"""From attributes to `ModelCall`: the names of each dialect, old and new, and odd spans."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def usage(attributes: dict[str, Any]) -> Any:
         ("llm.usage.total_tokens", "total"),
     ],
 )
-def test_tokens_are_found_under_new_and_old_names(name: str, field: str) -> None:
+def test_tokens_are_read_under_new_and_old_names(name: str, field: str) -> None:
     dialect = {"llm.request.type": "chat"} if name.startswith("llm.") else {}
     assert getattr(usage({name: 7, **dialect}), field) == 7
 
@@ -67,7 +67,7 @@ def test_a_newest_name_with_nonsense_leaves_the_older_one() -> None:
         ("something_new", Kind.SPAN),
     ],
 )
-def test_an_operation_says_what_a_span_is(operation: str, kind: Kind) -> None:
+def test_the_operation_decides_the_kind(operation: str, kind: Kind) -> None:
     assert read_call(make_view({"gen_ai.operation.name": operation})).kind is kind
 
 
@@ -94,7 +94,7 @@ def test_a_span_with_a_model_and_no_operation_is_a_generation() -> None:
         ({"traceloop.span.kind": "task"}, Kind.TASK),
     ],
 )
-def test_openllmetry_says_what_a_span_is(attributes: dict[str, str], kind: Kind) -> None:
+def test_openllmetrys_attributes_decide_the_kind(attributes: dict[str, str], kind: Kind) -> None:
     assert read_call(make_view(only=attributes)).kind is kind
 
 
@@ -166,7 +166,7 @@ def test_openllmetry_entities_have_states() -> None:
         ("session.id", "conversation_id"),
     ],
 )
-def test_context_is_found_on_the_span_and_on_its_resource(name: str, field: str) -> None:
+def test_context_is_read_from_the_span_and_from_its_resource(name: str, field: str) -> None:
     assert getattr(read_call(make_view({name: "x"})).context, field) == "x"
     assert getattr(read_call(make_view(resource={name: "x"})).context, field) == "x"
     assert getattr(read_call(make_view({name: "span"}, resource={name: "resource"})).context, field) == "span"
@@ -191,7 +191,7 @@ def test_groups_properties_and_flags_are_read_by_prefix() -> None:
         ({"server.port": 443}, None),
     ],
 )
-def test_a_base_url_says_what_is_known(attributes: dict[str, Any], url: str | None) -> None:
+def test_a_base_url_has_the_parts_that_are_known(attributes: dict[str, Any], url: str | None) -> None:
     assert read_call(make_view(attributes)).base_url == url
 
 
@@ -236,14 +236,14 @@ EXCEPTION = SpanEvent(
         pytest.param(
             {"status": "ERROR", "status_message": "I counted to 500 and stopped"},
             (None, "I counted to 500 and stopped", None),
-            id="no status is made up",
+            id="no status is invented",
         ),
     ],
 )
 def test_an_error_is_what_was_reported(changes: dict[str, Any], error: Any) -> None:
     attributes = changes.pop("attributes", {})
-    found = read_call(make_view(attributes, **changes)).error
-    assert (found and (found.type, found.message, found.http_status)) == error
+    reported = read_call(make_view(attributes, **changes)).error
+    assert (reported and (reported.type, reported.message, reported.http_status)) == error
 
 
 @pytest.mark.parametrize(
@@ -268,20 +268,20 @@ def test_time_to_first_token_is_in_seconds() -> None:
     ("value", "private"),
     [(True, True), ("yes", True), (1, True), ("on", True), (False, False), ("false", False)],
 )
-def test_whatever_does_not_say_no_to_privacy_says_yes(value: Any, private: bool) -> None:
+def test_every_value_that_does_not_mean_no_asks_for_privacy(value: Any, private: bool) -> None:
     assert read_call(make_view({"posthog.privacy_mode": value})).context.privacy_mode is private
 
 
 @pytest.mark.parametrize("prefix", ["ai.telemetry.metadata.", "ai.settings.context."])
 @pytest.mark.parametrize(("value", "private"), [(True, True), ("true", True), (False, False)])
 def test_vercels_metadata_may_ask_for_privacy(prefix: str, value: Any, private: bool) -> None:
-    asked = {"ai.operationId": "ai.generateText.doGenerate", prefix + "posthog_privacy_mode": value}
-    assert read_call(make_view(only=asked, scope="ai")).context.privacy_mode is private
+    attributes = {"ai.operationId": "ai.generateText.doGenerate", prefix + "posthog_privacy_mode": value}
+    assert read_call(make_view(only=attributes, scope="ai")).context.privacy_mode is private
 
 
-def test_vercels_groups_are_no_property_beside() -> None:
-    told = {"posthog_groups": '{"company": "acme"}', "groups": '{"team": "red"}'}
-    named = {"ai.telemetry.metadata." + name: value for name, value in told.items()}
+def test_vercels_groups_do_not_become_properties_as_well() -> None:
+    groups = {"posthog_groups": '{"company": "acme"}', "groups": '{"team": "red"}'}
+    named = {"ai.telemetry.metadata." + name: value for name, value in groups.items()}
     context = read_call(make_view(only={"ai.operationId": "ai.embed.doEmbed", **named}, scope="ai")).context
     assert (context.groups, context.properties) == ({"company": "acme", "team": "red"}, {})
 
@@ -356,7 +356,7 @@ _GATEWAY = '{"gateway": {"routing": {}, "cost": "0.00042", "marketCost": "0.5"}}
         ),
     ],
 )
-def test_what_a_gateway_says_that_a_call_cost_is_read_in_every_dialect(
+def test_the_cost_that_a_gateway_reports_is_read_in_every_dialect(
     scope: str, attributes: dict[str, Any], cost: float | None
 ) -> None:
     assert read_call(make_view(attributes, scope=scope)).cost_usd == cost
@@ -375,11 +375,7 @@ def test_a_name_is_cut_and_a_number_of_a_thousand_digits_is_none() -> None:
 def test_attributes_of_one_set_of_names_are_read_each_anew() -> None:
     first = make_view({"gen_ai.usage.prompt_tokens": 1, "gen_ai.usage.input_tokens": -1})
     second = make_view({"gen_ai.usage.prompt_tokens": 2, "gen_ai.usage.input_tokens": 3})
-    assert [read_call(first).usage.input, read_call(second).usage.input, read_call(first).usage.input] == [
-        1,
-        3,
-        1,
-    ]
+    assert [read_call(view).usage.input for view in (first, second, first)] == [1, 3, 1]
 
 
 RAW = {
@@ -403,11 +399,11 @@ RAW = {
         ("litellm", "anthropic", 50, True),  # fewer than their own part
     ],
 )
-def test_cached_tokens_are_beside_the_input_of_who_does_not_add_them_up(
+def test_the_input_of_reporters_that_do_not_add_up_excludes_cached_tokens(
     scope: str, provider: str | None, given: int, exclusive: bool
 ) -> None:
-    found = {**RAW, "gen_ai.provider.name": provider, "gen_ai.usage.input_tokens": given}
-    call = read_call(make_view(found, scope=scope))
+    attributes = {**RAW, "gen_ai.provider.name": provider, "gen_ai.usage.input_tokens": given}
+    call = read_call(make_view(attributes, scope=scope))
     assert call is not None
     assert call.usage.cache_exclusive is exclusive
 
@@ -424,7 +420,7 @@ def test_cached_tokens_are_beside_the_input_of_who_does_not_add_them_up(
         ("metadata", '{{"{}": "no"}}'),
     ],
 )
-def test_metadata_cannot_pass_for_what_posthog_is_told(attribute: str, value: str, name: str) -> None:
+def test_metadata_cannot_pass_for_our_own_properties(attribute: str, value: str, name: str) -> None:
     scope = {"metadata": "openinference.instrumentation.openai"}.get(attribute, "x")
     marks = {"gen_ai.operation.name": "chat", "gen_ai.request.model": "m", "openinference.span.kind": "LLM"}
     own = {"posthog.property.$set_once": "yes", "ai.telemetry.metadata.plan": "pro"}
@@ -498,7 +494,7 @@ def test_metadata_cannot_pass_for_what_posthog_is_told(attribute: str, value: st
         "langfuse in camel case",
     ],
 )
-def test_cached_tokens_are_found_where_a_dialect_puts_them(
+def test_cached_tokens_are_read_where_a_dialect_puts_them(
     attributes: dict[str, Any], usage: dict[str, Any]
 ) -> None:
     call = read_call(
@@ -508,7 +504,7 @@ def test_cached_tokens_are_found_where_a_dialect_puts_them(
     assert {name: getattr(call.usage, name) for name in usage} == usage
 
 
-def test_nothing_long_is_kept_of_spans_that_were_read() -> None:
+def test_no_cache_keeps_long_texts_of_spans() -> None:
     tracemalloc.start()
     try:
         for number in range(60):

@@ -34,7 +34,7 @@ def test_a_reader_never_raises(reader: Any, value: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "read"),
+    ("value", "expected"),
     [
         (12, 12),
         (0, 0),
@@ -52,12 +52,12 @@ def test_a_reader_never_raises(reader: Any, value: Any) -> None:
         ([12], None),
     ],
 )
-def test_a_count(value: Any, read: int | None) -> None:
-    assert attribute_values.count(value) == read
+def test_a_count(value: Any, expected: int | None) -> None:
+    assert attribute_values.count(value) == expected
 
 
 @pytest.mark.parametrize(
-    ("value", "read"),
+    ("value", "expected"),
     [
         (0.5, 0.5),
         ("0.5", 0.5),
@@ -69,27 +69,27 @@ def test_a_count(value: Any, read: int | None) -> None:
         (10**400, None),
     ],
 )
-def test_a_number(value: Any, read: float | None) -> None:
-    assert attribute_values.number(value) == read
+def test_a_number(value: Any, expected: float | None) -> None:
+    assert attribute_values.number(value) == expected
 
 
 @pytest.mark.parametrize(
-    ("value", "read"), [(0.25, 0.25), (0, 0.0), (-0.1, None), (40_000_000, None), ("1.5", 1.5)]
+    ("value", "expected"), [(0.25, 0.25), (0, 0.0), (-0.1, None), (40_000_000, None), ("1.5", 1.5)]
 )
-def test_a_duration(value: Any, read: float | None) -> None:
-    assert attribute_values.seconds(value) == read
+def test_a_duration(value: Any, expected: float | None) -> None:
+    assert attribute_values.seconds(value) == expected
 
 
 @pytest.mark.parametrize(
-    ("value", "read"),
+    ("value", "expected"),
     [("a", "a"), ("", None), (7, "7"), (7.0, "7"), (0.5, "0.5"), (True, None), (None, None), (["a"], None)],
 )
-def test_a_text(value: Any, read: str | None) -> None:
-    assert attribute_values.text(value) == read
+def test_a_text(value: Any, expected: str | None) -> None:
+    assert attribute_values.text(value) == expected
 
 
 @pytest.mark.parametrize(
-    ("value", "read"),
+    ("value", "expected"),
     [
         (["stop"], ["stop"]),
         ("stop", ["stop"]),
@@ -105,12 +105,12 @@ def test_a_text(value: Any, read: str | None) -> None:
         (3, None),
     ],
 )
-def test_finish_reasons_are_in_the_words_of_the_convention(value: Any, read: list[str] | None) -> None:
-    assert attribute_values.finish_reasons(value) == read
+def test_finish_reasons_are_in_the_words_of_the_conventions(value: Any, expected: list[str] | None) -> None:
+    assert attribute_values.finish_reasons(value) == expected
 
 
 @pytest.mark.parametrize(
-    ("value", "read"),
+    ("value", "expected"),
     [
         ('{"a": 1}', {"a": 1}),
         ('["\\ud800"]', ["\ud800"]),
@@ -121,12 +121,12 @@ def test_finish_reasons_are_in_the_words_of_the_convention(value: Any, read: lis
         (None, None),
     ],
 )
-def test_json_is_read_where_it_is_json(value: Any, read: Any) -> None:
-    found = attribute_values.parse_json(value)
-    if read == "a list":
-        assert math.isnan(found[0])
+def test_json_is_parsed_and_other_values_stay(value: Any, expected: Any) -> None:
+    parsed = attribute_values.parse_json(value)
+    if expected == "a list":
+        assert math.isnan(parsed[0])
     else:
-        assert found == read
+        assert parsed == expected
 
 
 @pytest.mark.parametrize(

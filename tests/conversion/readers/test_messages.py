@@ -14,7 +14,7 @@ HELLO = {"role": "user", "parts": [{"type": "text", "content": "hello"}]}
 
 
 @pytest.mark.parametrize(
-    ("value", "read"),
+    ("value", "expected"),
     [
         pytest.param(json.dumps([HELLO]), [HELLO], id="the convention's JSON"),
         pytest.param([HELLO], [HELLO], id="structured"),
@@ -38,9 +38,8 @@ HELLO = {"role": "user", "parts": [{"type": "text", "content": "hello"}]}
         pytest.param(None, None, id="none"),
     ],
 )
-def test_messages_come_in_one_form(value: Any, read: Any) -> None:
-    found = messages(value, "user")
-    assert found == read
+def test_messages_come_in_one_form(value: Any, expected: Any) -> None:
+    assert messages(value, "user") == expected
 
 
 def test_tool_calls_and_their_answers_are_parts() -> None:
@@ -88,7 +87,7 @@ def test_system_instructions_are_a_system_message(value: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "read"),
+    ("value", "expected"),
     [
         ('[{"name":"a"}]', [{"name": "a"}]),
         ('{"name":"a"}', [{"name": "a"}]),
@@ -98,12 +97,12 @@ def test_system_instructions_are_a_system_message(value: str) -> None:
         ([], None),
     ],
 )
-def test_tools_are_a_list(value: Any, read: Any) -> None:
-    assert tools(value) == read
+def test_tools_are_a_list(value: Any, expected: Any) -> None:
+    assert tools(value) == expected
 
 
-@given(value=ANYTHING | ANYTHING.map(lambda found: json.dumps(found, default=str)))
-def test_whatever_the_attribute_holds_messages_are_messages(value: Any) -> None:
+@given(value=ANYTHING | ANYTHING.map(lambda drawn: json.dumps(drawn, default=str)))
+def test_any_attribute_value_gives_well_formed_messages(value: Any) -> None:
     for message in messages(value, "user") or ():
         assert isinstance(message["role"], str)
         assert isinstance(message["parts"], list)

@@ -14,37 +14,41 @@ from tests.support.spans import CHAT, make_view
 TRACE = "a" * 32
 
 
-def other(span_id: str, parent_id: str | None, trace_id: str = TRACE, **attributes: Any) -> ContextSpan:
+def context_span(
+    span_id: str, parent_id: str | None, trace_id: str = TRACE, **attributes: Any
+) -> ContextSpan:
     return ContextSpan(
         trace_id, span_id, parent_id, {"posthog." + name: each for name, each in attributes.items()}
     )
 
 
 def chat(span_id: str, parent_id: str | None, **attributes: Any) -> SpanView:
-    told = {"posthog." + name: value for name, value in attributes.items()}
-    return make_view({**CHAT, **told}, trace_id=TRACE, span_id=span_id, parent_id=parent_id)
+    context = {"posthog." + name: value for name, value in attributes.items()}
+    return make_view({**CHAT, **context}, trace_id=TRACE, span_id=span_id, parent_id=parent_id)
 
 
 def feature(view: SpanView) -> Any:
     return view.attributes.get("posthog.feature")
 
 
-def test_what_a_server_span_says_goes_past_spans_of_no_concern_and_of_concern() -> None:
+def test_a_feature_is_inherited_through_genai_spans_and_others() -> None:
     deep, agent = chat("4", "3"), chat("2", "1")
-    inherit_context([deep, agent], [other("1", None, feature="tldr"), other("3", "2")])
+    inherit_context([deep, agent], [context_span("1", None, feature="tldr"), context_span("3", "2")])
     assert [feature(deep), feature(agent)] == ["tldr", "tldr"]
 
 
-def test_the_nearest_span_decides_and_the_own_word_before_it() -> None:
+def test_the_nearest_span_wins_and_the_own_attribute_before_it() -> None:
     near, own = chat("3", "2"), chat("4", "2", feature="mine")
-    inherit_context([near, own], [other("1", None, feature="far"), other("2", "1", feature="near")])
+    inherit_context(
+        [near, own], [context_span("1", None, feature="far"), context_span("2", "1", feature="near")]
+    )
     assert [feature(near), feature(own)] == ["near", "mine"]
 
 
-def test_a_user_named_in_other_words_stays() -> None:
+def test_a_user_under_another_name_stays() -> None:
     call = chat("2", "1")
     call.attributes["user.id"] = "u_2"
-    inherit_context([call], [other("1", None, distinct_id="u_1")])
+    inherit_context([call], [context_span("1", None, distinct_id="u_1")])
     assert "posthog.distinct_id" not in call.attributes
 
 
@@ -58,17 +62,17 @@ def test_groups_properties_and_flags_add_up(prefix: str) -> None:
 
 
 @pytest.mark.parametrize("blank", [None, "", "  "])
-def test_a_blank_says_nothing(blank: Any) -> None:
+def test_a_blank_does_not_count(blank: Any) -> None:
     call = chat("2", "1", privacy_mode=blank)
     call.attributes["user.id"] = blank
-    inherit_context([call], [other("1", None, privacy_mode=True, distinct_id="u_1")])
+    inherit_context([call], [context_span("1", None, privacy_mode=True, distinct_id="u_1")])
     assert call.attributes["posthog.privacy_mode"] is True
     assert call.attributes["posthog.distinct_id"] == "u_1"
 
 
 def test_an_explicit_no_to_privacy_stays() -> None:
     call = chat("2", "1", privacy_mode=False)
-    inherit_context([call], [other("1", None, privacy_mode=True)])
+    inherit_context([call], [context_span("1", None, privacy_mode=True)])
     assert call.attributes["posthog.privacy_mode"] is False
 
 
@@ -77,9 +81,9 @@ ROUTE, FUNCTION = {"http.route": "/"}, {"code.function.name": "f"}
 
 
 @pytest.mark.parametrize(
-    ("server", "between", "own", "found"),
+    ("server", "between", "own", "expected"),
     [
-        ({"posthog.feature": "said"}, FUNCTION, {}, "said"),
+        ({"posthog.feature": "given"}, FUNCTION, {}, "given"),
         (ROUTE, FUNCTION, {}, "route"),
         ({}, FUNCTION, {}, "function"),
         ({}, {}, FUNCTION, "function"),
@@ -88,13 +92,13 @@ ROUTE, FUNCTION = {"http.route": "/"}, {"code.function.name": "f"}
     ],
 )
 def test_rules_find_the_feature_as_the_processor_does(
-    server: dict[str, str], between: dict[str, str], own: dict[str, str], found: str | None
+    server: dict[str, str], between: dict[str, str], own: dict[str, str], expected: str | None
 ) -> None:
     call = make_view({**CHAT, **own}, trace_id=TRACE, span_id="3", parent_id="2")
     inherit_context(
         [call], [ContextSpan(TRACE, "1", None, server), ContextSpan(TRACE, "2", "1", between)], RULES
     )
-    assert feature(call) == found
+    assert feature(call) == expected
 
 
 def test_a_root_has_the_feature_of_its_own_attributes() -> None:
@@ -105,7 +109,7 @@ def test_a_root_has_the_feature_of_its_own_attributes() -> None:
 
 def test_one_id_in_another_trace_is_another_span() -> None:
     call = chat("2", "1")
-    inherit_context([call], [other("1", None, trace_id="b" * 32, feature="theirs")])
+    inherit_context([call], [context_span("1", None, trace_id="b" * 32, feature="theirs")])
     assert feature(call) is None
 
 
@@ -115,34 +119,34 @@ PARENTS = st.none() | IDS
 
 @given(
     parents=st.dictionaries(IDS, PARENTS),
-    concerns=st.sets(IDS),
-    says=st.dictionaries(IDS, st.sampled_from(["x", "y"])),
+    genai=st.sets(IDS),
+    features=st.dictionaries(IDS, st.sampled_from(["x", "y"])),
     data=st.data(),
 )
-def test_any_graph_in_any_order_hands_down_the_same(
-    parents: dict[str, str | None], concerns: set[str], says: dict[str, str], data: st.DataObject
+def test_spans_of_any_graph_inherit_the_same_in_any_order(
+    parents: dict[str, str | None], genai: set[str], features: dict[str, str], data: st.DataObject
 ) -> None:
-    """Also one with circles; without them each span has what the nearest one above says."""
+    """Circles are possible; without them each span has the feature of the nearest span above."""
 
-    def handed(order: list[str]) -> dict[str, Any]:
-        told = {span_id: {"feature": says[span_id]} if span_id in says else {} for span_id in order}
-        views = {each: chat(each, parents[each], **told[each]) for each in order if each in concerns}
-        others = [other(each, parents[each], **told[each]) for each in order if each not in concerns]
+    def inherited(order: list[str]) -> dict[str, Any]:
+        context = {each: {"feature": features[each]} if each in features else {} for each in order}
+        views = {each: chat(each, parents[each], **context[each]) for each in order if each in genai}
+        others = [context_span(each, parents[each], **context[each]) for each in order if each not in genai]
         inherit_context([*views.values()], others)
         return {span_id: feature(view) for span_id, view in views.items()}
 
     order = sorted(parents)
-    found = handed(order)
-    for span_id, got in found.items():
+    result = inherited(order)
+    for span_id, got in result.items():
         step: str | None = span_id
         passed: set[str] = set()
-        while step is not None and step in parents and step not in passed and step not in says:
+        while step is not None and step in parents and step not in passed and step not in features:
             passed.add(step)
             step = parents[step]
         if step is None or step not in passed:  # no circle
-            assert got == says.get(step or "") if step in parents else got is None
+            assert got == features.get(step or "") if step in parents else got is None
     if all(_ends(span_id, parents) for span_id in parents):
-        assert handed(data.draw(st.permutations(order))) == found
+        assert inherited(data.draw(st.permutations(order))) == result
 
 
 def _ends(span_id: str, parents: dict[str, str | None]) -> bool:

@@ -97,7 +97,7 @@ def test_a_request_looks_the_same_as_json_and_as_protobuf(
     request: ExportTraceServiceRequest, as_in_proto: bool, enum_names: bool
 ) -> None:
     document = otlp_json(request, as_in_proto=as_in_proto, enum_names=enum_names)
-    # repr: a type is seen by it as well, and NaN is no other NaN
+    # repr shows types as well, and NaN does not equal NaN
     assert repr(list(views_of_json_request(document))) == repr(list(views_of_request(request)))
 
 
@@ -121,7 +121,7 @@ def attribute(value: Any) -> Any:
 
 
 @pytest.mark.parametrize(
-    ("fields", "seen"),
+    ("fields", "expected"),
     [
         ({"traceId": "5B8EFFF798038103D269B633813FC60C"}, {"trace_id": "5b8efff798038103d269b633813fc60c"}),
         ({"span_id": "eee19b7ec3c1b174"}, {"span_id": "eee19b7ec3c1b174"}),
@@ -146,13 +146,13 @@ def attribute(value: Any) -> Any:
         ({"name": None, "events": None, "what": ["is", "this"]}, {"name": "", "events": []}),
     ],
 )
-def test_a_field_is_read(fields: dict[str, Any], seen: dict[str, Any]) -> None:
+def test_a_field_is_read(fields: dict[str, Any], expected: dict[str, Any]) -> None:
     view = view_with(**fields)._asdict()
-    assert {name: view[name] for name in seen} == seen
+    assert {name: view[name] for name in expected} == expected
 
 
 @pytest.mark.parametrize(
-    ("written", "seen"),
+    ("written", "expected"),
     [
         (None, None),
         ({}, None),
@@ -171,10 +171,10 @@ def test_a_field_is_read(fields: dict[str, Any], seen: dict[str, Any]) -> None:
         ({"kvlistValue": {"values": [{"key": "a", "value": {"intValue": "1"}}, {}]}}, {"a": 1, "": None}),
     ],
 )
-def test_a_value_is_read(written: Any, seen: Any) -> None:
-    found = attribute(written)
-    assert found == seen
-    assert type(found) is type(seen)
+def test_a_value_is_read(written: Any, expected: Any) -> None:
+    value = attribute(written)
+    assert value == expected
+    assert type(value) is type(expected)
 
 
 def test_a_double_may_be_no_number() -> None:
@@ -190,15 +190,15 @@ def nested(depth: int) -> dict[str, Any]:
 
 
 def test_a_value_may_be_nested_64_deep_and_no_more() -> None:
-    found = attribute(nested(64))
+    value = attribute(nested(64))
     for _ in range(32):
-        found = found[0]["k"]
-    assert found == "deep"
+        value = value[0]["k"]
+    assert value == "deep"
     with pytest.raises(ValueError, match="is nested more than 64 deep"):
         attribute(nested(65))
 
 
-# --- what cannot be read ---------------------------------------------------------------------------
+# --- unreadable fields -----------------------------------------------------------------------------
 
 SPAN = "resourceSpans[0].scopeSpans[0].spans[0]"
 SECOND = f"{SPAN}.attributes[1].value"
@@ -236,13 +236,13 @@ SECOND = f"{SPAN}.attributes[1].value"
         ),
     ],
 )
-def test_what_cannot_be_read_is_named_with_its_place(fields: dict[str, Any], sentence: str) -> None:
+def test_an_unreadable_field_is_reported_with_its_path(fields: dict[str, Any], sentence: str) -> None:
     document = request_of({"attributes": [MARK], **fields})
     with pytest.raises(ValueError, match="^" + re.escape(sentence)) as raised:
         list(views_of_json_request(document))
-    heard: list[str] = []
-    assert list(views_of_json_request(document, heard.append)) == []
-    assert heard == [str(raised.value)]
+    sentences: list[str] = []
+    assert list(views_of_json_request(document, sentences.append)) == []
+    assert sentences == [str(raised.value)]
 
 
 @pytest.mark.parametrize(
@@ -261,21 +261,21 @@ def test_what_cannot_be_read_is_named_with_its_place(fields: dict[str, Any], sen
         (request_of(None), f"{SPAN} is not an object"),
     ],
 )
-def test_what_is_around_spans_is_named_as_well(document: Any, sentence: str) -> None:
-    heard: list[str] = []
-    assert list(views_of_json_request(document, heard.append)) == []
-    assert heard == [sentence]
+def test_an_unreadable_field_around_spans_is_reported_as_well(document: Any, sentence: str) -> None:
+    sentences: list[str] = []
+    assert list(views_of_json_request(document, sentences.append)) == []
+    assert sentences == [sentence]
 
 
 def test_one_unreadable_span_does_not_take_the_others() -> None:
     good = {"attributes": [MARK], "name": "good"}
-    heard: list[str] = []
-    views = list(views_of_json_request(request_of(good, {**good, "spanId": "?"}, good), heard.append))
+    sentences: list[str] = []
+    views = list(views_of_json_request(request_of(good, {**good, "spanId": "?"}, good), sentences.append))
     assert [view.name for view in views if isinstance(view, SpanView)] == ["good", "good"]
-    assert heard == ["resourceSpans[0].scopeSpans[0].spans[1].spanId is not hex"]
+    assert sentences == ["resourceSpans[0].scopeSpans[0].spans[1].spanId is not hex"]
 
 
-def test_a_span_of_no_concern_is_not_read() -> None:
+def test_a_span_that_is_no_genai_span_is_not_read() -> None:
     assert list(views_of_json_request(request_of({"traceId": "?", "attributes": [{"key": ["odd"]}]}))) == []
 
 
@@ -312,9 +312,9 @@ JSON: st.SearchStrategy[Any] = st.recursive(
 
 @given(odd=JSON, fields=st.dictionaries(NAMES, JSON), value=JSON)
 def test_arbitrary_json_gives_views_or_sentences(odd: Any, fields: dict[str, Any], value: Any) -> None:
-    heard: list[str] = []
+    sentences: list[str] = []
     span = {"attributes": [MARK, {"key": "x", "value": value}], **fields}
     for document in (odd, {"resourceSpans": odd}, request_of(odd, span, {**span, "attributes": [MARK, odd]})):
-        for view in views_of_json_request(document, heard.append):
+        for view in views_of_json_request(document, sentences.append):
             assert isinstance(view, SpanView | ContextSpan)
-    assert all(" is " in sentence for sentence in heard)
+    assert all(" is " in sentence for sentence in sentences)

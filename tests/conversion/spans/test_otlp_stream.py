@@ -39,7 +39,7 @@ _SPANS = st.builds(
 
 @settings(deadline=None)
 @given(st.lists(_SPANS, max_size=5))
-def test_the_bytes_give_what_the_message_gives(spans: list[Any]) -> None:
+def test_bytes_give_the_views_that_the_message_gives(spans: list[Any]) -> None:
     request = otlp_request(*spans)
     assert [*views_of_request_bytes(request.SerializeToString())] == [*views_of_request(request)]
 
@@ -66,19 +66,19 @@ def test_any_bytes_give_spans_or_a_decode_error(body: bytes) -> None:
         theirs: list[Any] | None = [*views_of_request(ExportTraceServiceRequest.FromString(body))]
     except DecodeError:
         theirs = None
-    # What is unknown is passed over without a look into it; what protobuf reads, we read the same.
+    # We do not look into unknown fields, so we may accept more; a request that protobuf reads, we read alike.
     assert theirs is None or ours == theirs
 
 
 def _field(number: int, content: bytes) -> bytes:
-    size, made = len(content), bytearray()
+    size, varint = len(content), bytearray()
     while size > 0x7F:
-        made.append(size & 0x7F | 0x80)
+        varint.append(size & 0x7F | 0x80)
         size >>= 7
-    return bytes([number << 3 | 2]) + bytes(made) + bytes([size]) + content
+    return bytes([number << 3 | 2]) + bytes(varint) + bytes([size]) + content
 
 
-def test_a_resource_that_comes_after_its_spans_is_theirs() -> None:
+def test_spans_have_the_resource_that_comes_after_them() -> None:
     group = otlp_request(sdk_span(resource={"service.name": "late"})).resource_spans[0]
     below = _field(2, group.scope_spans[0].SerializeToString())
     body = _field(1, below + _field(1, group.resource.SerializeToString()))
@@ -100,12 +100,12 @@ def test_a_resource_that_comes_after_its_spans_is_theirs() -> None:
         pytest.param(b"not protobuf at all", id="text"),
     ],
 )
-def test_what_is_no_request_is_a_decode_error(body: bytes) -> None:
+def test_bytes_that_are_no_request_raise_a_decode_error(body: bytes) -> None:
     with pytest.raises(DecodeError):
         [*views_of_request_bytes(body)]
 
 
-def test_too_many_spans_are_a_decode_error(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_many_spans_raise_a_decode_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(otlp_stream, "MAX_SPANS", 2)
     body = otlp_request(*[sdk_span()] * 3).SerializeToString()
     with pytest.raises(DecodeError, match="2 spans at most"):
@@ -125,7 +125,7 @@ def test_a_large_span_of_too_many_parts_is_not_even_read(monkeypatch: pytest.Mon
     assert len([*views_of_request_bytes(numbers)]) == 1
 
 
-def test_messages_within_each_other_have_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_messages_nested_too_deeply_raise_a_decode_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(otlp_stream, "SMALL", 100)
     value = b""
     for _ in range(200):

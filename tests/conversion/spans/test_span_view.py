@@ -24,7 +24,7 @@ VALUES: st.SearchStrategy[Any] = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(min_size=1), inner, max_size=4),
     max_leaves=10,
 )
-ATTRIBUTES = st.dictionaries(st.text(min_size=1), VALUES, max_size=8).map(lambda found: {**CHAT, **found})
+ATTRIBUTES = st.dictionaries(st.text(min_size=1), VALUES, max_size=8).map(lambda drawn: {**CHAT, **drawn})
 
 
 class Level(str, Enum):
@@ -57,7 +57,7 @@ def test_a_span_looks_the_same_from_the_sdk_from_otlp_and_after_waiting(attribut
 
 
 @pytest.mark.parametrize(
-    ("put", "seen"),
+    ("value", "expected"),
     [
         (("a", "b"), ["a", "b"]),
         ({"a": ("b", {"c": 1})}, {"a": ["b", {"c": 1}]}),
@@ -70,23 +70,23 @@ def test_a_span_looks_the_same_from_the_sdk_from_otlp_and_after_waiting(attribut
         (0.1, 0.1),
     ],
 )
-def test_a_value_arrives_in_plain_types(put: Any, seen: Any) -> None:
-    span = sdk_span({**CHAT, "x": put})
+def test_a_value_arrives_in_plain_types(value: Any, expected: Any) -> None:
+    span = sdk_span({**CHAT, "x": value})
     packed = pack(span)
     assert packed is not None
     for view in (the_view(view_of_sdk_span(span)), from_otlp(span)[0], unpack(packed)):
-        assert view.attributes["x"] == seen
-        assert type(view.attributes["x"]) is type(seen)
+        assert view.attributes["x"] == expected
+        assert type(view.attributes["x"]) is type(expected)
 
 
 @pytest.mark.parametrize("odd", ["\ud800 lone surrogate", 2**80, {1: "number as key"}, float("inf")])
-def test_a_value_that_json_cannot_hold_waits_all_the_same(odd: Any) -> None:
+def test_a_span_with_a_value_that_json_cannot_hold_is_packed_all_the_same(odd: Any) -> None:
     packed = pack(sdk_span({**CHAT, "x": odd}))
     assert packed is not None
     assert unpack(packed).attributes["gen_ai.request.model"] == "gpt-5.1"
 
 
-def test_a_span_is_described() -> None:
+def test_kind_ids_resource_and_scope_are_in_the_view() -> None:
     view = the_view(view_of_sdk_span(sdk_span(kind=SpanKind.INTERNAL, end=None)))
     assert view.kind == "INTERNAL"
     assert view.end_ns is None
@@ -100,7 +100,7 @@ def test_a_span_is_described() -> None:
 @pytest.mark.parametrize(
     "attributes", [{}, {"http.method": "GET"}, {"llm": 1}, {"gen_ai.conversation.id": "c"}]
 )
-def test_a_span_that_is_about_no_model_agent_or_tool_is_no_concern(attributes: dict[str, Any]) -> None:
+def test_a_span_about_no_model_agent_or_tool_is_no_genai_span(attributes: dict[str, Any]) -> None:
     span = sdk_span(attributes)
     assert view_of_sdk_span(span) is None
     assert pack(span) is None
