@@ -130,6 +130,8 @@ class _Choice:
     def _add_tool_call(self, call: Any) -> None:
         function = get(call, "function") or get(call, "custom")
         identifier, name = get(call, "id"), get(function, "name")
+        if function is None and identifier is None:
+            return
         whole = self._find_call(get(call, "index"), identifier, name)
         whole.identifier = identifier or whole.identifier
         whole.name = name or whole.name

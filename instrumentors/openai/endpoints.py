@@ -8,8 +8,11 @@ no model call. A request or response unlike the others' needs a reader of its ow
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import Any, NamedTuple
+from urllib.parse import urlsplit
 
 from instrumentors.common.call_span import Attributes
 from instrumentors.common.streams import StreamAccumulator
@@ -67,3 +70,20 @@ ENDPOINTS: dict[str, Endpoint] = {
     "/audio/speech": Endpoint("speech", speech_request, speech_response),
 }
 """By path. Every other path (files, batches, assistants, fine-tuning) is no call to a model."""
+
+_AFTER_VERSION = re.compile(r"(?:^|/)(?:v\d\w*|openai|deployments/[^/]+)/(.+)")
+"""The path behind the version of a whole URL, or behind a deployment of Azure's."""
+
+
+@lru_cache(maxsize=512)
+def normalize_path(url: str) -> str:
+    """Return a path of `ENDPOINTS` as the application may spell it: a whole URL, a query, no first slash."""
+    path = "/".join(filter(None, urlsplit(url).path.split("/")))
+    while f"/{path}" not in ENDPOINTS and (behind := _AFTER_VERSION.search(path)) is not None:
+        path = behind[1]
+    return f"/{path}"
+
+
+def find_endpoint(url: str) -> Endpoint | None:
+    """Return the endpoint of a request's path; None if it is no call to a model."""
+    return ENDPOINTS.get(normalize_path(url))

@@ -24,7 +24,7 @@ from instrumentors.common.coexistence import original_stream_class
 from instrumentors.common.http_streams import observe_close, observe_reads
 from instrumentors.common.streams import StreamAccumulator, StreamObserver, follow, follow_async
 from instrumentors.openai.chat import ChatAccumulator
-from instrumentors.openai.endpoints import ENDPOINTS, Endpoint
+from instrumentors.openai.endpoints import Endpoint, find_endpoint, normalize_path
 from instrumentors.openai.fields import request_attributes
 from instrumentors.openai.raw_stream import stream_attributes
 
@@ -73,7 +73,7 @@ class RequestWrappers:
         """Open the span of a request; None if it is no call to a model, or is to have no span."""
         try:
             options = args[1] if len(args) > 1 else kwargs["options"]
-            endpoint = ENDPOINTS.get(options.url) if options.method.lower() == "post" else None
+            endpoint = find_endpoint(options.url) if options.method.lower() == "post" else None
             if endpoint is None or is_suppressed() or _is_reported_by_posthog(client, options.url):
                 return None
             body = _json_body(options)
@@ -324,7 +324,7 @@ _POSTHOG_REPORTS = frozenset({"/chat/completions", "/responses", "/embeddings"})
 
 def _is_reported_by_posthog(client: Any, path: str) -> bool:
     """Whether PostHog's own wrapper (`posthog.ai.openai`) sends an event for this call: one is enough."""
-    if path not in _POSTHOG_REPORTS or not type(client).__module__.startswith("posthog.ai."):
+    if normalize_path(path) not in _POSTHOG_REPORTS or not type(client).__module__.startswith("posthog.ai."):
         return False
     warn_once(
         "%s reports its calls itself, so they get no span; use the client of openai to have spans",

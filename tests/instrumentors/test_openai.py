@@ -27,7 +27,7 @@ from opentelemetry.trace import StatusCode
 
 from instrumentors import OpenAIInstrumentor
 from otel_posthog import ai_context
-from tests.instrumentors.cases.openai import FEW, MESSAGES, MODEL, WEATHER, WORD, chunk
+from tests.instrumentors.cases.openai import FEW, MESSAGES, MODEL, WEATHER, chunk
 from tests.instrumentors.provider import Provider, ReceivedRequest, ScriptedResponse
 from tests.instrumentors.recording import (
     Raising,
@@ -820,8 +820,10 @@ def test_a_choice_of_a_chunk_that_cannot_be_read_costs_only_itself(
     provider: Provider, recorder: Recorder, instrumented: Callable[..., None]
 ) -> None:
     instrumented()
-    odd = chunk("stop", FEW, content="two", tool_calls=["odd"])
-    provider.play(ScriptedResponse(events=[{**WORD, "choices": ["odd", *WORD["choices"]]}, odd, "[DONE]"]))
+    first = chunk(content="one ")
+    first["choices"].insert(0, "odd")
+    last = chunk("stop", FEW, content="two", tool_calls=["odd"])
+    provider.play(ScriptedResponse(events=[first, last, "[DONE]"]))
     chunks: Any = client(provider.url).chat.completions.create(model=MODEL, messages=MESSAGES, stream=True)
     assert len([*chunks]) == 2
     span_attributes = attributes(recorder.spans()[0])

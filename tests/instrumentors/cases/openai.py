@@ -25,6 +25,7 @@ from openai import (
     Stream,
     _streaming,
 )
+from openai.types.chat import ChatCompletion
 
 from tests.instrumentors.cases import Case, Expected, ScriptedResponse
 
@@ -868,6 +869,24 @@ _RESPONSES = {
                 events=[event("response.created", response={**RESPONSE, "status": "in_progress"})], drop=True
             )
         ],
+    ),
+    "responses of the beta client, by its path": Use(
+        lambda c: c.post("/responses?beta=true", body={"model": MODEL, "input": "hello"}, cast_to=object),
+        one(CHAT, {**TOKENS, "posthog.prompt.length": 5}),
+        [ScriptedResponse(RESPONSE)],
+    ),
+    "chat, a path without its first slash": Use(
+        lambda c: c.post(
+            "chat/completions", body={"model": MODEL, "messages": MESSAGES}, cast_to=ChatCompletion
+        ),
+        one(CHAT, TOKENS),
+        [answer()],
+    ),
+    "responses, compacted": Use(
+        lambda c: c.responses.compact(model=MODEL, input="hello"),
+        one(CHAT, {**TOKENS, "gen_ai.response.id": "r-1", "posthog.prompt.length": 5}),
+        [ScriptedResponse({**RESPONSE, "object": "response.compaction"})],
+        since=(2, 11),
     ),
     "a stored response is read": Use(
         lambda c: c.responses.retrieve("r-1"), [], [ScriptedResponse({**RESPONSE, "output": [MESSAGE_ITEM]})]
