@@ -65,7 +65,7 @@ def test_the_age_of_the_prices_is_told_and_old_ones_are_a_warning(
     ("text", "more", "state", "says"),
     [
         (GOOD, {}, "ok", "own.toml, for 1 model"),
-        (GOOD + "imput = 3\n", {}, "failed", "own.toml: line 4: model 'my-*': 'imput' is no price"),
+        (GOOD + "imput = 3\n", {}, "failed", "own.toml: line 4: model 'my-*': unknown price 'imput'"),
         ("[models", {}, "failed", "own.toml: "),
         (GOOD, {"COST": "server"}, "warning", "own.toml is not used: with cost=server"),
     ],

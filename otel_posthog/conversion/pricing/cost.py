@@ -1,12 +1,13 @@
-"""What a call cost: unit prices from `genai-prices` (offline) or the user's own file, times its tokens.
+"""The cost of a call: its tokens times unit prices from `genai-prices` (offline) or from the user's own file.
 
-Prices are looked up once per provider, model, service tier and half hour (some change by date or time of
-day), and kept as whole numbers of a small unit per token: costing a call is then a few multiplications, and
-exact. The arithmetic is that of `genai_prices.calc_price`, and tests hold it against that for every model in
-its data.
+`PriceBook` looks prices up once per provider, model, service tier and half hour, because some change by date
+or time of day. It keeps them as whole numbers, so that costing a call takes a few multiplications and is
+exact. The arithmetic is that of `genai_prices.calc_price`; tests compare both for every model in its data.
 
-What that data does not price, or our usage does not count, has no cost here either: seconds of audio,
-characters, pages. It prices images by their tokens; a price for each image is for the own file to say.
+Limits: seconds of audio, characters and pages have no cost, because that data does not price them or `Usage`
+does not count them. The data prices images by their tokens; a price per image needs the user's own file.
+
+Source: package `genai-prices` (github.com/pydantic/genai-prices), which collects the providers' price pages.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
 from otel_posthog.conversion.model_call import ModelCall, Usage
-from otel_posthog.conversion.pricing.rates import DOLLAR, Rates, Tiers, filled, tiers_of
+from otel_posthog.conversion.pricing.rates import DOLLAR, Rates, Tiers, tiers_of, with_missing_side
 
 if TYPE_CHECKING:
     from genai_prices.types import ModelPrice
@@ -28,11 +29,11 @@ __all__ = ["Cost", "PriceBook"]
 
 _HALF_HOUR_NS = 1_800 * 10**9
 _LATEST = 4_000_000
-"""Half hours from 1970 to 2198; clocks may say anything."""
+"""Half hours from 1970 to 2198, since a span may have any timestamp."""
 
 
 class Cost(NamedTuple):
-    """US dollars. `total` also holds what is billed by request and by search; some tell only that."""
+    """US dollars. `total` includes prices per request and search; some providers report only the total."""
 
     input: float | None
     output: float | None
@@ -47,34 +48,37 @@ _PROVIDERS = {
     "xai": "x-ai",
     "moonshot": "moonshotai",
 }
-"""Our provider words where `genai-prices` has another id."""
+"""Ids of `genai-prices` by our name of the provider, if they differ."""
 
 _DATED = re.compile(r"[-@](?:\d{4}-\d{2}-\d{2}|\d{8}|\d{3}|latest)$")
 
 
 def cost_of(usage: Usage, tiers: Tiers, images: int = 0) -> Cost | None:
-    """The cost of these tokens, and of so many images; None where nothing that was reported has a price."""
-    asked, answered = usage.input, usage.output
+    """Return the cost of tokens and images; None if nothing that was reported has a price.
+
+    None also if tokens of one side were reported and only the other side has a price.
+    """
+    tokens_in, tokens_out = usage.input, usage.output
     cache_read, cache_write = usage.cache_read or 0, usage.cache_write or 0
-    total_input = asked or 0
+    total_input = tokens_in or 0
     if usage.cache_exclusive or total_input < cache_read + cache_write:
-        total_input += cache_read + cache_write  # fewer tokens than their own part: it was not counted in
+        total_input += cache_read + cache_write  # the input does not include its cached tokens
     rates = tiers[-1][1]
     if len(tiers) > 1:
-        rates = next((each for above, each in tiers if total_input > above), rates)
+        rates = next((tier_rates for start, tier_rates in tiers if total_input > start), rates)
     rate_in, rate_out = rates.input, rates.output
-    pictured = images * rates.image if images and rates.image is not None else 0
-    if (asked is None or rate_in is None) and (answered is None or rate_out is None):
-        if rates.request is None and not pictured:
+    cost_of_images = images * rates.image if images and rates.image is not None else 0
+    if (tokens_in is None or rate_in is None) and (tokens_out is None or rate_out is None):
+        if rates.request is None and not cost_of_images:
             return None
-    elif (asked and rate_in is None) or (answered and rate_out is None):
-        return None  # half a price is a wrong price
+    elif (tokens_in and rate_in is None) or (tokens_out and rate_out is None):
+        return None  # half a cost would be wrong
 
     if cache_read or cache_write or usage.input_audio or usage.input_image:
         audio_cached = (
             min(usage.cache_read_audio or 0, cache_read) if rates.cache_read_audio is not None else 0
         )
-        paid_in = _pay(
+        paid_in = _sum_of_parts(
             total_input,
             rate_in,
             (audio_cached, rates.cache_read_audio),
@@ -90,16 +94,16 @@ def cost_of(usage: Usage, tiers: Tiers, images: int = 0) -> Cost | None:
         or (rates.output_audio is not None and usage.output_audio)
         or (rates.reasoning is not None and usage.reasoning)
     ):
-        paid_out = _pay(
-            answered or 0,
+        paid_out = _sum_of_parts(
+            tokens_out or 0,
             rate_out,
             (usage.output_image or 0, rates.output_image),
             (usage.output_audio or 0, rates.output_audio),
             (usage.reasoning or 0, rates.reasoning),
         )
     else:
-        paid_out = (answered or 0) * (rate_out or 0)
-    paid_out += pictured
+        paid_out = (tokens_out or 0) * (rate_out or 0)
+    paid_out += cost_of_images
     extra = rates.request or 0
     if rates.search is not None and usage.searches:
         extra += usage.searches * rates.search
@@ -109,22 +113,22 @@ def cost_of(usage: Usage, tiers: Tiers, images: int = 0) -> Cost | None:
 _new = tuple.__new__  # `Cost(...)` takes twice as long
 
 
-def _pay(whole: int, rate: int | None, *parts: tuple[int, int | None]) -> int:
-    """What `whole` tokens cost of which some have a rate of their own; more than the whole are not paid."""
-    left, paid = whole, 0
+def _sum_of_parts(whole: int, rate: int | None, *parts: tuple[int, int | None]) -> int:
+    """Return the cost of `whole` tokens, some of which have a rate of their own; excess parts are free."""
+    left, cost = whole, 0
     for tokens, own_rate in parts:
         if own_rate is not None and tokens > 0:
             part = tokens if tokens < left else left  # noqa: FURB136  # a call to `min` takes longer
-            paid += part * own_rate
+            cost += part * own_rate
             left -= part
-    return paid + left * (rate or 0)
+    return cost + left * (rate or 0)
 
 
 class PriceBook:
-    """Finds the unit prices of a call and works out its cost. `own` wins over the built-in table."""
+    """The unit prices of the built-in table and of the user's own file, which wins, and the cost of calls."""
 
     def __init__(self, own: Mapping[str, Rates] | None = None) -> None:
-        # A fifth of a second, so not with this module; here, because later would be in somebody's call.
+        # It takes a fifth of a second: not when this module is imported, and not in the first call.
         import genai_prices.data_snapshot
 
         self._snapshot = genai_prices.data_snapshot.get_snapshot
@@ -135,7 +139,7 @@ class PriceBook:
         self._tiers = lru_cache(maxsize=2048)(self._look_up)
 
     def cost(self, call: ModelCall) -> Cost | None:
-        """The cost of the call, or None where model or tokens are not known."""
+        """Return the cost of the call; None if its model has no price or its tokens are not reported."""
         details = call.details
         tier = details.get("service_tier") or call.parameters.get("service_tier")
         for model in (call.response_model, call.request_model):
@@ -153,7 +157,7 @@ class PriceBook:
         listed = self._listed_tiers(provider, model, tier, half_hour)
         if own is None:
             return listed
-        return tuple((start, filled(own, rates)) for start, rates in listed) or ((-1, own),)
+        return tuple((start, with_missing_side(own, rates)) for start, rates in listed) or ((-1, own),)
 
     def _listed_tiers(self, provider: str | None, model: str, tier: str | None, half_hour: int) -> Tiers:
         moment = datetime.fromtimestamp(min(max(half_hour, 0), _LATEST) * 1800, timezone.utc)
@@ -163,7 +167,7 @@ class PriceBook:
         return ()
 
     def lists(self, name: str) -> bool:
-        """Whether the built-in table has prices for the model, or for one that fits the pattern."""
+        """Whether the built-in table has prices for the model, or for one that matches the pattern."""
         if not is_pattern(name):
             return bool(self._listed_tiers(None, name, None, _LATEST))
         pattern = name.lower()
@@ -174,15 +178,15 @@ class PriceBook:
         self, provider: str | None, model: str, tier: str | None, moment: datetime
     ) -> ModelPrice | None:
         snapshot = self._snapshot()
-        named = _PROVIDERS.get(provider or "", provider)
-        known = named if any(listed.id == named for listed in snapshot.providers) else None
+        provider_id = _PROVIDERS.get(provider or "", provider)
+        known_id = provider_id if any(listed.id == provider_id for listed in snapshot.providers) else None
         try:
-            provider_found, found = snapshot.find_provider_model(model, None, known, None)
+            listed_provider, listed_model = snapshot.find_provider_model(model, None, known_id, None)
         except LookupError:
             return None
-        # A model of another provider, to whose prices it falls back, has the standard price only.
-        context = _context(tier) if any(found is listed for listed in provider_found.models) else None
-        return found.get_prices(moment, context)
+        # `genai-prices` falls back to another provider's model, for which only standard prices hold.
+        is_own_model = any(listed_model is each for each in listed_provider.models)
+        return listed_model.get_prices(moment, _context(tier) if is_own_model else None)
 
     def _own(self, names: Sequence[str]) -> Rates | None:
         for name in names:
@@ -196,7 +200,7 @@ class PriceBook:
 
 
 def _context(tier: str | None) -> dict[str, str] | None:
-    """By what `genai-prices` tells apart the prices of a model; batches are a tier in providers' answers."""
+    """Return the key by which `genai-prices` selects a price; providers report batches as a service tier."""
     if not tier:
         return None
     word = tier.strip().lower()
@@ -204,12 +208,12 @@ def _context(tier: str | None) -> dict[str, str] | None:
 
 
 def is_pattern(name: str) -> bool:
-    """Whether that names more than one model."""
+    """Whether the name matches more than one model."""
     return any(sign in name for sign in "*?[")
 
 
 def _names(model: str) -> Iterator[str]:
-    """The name as given; without its path (`models/`, `openai/`, `publishers/google/models/`); undated."""
+    """Yield the name, the name without path (`models/`, `publishers/google/models/`), and that undated."""
     name = model.strip().lower()
     tail = name.rpartition("/")[2]
     yield name

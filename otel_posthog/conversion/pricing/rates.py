@@ -1,4 +1,4 @@
-"""Unit prices: what one token, image, request or search costs, as whole numbers of a small unit."""
+"""Unit prices of one token, image, request or search, as whole numbers of 10**-15 US dollars."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from genai_prices.types import ModelPrice
 
-__all__ = ["DOLLAR", "MILLION", "UNITS", "Rates", "Tiers", "filled", "in_units", "tiers_of"]
+__all__ = ["DOLLAR", "MILLION", "UNITS", "Rates", "Tiers", "in_units", "tiers_of", "with_missing_side"]
 
 DOLLAR = 10**15
-"""Units in a US dollar. No price in the data has more than twelve decimals for one token; up to nine dollars,
-such a sum is divided as fast as floats are."""
+"""Units in a US dollar. No price of a token in the data of `genai-prices` has more than twelve decimals. Sums
+up to nine dollars are divided as fast as floats."""
 MILLION = 1_000_000
 _THOUSAND = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rates:
-    """For one token (request, search, image), 10**15 to the US dollar; None: not priced apart."""
+    """Prices of one token (request, search, image), 10**15 to the US dollar; None: no price of its own."""
 
     input: int | None = None
     output: int | None = None
@@ -35,24 +35,24 @@ class Rates:
     request: int | None = None
     search: int | None = None
     image: int | None = None
-    """For each image that was made, beside its tokens."""
+    """For each generated image, in addition to its tokens."""
 
     @property
     def lacks(self) -> tuple[str, ...]:
-        """Which side of a call has no price; none is missing where a call or its images alone have one."""
+        """The sides of a call without a price; empty if only requests or images have prices."""
         missing = tuple(side for side in SIDES if getattr(self, side) is None)
-        alone = self.request is not None or self.image is not None
-        return () if alone and len(missing) == len(SIDES) else missing
+        has_flat_price = self.request is not None or self.image is not None
+        return () if has_flat_price and len(missing) == len(SIDES) else missing
 
 
 SIDES: dict[str, tuple[str, ...]] = {
     "input": ("input", "cache_read", "cache_write", "cache_read_audio", "input_image", "input_audio"),
     "output": ("output", "output_image", "output_audio", "reasoning"),
 }
-"""What is asked and what is answered, and the rates of each."""
+"""The two sides of a call, and the rates of each."""
 
 Tiers = tuple[tuple[int, Rates], ...]
-"""`(more input tokens than this, rates)`, the highest first; crossing a step prices all tokens anew."""
+"""Numbers of input tokens, and the rates above each for all tokens of the call; the highest number first."""
 
 UNITS: dict[str, tuple[str, int]] = {
     "input": ("input_mtok", MILLION),
@@ -68,34 +68,34 @@ UNITS: dict[str, tuple[str, int]] = {
     "request": ("requests_kcount", _THOUSAND),
     "search": ("web_searches_kcount", _THOUSAND),
 }
-"""Our rate, and the price key of `genai-prices` it comes from with the number of units that price is for."""
+"""By field of `Rates`: the price key of `genai-prices`, and the number of units that its price is for."""
 
 
-def filled(own: Rates, listed: Rates) -> Rates:
-    """The own rates, and those of the table for a side that has none."""
+def with_missing_side(own: Rates, listed: Rates) -> Rates:
+    """Return the own rates, and the table's rates for a side that has no own price."""
     names = [name for side in own.lacks for name in SIDES[side] if getattr(own, name) is None]
     return replace(own, **{name: getattr(listed, name) for name in names})
 
 
 def tiers_of(price: ModelPrice) -> Tiers:
-    """The rates of a model in the table, by how many input tokens there are."""
+    """Return the rates of a model in the table by number of input tokens; empty if it has no prices."""
     values = {field: (getattr(price, key, None), per) for field, (key, per) in UNITS.items()}
     starts = {-1}
     for value, _ in values.values():
         starts.update(tier.start for tier in getattr(value, "tiers", ()))
-    made = []
+    tiers = []
     for start in sorted(starts, reverse=True):
         rates = {
             field: in_units(at, per)
             for field, (value, per) in values.items()
             if (at := _at(value, start)) is not None
         }
-        made.append((start, Rates(**rates)))
-    return tuple(made) if any(getattr(made[-1][1], f.name) is not None for f in fields(Rates)) else ()
+        tiers.append((start, Rates(**rates)))
+    return tuple(tiers) if any(getattr(tiers[-1][1], f.name) is not None for f in fields(Rates)) else ()
 
 
 def _at(value: Any, start: int) -> Any:
-    """The price for more than `start` input tokens."""
+    """Return the price for more than `start` input tokens."""
     if not hasattr(value, "tiers"):
         return value
     price = value.base
@@ -106,5 +106,5 @@ def _at(value: Any, start: int) -> Any:
 
 
 def in_units(price: Any, per: int) -> int:
-    """Our units for one token of a price in US dollars for so many."""
+    """Return the units of `DOLLAR` for one token, of a price in US dollars for `per` tokens."""
     return round(Decimal(str(price)) * DOLLAR / per)
