@@ -31,10 +31,10 @@ def _nearest_ancestor(
     history: SpanHistory,
 ) -> str | None:
     context = call.context
-    known = context.parent_id  # the processor has set it when the span began
-    is_trace = known is not None and known in (call.trace_id, context.trace_name)
-    if known is not None and not is_trace:
-        return known
+    context_ancestor = context.parent_id  # the processor has set it when the span began
+    is_trace = context_ancestor is not None and context_ancestor in (call.trace_id, context.trace_name)
+    if context_ancestor is not None and not is_trace:
+        return context_ancestor
     span_id = call.parent_id
     for _ in range(_MAX_BETWEEN):
         if span_id is None:
@@ -61,10 +61,10 @@ def _with_known_ancestors(calls: Iterable[ModelCall], parents: Parents | None) -
         return parents
     extended = dict(parents or {})
     for call in calls:
-        known = call.context.parent_id
-        if known is not None and call.parent_id is not None:
-            is_trace = known in (call.trace_id, call.context.trace_name)
-            extended[call.trace_id, call.parent_id] = None if is_trace else known
+        context_ancestor = call.context.parent_id
+        if context_ancestor is not None and call.parent_id is not None:
+            is_trace = context_ancestor in (call.trace_id, call.context.trace_name)
+            extended[call.trace_id, call.parent_id] = None if is_trace else context_ancestor
     return extended
 
 
