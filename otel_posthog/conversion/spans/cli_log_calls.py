@@ -44,13 +44,13 @@ class Batch(NamedTuple):
     """The records of one request that add to others; each is found without a search."""
 
     questions: dict[tuple[str, str], list[tuple[int, str]]]
-    """Of Gemini CLI: the times and texts of its requests, by session and prompt, in order."""
+    """The times and texts of Gemini CLI's requests, by session and prompt, in order."""
     details: dict[tuple[str, str], LogRecord]
-    """Of Gemini CLI: the conventions' events, by session and time."""
+    """The conventions' events that Gemini CLI writes, by session and time."""
     answers: dict[str, list[LogRecord]]
-    """Of Claude Code: `CLAUDE_ANSWERS`, by the id of their request."""
+    """The `CLAUDE_ANSWERS` of Claude Code, by the id of their request."""
     began: dict[str, int]
-    """Of Codex: when the request began whose end has not come, by conversation."""
+    """The beginning of each request of Codex that has not ended, by conversation."""
 
 
 def batch_of(records: Iterable[LogRecord]) -> Batch:
@@ -109,7 +109,7 @@ def _provider(cli: Cli, record: LogRecord) -> Attributes:
 
 
 def _codex_stream(cli: Cli, record: LogRecord, batch: Batch) -> SpanView | None:
-    """Return the call that a stream's end tells of: its counts come in a record of their own."""
+    """Return the call that a stream's end reports; its counts come in a record of their own."""
     kind, attributes = record.attributes.get("event.kind"), record.attributes
     session = str(attributes.get(cli.session))
     if kind == "response.completed" and "input_token_count" in attributes:
@@ -130,7 +130,7 @@ _MODEL_ENDPOINTS = ("responses", "completions", "messages", "unknown")
 
 
 def _codex_request(cli: Cli, record: LogRecord, batch: Batch) -> SpanView | None:
-    """Return a request that was refused; one that was taken is told by the end of its stream."""
+    """Return a request that was rejected; the end of its stream reports one that was accepted."""
     attributes = record.attributes
     endpoint = attributes.get("endpoint")
     if isinstance(endpoint, str) and not any(word in endpoint for word in _MODEL_ENDPOINTS):
@@ -211,7 +211,7 @@ CLI_EVENTS: Mapping[str, tuple[Cli, _Read]] = {
 """The events that are read, each with its CLI and reader."""
 
 
-# --- what a CLI's record says ---
+# --- the attributes of a CLI's record ---
 
 
 def _renamed(names: Mapping[str, str], record: LogRecord) -> Attributes:
@@ -246,7 +246,7 @@ def _status(attributes: Attributes) -> int:
 
 
 def _of_gemini(cli: Cli, record: LogRecord, batch: Batch) -> Attributes:
-    """Return what Gemini CLI says in its own way: counts that are parts, and payloads as JSON texts."""
+    """Return what is peculiar to Gemini CLI: counts that are parts, and payloads as JSON texts."""
     if cli.prompt != GEMINI_CLI.prompt:
         return {}
     held = record.attributes

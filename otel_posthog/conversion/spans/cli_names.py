@@ -28,7 +28,7 @@ class Cli(NamedTuple):
     tool: Mapping[str, str]
     """The same of a tool run; of two for one name the first that is there counts."""
     scope_suffix: str = ""
-    """What tells its log records from its spans, if both have one scope."""
+    """Distinguishes its log records from its spans if both have one scope."""
 
 
 CLAUDE_CODE = Cli(

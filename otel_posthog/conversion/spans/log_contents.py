@@ -12,11 +12,11 @@ from otel_posthog.conversion.spans.span_view import SpanEvent, SpanView
 __all__ = ["MAX_EVENTS", "LogContents"]
 
 MAX_BYTES = 32 * 1024 * 1024
-"""Of content that waits, about."""
+"""The bytes of content that waits, estimated."""
 SECONDS = 60.0
 """SDKs export log records after a second, spans after five; a Collector's batches add to both."""
 MAX_EVENTS = 1000
-"""Of one span: a conversation has a message each."""
+"""The events that wait for one span: a conversation has one for each message."""
 _OVERHEAD = 400
 
 _Key = tuple[Hashable, str, str]

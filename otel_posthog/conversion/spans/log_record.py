@@ -46,7 +46,7 @@ class LogRecord(NamedTuple):
     """After 1970; 0 if neither the record nor who observed it names a time."""
     trace_id: str
     span_id: str
-    """Of the span that was current; empty without one."""
+    """The id of the current span; empty if there was none."""
     body: Any
     attributes: dict[str, Any]
     scope: str | None
@@ -55,7 +55,7 @@ class LogRecord(NamedTuple):
 
 
 class LogContent(NamedTuple):
-    """An event of a span that came as a log record: what was said in the call, which the span counts."""
+    """An event of a span that came as a log record: content of the call that the span counts."""
 
     trace_id: str
     span_id: str

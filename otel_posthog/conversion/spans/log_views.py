@@ -14,7 +14,7 @@ __all__ = ["MS", "duration_ns", "number_of", "time_of", "view_of_record"]
 MS = 1_000_000
 """Nanoseconds."""
 _LONGEST_MS = 86_400_000
-"""Of a call or tool run: a day."""
+"""The longest call or tool run that is believed: a day."""
 _ROUNDING_NS = 2 * MS
 """Durations are whole milliseconds: so a record begins after its span, which is the outer one of the two."""
 _MESSAGES = ("error.message", "error")
@@ -29,9 +29,8 @@ def view_of_record(
     scope: str | None,
     start_ns: int | None = None,
 ) -> SpanView:
-    """Return the view of a record, with its own ids made of its content; it ends at the record's time."""
+    """Return the view of a record, with ids derived from its content; it ends at the record's time."""
     end_ns = time_of(record)
-    """Return the view of a record, with its own ids made of its content; it ends at the record's time."""
     content = (
         *(record.event, end_ns, record.trace_id, record.span_id, record.body),
         sorted(record.attributes.items()),
