@@ -278,7 +278,7 @@ def _without_reserved(properties: dict[str, Any], attributes: Mapping[str, Any])
     """Return the properties without names that mean something to PostHog, unless the application gave them.
 
     A library's metadata may be called `$ai_input`, `$set` or `token`: it would pass for a value of ours, and
-    escape what hides content.
+    escape the rules that hide content.
     """
     return {
         name: value

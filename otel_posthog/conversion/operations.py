@@ -1,4 +1,4 @@
-"""The operations of GenAI spans, once: detection, dialects and what may leave with hidden content follow."""
+"""The operations of GenAI spans; detection, dialects and the allow-list of hidden content use this table."""
 
 from __future__ import annotations
 

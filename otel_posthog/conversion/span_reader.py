@@ -25,7 +25,7 @@ _MAX_READINGS = 1024
 _MAX_NAMES = 128
 """Spans with more attributes than this hardly share their names with others."""
 _MAX_LETTERS = 16 * 1024
-"""Of all names of a span whose reading is cached: names that OTLP brings may be as long as a request."""
+"""Characters of all names of a span whose reading is cached: a name that OTLP brings may be huge."""
 
 
 class _Reading(NamedTuple):

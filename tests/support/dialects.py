@@ -25,7 +25,7 @@ PIPELINE = Pipeline(families=frozenset({"ai", "llm_completion"}))
 def scope_of(name: str) -> str:
     """Return a recorded scope of the dialect; one of ours if the dialect has no scopes."""
     pattern = SIGNATURES[name].scopes
-    return "tests" if pattern is None else next(scope for scope in recorded_scopes() if pattern.match(scope))
+    return next((each for each in recorded_scopes() if pattern and pattern.match(each)), "tests")
 
 
 @cache
@@ -372,7 +372,7 @@ def names_of(dialect: Dialect) -> list[str]:
     """Return every attribute that the dialect reads, in the order of its table."""
     names = [name for rule in dialect.rules for name in rule.names]
     names += [prefix + "<name>" for prefix, _, _ in dialect.prefixes]
-    return list(dict.fromkeys([*names, *BESIDES[dialect.name]]))
+    return list(dict.fromkeys([*names, *BESIDES.get(dialect.name, ())]))
 
 
 def dialects_tables() -> str:

@@ -1,7 +1,7 @@
 """Langfuse's SDKs from version 3 on: `langfuse.observation.*` and `langfuse.trace.*`.
 
 Source: langfuse-python, _client/attributes.py and span.py (versions 3 to 5), and recordings. Usage and cost
-are JSON objects with free keys; `input` is without the cached tokens where these have a key of their own.
+are JSON objects with free keys; `input` excludes cached tokens if these have a key of their own.
 """
 
 from __future__ import annotations

@@ -41,7 +41,7 @@ def _put(tree: dict[str, Any], path: list[str], value: Any) -> None:
 
 
 class _Branch(dict[str, Any]):
-    """A dict made of names, so that it differs from a value that is a dict."""
+    """A dict built from names, so that it differs from a value that is a dict."""
 
 
 def _as_list(tree: dict[str, Any]) -> list[Any]:
