@@ -24,7 +24,7 @@ class Fallback(NamedTuple):
 
     value: Any
     consequence: str
-    """What it means, for the log."""
+    """The effect, for the log."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ class Option:
 
     name: str
     parse: Callable[[object], Any]
-    """Returns the value of an argument or an environment variable; `ValueError` says what is expected."""
+    """Returns the value of an argument or an environment variable; `ValueError` states the kind expected."""
     default: Any
     meaning: str
     other_variables: tuple[str, ...] = ()

@@ -111,7 +111,7 @@ class OptionError(ValueError):
     def __init__(self, name: str, problem: str) -> None:
         super().__init__(f"{name}: {problem}")
         self.problem = problem
-        """What is expected instead."""
+        """The kind of value that is expected."""
 
 
 Report = Callable[[OptionProblem], object]
@@ -133,29 +133,29 @@ def resolve(arguments: Mapping[str, Any], environ: Mapping[str, str], report: Re
     unknown = set(arguments) - {option.name for option in OPTIONS}
     if unknown:
         raise TypeError(f"there is no option {min(unknown)!r}")
-    given: dict[str, Any] = {}
+    parsed: dict[str, Any] = {}
     for option in OPTIONS:
         value = arguments.get(option.name)
         if value is not None:
             try:
-                given[option.name] = option.parse(value)
+                parsed[option.name] = option.parse(value)
             except ValueError as error:
                 raise OptionError(option.name, str(error)) from None
-    given = {**_from_client(given.get("client")), **given}
+    parsed = {**_from_client(parsed.get("client")), **parsed}
     values = {
-        option.name: given[option.name] if option.name in given else _from_environ(option, environ, report)
+        option.name: parsed[option.name] if option.name in parsed else _from_environ(option, environ, report)
         for option in OPTIONS
     }
-    if "endpoint" not in given and values["endpoint"] == "":
+    if "endpoint" not in parsed and values["endpoint"] == "":
         # After a mistyped address, prompts must not go to another PostHog than was intended.
         values |= {"endpoint": _ENDPOINT.default, "api_key": None}
     if values["durability"] == "always" and values["spool_dir"] is None:
-        if "durability" in given:
+        if "durability" in parsed:
             raise OptionError("durability", "always needs spool_dir, a directory to keep spans in")
         needs = f"is always, which needs {PREFIX}SPOOL_DIR"
         report(OptionProblem(PREFIX + "DURABILITY", needs, _IGNORED))
         values["durability"] = "overflow"
-    if "capture_content" not in given and not _allows_content(environ, report):
+    if "capture_content" not in parsed and not _allows_content(environ, report):
         values["capture_content"] = False
     return Config(**values)
 

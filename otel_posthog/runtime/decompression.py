@@ -1,7 +1,7 @@
-"""Inflating a request body under a ceiling: a decompression bomb is stopped as soon as it passes it.
+"""Inflation of request bodies up to a ceiling: a decompression bomb is rejected as soon as it passes it.
 
-The codecs are a table. gzip and deflate are isa-l's or the standard library's; zstd is there where Python
-(3.14) or one of the usual packages has it.
+`CODECS` is the table of codecs. gzip and deflate come from isa-l or the standard library; zstd comes from
+Python 3.14 or from a package, if either has it.
 """
 
 from __future__ import annotations
@@ -20,23 +20,23 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     Pieces = Callable[[bytes, bool], Iterator[bytes]]
-    """Makes a body's inflated pieces; of its first part, or of every part."""
+    """Yields a body's inflated pieces, of its first part or (if True) of every part."""
 
 __all__ = ["CODECS", "GZIP_MAGIC", "BrokenBodyError", "Codec", "TooMuchError", "inflate", "zstd_codec"]
 
 GZIP_MAGIC = b"\x1f\x8b\x08"
 
 AT_ONCE = 8 * 1024 * 1024
-"""What inflates to more than so many bytes is measured before it is made: a bomb takes no more than this."""
+"""A body that inflates to more bytes is measured before it is built: a bomb takes no more memory."""
 MAX_PARTS = 10_000
-"""Of a body: programs that compress in parallel write one for 64 KiB or more, others one."""
+"""Parts of one body. Programs that compress in parallel write one per 64 KiB or more, others only one."""
 _PIECE = 256 * 1024
 _SLICE = 64 * 1024
-"""Bytes given to a decompressor at a time: it hands back, as a copy, what is beyond a part's end."""
+"""Input bytes for a decompressor at a time: it returns those beyond a part's end as a copy."""
 _STEP = 256
-"""Bytes given to `zstandard` at a time: it makes all that is in them, 11 MB at most."""
+"""Input bytes for `zstandard` at a time: it inflates all of them at once, to 11 MB at most."""
 _WINDOW_LOG = 27
-"""zstd asks for no more than 128 MiB of window, its own default; its format allows terabytes."""
+"""The largest window of zstd, 128 MiB, its own default; the format allows terabytes."""
 
 
 class TooMuchError(ValueError):
@@ -44,24 +44,24 @@ class TooMuchError(ValueError):
 
 
 class BrokenBodyError(ValueError):
-    """The body is not what its encoding says, or ends early."""
+    """The body does not have its encoding, or ends early."""
 
 
 class Codec(NamedTuple):
-    """How to inflate what has a Content-Encoding."""
+    """The way to inflate bodies with one Content-Encoding."""
 
     pieces: Pieces
     errors: tuple[type[Exception], ...]
 
 
 def inflate(codec: Codec, body: bytes, ceiling: int, *, every_part: bool = False) -> bytes:
-    """Inflate `body`, to at most `ceiling` bytes.
+    """Return `body` inflated to at most `ceiling` bytes.
 
-    gzip and zstd allow several parts (members, frames) one after the other; what follows the first is passed
-    over unless `every_part` is wanted.
+    A gzip or zstd body may have several parts (members, frames). Those after the first are ignored, unless
+    `every_part` is True.
 
     Raises:
-        TooMuchError: it would be more.
+        TooMuchError: it would have more bytes.
         BrokenBodyError: it is damaged, or ends early.
     """
     try:
@@ -74,7 +74,7 @@ def inflate(codec: Codec, body: bytes, ceiling: int, *, every_part: bool = False
             size += len(piece)
             if size > ceiling:
                 raise TooMuchError(f"the inflated body is larger than {ceiling:,} bytes")
-        whole = io.BytesIO()  # its bytes are not copied once more, as those of pieces are that are joined
+        whole = io.BytesIO()  # unlike `join`, its value needs no second copy
         for piece in codec.pieces(body, every_part):
             whole.write(piece)
         return whole.getvalue()
@@ -83,7 +83,7 @@ def inflate(codec: Codec, body: bytes, ceiling: int, *, every_part: bool = False
 
 
 def _up_to(pieces: Iterator[bytes], ceiling: int) -> Iterator[bytes]:
-    """The pieces, until there is more than the ceiling."""
+    """Yield the pieces, up to the first that passes the ceiling."""
     left = ceiling
     for piece in pieces:
         yield piece
@@ -93,7 +93,7 @@ def _up_to(pieces: Iterator[bytes], ceiling: int) -> Iterator[bytes]:
 
 
 class _Stream(Protocol):
-    """What all decompressors have."""
+    """The attributes that all decompressors have."""
 
     @property
     def eof(self) -> bool: ...
@@ -102,7 +102,7 @@ class _Stream(Protocol):
 
 
 class _Body:
-    """A body on its way through the decompressors of its parts."""
+    """The unread rest of a body, read by one decompressor per part."""
 
     def __init__(self, data: bytes) -> None:
         self._view = memoryview(data)
@@ -110,13 +110,13 @@ class _Body:
         self._parts = 0
 
     def next(self, size: int) -> memoryview:
-        """The next so many bytes, as far as there are."""
-        given = self._view[self._at : self._at + size]
-        self._at += len(given)
-        return given
+        """Return the next `size` bytes, or fewer at the end."""
+        data = self._view[self._at : self._at + size]
+        self._at += len(data)
+        return data
 
-    def take_back(self, data: bytes) -> None:
-        """Have the last bytes given once more, which nobody looked at."""
+    def unread(self, data: bytes) -> None:
+        """Let `next` return these bytes again: the last ones, which a decompressor did not use."""
         self._at -= len(data)
 
     def has_more(self) -> bool:
@@ -124,8 +124,8 @@ class _Body:
         return self._at < len(self._view)
 
     def has_ended(self, stream: _Stream, every_part: bool) -> bool:
-        """Whether nothing follows the part that the stream has read, or what does is not wanted."""
-        self.take_back(stream.unused_data)
+        """Whether the part that the stream has read was the last one to read."""
+        self.unread(stream.unused_data)
         self._parts += 1
         if self._parts >= MAX_PARTS:
             raise BrokenBodyError(f"the compressed body has more than {MAX_PARTS:,} parts")
@@ -138,10 +138,10 @@ def _of_zlib(window_bits: int) -> Codec:
         while True:
             stream = _zlib.decompressobj(window_bits)
             while not stream.eof:
-                given = body.next(_SLICE)
-                piece = stream.decompress(given, _PIECE)
-                body.take_back(stream.unconsumed_tail)
-                yield _checked(piece, stream, is_last=not given)
+                data_in = body.next(_SLICE)
+                piece = stream.decompress(data_in, _PIECE)
+                body.unread(stream.unconsumed_tail)
+                yield _checked(piece, stream, is_last=not data_in)
             if body.has_ended(stream, every_part):
                 return
 
@@ -155,10 +155,10 @@ def _zstd_of_python(module: Any) -> Codec:
             options = {module.DecompressionParameter.window_log_max: _WINDOW_LOG}
             stream = module.ZstdDecompressor(options=options)
             while not stream.eof:
-                wants = stream.needs_input
-                given = body.next(_SLICE if wants else 0)
-                piece = stream.decompress(given, _PIECE)
-                yield _checked(piece, stream, is_last=wants and not given)
+                needs_input = stream.needs_input
+                data_in = body.next(_SLICE if needs_input else 0)
+                piece = stream.decompress(data_in, _PIECE)
+                yield _checked(piece, stream, is_last=needs_input and not data_in)
             if body.has_ended(stream, every_part):
                 return
 
@@ -173,15 +173,15 @@ def _checked(piece: bytes, stream: _Stream, *, is_last: bool) -> bytes:
 
 def _zstd_of_zstandard(module: Any) -> Codec:
     def pieces(data: bytes, every_part: bool) -> Iterator[bytes]:
-        # Its stream reader does not tell a frame that is cut off from one that ends.
+        # zstandard's stream reader does not distinguish a truncated frame from a complete one.
         body = _Body(data)
         while True:
             stream = module.ZstdDecompressor(max_window_size=1 << _WINDOW_LOG).decompressobj()
             while not stream.eof:
-                given = body.next(_STEP)
-                if not given:
+                data_in = body.next(_STEP)
+                if not data_in:
                     raise BrokenBodyError("the compressed body ends early")
-                yield stream.decompress(given)
+                yield stream.decompress(data_in)
             if body.has_ended(stream, every_part):
                 return
 
@@ -195,7 +195,7 @@ def _module(name: str) -> Any:
         return None
 
 
-#: Who may bring zstd, best first, and how each is used.
+#: Modules with zstd, the best first, and the function that makes a codec of each.
 _ZSTD_SOURCES: tuple[tuple[str, Callable[[Any], Codec]], ...] = (
     ("compression.zstd", _zstd_of_python),
     ("backports.zstd", _zstd_of_python),
@@ -204,7 +204,7 @@ _ZSTD_SOURCES: tuple[tuple[str, Callable[[Any], Codec]], ...] = (
 
 
 def zstd_codec() -> Codec | None:
-    """Give the zstd codec of this Python, or None where there is none."""
+    """Return the zstd codec of this Python, or None if it has none."""
     for name, make in _ZSTD_SOURCES:
         module = _module(name)
         if module is not None:
@@ -218,5 +218,5 @@ def _codecs() -> dict[str, Codec]:
     return codecs if zstd is None else {**codecs, "zstd": zstd}
 
 
-#: Content-Encoding -> codec, as far as this machine has them. "deflate" is zlib-wrapped (RFC 1950).
+#: Content-Encoding -> codec, of those that are installed. "deflate" is zlib-wrapped (RFC 1950).
 CODECS: dict[str, Codec] = _codecs()

@@ -1,4 +1,4 @@
-"""Bodies are inflated whole, within a ceiling, and with little memory where they are bombs."""
+"""Bodies are inflated whole up to a ceiling, and a bomb takes little memory."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from otel_posthog.runtime.decompression import CODECS, BrokenBodyError, TooMuchE
 
 
 def _streamed(data: bytes) -> bytes:
-    """As a writer does it that does not know the size: a Collector's."""
+    """Compress like a writer that does not know the size, as a Collector does."""
     stream = zstandard.ZstdCompressor(level=1).compressobj()
     return stream.compress(data) + stream.flush()
 
@@ -31,20 +31,25 @@ _COMPRESS: dict[str, Callable[[bytes], bytes]] = {
     "zstd": lambda data: zstandard.ZstdCompressor(level=1).compress(data),
     "zstd, streamed": _streamed,
 }
-_WAYS = [pytest.param(way.partition(",")[0], compress, id=way) for way, compress in _COMPRESS.items()]
+_COMPRESSORS = [
+    pytest.param(name.partition(",")[0], compress, id=name) for name, compress in _COMPRESS.items()
+]
+_WITH_PARTS = [each for each in _COMPRESSORS if each.id != "deflate"]
 
 
-@pytest.mark.parametrize(("name", "compress"), _WAYS)
+@pytest.mark.parametrize(("name", "compress"), _COMPRESSORS)
 @pytest.mark.parametrize("size", [0, 1, 1000, module.AT_ONCE, module.AT_ONCE + 1, 3 * module.AT_ONCE])
-def test_what_was_compressed_comes_back(name: str, compress: Callable[[bytes], bytes], size: int) -> None:
+def test_a_compressed_body_is_inflated_whole(
+    name: str, compress: Callable[[bytes], bytes], size: int
+) -> None:
     data = (b"prompt %d, " % size) * (size // 8 + 1)
     data = data[:size]
     assert inflate(CODECS[name], compress(data), max(size, 1)) == data
 
 
-@pytest.mark.parametrize(("name", "compress"), _WAYS)
+@pytest.mark.parametrize(("name", "compress"), _COMPRESSORS)
 @pytest.mark.parametrize("ceiling", [0, 999, module.AT_ONCE, 2 * module.AT_ONCE])
-def test_one_byte_above_the_ceiling_is_too_much(
+def test_one_byte_above_the_ceiling_is_rejected(
     name: str, compress: Callable[[bytes], bytes], ceiling: int
 ) -> None:
     assert len(inflate(CODECS[name], compress(bytes(ceiling)), ceiling)) == ceiling
@@ -52,7 +57,7 @@ def test_one_byte_above_the_ceiling_is_too_much(
         inflate(CODECS[name], compress(bytes(ceiling + 1)), ceiling)
 
 
-@pytest.mark.parametrize(("name", "compress"), _WAYS)
+@pytest.mark.parametrize(("name", "compress"), _COMPRESSORS)
 def test_a_bomb_takes_little_memory(name: str, compress: Callable[[bytes], bytes]) -> None:
     bomb = compress(bytes(300 * 1024 * 1024))
     tracemalloc.start()
@@ -65,17 +70,17 @@ def test_a_bomb_takes_little_memory(name: str, compress: Callable[[bytes], bytes
     assert peak < 64 * 1024 * 1024
 
 
-@pytest.mark.parametrize(("name", "compress"), _WAYS)
+@pytest.mark.parametrize(("name", "compress"), _COMPRESSORS)
 @pytest.mark.parametrize("size", [100, 3 * module.AT_ONCE])
-def test_what_ends_early_is_broken(name: str, compress: Callable[[bytes], bytes], size: int) -> None:
+def test_a_body_that_ends_early_is_broken(name: str, compress: Callable[[bytes], bytes], size: int) -> None:
     body = compress(b"ab" * (size // 2))
     for end in {0, 1, len(body) // 2, len(body) - 1}:
         with pytest.raises(BrokenBodyError):
             inflate(CODECS[name], body[:end], size)
 
 
-@pytest.mark.parametrize(("name", "compress"), [way for way in _WAYS if way.id != "deflate"])
-def test_further_parts_are_read_where_they_are_wanted(name: str, compress: Callable[[bytes], bytes]) -> None:
+@pytest.mark.parametrize(("name", "compress"), _WITH_PARTS)
+def test_further_parts_are_read_on_request(name: str, compress: Callable[[bytes], bytes]) -> None:
     body = compress(b"one, ") + compress(b"two")
     assert inflate(CODECS[name], body, 100, every_part=True) == b"one, two"
     assert inflate(CODECS[name], body, 100) == b"one, "
@@ -83,17 +88,15 @@ def test_further_parts_are_read_where_they_are_wanted(name: str, compress: Calla
         inflate(CODECS[name], compress(b"one, ") + b"and no more", 100, every_part=True)
 
 
-@pytest.mark.parametrize(("name", "compress"), [way for way in _WAYS if way.id != "deflate"])
-def test_parts_may_be_larger_than_what_is_inflated_at_once(
-    name: str, compress: Callable[[bytes], bytes]
-) -> None:
+@pytest.mark.parametrize(("name", "compress"), _WITH_PARTS)
+def test_parts_may_be_larger_than_one_step(name: str, compress: Callable[[bytes], bytes]) -> None:
     parts = [random.Random(number).randbytes(100_000 * number) for number in range(4)] * 2
     body = b"".join(map(compress, parts))
     assert inflate(CODECS[name], body, 10_000_000, every_part=True) == b"".join(parts)
 
 
-@pytest.mark.parametrize(("name", "compress"), _WAYS)
-def test_a_body_of_countless_parts_is_refused_soon(name: str, compress: Callable[[bytes], bytes]) -> None:
+@pytest.mark.parametrize(("name", "compress"), _COMPRESSORS)
+def test_a_body_of_countless_parts_is_rejected_soon(name: str, compress: Callable[[bytes], bytes]) -> None:
     began = time.process_time()
     with pytest.raises(BrokenBodyError, match="more than 10,000 parts"):
         inflate(CODECS[name], compress(b"") * 1_000_000, 1000, every_part=True)
@@ -102,21 +105,21 @@ def test_a_body_of_countless_parts_is_refused_soon(name: str, compress: Callable
 
 @settings(deadline=None)
 @given(st.sampled_from(sorted(CODECS)), st.binary(max_size=300))
-def test_any_bytes_inflate_or_are_refused(name: str, body: bytes) -> None:
+def test_any_bytes_inflate_or_are_rejected(name: str, body: bytes) -> None:
     with contextlib.suppress(BrokenBodyError, TooMuchError):
         inflate(CODECS[name], body, 1000, every_part=True)
 
 
 @settings(deadline=None)
 @given(st.sampled_from(sorted(_COMPRESS)), st.binary(min_size=1, max_size=300), st.data())
-def test_a_damaged_body_inflates_or_is_refused(way: str, data: bytes, draw: st.DataObject) -> None:
-    body = bytearray(_COMPRESS[way](data))
+def test_a_damaged_body_inflates_or_is_rejected(name: str, data: bytes, draw: st.DataObject) -> None:
+    body = bytearray(_COMPRESS[name](data))
     body[draw.draw(st.integers(0, len(body) - 1))] ^= draw.draw(st.integers(1, 255))
     with contextlib.suppress(BrokenBodyError, TooMuchError):
-        inflate(CODECS[way.partition(",")[0]], bytes(body), 10_000, every_part=True)
+        inflate(CODECS[name.partition(",")[0]], bytes(body), 10_000, every_part=True)
 
 
-def test_a_zstd_window_beyond_reason_is_refused() -> None:
+def test_a_zstd_window_beyond_reason_is_rejected() -> None:
     """A frame may ask its reader for terabytes before it holds a byte."""
     header = b"\x28\xb5\x2f\xfd\x00" + bytes([(41 - 10) << 3])
     with pytest.raises(BrokenBodyError):

@@ -1,4 +1,4 @@
-"""The command in a message about a missing part installs what is missing, from any index."""
+"""The command in a message about a missing part installs its packages, from any index."""
 
 from __future__ import annotations
 
@@ -33,5 +33,5 @@ def test_no_message_and_no_page_asks_an_index_for_this_package() -> None:
     pages = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("collector-config/*")]
     code = [*ROOT.glob("otel_posthog/**/*.py"), *ROOT.glob("instrumentors/**/*.py")]
     asking = re.compile(r"pip install\b[^\n`]*\botel-posthog\b")
-    found = [file for file in [*pages, *code] if file.is_file() and asking.search(file.read_text())]
-    assert found == []
+    files = [file for file in [*pages, *code] if file.is_file() and asking.search(file.read_text())]
+    assert files == []
