@@ -70,9 +70,8 @@ def _list(directory: Path, names: Sequence[str], say: Say) -> bool:
         count += 1
         when = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(row.created))
         state = f"refused: {row.reason}" if row.reason else "waiting"
-        say(
-            f"{row.name:>8}  {when}Z  {row.what:<26} {row.size:>9,} bytes  project {row.destination}  {state}"
-        )
+        size = f"{row.size:>9,} bytes"
+        say(f"{row.name:>8}  {when}Z  {row.event:<26} {size}  project {row.destination}  {state}")
     say(f"{count} in {directory}" if count else f"Nothing waits in {directory}.")
     return True
 

@@ -114,14 +114,16 @@ class OptionError(ValueError):
         """The kind of value that is expected."""
 
 
-Report = Callable[[OptionProblem], object]
+ReportProblem = Callable[[OptionProblem], object]
 
 
 def _ignore(_problem: OptionProblem) -> None:
     pass
 
 
-def resolve(arguments: Mapping[str, Any], environ: Mapping[str, str], report: Report = _ignore) -> Config:
+def resolve(
+    arguments: Mapping[str, Any], environ: Mapping[str, str], report: ReportProblem = _ignore
+) -> Config:
     """Return the options from `arguments`, else the `client` among them, else `environ`, else the defaults.
 
     An argument that is None is not given. `report` is called for each invalid environment variable.
@@ -174,7 +176,7 @@ def _from_client(client: Any) -> dict[str, Any]:
     return {name: value for name, value in options.items() if value is not None or name == "api_key"}
 
 
-def _from_environ(option: Option, environ: Mapping[str, str], report: Report) -> Any:
+def _from_environ(option: Option, environ: Mapping[str, str], report: ReportProblem) -> Any:
     for variable in option.variables:
         text = environ.get(variable, "")
         if not text.strip():  # OpenTelemetry: an empty variable is an unset one
@@ -194,7 +196,7 @@ _ALLOWS = TRUE | {"", "span_only", "event_only", "span_and_event"}
 _FORBIDS = FALSE | {"no_content"}
 
 
-def _allows_content(environ: Mapping[str, str], report: Report) -> bool:
+def _allows_content(environ: Mapping[str, str], report: ReportProblem) -> bool:
     """Whether OpenTelemetry's own variable allows content. A word that it does not define forbids it."""
     word = environ.get(_CAPTURE, "").strip().lower()
     if word not in _ALLOWS | _FORBIDS:

@@ -1,4 +1,4 @@
-"""Events reach PostHog: the composition of encoding, lanes, batches, retries and the transport."""
+"""The delivery client: encoding, routes, batches, retries and the transport, composed."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ import random as _random
 import threading
 import time
 from datetime import datetime, timezone
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from otel_posthog.delivery.batch_sender import BatchSender, Report
+from otel_posthog.delivery.batch_sender import BatchSender, SendReport
 from otel_posthog.delivery.counters import Counters
 from otel_posthog.delivery.encoding.encoded_event import EncodedEvent, batches
-from otel_posthog.delivery.http.retry import Retrying
+from otel_posthog.delivery.http.retry import retry_until_final
 from otel_posthog.delivery.http.routes import EVENTS, EVENTS_V1, Route, Routes
 from otel_posthog.delivery.http.transport import RequestsTransport, Transport
-from otel_posthog.runtime.log import RateLimitedLog
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -27,7 +27,7 @@ def _utc_now() -> datetime:
 
 
 class DeliveryClient:
-    """Sends events to PostHog and says truthfully what became of them. Safe to use from several threads."""
+    """Sends events to PostHog and reports what became of each. Safe to use from several threads."""
 
     def __init__(
         self,
@@ -39,7 +39,7 @@ class DeliveryClient:
         sleep: Callable[[float], object] | None = None,
         random: Callable[[], float] = _random.random,
     ) -> None:
-        """Compose a delivery.
+        """Compose a client.
 
         `clock` is in seconds and never goes back, `now` is the wall clock in UTC, `sleep` waits so many
         seconds (default: a wait that `stop` and `close(abort=True)` end), `random` is in [0, 1).
@@ -52,14 +52,9 @@ class DeliveryClient:
         self._sender = BatchSender(
             options,
             transport=self._transport,
-            retrying=Retrying(
-                clock=clock,
-                sleep=sleep,
-                random=random,
-            ),
+            retry=partial(retry_until_final, clock=clock, sleep=sleep, random=random),
             routes=self._routes,
             counters=self._counters,
-            notices=RateLimitedLog(clock),
             clock=clock,
             now=now,
         )
@@ -74,12 +69,12 @@ class DeliveryClient:
         events: Iterable[dict[str, Any] | EncodedEvent],
         deadline: float | None = None,
         stop: threading.Event | None = None,
-    ) -> Report:
+    ) -> SendReport:
         """Send `events` and return what became of each.
 
-        Until `deadline` (in the clock's time), and no longer than `max_retry_seconds`, what PostHog cannot
-        take is tried again; `stop` ends that at once. Never raises for what PostHog, the network or the
-        content of an event do.
+        Events that PostHog cannot accept now are retried until `deadline` (in the clock's time), and for
+        `max_retry_seconds` at most; `stop` ends that at once. No fault of PostHog, the network or an event's
+        content raises.
         """
         longest = self._clock() + self._options.max_retry_seconds
         deadline = longest if deadline is None else min(deadline, longest)
@@ -95,14 +90,14 @@ class DeliveryClient:
 
     def _deliver(
         self, events: Iterable[dict[str, Any] | EncodedEvent], deadline: float, stop: threading.Event
-    ) -> Report:
-        report = Report()
+    ) -> SendReport:
+        report = SendReport()
         routes = self._by_route(events)
-        for routes_left, (route, items) in zip(range(len(routes), 0, -1), routes, strict=True):
-            # A lane that is down must not use up the time of the other.
+        for routes_left, (route, encoded) in zip(range(len(routes), 0, -1), routes, strict=True):
+            # A route that is down must not use up the time of the other.
             now = self._clock()
             route_deadline = now + (deadline - now) / routes_left
-            work = list(batches(items, self._options.max_batch_bytes, self._options.max_batch_events))
+            work = list(batches(encoded, self._options.max_batch_bytes, self._options.max_batch_events))
             self._sender.send(route, work, route_deadline, stop, report)
         return report
 
@@ -111,14 +106,14 @@ class DeliveryClient:
         return self._sender.halted_for()
 
     def halted_by(self) -> str:
-        """Return why, and what to do about it: `(status_401): check the project API key (phc_...)`."""
+        """Return that answer with advice: `(status_401): check the project API key (phc_...)`."""
         return self._sender.halted_by()
 
     def close(self, abort: bool = False) -> None:
         """Close idle connections.
 
-        With `abort`, a waiting back-off ends at once, no further attempt is made now or later, and what is
-        not accepted yet is handed back. Without, sends that are under way go on.
+        With `abort`, a back-off ends at once, no further attempt is made now or later, and events that are
+        not accepted yet are reported as unsent. Without it, sends in progress go on.
         """
         if abort:
             self._closed = True
@@ -129,14 +124,14 @@ class DeliveryClient:
     def stats(self) -> dict[str, Any]:
         """Return counts since the start.
 
-        `delivered`, `retried` (once per further attempt) and `cut`: events by name. `refused`, and `unsent`
-        (handed back to be sent later): by name, then by reason. `requests`: HTTP attempts; `bytes`: of JSON
-        in them; `wire_bytes`: the same compressed.
+        `delivered`, `retried` (once per further attempt) and `cut`: events by name. `refused` (rejected for
+        good) and `unsent` (to be sent later): by name, then by reason. `requests`: HTTP attempts; `bytes`: of
+        JSON in them; `wire_bytes`: the same compressed.
         """
         return self._counters.snapshot()
 
     def reset_after_fork(self) -> None:
-        """In a forked child: new connections and locks, counts from zero."""
+        """Start with new connections and locks and zero counts. Called in a forked child."""
         self._begin()
         self._transport.reset_after_fork()
         self._counters.reset_after_fork()
@@ -146,11 +141,8 @@ class DeliveryClient:
     ) -> list[tuple[Route, list[EncodedEvent]]]:
         routes: dict[str, tuple[Route, list[EncodedEvent]]] = {}
         for event in events:
-            item = EncodedEvent.of_event(event) if isinstance(event, dict) else event
-            route = self._routes.for_event(item.name)
-            whole = not item.cut
-            item.fit(route.max_event_bytes, route.size)
-            routes.setdefault(route.path, (route, []))[1].append(item)
-            if whole and item.cut:
-                self._counters.events("cut", [item.name])
+            encoded = EncodedEvent.of_event(event) if isinstance(event, dict) else event
+            route = self._routes.for_event(encoded.name)
+            self._sender.fit(encoded, route)
+            routes.setdefault(route.path, (route, []))[1].append(encoded)
         return list(routes.values())

@@ -1,4 +1,4 @@
-"""What happened to the events, counted."""
+"""Counts of events by their fate."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ if TYPE_CHECKING:
 
 
 class Counters:
-    """Events by name, refused and unsent ones also by reason; requests and bytes. Safe between threads."""
+    """Counts of events by name (those rejected or unsent also by reason), requests and bytes. Thread-safe."""
 
     def __init__(self) -> None:
         self.reset_after_fork()
 
     def reset_after_fork(self) -> None:
-        """Count from zero, with a new lock: the old one may be held by a thread that is not in the child."""
-        self._lock = threading.RLock()  # a signal handler may ask for counts
+        """Count from zero, with a new lock: a thread that is not in the child may hold the old one."""
+        self._lock = threading.RLock()  # a signal handler may read the counts
         self._events: dict[str, Counter[str]] = {kind: Counter() for kind in ("delivered", "retried", "cut")}
         self._losses: dict[str, Counter[tuple[str, str]]] = {"refused": Counter(), "unsent": Counter()}
         self._requests = 0
@@ -38,7 +38,7 @@ class Counters:
             self._events[kind].update(names)
 
     def losses(self, kind: str, names: Iterable[str], reason: str) -> None:
-        """Count events as `refused` for good, or handed back `unsent`."""
+        """Count events as `refused` (rejected for good) or `unsent`."""
         with self._lock:
             self._losses[kind].update((name, reason) for name in names)
 

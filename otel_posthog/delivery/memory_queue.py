@@ -1,4 +1,4 @@
-"""The queue between the application and the thread that delivers: bounded in bytes, never in the way."""
+"""The queue between the application and the delivering thread: bounded in bytes, and `put` never waits."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_NOBODY_WAITS = float("inf")
-_LET_GO_TOGETHER = 64  # items: whoever hands over does not pay for all
+_NO_WAITER = float("inf")
+_REMOVED_TOGETHER = 64  # items: one caller of `put` does not pay for all
 
 
 class Ticket(NamedTuple):
-    """A moment in the life of a queue, for `ByteBoundedQueue.wait_done`."""
+    """A moment: `ByteBoundedQueue.wait_done` waits for the items that were put before it."""
 
     period: int
     lost: int
 
 
 class Queued(NamedTuple):  # generic only from Python 3.11 on
-    """An item as it was taken: `done` or `give_back` must follow."""
+    """An item in the queue. After `take`, `done` or `give_back` must follow."""
 
     item: Any
     size: int
@@ -34,10 +34,10 @@ class Queued(NamedTuple):  # generic only from Python 3.11 on
 
 
 class ByteBoundedQueue(Generic[T]):
-    """First in, first out; items of at most `max_bytes` wait or are in flight; the oldest make room.
+    """A first-in-first-out queue of at most `max_bytes`, in flight or waiting; the oldest items make room.
 
-    Any number of threads put and take. The lock is re-entrant, so that a signal handler that flushes does not
-    wait for the thread it interrupted.
+    Any number of threads may put and take. The lock is re-entrant, so that a signal handler that flushes does
+    not wait for the thread it interrupted.
     """
 
     def __init__(
@@ -49,8 +49,8 @@ class ByteBoundedQueue(Generic[T]):
     ) -> None:
         """Make an empty queue.
 
-        `spill` is offered the items that find no room, outside the lock; True means that they are safe
-        elsewhere and not lost, None that it cannot take them at this moment: then they wait on.
+        `spill` gets the items without room, outside the lock. It returns True if they are safe elsewhere,
+        None if it cannot take them at the moment; then they wait on. Otherwise they are dropped.
         """
         self.max_bytes = max_bytes
         self._clock = clock
@@ -58,23 +58,23 @@ class ByteBoundedQueue(Generic[T]):
         self.reset_after_fork()
 
     def reset_after_fork(self) -> None:
-        """Empty the queue, count from zero, with new locks: in a forked child, the items are the parent's."""
+        """Start empty, with new locks and zero counts. In a forked child the items are the parent's."""
         self._lock = threading.RLock()
         self._changed = threading.Condition(self._lock)
         self._waiting: deque[Queued] = deque()
         self._bytes = 0
         self._in_flight_bytes = 0
-        self._wake_at = _NOBODY_WAITS
+        self._wake_at = _NO_WAITER
         self._flush = False
-        # Tickets end periods. Of each period with items that are not dealt with: how many.
+        # A ticket ends a period. `_open` counts the items of each period that are not done.
         self._period = 0
         self._open: Counter[int] = Counter()
         self._lost = 0
         self._dropped: Counter[str] = Counter()
-        self._notices = RateLimitedLog(self._clock)
+        self._log = RateLimitedLog(self._clock)
 
     def put(self, item: T, size: int) -> None:
-        """Hand over `item`, which takes `size` bytes. Never waits for the network or a disk."""
+        """Add an item of `size` bytes. It never waits for the network or a disk."""
         no_room: list[Queued] = []
         with self._lock:
             period = self._period
@@ -86,10 +86,10 @@ class ByteBoundedQueue(Generic[T]):
             if self._bytes >= self._wake_at:
                 self._changed.notify_all()
         if no_room:
-            self._let_go(no_room)
+            self._spill_or_drop(no_room)
 
     def take(self, max_items: float, max_bytes: float = float("inf")) -> list[Queued]:
-        """Return the oldest items, up to `max_items` and `max_bytes`, one at least."""
+        """Return the oldest items, up to `max_items` and `max_bytes`, but at least one if there is any."""
         with self._lock:
             taken: list[Queued] = []
             waiting = self._waiting
@@ -104,7 +104,7 @@ class ByteBoundedQueue(Generic[T]):
             return taken
 
     def done(self, taken: Sequence[Queued], *, safe: bool = True, dropped: str | None = None) -> None:
-        """Say that taken items are dealt with, and if they were dropped, why; that is not safe."""
+        """Mark taken items as done: safe, not safe, or `dropped` for a reason."""
         with self._lock:
             for queued in taken:
                 self._in_flight_bytes -= queued.size
@@ -116,13 +116,13 @@ class ByteBoundedQueue(Generic[T]):
             self._changed.notify_all()
 
     def drop(self, reason: str) -> None:
-        """Count an item that was never put."""
+        """Count an item as dropped that was never put."""
         with self._lock:
             self._lost += 1
             self._dropped[reason] += 1
 
     def give_back(self, taken: Sequence[Queued], instead: Iterable[tuple[T, int]]) -> None:
-        """Put back what became of taken items, each with its size, as the oldest that wait."""
+        """Put items with their sizes in the place of taken ones, as the oldest in the queue."""
         no_room: list[Queued] = []
         with self._lock:
             period = min((queued.period for queued in taken), default=self._period)
@@ -137,10 +137,10 @@ class ByteBoundedQueue(Generic[T]):
                 no_room = self._make_room()
             self._changed.notify_all()
         if no_room:
-            self._let_go(no_room)
+            self._spill_or_drop(no_room)
 
     def wait(self, timeout: float | None, *, enough: int = 1) -> bool:
-        """Wait until `enough` bytes are there or `flush` is called, `timeout` seconds at most; else False."""
+        """Wait until `enough` bytes are there or `flush` is called. Return False after `timeout` seconds."""
         with self._lock:
             woken = self._wait_for(enough, timeout)
             self._flush = False
@@ -157,13 +157,13 @@ class ByteBoundedQueue(Generic[T]):
             self._flush = False
 
     def flush(self) -> None:
-        """Make the worker's present or next `wait` return at once."""
+        """Make the present or next wait of the worker return at once."""
         with self._lock:
             self._flush = True
             self._changed.notify_all()
 
     def ticket(self) -> Ticket:
-        """Return this moment: everything handed over so far is before it."""
+        """Return this moment: every item put so far is before it."""
         with self._lock:
             self._period += 1
             return Ticket(self._period, self._lost)
@@ -171,10 +171,10 @@ class ByteBoundedQueue(Generic[T]):
     def wait_done(
         self, ticket: Ticket, timeout: float | None, hopeless: Callable[[], bool] = lambda: False
     ) -> bool:
-        """Wait until all before `ticket` is dealt with, `timeout` seconds at most; True if all of it is safe.
+        """Wait up to `timeout` seconds until all items before `ticket` are done. Return whether all are safe.
 
-        An item lost since the ticket makes it False even if it was handed over later: never True wrongly.
-        What is `hopeless` is not waited for any more.
+        An item that was lost since the ticket makes it False even if it was put later: it is never wrongly
+        True. The wait ends early once `hopeless` returns True.
         """
         with self._lock:
             self._changed.wait_for(lambda: self._is_done(ticket) or hopeless(), timeout)
@@ -186,7 +186,7 @@ class ByteBoundedQueue(Generic[T]):
             return self._lost != ticket.lost
 
     def dropped(self) -> dict[str, int]:
-        """Return how many items were dropped, by reason: `queue_full`, `larger_than_queue`, and others."""
+        """Return the number of dropped items by reason: `queue_full`, `larger_than_queue`, and others."""
         with self._lock:
             return dict(self._dropped)
 
@@ -197,11 +197,11 @@ class ByteBoundedQueue(Generic[T]):
 
     @property
     def in_flight(self) -> int:
-        """Bytes that were taken and are not dealt with."""
+        """Bytes that were taken and are not done."""
         return self._in_flight_bytes
 
     def in_flight_items(self) -> int:
-        """How many items were taken and are not dealt with."""
+        """Return the number of items that were taken and are not done."""
         with self._lock:
             return max(self._open.total() - len(self._waiting), 0)
 
@@ -213,7 +213,7 @@ class ByteBoundedQueue(Generic[T]):
         try:
             return self._changed.wait_for(lambda: self._flush or self._bytes >= enough, timeout)
         finally:
-            self._wake_at = _NOBODY_WAITS
+            self._wake_at = _NO_WAITER
 
     def _is_done(self, ticket: Ticket) -> bool:
         # Below zero: a signal handler took an item that was being put.
@@ -225,19 +225,19 @@ class ByteBoundedQueue(Generic[T]):
             del self._open[queued.period]
 
     def _make_room(self) -> list[Queued]:
-        """Remove what is over the bound: an item that can never fit, else the oldest."""
+        """Remove items over the bound: one that can never fit, else the oldest."""
         removed = []
         if self._waiting[-1].size > self.max_bytes:
             removed.append(self._waiting.pop())
             self._bytes -= removed[0].size
         over = self.max_bytes - self._in_flight_bytes
-        while self._bytes > over and self._waiting and len(removed) < _LET_GO_TOGETHER:
+        while self._bytes > over and self._waiting and len(removed) < _REMOVED_TOGETHER:
             queued = self._waiting.popleft()
             self._bytes -= queued.size
             removed.append(queued)
         return removed
 
-    def _let_go(self, removed: list[Queued]) -> None:
+    def _spill_or_drop(self, removed: list[Queued]) -> None:
         spilled = self._is_spilled(removed)
         with self._lock:
             if spilled is None and self._bytes <= 2 * self.max_bytes:
@@ -252,7 +252,7 @@ class ByteBoundedQueue(Generic[T]):
                     self._dropped["larger_than_queue" if impossible else "queue_full"] += 1
             self._changed.notify_all()
         if not spilled:
-            self._notices.warn(
+            self._log.warn(
                 "dropped",
                 "The queue of %d bytes is full (%d items dropped): raise max_queue_bytes or set spool_dir.",
                 self.max_bytes,
@@ -262,5 +262,5 @@ class ByteBoundedQueue(Generic[T]):
     def _is_spilled(self, removed: list[Queued]) -> bool | None:
         try:
             return False if self._spill is None else self._spill([queued.item for queued in removed])
-        except Exception:  # noqa: BLE001 - whoever hands over must not pay for a full disk
+        except Exception:  # noqa: BLE001 - a full disk must not raise in the application
             return False

@@ -1,4 +1,4 @@
-"""What a delivery is told once, and the ingestion host behind a PostHog address."""
+"""The options of a delivery client, and the ingestion host behind a PostHog address."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ from dataclasses import dataclass, field
 from otel_posthog.delivery.encoding.compression import COMPRESSORS
 from otel_posthog.runtime.install_hint import install_hint
 
-# PostHog rust/capture: 20 MB on the wire for /batch/ and /i/v0/ai/batch/; what stays is room for the
-# envelope.
+# PostHog rust/capture: 20 MB on the wire for /batch/ and /i/v0/ai/batch/, less room for the envelope.
 MAX_BODY_BYTES = 20_000_000 - 64 * 1024
 
 _US = "https://us.i.posthog.com"
@@ -22,28 +21,28 @@ _INGESTION_HOSTS = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeliveryOptions:
-    """Everything a delivery is told; a value that cannot work raises `ValueError` naming it."""
+    """The options of a delivery client; an invalid one raises `ValueError` with its name."""
 
     api_key: str = field(repr=False)
-    """PostHog's project key (`phc_...`); it goes into request bodies and nowhere else."""
+    """PostHog's project key (`phc_...`). It is sent to PostHog and appears nowhere else."""
     endpoint: str
-    """Ingestion host as `ingestion_host` gives it: scheme and host, no trailing slash."""
-    timeout: float = 10.0
+    """Ingestion host as `ingestion_host` returns it: scheme and host, without a trailing slash."""
+    timeout: float
     """Seconds for one HTTP attempt, from connecting to the last byte of the answer."""
-    compression: str = "gzip"
-    """`gzip`, `none`, or, on the v1 wire and where `zstandard` is installed, `zstd` (v0 knows gzip alone)."""
-    capture_mode: str = "v0"
-    """The wire of events that are not AI events: `v0` or `v1`. AI events of up to 8 MiB go on v0 only."""
-    max_batch_bytes: int = 4 * 1024 * 1024
-    """Uncompressed bytes of a request body to aim at; one larger event still goes, alone."""
+    compression: str
+    """`gzip`, `none`, or `zstd` if `zstandard` is installed; v0 requests use gzip instead of zstd."""
+    capture_mode: str
+    """The wire of events other than AI events: `v0` or `v1`. AI events, up to 8 MiB each, always use v0."""
+    max_batch_bytes: int
+    """Target size of a request body in bytes, before compression. A larger event is sent alone."""
+    max_retry_seconds: float
+    """The most seconds that one `deliver` retries."""
     max_batch_events: int = 500
-    """Events in one request at most."""
-    max_retry_seconds: float = 300.0
-    """Seconds a `send` without a deadline goes on trying."""
+    """The most events in one request."""
     historical_migration: bool = False
-    """Send as a historical import: PostHog's separate topic, without rate limits."""
+    """Send as a historical import, for which PostHog has a topic of its own without rate limits."""
     project: str = ""
-    """What the log calls the project, where a process sends to several."""
+    """The project's name in the log, if a process sends to several."""
 
     def __post_init__(self) -> None:
         if self.compression not in COMPRESSORS:
@@ -60,9 +59,9 @@ class DeliveryOptions:
 
 
 def ingestion_host(host: str) -> str:
-    """Return the host that ingests for `host`: app hosts are mapped, slashes at the end are gone.
+    """Return the ingestion host for `host`: hosts of the app are mapped, slashes at the end are removed.
 
-    Blank means PostHog Cloud US. Source: posthog-python `request.determine_server_host`.
+    Blank stands for PostHog Cloud US. Source: posthog-python `request.determine_server_host`.
     """
     trimmed = host.strip().rstrip("/")
     return _INGESTION_HOSTS.get(trimmed, trimmed) or _US

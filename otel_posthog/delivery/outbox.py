@@ -1,8 +1,8 @@
-"""The outbox: what is handed over reaches PostHog, or the disk, or is counted as lost.
+"""The outbox: every load in it reaches PostHog or the disk, or is counted as lost.
 
-One thread of ours takes what waits, in memory or in the spool, has it converted, and delivers it. What
-PostHog does not take goes to the spool; without one it waits in memory, and only the bound of the memory
-makes a loss.
+One thread of ours takes loads from the queue in memory and from the spool, has them converted, and delivers
+the events. Events that PostHog does not accept go to the spool. Without a spool they stay in memory, and are
+lost only beyond its bound.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
-from otel_posthog.delivery.batch_sender import Report
+from otel_posthog.delivery.batch_sender import SendReport
 from otel_posthog.delivery.encoding.encoded_event import EncodedEvent
 from otel_posthog.delivery.memory_queue import ByteBoundedQueue, Queued
 from otel_posthog.delivery.spool.backlog import MAX_TAKEN, Backlog, Converter, Load, events_of
@@ -25,13 +25,13 @@ if TYPE_CHECKING:
     from otel_posthog.delivery.client import DeliveryClient
 
 ENOUGH_BYTES = 1024 * 1024
-"""So much waiting is sent without waiting for more."""
+"""Bytes in the queue that are sent without waiting for more."""
 GRACE_SECONDS = 3.0
-"""So long the end waits for the answer to a request that is under way, when all other time is over."""
+"""Seconds that `close` waits for the answer to a request in flight when its own time is over."""
 
 
-class _UnderWay:
-    """Loads in a request, and their copies on disk where there are some."""
+class _InFlight:
+    """Loads in a request, and the ids of their copies on disk, if there are any."""
 
     __slots__ = ("copies", "loads")
 
@@ -41,7 +41,7 @@ class _UnderWay:
 
 
 class Outbox:
-    """Takes loads from any thread and sees each to its end. Follows forks."""
+    """Delivers the loads of all threads. Follows forks."""
 
     def __init__(
         self,
@@ -58,11 +58,11 @@ class Outbox:
     ) -> None:
         """Make an empty outbox.
 
-        `always`: what is handed over is in the spool before `enqueue` returns. `start` runs a function on a
-        thread of its own.
+        `always`: a load is in the spool before `enqueue` returns. `start` runs a function on a thread of its
+        own.
         """
         self.flush_interval = flush_interval
-        """Seconds that something waits for company."""
+        """The most seconds that a load waits for others."""
         self.max_taken = MAX_TAKEN
         self._delivery = delivery
         self._converter = converter
@@ -76,7 +76,7 @@ class Outbox:
         )
         self._begin()
         follow_forks(self)
-        if backlog.waits():  # of a process that is no more
+        if backlog.has_leasable():  # entries of a process that ended
             backlog.hurry()
             self._start_worker()
 
@@ -85,11 +85,11 @@ class Outbox:
         self._running = False
         # Re-entrant: a signal handler may flush while its thread holds it.
         self._lock = threading.RLock()
-        self._notices = RateLimitedLog(self._clock)
+        self._log = RateLimitedLog(self._clock)
         self._stop = threading.Event()
-        self._under_way: _UnderWay | None = None  # on our own thread
-        self._sending: list[_UnderWay] = []  # by `send_now`
-        self._here = threading.local()
+        self._in_flight: _InFlight | None = None  # on our own thread
+        self._sending: list[_InFlight] = []  # on threads in `attempt`
+        self._this_thread = threading.local()
         self._passed = threading.Condition(threading.RLock())
         self._passes = 0
         self._passing = False
@@ -97,40 +97,40 @@ class Outbox:
     # --- on the application's threads ---
 
     def enqueue(self, load: Load, size: int) -> None:
-        """Take a load of `size` bytes; nobody waits for the network."""
+        """Accept a load of `size` bytes. It never waits for the network."""
         if (self._always or self._closed) and self._backlog.keep([load]) is not None:
             self._backlog.hurry()
         elif self._closed:
             self._queue.drop("after_shutdown")
-            self._notices.warn("closed", "A span ended after shutdown and is not sent.")
+            self._log.warn("closed", "A span ended after shutdown and is not sent.")
         else:
             self._queue.put(load, size)
         self._ensure_worker()
 
     def send_now(self, events: Iterable[dict[str, Any]], seconds: float) -> bool:
-        """Send events on this thread; True if PostHog accepted each one, or it is on disk, within the time.
+        """Send events on this thread. Return whether each is accepted or on disk within the time.
 
-        What is neither waits in memory and is tried again, though False is returned.
+        Unsent events that are not on disk wait in memory and are retried, though False is returned.
         """
         safe, report = self.attempt([EncodedEvent.of_event(event) for event in events], seconds)
         if not safe:
-            for item in report.unsent:
-                self._queue.put(item, item.size)
+            for event in report.unsent:
+                self._queue.put(event, event.size)
             if report.unsent:
                 self._ensure_worker()
         return safe
 
-    def attempt(self, items: list[EncodedEvent], seconds: float) -> tuple[bool, Report]:
-        """Send items on this thread; whether PostHog accepted each one, or it is on disk, within the time.
+    def attempt(self, events: list[EncodedEvent], seconds: float) -> tuple[bool, SendReport]:
+        """Send events on this thread. Return whether each is accepted or on disk in time, and a report.
 
-        What is neither is in the report and nowhere else: whoever has it sends it again.
+        If not, the unsent events are in the report and nowhere else: retrying them is up to the caller.
         """
         deadline = self._clock() + seconds
-        sending = _UnderWay(items, self._backlog.keep(items, held=True) if self._always else None)
+        sending = _InFlight(events, self._backlog.keep(events, held=True) if self._always else None)
         with self._lock:
             self._sending.append(sending)
         try:
-            report = self._delivery.deliver(items, deadline)
+            report = self._delivery.deliver(events, deadline)
         finally:
             with self._lock:
                 self._sending.remove(sending)
@@ -140,33 +140,33 @@ class Outbox:
             self._ensure_worker()
         return safe, report
 
-    def keep(self, items: list[EncodedEvent]) -> bool:
-        """Write items to disk, to be sent from there when PostHog takes events again; whether they are."""
-        kept = self._backlog.keep(items) is not None
+    def keep(self, events: list[EncodedEvent]) -> bool:
+        """Write events to disk, to be sent later. Return whether they are there."""
+        kept = self._backlog.keep(events) is not None
         if kept:
             self._ensure_worker()
         return kept
 
     def watch(self) -> None:
-        """Look at the spool from now on, even if nothing is handed over: for what others leave there."""
+        """Send what other processes leave in the spool, from now on, even if nothing is enqueued."""
         if self._backlog.is_there:
             self._ensure_worker()
 
     def flush(self, seconds: float) -> bool:
-        """Send what waits; True if everything handed over before is accepted or on disk, within the time.
+        """Send what waits. Return whether all loads so far are accepted or on disk within the time.
 
-        Called while it is at work on the same thread, as by a hook, it cannot wait for that: False.
+        A hook that calls it on the delivering thread gets False: that thread cannot wait for itself.
         """
         return self._flush(seconds, spool=True)
 
     def _flush(self, seconds: float, *, spool: bool) -> bool:
-        if getattr(self._here, "busy", False):
+        if getattr(self._this_thread, "busy", False):
             return False
-        self._here.busy = True
+        self._this_thread.busy = True
         try:
             return self._flush_once(seconds, spool=spool)
         finally:
-            self._here.busy = False
+            self._this_thread.busy = False
 
     def _flush_once(self, seconds: float, *, spool: bool) -> bool:
         deadline = self._clock() + seconds
@@ -174,36 +174,36 @@ class Outbox:
         wanted = self._passes + 1 + self._passing
         self._backlog.hurry()
         self._queue.flush()
-        if not self._running:  # at the end of the interpreter no thread can be started any more
+        if not self._running:  # while the interpreter shuts down, no thread can be started
             self._pass(seconds)
-            deadline = self._clock()  # nobody else is at it
+            deadline = self._clock()  # no other thread will send the rest
 
         def hopeless() -> bool:
             return self._delivery.halted_for() > self._left(deadline)
 
         if not self._backlog.is_there:
             return self._queue.wait_done(ticket, self._left(deadline), hopeless)
-        # Writing to disk what could not be sent takes a moment, too.
+        # Writing unsent events to disk takes a moment, too.
         margin = min(seconds / 4, 2.0)
         if not self._queue.wait_done(ticket, self._left(deadline - margin), hopeless) or self._sending:
             return self._to_disk() and not self._queue.lost_since(ticket)
-        if spool:  # all of it is safe; what is on disk may still be sent
+        if spool:  # everything is safe; entries on disk may still be sent
             with self._passed:
                 self._passed.wait_for(lambda: self._passes >= wanted, self._left(deadline))
         return True
 
     def close(self, seconds: float) -> bool:
-        """Send what waits, within the time, and stop; what is left is on disk, or lost and said.
+        """Send what waits, within the time, and stop. The rest goes to disk, or is lost and logged.
 
-        Whether all of it is safe.
+        Return whether everything is safe.
         """
         if self._closed:
             return True
         safe = False
         try:
-            # In the spool is what others left as well: who ends does not wait for that.
+            # The spool also has entries of other processes: a process that ends does not wait for those.
             safe = self._flush(seconds, spool=self._always)
-        finally:  # also where Ctrl-C ends the wait
+        finally:  # also if Ctrl-C ends the wait
             safe = self._end(safe=safe)
         return safe
 
@@ -211,14 +211,14 @@ class Outbox:
         self._closed = True
         safe = self._to_disk() or safe
         self._queue.flush()
-        with self._passed:  # a request that is under way is not to be sent again by the next process
+        with self._passed:  # the next process must not repeat a request in flight
             self._passed.wait_for(lambda: not self._passing, GRACE_SECONDS)
         left = self._queue.take(float("inf"))
         if left:
             self._queue.done(left, dropped="shutdown")
-        lost = len(left) + sum(len(each.loads) for each in self._all_under_way() if each.copies is None)
+        lost = len(left) + sum(len(each.loads) for each in self._all_in_flight() if each.copies is None)
         if lost and not safe:
-            self._notices.warn(
+            self._log.warn(
                 "shutdown",
                 "Shut down before PostHog accepted everything (%d spans or events lost): %s set spool_dir.",
                 lost,
@@ -229,12 +229,12 @@ class Outbox:
         return safe
 
     def rescue(self) -> None:
-        """Write what is not sent to disk now: a signal ends the process while it is being closed."""
+        """Write everything unsent to disk at once: a signal ends the process during `close`."""
         self._to_disk()
         self._backlog.close()
 
     def stats(self, *, spool: bool = True) -> dict[str, Any]:
-        """What waits in memory, what was dropped by reason, and what is in the spool, which takes a query."""
+        """Return figures of the queue, its drops by reason, and of the spool, which takes a query."""
         return {
             "queue": {
                 "waiting": len(self._queue),
@@ -247,7 +247,7 @@ class Outbox:
         }
 
     def after_fork_in_child(self) -> None:
-        """What waits is the parent's to send; a thread of our own starts when it is first needed."""
+        """Start empty: queued loads are the parent's to send. A thread starts when it is first needed."""
         self._queue.reset_after_fork()
         self._backlog.reset_after_fork()
         self._begin()
@@ -265,12 +265,12 @@ class Outbox:
             self._running = True
             try:
                 self._start(self._work)
-            except RuntimeError as error:  # at the end of the interpreter; too many: the next one tries again
+            except RuntimeError as error:  # at shutdown, or too many threads: the next call tries again
                 self._running = False
-                self._notices.warn("thread", "No thread could be started to send from (%s).", error)
+                self._log.warn("thread", "No thread could be started to send from (%s).", error)
 
     def _work(self) -> None:
-        self._here.busy = True
+        self._this_thread.busy = True
         while not self._closed:
             halted = self._delivery.halted_for()
             if halted:
@@ -280,7 +280,7 @@ class Outbox:
             try:
                 self._pass()
             except BaseException as error:  # noqa: BLE001  # the thread must live
-                self._notices.warn("worker", "Sending failed (%s); please report this.", type(error).__name__)
+                self._log.warn("worker", "Sending failed (%s); please report this.", type(error).__name__)
                 self._backlog.postpone()
         self._running = False
 
@@ -288,7 +288,7 @@ class Outbox:
         return 0.0 if self._closed else self.flush_interval
 
     def _idle(self) -> float | None:
-        """How long to wait for a load; in the spool one appears without being said."""
+        """Return the seconds to wait for a load; with `always` it appears in the spool, not in the queue."""
         due = self._backlog.due_in()
         return self.flush_interval if self._always else due
 
@@ -300,69 +300,69 @@ class Outbox:
                 if not self._send(taken, seconds):
                     return
             if self._backlog.due_in() == 0.0:
-                self._backlog.empty(self._stop_of_now(), lambda: len(self._queue) > 0, seconds)
+                self._backlog.drain(self._new_stop(), lambda: len(self._queue) > 0, seconds)
         finally:
             with self._passed:
                 self._passes += 1
                 self._passing = False
                 self._passed.notify_all()
 
-    def _stop_of_now(self) -> threading.Event:
+    def _new_stop(self) -> threading.Event:
         self._stop = threading.Event()
         if self._closed:
             self._stop.set()
         return self._stop
 
     def _send(self, taken: list[Queued], seconds: float | None = None) -> bool:
-        """Send some loads; whether it makes sense to go on with others now."""
-        under_way = _UnderWay([queued.item for queued in taken])
+        """Send some loads. Return whether PostHog accepts events, so that others may follow."""
+        in_flight = _InFlight([queued.item for queued in taken])
         with self._lock:
-            self._under_way, stop = under_way, self._stop_of_now()
-        events = events_of(under_way.loads, self._converter)
+            self._in_flight, stop = in_flight, self._new_stop()
+        events = events_of(in_flight.loads, self._converter)
         deadline = None if seconds is None else self._clock() + seconds
-        report: Report | None = None
+        report: SendReport | None = None
         try:
             report = self._delivery.deliver(events, deadline, stop)
         finally:
             with self._lock:
-                self._under_way = None
+                self._in_flight = None
             if report is None:
                 self._queue.done(taken, dropped="fault_of_ours")
-        if self._backlog.acknowledge(under_way.copies or (), report):
+        if self._backlog.acknowledge(in_flight.copies or (), report):
             self._queue.done(taken)
-        elif report.unsent and under_way.copies is None:
-            self._queue.give_back(taken, [(item, item.size) for item in report.unsent])
+        elif report.unsent and in_flight.copies is None:
+            self._queue.give_back(taken, [(event, event.size) for event in report.unsent])
         else:
-            self._queue.done(taken, safe=under_way.copies is not None)
+            self._queue.done(taken, safe=in_flight.copies is not None)
         if report.unsent:
             self._backlog.postpone()
         return not report.unsent
 
     def _to_disk(self) -> bool:
-        """Write all that waits or is under way to disk; whether nothing is left that is not there."""
+        """Write all loads that wait or are in flight to disk. Return whether all are there."""
         waiting = self._queue.take(float("inf"))
         kept = not waiting or self._backlog.keep([queued.item for queued in waiting]) is not None
         if kept:
             self._queue.done(waiting)
         else:
             self._queue.give_back(waiting, [(queued.item, queued.size) for queued in waiting])
-        self._stop.set()  # it will be safe, there is no hurry; or it is lost anyway
-        for each in self._all_under_way():
+        self._stop.set()  # the loads in flight are about to be safe, or are lost anyway
+        for each in self._all_in_flight():
             if each.copies is None:
                 copies = self._backlog.keep(each.loads, held=True)
                 with self._lock:
-                    still = each in self._all_under_way()
-                    if still:
+                    unfinished = each in self._all_in_flight()
+                    if unfinished:
                         each.copies = copies
-                if still:
+                if unfinished:
                     kept = kept and copies is not None
-                elif copies:  # it came to its end meanwhile
-                    self._backlog.acknowledge(copies, Report())
+                elif copies:  # it was finished meanwhile
+                    self._backlog.acknowledge(copies, SendReport())
         return kept
 
-    def _all_under_way(self) -> list[_UnderWay]:
+    def _all_in_flight(self) -> list[_InFlight]:
         with self._lock:
-            return [*self._sending, *([] if self._under_way is None else [self._under_way])]
+            return [*self._sending, *([] if self._in_flight is None else [self._in_flight])]
 
     def _left(self, deadline: float) -> float:
         return max(deadline - self._clock(), 0.0)

@@ -11,7 +11,8 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 from otel_posthog import cli
 from otel_posthog.cli import replay as replay_module
-from otel_posthog.delivery import DeadLetter, Entry, destination_of
+from otel_posthog.delivery import Entry, destination_of
+from otel_posthog.delivery.spool.entries import DeadLetter
 from otel_posthog.delivery.spool.spool import Spool
 from otel_posthog.local import Inbox
 from tests.delivery.capture_server import Answer, capture_server

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 
-from otel_posthog.delivery import DeliveryClient, DeliveryOptions, EncodedEvent, Response
+from otel_posthog.delivery import DeliveryClient, DeliveryOptions, EncodedEvent
+from otel_posthog.delivery.http.transport import Response
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -84,7 +85,15 @@ def answer(status: int, body: bytes = b'{"status":"Ok"}', **headers: str) -> Res
 
 
 def options(**changes: Any) -> DeliveryOptions:
-    values: dict[str, Any] = {"api_key": KEY, "endpoint": "http://posthog.test", "compression": "none"}
+    values: dict[str, Any] = {
+        "api_key": KEY,
+        "endpoint": "http://posthog.test",
+        "timeout": 10.0,
+        "compression": "none",
+        "capture_mode": "v0",
+        "max_batch_bytes": 4 * 1024 * 1024,
+        "max_retry_seconds": 300.0,
+    }
     return DeliveryOptions(**(values | changes))
 
 

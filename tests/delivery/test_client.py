@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from otel_posthog.delivery import DeliveryClient, Response, TransportError
+from otel_posthog.delivery import DeliveryClient
 from otel_posthog.delivery.http.routes import AI, EVENTS
+from otel_posthog.delivery.http.transport import Response, TransportError
 from tests.delivery.support import (
     KEY,
     Clock,
@@ -168,10 +169,10 @@ def test_any_poison_is_refused_alone_and_all_others_are_delivered_once(case: tup
     sent = delivery(ScriptedTransport(otherwise=serve), Clock())
     report = sent.deliver(events)
     assert accepted == [each for each in events if each["uuid"] not in poison]
-    assert events_in(item for item, _ in report.refused) == [
+    assert events_in(item for item, _ in report.rejected) == [
         each for each in events if each["uuid"] in poison
     ]
-    assert {reason for _, reason in report.refused} <= {"invalid"}
+    assert {reason for _, reason in report.rejected} <= {"invalid"}
     assert report.delivered == len(accepted) == sent.stats()["delivered"].get("$ai_generation", 0)
     assert report.complete == (not poison)
 
@@ -188,13 +189,13 @@ def test_an_event_that_the_server_fails_at_costs_no_other(case: tuple[int, int])
     report = sent.deliver([*events[:at], poison, *events[at:]])
     assert report.delivered == len(events)
     assert report.unsent == ([] if events else report.unsent)
-    assert events_in(item for item, _ in report.refused) == ([poison] if events else [])
+    assert events_in(item for item, _ in report.rejected) == ([poison] if events else [])
 
 
 def test_a_server_that_fails_at_everything_costs_nothing() -> None:
     transport = ScriptedTransport(otherwise=lambda _: answer(500))
     report = delivery(transport, Clock(), max_retry_seconds=10_000).deliver([event(), event()])
-    assert (len(report.unsent), report.refused) == (2, [])
+    assert (len(report.unsent), report.rejected) == (2, [])
 
 
 def test_a_lone_event_that_is_too_large_is_halved_until_it_fits() -> None:
@@ -211,7 +212,7 @@ def test_a_lone_event_that_is_too_large_is_halved_until_it_fits() -> None:
 def test_a_small_event_that_is_too_large_is_refused() -> None:
     transport = ScriptedTransport(otherwise=lambda _: answer(413))
     made = event(text="x" * 10_000)
-    [(item, reason)] = delivery(transport, Clock()).deliver([made]).refused
+    [(item, reason)] = delivery(transport, Clock()).deliver([made]).rejected
     assert (events_in([item]), reason) == ([made], "too_large")
     assert len(transport.posted) == 2
 

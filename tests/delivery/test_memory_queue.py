@@ -8,8 +8,7 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from otel_posthog.delivery import ByteBoundedQueue, Ticket
-from otel_posthog.delivery.memory_queue import Queued
+from otel_posthog.delivery.memory_queue import ByteBoundedQueue, Queued, Ticket
 from tests.delivery.support import Clock
 
 if TYPE_CHECKING:

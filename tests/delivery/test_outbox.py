@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from otel_posthog.delivery import Backlog, EncodedEvent, Entry, Outbox, Response, TransportError
+from otel_posthog.delivery import Backlog, EncodedEvent, Entry, Outbox
+from otel_posthog.delivery.http.transport import Response, TransportError
 from otel_posthog.delivery.spool import spool
 from otel_posthog.delivery.spool.backlog import LOOK_SECONDS
 from otel_posthog.delivery.spool.entries import EVENT
@@ -453,7 +454,7 @@ def test_one_of_two_that_died_in_the_middle_is_taken_over(tmp_path: Path) -> Non
     dead, alive = House(tmp_path, clock=clock, always=True), House(tmp_path, clock=clock, always=True)
     dead.enqueue(*range(10))
     assert dead.spool is not None
-    dead.spool.take(5, 10_000)  # and nothing more is heard of it
+    dead.spool.lease(5, 10_000)  # and nothing more is heard of it
     assert alive.outbox.flush(10)
     assert alive.arrived == []
     clock.seconds += 60
@@ -469,7 +470,7 @@ def test_what_is_found_to_be_a_dead_process_s_is_sent_at_once(
     alive = House(tmp_path)
     monkeypatch.setattr(spool, "name_of_holder", lambda: f"{socket.gethostname()}:{ended.pid}:0")
     House(tmp_path, clock=alive.clock, always=True).enqueue(1, 2)
-    alive.backlog.empty(threading.Event(), lambda: False)
+    alive.backlog.drain(threading.Event(), lambda: False)
     assert (alive.arrived, alive.backlog.due_in()) == ([], 0.0)
-    alive.backlog.empty(threading.Event(), lambda: False)
+    alive.backlog.drain(threading.Event(), lambda: False)
     assert (alive.arrived, alive.backlog.due_in()) == ([1, 2], LOOK_SECONDS)

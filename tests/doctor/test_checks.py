@@ -12,8 +12,9 @@ import pytest
 
 from otel_posthog import cli
 from otel_posthog.config.options import OPTIONS, Option
-from otel_posthog.delivery import DeadLetter, Entry, destination_of
+from otel_posthog.delivery import Entry, destination_of
 from otel_posthog.delivery.spool.database import FILE_NAME
+from otel_posthog.delivery.spool.entries import DeadLetter
 from otel_posthog.delivery.spool.spool import Spool
 from otel_posthog.doctor import checks
 from otel_posthog.doctor.report import Finding

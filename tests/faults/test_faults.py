@@ -18,12 +18,13 @@ from typing import Any
 
 import pytest
 
-from otel_posthog.delivery import Backlog, DeliveryClient, DeliveryOptions, EncodedEvent, Entry, Outbox
+from otel_posthog.delivery import Backlog, DeliveryClient, EncodedEvent, Entry, Outbox
 from otel_posthog.delivery.spool.database import open_spool_file
 from otel_posthog.delivery.spool.entries import EVENT
 from otel_posthog.delivery.spool.spool import Spool
 from tests.delivery.capture_server import Answer, CaptureServer, capture_server
-from tests.delivery.support import KEY, Clock
+from tests.delivery.support import Clock
+from tests.delivery.support import options as delivery_options
 
 COUNT = 100
 
@@ -61,9 +62,12 @@ class Rig:
         self, endpoint: str, directory: Path | None, names: Names | None = None, **options: Any
     ) -> None:
         self.clock = clock = Clock()
-        told = {"api_key": KEY, "endpoint": endpoint, "timeout": 0.5, **options}
         self.delivery = DeliveryClient(
-            DeliveryOptions(**told), clock=clock, now=clock.now, sleep=clock.sleep, random=lambda: 0.5
+            delivery_options(**{"endpoint": endpoint, "timeout": 0.5, "compression": "gzip"} | options),
+            clock=clock,
+            now=clock.now,
+            sleep=clock.sleep,
+            random=lambda: 0.5,
         )
         names = names or Names()
         spool = None

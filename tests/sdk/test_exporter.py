@@ -19,7 +19,7 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, SimpleSpanProcess
 from posthog import Posthog
 
 from otel_posthog import PostHogSpanExporter, ai_context
-from otel_posthog.delivery import Response
+from otel_posthog.delivery.http.transport import Response
 from otel_posthog.forwarder.forwarder import forwarder
 from otel_posthog.local import Inbox
 from otel_posthog.sdk import exporter as exporter_module

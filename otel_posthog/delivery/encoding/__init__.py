@@ -1,1 +1,1 @@
-"""Events become bytes."""
+"""Events as bytes."""

@@ -1,6 +1,6 @@
-"""Compression of bodies: gzip by isa-l where it has a wheel, zlib elsewhere; zstd where it is installed.
+"""Compression of request bodies: gzip by isa-l if it has a wheel, else by zlib; zstd if it is installed.
 
-The choice is made at import: an import that a fork cuts in half never ends in the child.
+The libraries are imported here, at once: an import that a fork interrupts never ends in the child.
 """
 
 from __future__ import annotations
@@ -40,13 +40,13 @@ gzip = gzip_zlib if isal_zlib is None else gzip_isal
 
 
 def zstd(body: bytes) -> bytes:
-    """Return `body` as one zstd frame that says its size, at level 1."""
-    found: bytes = _zstandard.ZstdCompressor(level=1).compress(body)
-    return found
+    """Return `body` as one zstd frame that states its size, at level 1."""
+    frame: bytes = _zstandard.ZstdCompressor(level=1).compress(body)
+    return frame
 
 
 COMPRESSORS: dict[str, Callable[[bytes], bytes]] = {"gzip": gzip, "none": bytes}
-"""By the name of the option, which is that of the header as well."""
+"""Compressors by the value of the option, which is also that of the header."""
 
 if _zstandard is not None:
     COMPRESSORS["zstd"] = zstd

@@ -1,4 +1,4 @@
-"""An event as JSON bytes. It never fails: what JSON or PostHog cannot hold degrades to text that says so."""
+"""An event as JSON bytes. Encoding never fails: a value that JSON or PostHog cannot hold becomes a note."""
 
 from __future__ import annotations
 
@@ -14,8 +14,7 @@ from uuid import UUID
 
 import orjson
 
-# serde_json, with which PostHog's rust/capture reads a body, refuses more than 128 levels; the batch takes
-# four.
+# PostHog's rust/capture reads a body with serde_json, which rejects more than 128 levels; the batch has four.
 MAX_DEPTH = 64
 
 _LISTS = (list, tuple, set, frozenset, deque)
@@ -24,16 +23,16 @@ _LISTS = (list, tuple, set, frozenset, deque)
 def encode(event: Mapping[str, Any]) -> bytes:
     """Return `event` as UTF-8 JSON that PostHog can read.
 
-    The usual event costs one `orjson.dumps`. Anything foreign in it (see `plain`) costs a walk over it.
+    A usual event costs one `orjson.dumps`. A foreign value in it (see `plain`) costs a walk over the event.
     """
     try:
         data = orjson.dumps(event)
     except TypeError:
         return orjson.dumps(plain(event))
-    # A NUL is legal JSON, and no database behind PostHog takes it.
+    # A NUL is legal JSON, but no database behind PostHog accepts it.
     if b"\\" in data and b"\\u0000" in data:
         return orjson.dumps(plain(event))
-    # Counting by what `replace` takes out is three times as fast as `count`, which goes byte by byte.
+    # The length after `replace` is three times as fast as `count`, which goes byte by byte.
     brackets = 2 * len(data) - len(data.replace(b"{", b"")) - len(data.replace(b"[", b""))
     if brackets > MAX_DEPTH and _deeper_than(event, MAX_DEPTH):
         return orjson.dumps(plain(event))
@@ -43,20 +42,20 @@ def encode(event: Mapping[str, Any]) -> bytes:
 def plain(value: Any) -> Any:
     """Return `value` as JSON types only.
 
-    Lone surrogates and NUL become U+FFFD (a split surrogate pair is joined), whole numbers beyond 64 bits
-    text, bytes their UTF-8 text or else base64, enums their value, keys text; a circular reference, an
-    object of a foreign type and what lies deeper than 64 levels become a note in angle brackets. NaN and
-    infinities become null in the encoder.
+    Lone surrogates and NUL become U+FFFD (a split surrogate pair is joined); whole numbers beyond 64 bits
+    become text; bytes become their UTF-8 text or else base64; enums become their value; keys become text. A
+    circular reference, an object of a foreign type and a value deeper than 64 levels become a note in angle
+    brackets. NaN and infinities become null in the encoder.
     """
-    return _plain(value, 0, set())
+    return _jsonable(value, 0, set())
 
 
-def _plain(value: Any, depth: int, above: set[int]) -> Any:
+def _jsonable(value: Any, depth: int, above: set[int]) -> Any:
     if value is None or type(value) in (bool, float):
         return value
     try:
         if isinstance(value, enum.Enum):
-            return _plain(value.value, depth, above)
+            return _jsonable(value.value, depth, above)
         if isinstance(value, str):
             return clean_text(value)
         if isinstance(value, int):
@@ -72,13 +71,13 @@ def _plain(value: Any, depth: int, above: set[int]) -> Any:
         if dataclasses.is_dataclass(value) and not isinstance(value, type):
             value = {each.name: getattr(value, each.name, None) for each in dataclasses.fields(value)}
         if isinstance(value, (Mapping, *_LISTS)):
-            return _plain_container(value, depth, above)
+            return _jsonable_container(value, depth, above)
     except Exception:  # noqa: BLE001 - a foreign object may raise anything from anywhere
         return f"<unreadable {type(value).__name__}>"
     return _type_note(value)
 
 
-def _plain_container(value: Mapping[Any, Any] | Iterable[Any], depth: int, above: set[int]) -> Any:
+def _jsonable_container(value: Mapping[Any, Any] | Iterable[Any], depth: int, above: set[int]) -> Any:
     if depth >= MAX_DEPTH:
         return "<nested too deep>"
     if id(value) in above:
@@ -86,14 +85,14 @@ def _plain_container(value: Mapping[Any, Any] | Iterable[Any], depth: int, above
     above.add(id(value))
     try:
         if not isinstance(value, Mapping):
-            return [_plain(each, depth + 1, above) for each in tuple(value)]
+            return [_jsonable(each, depth + 1, above) for each in tuple(value)]
         result: dict[str, Any] = {}
         for key, each in tuple(value.items()):
             name = key if type(key) is str else _key_text(key)
             name = clean_text(name)
             if name in result:
-                name = f"{name} #{len(result)}"  # two foreign keys read alike: keep both values
-            result[name] = _plain(each, depth + 1, above)
+                name = f"{name} #{len(result)}"  # two foreign keys have the same text: keep both values
+            result[name] = _jsonable(each, depth + 1, above)
         return result
     finally:
         above.discard(id(value))
@@ -128,7 +127,7 @@ def clean_text(text: str) -> str:
 def _whole_number(value: int) -> int | str:
     if -(2**63) <= value < 2**64:
         return int(value)
-    # Beyond some thousand digits Python refuses to write a number out.
+    # Python raises for numbers of more than some thousand digits.
     return str(int(value)) if value.bit_length() < 10_000 else f"<int of {value.bit_length()} bits>"
 
 

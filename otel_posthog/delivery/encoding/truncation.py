@@ -1,6 +1,6 @@
-"""An event over its limit is cut to fit: the longest strings first, then lists and objects of small items.
+"""Cuts an event that is over its limit: the longest strings first, then lists and objects of small items.
 
-Every cut leaves a note saying how much is gone, so that nobody takes the rest for the whole.
+Every cut leaves a note with the amount that is missing, so that the rest is not mistaken for the whole.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from otel_posthog.delivery.encoding.json_encoder import plain
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-MIN_EVENT_BYTES = 8 * 1024  # the smallest limit: below it not even ids, model and tokens are left
-_ENVELOPE_BYTES = 4096  # for everything beside `properties`: name, uuid, distinct id, timestamp
-_LONG_STRING = 256  # characters; ids and names stay whole as long as there is something longer
-_SMALL_ITEM = 64  # bytes; an item of a list or object is left out rather than cut below this
-_MIME = 100  # characters in which a data URI has said what it is
+MIN_EVENT_BYTES = 8 * 1024  # the smallest limit: below it ids, model and tokens would not fit
+_ENVELOPE_BYTES = 4096  # for everything but `properties`: name, uuid, distinct id, timestamp
+_LONG_STRING = 256  # characters; ids and names stay whole while there is a longer string
+_SMALL_ITEM = 64  # bytes; an item of a list or object is dropped rather than cut below this
+_MIME = 100  # characters at the start of a data URI that hold its type
 _NOTE_BYTES = 64  # the longest note, with quotes, key and comma
 
 
 def escaped_size(data: bytes) -> int:
-    """Return the bytes of `data` once it is a JSON string inside JSON.
+    """Return the size of `data` as a JSON string inside JSON, in bytes.
 
     PostHog rust/capture puts an event into its Kafka message this way, so the limit of that message
     (`message.max.bytes`, 1,000,000) counts every quote and backslash twice.
@@ -32,10 +32,10 @@ def escaped_size(data: bytes) -> int:
 
 
 def fit(data: bytes, limit: int, size: Callable[[bytes], int] = len) -> bytes:
-    """Return the encoded event `data` with as little cut out of it as makes `size` of it at most `limit`.
+    """Return the encoded event `data`, cut as little as possible so that its `size` is at most `limit`.
 
-    `limit` is in bytes and at least `MIN_EVENT_BYTES`. The result is valid JSON, and what fits
-    already is returned as it is.
+    `limit` is in bytes and at least `MIN_EVENT_BYTES`. The result is valid JSON. An event that fits is
+    returned unchanged.
     """
     result = data
     target = limit
@@ -43,16 +43,17 @@ def fit(data: bytes, limit: int, size: Callable[[bytes], int] = len) -> bytes:
         measured = size(result)
         if measured <= limit:
             return result
-        # What was cut was less dense in quotes than what is left: aim lower, by as much as it is over.
+        # The rest has more quotes per byte than the part that was cut: lower the target by the excess.
         target = min(target, len(result) * limit // measured)
         result = _cut_event(data, target)
     return result if size(result) <= limit else _cut_event(data, limit // 2)
 
 
 def cut_value(value: Any, limit: int) -> Any:
-    """Return one property's value in at most `limit` bytes as JSON, 256 or more; as it is where it fits.
+    """Return one property's value in at most `limit` bytes as JSON; unchanged if it fits.
 
-    Cut as an event is: images first, then the longest strings, then lists and objects, each with a note.
+    `limit` is 256 or more. Images are cut first, then the longest strings, then lists and objects, each with
+    a note.
     """
     try:
         data = orjson.dumps(value)
@@ -81,10 +82,10 @@ def _cut_strings(holder: dict[str, Any], room: int) -> None:
     for length, node, key in sorted(_long_strings(holder), key=lambda each: each[0], reverse=True):
         if excess <= 0:
             return
-        instead = _media_note(node[key])
-        if instead is not None:  # half an image shows nothing; the largest go first
-            node[key] = instead
-            excess -= length - len(orjson.dumps(instead))
+        note = _media_note(node[key])
+        if note is not None:  # half an image shows nothing; the largest go first
+            node[key] = note
+            excess -= length - len(orjson.dumps(note))
     if excess <= 0:
         return
     strings = sorted(_long_strings(holder), key=lambda each: each[0], reverse=True)
@@ -96,11 +97,11 @@ def _cut_strings(holder: dict[str, Any], room: int) -> None:
 
 
 def _media_note(text: str) -> str | None:
-    """What stands for a data URI that there is no room for."""
-    head, found, _ = text[:_MIME].partition(";base64,")
-    if not found or not head.startswith("data:"):
+    """Return the note that replaces a data URI; None if `text` is none."""
+    head, separator, _ = text[:_MIME].partition(";base64,")
+    if not separator or not head.startswith("data:"):
         return None
-    return f"[{head[5:] or 'file'}: {(len(text) - len(head) - len(found)) * 3 // 4} bytes, cut to fit]"
+    return f"[{head[5:] or 'file'}: {(len(text) - len(head) - len(separator)) * 3 // 4} bytes, cut to fit]"
 
 
 def _long_strings(root: Any) -> Iterator[tuple[int, Any, Any]]:
@@ -116,7 +117,7 @@ def _long_strings(root: Any) -> Iterator[tuple[int, Any, Any]]:
 
 
 def _water_level(lengths: list[int], excess: int) -> int:
-    """Return the length to which the first of `lengths` (falling) must go for `excess` to be gone."""
+    """Return the length to which the first of `lengths` (falling) must be cut to remove `excess`."""
     total = 0
     for count, length in enumerate(lengths, 1):
         total += length
@@ -129,13 +130,13 @@ def _water_level(lengths: list[int], excess: int) -> int:
 def cut_text(text: str, limit: int) -> str:
     """Return the beginning of `text` with a note of how much was cut, at most `limit` bytes as JSON.
 
-    `limit` must leave room for the note itself, 64 bytes do.
+    `limit` must leave room for the note: 64 bytes do.
     """
     encoded = orjson.dumps(text)
     if len(encoded) <= limit:
         return text
     end = max(limit - _NOTE_BYTES, 1)
-    # The end may lie inside a character or an escape, both at most six bytes long.
+    # The end may be inside a character or an escape, each at most six bytes long.
     for stop in range(end, max(end - 6, 0), -1):
         try:
             start: str = orjson.loads(encoded[:stop] + b'"')
@@ -164,7 +165,7 @@ def _prune(value: Any, room: int) -> Any:
         keys = list(range(len(value)))
         names = [1] * len(keys)
         costs = [1 + len(orjson.dumps(each)) for each in value]
-        # Enough room for all: each gets its share. Too many: the first and the last.
+        # Room for every item: each gets a share. Too many items: the first and the last are kept.
         many = room // len(keys) < _SMALL_ITEM
         order = _ends_first(len(keys)) if many else sorted(range(len(keys)), key=costs.__getitem__)
     kept = _share(value, [*zip(keys, names, costs, strict=True)], order, room - 2 - _NOTE_BYTES)
@@ -181,9 +182,9 @@ def _prune(value: Any, room: int) -> Any:
 
 
 def _share(value: Any, parts: list[tuple[Any, int, int]], order: list[int], room: int) -> dict[int, Any]:
-    """Return by position what of `value` is kept, served in `order` from `room` bytes.
+    """Return the kept parts of `value` by position, assigned in `order` from `room` bytes.
 
-    Each of `parts` is a key or index, the bytes around the value (name, colon, comma), and all its bytes.
+    Each of `parts` is a key or index, the bytes around its value (name, colon, comma), and all its bytes.
     """
     kept: dict[int, Any] = {}
     for served, at in enumerate(order):

@@ -1,4 +1,4 @@
-"""What an answer of PostHog means for the events of its request, as pure functions."""
+"""Outcomes of a request: the meaning of PostHog's answer for its events, as pure functions."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from otel_posthog.delivery.http.transport import Response
 
-# Seconds. A clock that is off, or a proxy's whole-hour Retry-After, must not silence a client that long.
+# Seconds. A wrong clock, or a proxy's Retry-After of an hour, must not silence a client for that long.
 MAX_RETRY_AFTER = 60.0
 
 _KEY = "check the project API key (phc_...)"
@@ -34,38 +34,38 @@ class Delivered:
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """Nothing is known to be accepted; the same request may be accepted later."""
+    """No event is known to be accepted; the same request may be accepted later."""
 
     after: float | None
-    """Seconds PostHog asks to wait at least."""
+    """The shortest wait in seconds that PostHog asks for."""
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class TooLarge:
-    """The request, or an event in it, is too large; nothing of it counts as accepted."""
+    """The request, or an event in it, is too large; none of its events is accepted."""
 
 
 @dataclass(frozen=True, slots=True)
 class Invalid:
-    """Something in the request is not valid, which may be one event of many; nothing is accepted."""
+    """The request is invalid, perhaps because of one event of many; none of its events is accepted."""
 
 
 @dataclass(frozen=True, slots=True)
 class Dropped:
-    """PostHog took the request and says that it keeps none of its events."""
+    """PostHog took the request and reports that it drops all of its events."""
 
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class Missing:
-    """There is no such path."""
+    """PostHog has no such path."""
 
 
 @dataclass(frozen=True, slots=True)
 class Halted:
-    """No request will be accepted until somebody changes something; the events are not at fault."""
+    """No request will be accepted until a person acts; the events are not at fault."""
 
     reason: str
     advice: str
@@ -73,54 +73,54 @@ class Halted:
 
 @dataclass(frozen=True, slots=True)
 class Partial:
-    """An answer of its own for some events, by uuid; all others are accepted."""
+    """Some events, by uuid, have an outcome of their own; all others are accepted."""
 
-    again: frozenset[str]
-    """To be sent again."""
+    retry: frozenset[str]
     dropped: Mapping[str, str]
-    """Refused for good, with the reason."""
+    """Rejected for good, with the reason."""
     too_large: frozenset[str]
     after: float | None
+    """The shortest wait in seconds that PostHog asks for."""
 
 
 Outcome = Delivered | Retry | TooLarge | Invalid | Dropped | Missing | Halted | Partial
 
 
 def judge(answer: Response, now: datetime) -> Outcome:
-    """Return what PostHog's answer on the v0 wire means.
+    """Return the outcome of an answer on the v0 wire.
 
-    Only 200 is success there, as for PostHog's own SDKs: another 2xx, a redirect or a page of HTML comes from
-    something that is not PostHog, and to call that accepted would be a loss nobody hears of. `now` is the
-    wall clock, for a `Retry-After` given as a date.
+    Only 200 is success, as for PostHog's own SDKs. Another 2xx, a redirect or a page of HTML comes from
+    something other than PostHog; events that it took would be lost without a trace. `now` is the wall clock,
+    for a `Retry-After` that is a date.
     """
     return _of_body(answer.body) if answer.status == 200 else _of_status(answer, now)
 
 
 def judge_v1(answer: Response, now: datetime) -> Outcome:
-    """Return what PostHog's answer on the v1 wire means: 200 comes with a result for each event.
+    """Return the outcome of an answer on the v1 wire, whose 200 has a result for each event.
 
-    As PostHog's own SDKs read it: an event without a result is accepted, and so are all where the body is
-    no results at all. What is dropped for its size or for too many bytes a second is not lost yet: it is cut,
-    or sent again.
+    It is read as PostHog's own SDKs read it: an event without a result is accepted, and so is every event of
+    an answer without results. An event that PostHog drops for its size is cut, and one that it drops for too
+    many bytes a second is retried: neither is lost yet.
     """
     if answer.status != 200:
         return _of_status(answer, now)
     results = _object(_json(answer.body)).get("results")
     if not isinstance(results, dict):
         return _of_body(answer.body)
-    again, too_large, dropped = set(), set(), {}
+    retry, too_large, dropped = set(), set(), {}
     for uuid, result in results.items():
         word, details = _object(result).get("result"), _object(result).get("details")
         if word == "retry" or (word == "drop" and details == "ai_byte_rate_limited"):
-            again.add(uuid)
+            retry.add(uuid)
         elif word == "drop" and details == "ai_event_too_big":
             too_large.add(uuid)
         elif word == "drop":
             dropped[uuid] = details if isinstance(details, str) and details else "dropped"
-    if not (again or too_large or dropped):
+    if not (retry or too_large or dropped):
         return Delivered()
     after = retry_after(answer.headers.get("retry-after"), now)
-    return Partial(frozenset(again), dropped, frozenset(too_large), after)
+    return Partial(frozenset(retry), dropped, frozenset(too_large), after)
 
 
 def _of_status(answer: Response, now: datetime) -> Outcome:
@@ -141,22 +141,22 @@ def _of_status(answer: Response, now: datetime) -> Outcome:
 
 
 def missing_path() -> Halted:
-    """What a 404 means where no other path can stand in."""
+    """Return the outcome of a 404 if no other path can be used instead."""
     return Halted("status_404", _HOST)
 
 
 def _of_body(body: bytes) -> Outcome:
-    """What a 200 says beside its status.
+    """Return the outcome of a 200 by its body.
 
-    PostHog's own bodies are `{"status":"Ok"}`, `{"status":1}` of older ones, with `quota_limited` where
-    the events are over the quota and not kept (rust/capture `api.rs`).
+    PostHog's bodies are `{"status":"Ok"}`, or `{"status":1}` of older versions, with `quota_limited` if the
+    events are over the quota and dropped (rust/capture `api.rs`).
     """
     if body.lstrip()[:1] == b"<":
         return Halted("not_posthog", f"it answered with a web page: {_HOST}")
-    said = _object(_json(body))
-    if said.get("quota_limited"):
+    answer = _object(_json(body))
+    if answer.get("quota_limited"):
         return Dropped("quota_limited")
-    status = said.get("status", 1)
+    status = answer.get("status", 1)
     if status in (1, True) or (isinstance(status, str) and status.lower() == "ok"):
         return Delivered()
     return Halted("not_accepted", f"it answered 200 and that the status is not Ok: {_HOST}")
@@ -174,7 +174,7 @@ def _object(value: Any) -> dict[str, Any]:
 
 
 def retry_after(value: str | None, now: datetime) -> float | None:
-    """Return the seconds a `Retry-After` header asks for, 0 to 60; None if it says nothing usable."""
+    """Return the seconds of a `Retry-After` header, 0 to 60; None if it is missing or not readable."""
     if not value:
         return None
     try:

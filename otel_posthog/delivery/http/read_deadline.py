@@ -1,7 +1,7 @@
-"""Answers that must be read within the time of their request, however slowly they come.
+"""A deadline for reading a whole answer.
 
-A socket's time-out is that of each read: a server that sends a byte now and then would hold a request for
-ever.
+A socket's time-out is for each read alone, so a server that sends a byte now and then would hold a request
+for ever.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ import time
 from typing import Any
 
 
-class _Timed(io.RawIOBase):
-    """The bytes of an answer, until a moment."""
+class _TimedBytes(io.RawIOBase):
+    """The bytes of an answer, readable until a deadline."""
 
     def __init__(self, raw: io.RawIOBase, sock: Any, seconds: float) -> None:
         self._raw = raw
@@ -39,18 +39,18 @@ class _Timed(io.RawIOBase):
 
 
 class TimedResponse(http.client.HTTPResponse):
-    """An answer that has the time-out of its socket, as it is now, for all of itself."""
+    """An answer that must be read whole within the present time-out of its socket."""
 
     def __init__(self, sock: Any, *args: Any, **kwargs: Any) -> None:
         super().__init__(sock, *args, **kwargs)
         seconds = sock.gettimeout()
         if seconds is not None:
             reader: Any = self.fp
-            self.fp = io.BufferedReader(_Timed(reader.detach(), sock, seconds))
+            self.fp = io.BufferedReader(_TimedBytes(reader.detach(), sock, seconds))
 
 
-def time_answers(pool: Any) -> None:
-    """Have the connections of a urllib3 pool read answers that way."""
+def limit_answers(pool: Any) -> None:
+    """Give the answers on the connections of a urllib3 pool that deadline."""
     plain = pool.ConnectionCls
     if getattr(plain, "response_class", None) is not TimedResponse:
         pool.ConnectionCls = type(plain.__name__, (plain,), {"response_class": TimedResponse})

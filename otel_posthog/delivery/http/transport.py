@@ -1,7 +1,7 @@
-"""HTTP to PostHog: the one place that talks to the network.
+"""HTTP to PostHog: the only module that uses the network to deliver events.
 
-`requests` takes a hundred milliseconds to import, so it is imported with the first transport that is
-made: not by `import otel_posthog`, and not in a worker thread, whose import a fork could cut in half.
+`requests` takes a hundred milliseconds to import, so the first transport imports it when it is created:
+`import otel_posthog` does not, and neither does a worker thread, whose import a fork could interrupt.
 """
 
 from __future__ import annotations
@@ -12,19 +12,19 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from opentelemetry import context
 
-from otel_posthog.delivery.http.read_deadline import time_answers
+from otel_posthog.delivery.http.read_deadline import limit_answers
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     import requests
 
-# Bytes of an answer that are read; PostHog's are a line, a proxy's error page is not our business.
 MAX_RESPONSE_BYTES = 64 * 1024
+"""Bytes of an answer that are read. PostHog's answers are one line; a proxy's error page is not needed."""
 
 
 class TransportError(Exception):
-    """No answer came; the message is the kind of failure, without addresses or content."""
+    """There was no answer. The text is the kind of failure, without addresses or content."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,12 +37,15 @@ class Response:
 
 
 class Transport(Protocol):
-    """What a delivery needs of HTTP; safe to call from several threads."""
+    """The HTTP that delivery needs. Safe to call from several threads."""
 
     def post(self, url: str, body: bytes, headers: Mapping[str, str], timeout: float) -> Response:
-        """Send a POST and return the answer whatever its status; `TransportError` if there is none.
+        """Send a POST and return the answer, whatever its status. No redirect is followed.
 
-        `timeout` is in seconds. No redirect is followed.
+        `timeout` is in seconds.
+
+        Raises:
+            TransportError: there was no answer.
         """
         ...
 
@@ -51,47 +54,47 @@ class Transport(Protocol):
         ...
 
     def reset_after_fork(self) -> None:
-        """Forget the parent's connections, in a forked child."""
+        """Forget the parent's connections. Called in a forked child."""
         ...
 
 
 KEPT = 128
-"""Idle connections to a host: as many as a gateway may use at once. Beyond it each request opens its own."""
+"""Idle connections per host, as many as a gateway may use at once. Beyond that each request opens its own."""
 
 
-class _Route(NamedTuple):
-    """The connections to a host, and what to ask there: a path, or a whole address by a proxy."""
+class _Connections(NamedTuple):
+    """The connections for one address, and the target of requests: a path, or with a proxy the address."""
 
     pool: Any
     target: str
 
 
 class RequestsTransport:
-    """Keep-alive connections as requests makes them, with its reading of proxy variables and certificates.
+    """Keep-alive connections made by `requests`, which also reads proxy variables and certificates.
 
-    `requests` finds the connection pool, once an address; the requests themselves go straight to urllib3,
-    which underlies it. What requests does beside that for every one costs as much as compressing its body.
+    `requests` finds the connection pool, once per address. Each POST goes straight to urllib3, on which
+    `requests` is built: its work around every single one costs as much as compressing the body.
     """
 
     def __init__(self) -> None:
         self._session = _session()
-        self._routes: dict[str, _Route] = {}
+        self._connections: dict[str, _Connections] = {}
 
     def post(self, url: str, body: bytes, headers: Mapping[str, str], timeout: float) -> Response:
-        """Send a POST; see `Transport`. Its own traffic is never traced by OpenTelemetry."""
+        """Send a POST; see `Transport`. OpenTelemetry never traces it."""
         import requests
         import urllib3
 
         deadline = time.monotonic() + timeout
         token = context.attach(context.set_value(context._SUPPRESS_INSTRUMENTATION_KEY, True))
         try:
-            route = self._routes.get(url) or self._find(url)
-            answer = route.pool.urlopen(
+            connections = self._connections.get(url) or self._connect(url)
+            answer = connections.pool.urlopen(
                 "POST",
-                route.target,
+                connections.target,
                 body=body,
                 headers=headers,
-                timeout=urllib3.Timeout(total=timeout),  # connecting, and the wait for the answer
+                timeout=urllib3.Timeout(total=timeout),  # of connecting and of waiting for the answer
                 retries=False,
                 redirect=False,
                 assert_same_host=False,
@@ -105,32 +108,32 @@ class RequestsTransport:
         finally:
             context.detach(token)
 
-    def _find(self, url: str) -> _Route:
+    def _connect(self, url: str) -> _Connections:
         import requests
 
         session = self._session
-        around = session.merge_environment_settings(url, {}, None, None, None)
-        # `auth` keeps requests from looking into ~/.netrc for a password PostHog does not want.
+        settings = session.merge_environment_settings(url, {}, None, None, None)
+        # `auth` keeps requests from sending PostHog a password out of ~/.netrc.
         request = requests.Request("POST", url, auth=lambda prepared: prepared).prepare()
         adapter: Any = session.get_adapter(url)
         pool = adapter.get_connection_with_tls_context(
-            request, around["verify"], proxies=around["proxies"], cert=around["cert"]
+            request, settings["verify"], proxies=settings["proxies"], cert=settings["cert"]
         )
-        adapter.cert_verify(pool, url, around["verify"], around["cert"])
-        time_answers(pool)
-        route = _Route(pool, adapter.request_url(request, around["proxies"]))
-        self._routes[url] = route
-        return route
+        adapter.cert_verify(pool, url, settings["verify"], settings["cert"])
+        limit_answers(pool)
+        connections = _Connections(pool, adapter.request_url(request, settings["proxies"]))
+        self._connections[url] = connections
+        return connections
 
     def close(self) -> None:
         """Close idle connections."""
-        self._routes = {}
+        self._connections = {}
         self._session.close()
 
     def reset_after_fork(self) -> None:
-        """Start with new connections; the parent's are left alone, their locks may be held for ever."""
+        """Start with new connections. The parent's are left alone: their locks may be held for ever."""
         self._session = _session()
-        self._routes = {}
+        self._connections = {}
 
 
 def _session() -> requests.Session:
@@ -144,7 +147,7 @@ def _session() -> requests.Session:
 
 
 def _read(answer: Any, deadline: float) -> bytes:
-    """Return the body as far as it is worth reading; read to its end, the connection can be used again."""
+    """Return the first bytes of the body. A connection is reused if its answer was read to the end."""
     content = b""
     for part in answer.stream(8192, decode_content=True):
         content += part

@@ -1,4 +1,4 @@
-"""PostHog's wires: the body and the headers of a request, and how its answer is read.
+"""PostHog's wires: the body and the headers of a request, and the reading of its answer.
 
 v0 is `/batch/` and `/i/v0/ai/batch/`, v1 is `/i/v1/analytics/events`. Source: posthog-python 7.91 and
 PostHog rust/capture.
@@ -27,20 +27,20 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class Attempts:
-    """The attempts at one request: what PostHog's v1 wire wants to know of them."""
+    """The attempts at one request, as PostHog's v1 wire reports them."""
 
     request_id: str = field(default_factory=lambda: str(uuid.uuid4()))
     number: int = 0
     first: datetime | None = None
 
     def next(self, now: datetime) -> None:
-        """Count an attempt that is made now."""
+        """Count an attempt, made `now`."""
         self.number += 1
         self.first = self.first or now
 
 
-class Request(NamedTuple):
-    """What is posted."""
+class Payload(NamedTuple):
+    """The body and headers of a POST."""
 
     body: bytes
     headers: Mapping[str, str]
@@ -49,57 +49,57 @@ class Request(NamedTuple):
 
 
 class Wire(Protocol):
-    """How events are put into a request, and an answer is read."""
+    """The format of a request and its answer."""
 
-    def request(self, items: Sequence[EncodedEvent], attempts: Attempts, now: datetime) -> Request:
-        """Return the request for one attempt, which is made `now`."""
+    def payload(self, events: Sequence[EncodedEvent], attempts: Attempts, now: datetime) -> Payload:
+        """Return the payload of one attempt, made `now`."""
         ...
 
     def judge(self, answer: Response, now: datetime) -> Outcome:
-        """Return what the answer means."""
+        """Return the outcome of the answer."""
         ...
 
 
 class V0Wire:
-    """The project key in the body, one JSON object, gzip or nothing."""
+    """The v0 wire: one JSON object with the project key in it, gzip or not compressed."""
 
     def __init__(self, options: DeliveryOptions) -> None:
         self._start = b'{"api_key":' + orjson.dumps(options.api_key)
         if options.historical_migration:
             self._start += b',"historical_migration":true'
-        # zstd is v1's alone.
+        # Only v1 accepts zstd.
         encoding = "gzip" if options.compression == "zstd" else options.compression
         self._compress = COMPRESSORS[encoding]
         self._headers = _headers(encoding)
 
-    def request(self, items: Sequence[EncodedEvent], attempts: Attempts, now: datetime) -> Request:  # noqa: ARG002
-        """Return the request.
+    def payload(self, events: Sequence[EncodedEvent], attempts: Attempts, now: datetime) -> Payload:  # noqa: ARG002
+        """Return the payload.
 
-        `sent_at` is the moment of this very attempt: PostHog corrects every timestamp by the difference
-        between it and its own clock.
+        `sent_at` is the time of this attempt: PostHog corrects every timestamp by the difference between it
+        and its own clock.
         """
         head = self._start + b',"sent_at":"' + _stamp(now).encode() + b'","batch":['
-        body = head + b",".join([item.data for item in items]) + b"]}"
-        return Request(self._compress(body), self._headers, len(body))
+        body = head + b",".join([event.data for event in events]) + b"]}"
+        return Payload(self._compress(body), self._headers, len(body))
 
     def judge(self, answer: Response, now: datetime) -> Outcome:
-        """Return what the answer means."""
+        """Return the outcome of the answer."""
         return judge(answer, now)
 
 
 _MOVED = {"$session_id": "session_id", "$window_id": "window_id"}
-# Properties that are options on the v1 wire, and the types it takes: a wrong one fails the whole batch.
+# Properties that are options on the v1 wire, and their types: one of another type fails the whole batch.
 _OPTIONS: dict[str, tuple[str, type]] = {
     "$cookieless_mode": ("cookieless_mode", bool),
     "$ignore_sent_at": ("disable_skew_correction", bool),
     "$product_tour_id": ("product_tour_id", str),
     "$process_person_profile": ("process_person_profile", bool),
 }
-_INJECTED = ("$lib", "$lib_version")  # PostHog makes these of `PostHog-Sdk-Info`
+_INJECTED = ("$lib", "$lib_version")  # PostHog sets these from `PostHog-Sdk-Info`
 
 
 class V1Wire:
-    """The project key and the attempt in headers; an answer for each event."""
+    """The v1 wire: the project key and the attempt in headers, and a result for each event."""
 
     def __init__(self, options: DeliveryOptions) -> None:
         self._compress = COMPRESSORS[options.compression]
@@ -109,25 +109,25 @@ class V1Wire:
         }
         self._historical = b',"historical_migration":true' if options.historical_migration else b""
 
-    def request(self, items: Sequence[EncodedEvent], attempts: Attempts, now: datetime) -> Request:
-        """Return the request; `created_at` and the request's id are the same in all attempts."""
+    def payload(self, events: Sequence[EncodedEvent], attempts: Attempts, now: datetime) -> Payload:
+        """Return the payload; `created_at` and the request id are the same in all attempts."""
         created = _stamp(attempts.first or now).encode()
         head = b'{"created_at":"' + created + b'"' + self._historical + b',"batch":['
-        body = head + b",".join([v1_event(item.data) for item in items]) + b"]}"
+        body = head + b",".join([v1_event(event.data) for event in events]) + b"]}"
         headers = self._headers | {
             "PostHog-Attempt": str(attempts.number),
             "PostHog-Request-Id": attempts.request_id,
             "PostHog-Request-Timestamp": _stamp(now),
         }
-        return Request(self._compress(body), headers, len(body))
+        return Payload(self._compress(body), headers, len(body))
 
     def judge(self, answer: Response, now: datetime) -> Outcome:
-        """Return what the answer means."""
+        """Return the outcome of the answer."""
         return judge_v1(answer, now)
 
 
 def v1_event(data: bytes) -> bytes:
-    """Return an encoded event in the v1 wire's shape: what is not content stands beside the properties."""
+    """Return an encoded event in the v1 wire's shape: options and session stand beside the properties."""
     event: dict[str, Any] = orjson.loads(data)
     properties: dict[str, Any] = event.pop("properties", {})
     for name in ("$set", "$set_once"):

@@ -1,1 +1,1 @@
-"""The queue on disk."""
+"""The spool: events and spans that wait on disk."""

@@ -1,4 +1,4 @@
-"""A spool as a person looks at it: what waits, what was refused, and what to do about it."""
+"""The administration of a spool: list, show, revive, adopt and purge what is in it."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ GROUP BY destination ORDER BY destination
 
 
 class Count(NamedTuple):
-    """How much there is in a spool."""
+    """Numbers of entries and dead letters."""
 
     waiting: int = 0
     refused: int = 0
@@ -41,60 +41,60 @@ class Count(NamedTuple):
         return ", ".join(f"{number:,} {word}" for number, word in parts if number) or "nothing waiting"
 
 
-class Row(NamedTuple):
-    """Something in a spool."""
+class SpoolRow(NamedTuple):
+    """An entry or dead letter."""
 
     name: str
-    """`w12` waits, `d3` is dead."""
+    """`w12` is an entry, `d3` a dead letter."""
     destination: str
-    what: str
-    """The event's name; `span` where it is none yet."""
+    event: str
+    """The name of the event, or of several; `span` if it is not converted yet."""
     created: float
     reason: str
-    """Why PostHog refused it."""
+    """The reason of a dead letter; blank for an entry."""
     size: int
 
 
-def rows(directory: Path) -> Iterator[Row]:
-    """All that is in a spool, dead letters first.
+def rows(directory: Path) -> Iterator[SpoolRow]:
+    """Yield everything in a spool, dead letters first.
 
     Raises:
         FileNotFoundError: there is no spool in the directory.
-        sqlite3.Error: it cannot be read.
+        sqlite3.Error: the spool cannot be read.
     """
     with closing(_open(directory)) as connection:
         for state, number, destination, kind, created, reason, size, body in connection.execute(_ROWS):
             name = f"{state[0]}{number}"
-            yield Row(name, destination, _what(kind, body), created, reason, size)
+            yield SpoolRow(name, destination, _event_of(kind, body), created, reason, size)
 
 
 def counts(directory: Path) -> dict[str, Count]:
-    """How much there is in a spool by destination, those with nothing left out.
+    """Return counts by destination, without empty ones.
 
     Raises:
         FileNotFoundError: there is no spool in the directory.
-        sqlite3.Error: it cannot be read.
+        sqlite3.Error: the spool cannot be read.
     """
     with closing(_open(directory)) as connection:
-        return {destination: Count(*found) for destination, *found in connection.execute(_COUNTS)}
+        return {destination: Count(*numbers) for destination, *numbers in connection.execute(_COUNTS)}
 
 
 def show(directory: Path, name: str) -> bytes | None:
-    """The whole body of a row, JSON; None if there is none of that name."""
-    table, number = _place(name)
+    """Return the whole body of a row, JSON; None if there is no row of that name."""
+    table, number = _table_and_id(name)
     with closing(_open(directory)) as connection:
         query = f"SELECT body FROM {table} WHERE id = ?"  # noqa: S608  # a name of ours
-        found = connection.execute(query, (number,)).fetchone()
-    return None if found is None else bytes(found[0])
+        row = connection.execute(query, (number,)).fetchone()
+    return None if row is None else bytes(row[0])
 
 
 def revive(directory: Path, destination: str, names: Iterable[str] | None) -> int:
-    """Let dead letters of a destination wait again, all or those named; how many they were."""
+    """Make dead letters of a destination entries again, all or those named. Return their number."""
     with closing(_open(directory)) as connection:
-        condition, values = _which("d", names)
+        condition, values = _named("d", names)
         connection.execute("BEGIN IMMEDIATE")
         moved = connection.execute(
-            "INSERT INTO entries (destination, kind, created, body)"  # noqa: S608  # built of ours and of ?
+            "INSERT INTO entries (destination, kind, created, body)"  # noqa: S608  # our own words and ?
             " SELECT destination, kind, strftime('%s', 'now'), body FROM dead_letters"
             f" WHERE destination = ? AND {condition}",
             (destination, *values),
@@ -108,7 +108,7 @@ def revive(directory: Path, destination: str, names: Iterable[str] | None) -> in
 
 
 def adopt(directory: Path, destination: str, new: str) -> int:
-    """Give what is there for a destination to another, as after a wrong key; how many they were."""
+    """Move all rows of a destination to another one, as after a wrong key. Return their number."""
     with closing(_open(directory)) as connection:
         connection.execute("BEGIN IMMEDIATE")
         moved = sum(
@@ -123,17 +123,17 @@ def adopt(directory: Path, destination: str, new: str) -> int:
 
 
 def purge(directory: Path, names: Iterable[str] | None) -> int:
-    """Delete dead letters, all or those named, and what waits where it is named; how many they were."""
-    named = None if names is None else [*names]
+    """Delete all dead letters, or the dead letters and entries named. Return their number."""
+    listed = None if names is None else [*names]
     with closing(_open(directory)) as connection:
         connection.execute("BEGIN IMMEDIATE")
-        condition, values = _which("d", named)
-        gone = connection.execute(f"DELETE FROM dead_letters WHERE {condition}", values).rowcount  # noqa: S608
-        if named is not None:
-            condition, values = _which("w", named)
-            gone += connection.execute(f"DELETE FROM entries WHERE {condition}", values).rowcount  # noqa: S608
+        condition, values = _named("d", listed)
+        deleted = connection.execute(f"DELETE FROM dead_letters WHERE {condition}", values).rowcount  # noqa: S608
+        if listed is not None:
+            condition, values = _named("w", listed)
+            deleted += connection.execute(f"DELETE FROM entries WHERE {condition}", values).rowcount  # noqa: S608
         connection.execute("COMMIT")
-    return gone
+    return deleted
 
 
 def _open(directory: Path) -> sqlite3.Connection:
@@ -142,18 +142,18 @@ def _open(directory: Path) -> sqlite3.Connection:
     return open_spool_file(directory)
 
 
-def _place(name: str) -> tuple[str, int]:
+def _table_and_id(name: str) -> tuple[str, int]:
     return ("dead_letters" if name.startswith("d") else "entries"), int(name[1:])
 
 
-def _which(letter: str, names: Iterable[str] | None) -> tuple[str, list[int]]:
+def _named(letter: str, names: Iterable[str] | None) -> tuple[str, list[int]]:
     if names is None:
         return "1", []
     numbers = [int(name[1:]) for name in names if name.startswith(letter)]
     return f"id IN ({','.join('?' * len(numbers))})", numbers
 
 
-def _what(kind: str, body: Any) -> str:
+def _event_of(kind: str, body: Any) -> str:
     if not is_event(kind):
         return kind
     try:

@@ -1,8 +1,7 @@
-"""The file of a spool: opened, checked, moved aside where it cannot be read.
+"""The file of a spool: opened, checked, and moved aside if it cannot be read.
 
-One SQLite database in WAL mode in the directory, shared by all processes that are told the same directory.
-Committed means written to the operating system, which `kill -9` of this process does not undo; a power
-failure may cost the last seconds.
+It is one SQLite database in WAL mode, shared by all processes with the same directory. A commit reaches the
+operating system, so `kill -9` of this process does not undo it; a power failure may cost the last seconds.
 """
 
 from __future__ import annotations
@@ -15,13 +14,13 @@ from pathlib import Path
 
 FILE_NAME = "otel-posthog.sqlite3"
 VERSION = 1
-_APPLICATION = 0x0F3790  # tells SQLite's files of one application from another's
+_APPLICATION = 0x0F3790  # marks SQLite files of this application
 
 BUSY_SECONDS = 0.5
-"""The longest wait for another process that writes."""
+"""The longest wait for another process that is writing."""
 
 _WAL_BYTES = 4 * 1024 * 1024
-"""What is left of the write-ahead log once it is copied into the database."""
+"""The size of the write-ahead log after it was copied into the database."""
 
 _PRAGMAS = f"""
 PRAGMA journal_mode = WAL;
@@ -55,8 +54,8 @@ PRAGMA user_version = {VERSION};
 COMMIT;
 """
 
-# SQLite's own words for a file that it will not read again, whatever is tried.
-# An I/O error is none: a full disk gives one, too.
+# Words in SQLite's errors about a file that it will never read again.
+# An I/O error is not among them: a full disk causes one, too.
 _BROKEN = (
     "malformed",
     "not a database",
@@ -68,7 +67,7 @@ _BROKEN = (
 
 
 class _Connection(sqlite3.Connection):
-    """Closed when nobody has it any more: from Python 3.13 on, SQLite's own warns of that and leaves it."""
+    """A connection that is closed when it is deleted: Python 3.13 and later only warn and leave it open."""
 
     def __del__(self) -> None:
         with contextlib.suppress(sqlite3.Error):
@@ -80,14 +79,14 @@ class NewerSpoolError(sqlite3.OperationalError):
 
 
 def open_spool_file(directory: Path) -> sqlite3.Connection:
-    """Open the database in the directory, made where it is missing: only its owner may read it.
+    """Open the database in the directory. Create it if it is missing, readable by its owner only.
 
     Raises:
         sqlite3.Error, OSError: it cannot be read or written; see `is_broken`.
     """
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     path = directory / FILE_NAME
-    with contextlib.suppress(FileExistsError):  # SQLite gives its other files the mode of this one
+    with contextlib.suppress(FileExistsError):  # SQLite creates its other files with the same mode
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
     connection = sqlite3.connect(
         path,
@@ -113,7 +112,7 @@ def open_spool_file(directory: Path) -> sqlite3.Connection:
 
 
 def is_broken(error: Exception) -> bool:
-    """Whether SQLite's error says that the file itself is at fault: no room, no access or no turn is not."""
+    """Whether SQLite's error means that the file is damaged, not that it is full, locked or inaccessible."""
     if not isinstance(error, sqlite3.DatabaseError) or isinstance(error, NewerSpoolError):
         return False
     text = str(error).lower()
@@ -121,16 +120,25 @@ def is_broken(error: Exception) -> bool:
 
 
 def identity(directory: Path) -> tuple[int, int] | None:
-    """What tells the file from another that takes its place under the same name."""
+    """Return an identity of the file, other than that of a later file of this name; None if it is missing."""
     try:
-        found = (directory / FILE_NAME).stat()
+        status = (directory / FILE_NAME).stat()
     except OSError:
         return None
-    return found.st_dev, found.st_ino
+    return status.st_dev, status.st_ino
+
+
+def used_bytes(connection: sqlite3.Connection) -> int:
+    """Return the bytes of the pages in use."""
+    [pages], [free], [size] = (
+        connection.execute(f"PRAGMA {name}").fetchone()
+        for name in ("page_count", "freelist_count", "page_size")
+    )
+    return int((pages - free) * size)
 
 
 def move_aside(directory: Path, broken: tuple[int, int] | None) -> Path | None:
-    """Rename the broken file, and what belongs to it; None if another process has done so already."""
+    """Rename the broken file with its log and return its new path; None if another process has done so."""
     path = directory / FILE_NAME
     aside = path.with_name(f"{FILE_NAME}.corrupt-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}")
     if broken is None or identity(directory) != broken:

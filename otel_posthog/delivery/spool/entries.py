@@ -1,4 +1,4 @@
-"""What can be kept on disk."""
+"""The entries and dead letters of a spool."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import hashlib
 from typing import NamedTuple
 
 EVENT = "event"
-"""The kind of an entry whose body is encoded events, one a line; other kinds are their owner's.
+"""The kind of an entry whose body is encoded events, one a line. Other kinds belong to the converter.
 
-A blank and a mark may follow: how its owner left the events, who may have to do more before they are sent.
+A blank and a mark may follow it. The mark states how its writer left the events, so that another process
+knows what remains to be done before they are sent.
 """
 
 
@@ -18,7 +19,7 @@ def is_event(kind: str) -> bool:
 
 
 class Entry(NamedTuple):
-    """Something to keep: an event, or what events can be made of."""
+    """An event, or data from which events can be made."""
 
     kind: str
     body: bytes
@@ -26,15 +27,15 @@ class Entry(NamedTuple):
     """Seconds since 1970."""
 
 
-class Held(NamedTuple):
-    """An entry that this process has leased."""
+class LeasedEntry(NamedTuple):
+    """An entry that this process has leased to send it."""
 
     id: int
     entry: Entry
 
 
 class DeadLetter(NamedTuple):
-    """An event that PostHog will never accept, and why."""
+    """An event that was rejected for good, and why."""
 
     body: bytes
     created: float
@@ -43,8 +44,8 @@ class DeadLetter(NamedTuple):
 
 
 def destination_of(api_key: str) -> str:
-    """Return a name for a PostHog project that tells it apart from others without holding its key.
+    """Return a name for a PostHog project: distinct from others, without its key.
 
-    Whoever mends a mistyped address, or puts a proxy before PostHog, has the same project.
+    It does not depend on PostHog's address, so a corrected address or a new proxy keeps the project.
     """
     return hashlib.sha256(api_key.encode()).hexdigest()[:16]

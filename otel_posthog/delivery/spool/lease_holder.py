@@ -1,4 +1,4 @@
-"""Who holds an entry of a spool, and whether it still can."""
+"""The holders of leases: processes, and whether they may still be alive."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ import uuid
 
 
 def name_of_holder() -> str:
-    """Return a name for this process that no other has, and that tells where it runs."""
+    """Return a unique name for this process, with its host and process id."""
     return f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
 
 
 def is_alive(holder: str) -> bool:
-    """Return whether a holder may still be at work: on another machine nobody knows, so it may.
+    """Whether a holder may still be at work. A process on another machine may always be.
 
-    A mistake does no harm: a lease runs out for those who are thought to live, and what is sent twice has the
-    same uuid.
+    A wrong answer does no harm: the lease of a holder that seems alive expires, and an event that is sent
+    twice has the same uuid.
     """
     host, _, rest = holder.partition(":")
     number = rest.partition(":")[0]

@@ -1,9 +1,21 @@
-"""The spool: what waits on disk until PostHog takes it, shared by all processes with the same directory.
+"""The spool: entries that wait on disk until PostHog accepts them. Processes with one directory share it.
 
-An entry is its writer's to send, for as long as that process lives or a lease lasts, so that no two send one
-at the same time; what a process leaves when it ends, or dies, is anybody's. A fault of the disk raises
-nothing: the caller is told that the entries are not on disk, the log says why once a minute, and the file is
-tried again later.
+Only the holder of an entry's lease may send it, so that no two processes send it at the same time.
+
+    put                     lease                    acknowledge
+    ----> [ waiting ] --------------> [ sending ] ---------------> deleted, and in the same transaction
+               |                       ^      |                    - a dead letter for each rejected event
+         leave |                 lease |      | release            - a new entry for each unsent event
+       reclaim |                       |      | reclaim
+        expiry |                       |      | expiry
+               +-------> [ free ] -----+      |
+                            ^                 |
+                            +-----------------+
+
+A waiting entry belongs to its writer and a free one to nobody. `reclaim` frees those of holders that died.
+
+A fault of the disk raises nothing. The caller learns that the entries are not on disk, the log states the
+reason once a minute, and the file is tried again later.
 """
 
 from __future__ import annotations
@@ -11,12 +23,12 @@ from __future__ import annotations
 import sqlite3
 import threading
 import time
-from collections import Counter
 from contextlib import closing, suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from otel_posthog.delivery.spool.database import identity, is_broken, move_aside, open_spool_file
-from otel_posthog.delivery.spool.entries import DeadLetter, Entry, Held
+from otel_posthog.delivery.spool.entries import DeadLetter, Entry, LeasedEntry
+from otel_posthog.delivery.spool.eviction import ROW_BYTES, Eviction
 from otel_posthog.delivery.spool.lease_holder import is_alive, name_of_holder
 from otel_posthog.runtime.forks import follow_forks
 from otel_posthog.runtime.log import RateLimitedLog
@@ -28,14 +40,13 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 MAX_LEASE_SECONDS = 3600.0
-"""No process may hold an entry for longer, however patient it is."""
+"""The longest lease, however patient its holder is."""
 RETRY_SECONDS = 10.0
-"""A file that cannot be used is tried again after so long."""
+"""Seconds until a file that cannot be used is tried again."""
 
-_CHECK_EVERY_BYTES = 256 * 1024  # written by us between two looks at the size of the file
-_CHECKPOINT_BYTES = 16 * 1024 * 1024  # in the write-ahead log, if nobody else has copied it into the database
-_ROW_BYTES = 100  # of an entry beside its body
-_FREE = "destination = ? AND (holder IN ('', ?) OR held_until <= ? OR held_until > ?)"
+_CHECKPOINT_BYTES = 16 * 1024 * 1024
+"""Bytes in the write-ahead log after which `put` itself copies it into the database."""
+_LEASABLE = "destination = ? AND (holder IN ('', ?) OR held_until <= ? OR held_until > ?)"
 _SENDING = "!"  # after the holder's name: the entry is being sent
 
 
@@ -54,22 +65,20 @@ class Spool:
         now: Callable[[], float] = time.time,
         is_alive: Callable[[str], bool] = is_alive,
     ) -> None:
-        """Open the spool in `directory` when it is first needed.
+        """Create the spool; the file in `directory` is opened when it is first needed.
 
-        `clock` counts the leases, in seconds; it is one for all processes of a machine and never jumps.
-        `now` is in seconds since 1970. `is_alive` tells whether a holder may still send what it holds. Where
-        there are more than `max_bytes`, the oldest entries make room, or, unless it `drops_oldest`, nothing
-        more is written: who asks can tell its sender to wait.
+        `clock` times the leases, in seconds; all processes of a machine share it, and it never jumps. `now`
+        is in seconds since 1970. `is_alive` returns whether a holder may still be alive. Beyond `max_bytes`
+        the oldest entries are dropped if the spool `drops_oldest`; else it accepts no more entries, so that a
+        server can ask its clients to wait.
         """
         self._directory = directory
         self._destination = destination
-        self._max_bytes = max_bytes
-        self._drops_oldest = drops_oldest
+        self._eviction = Eviction(max_bytes, drops_oldest=drops_oldest)
         self._lease_seconds = min(lease_seconds, MAX_LEASE_SECONDS)
         self._clock = clock
         self._now = now
         self._is_alive = is_alive
-        self._notices = RateLimitedLog(clock)
         self._connection: sqlite3.Connection | None = None
         self._begin()
         follow_forks(self)
@@ -77,29 +86,30 @@ class Spool:
     def _begin(self) -> None:
         self._lock = threading.RLock()
         self._copying = threading.RLock()
-        """Taken before the other lock, by who uses a connection beside the spool's own."""
+        """Acquired before the other lock, by users of a connection besides the spool's own."""
+        self._log = RateLimitedLog(self._clock)
         self._holder = name_of_holder()
         self._file: tuple[int, int] | None = None
         self._open_at = float("-inf")
-        self._unchecked = 0
         self._uncopied = 0
-        self._dropped: Counter[str] = Counter()
-        self._done: list[int] = []  # sent, but the disk did not let us take them out
+        self._eviction.begin()
+        self._undeleted: list[int] = []
+        """Ids of entries that were acknowledged while the disk did not let us delete them."""
         self.is_locked = False
-        """Whether another process had the file when we last wanted it."""
+        """Whether another process had locked the file at our last attempt."""
 
     # --- entries ---
 
     def put(self, entries: Iterable[Entry], *, held: bool = False) -> list[int] | None:
-        """Write the entries, as being sent by us if `held`; their ids, or None if they are not on disk."""
-        rows = [(self._destination, *self._lease(held), *entry) for entry in entries]
+        """Write entries, as being sent by us if `held`. Return their ids, or None if they are not on disk."""
+        rows = [(self._destination, *self._lease_of_ours(held), *entry) for entry in entries]
         if not rows:
             return []
         with self._lock:
-            written = self._try(lambda connection: self._insert(connection, rows))
-            if written is not None:
+            ids = self._try(lambda connection: self._insert(connection, rows))
+            if ids is not None:
                 self._wrote(_size(rows, 4))
-            return written
+            return ids
 
     def is_busy(self) -> bool:
         """Whether another thread is using the spool now."""
@@ -108,34 +118,34 @@ class Spool:
         self._lock.release()
         return False
 
-    def take(self, max_entries: int, max_bytes: int) -> list[Held]:
-        """Lease the oldest entries that are ours or nobody's to send, one at least if there is any."""
+    def lease(self, max_entries: int, max_bytes: int) -> list[LeasedEntry]:
+        """Lease the oldest entries that are ours or free, at least one if there is any."""
 
-        def lease(connection: sqlite3.Connection) -> list[Held]:
+        def lease(connection: sqlite3.Connection) -> list[LeasedEntry]:
             clock = self._clock()
-            taken: list[Held] = []
+            leased: list[LeasedEntry] = []
             room = max_bytes
             connection.execute("BEGIN IMMEDIATE")
-            connection.executemany(_TAKE_OUT, [(each, self._holder + _SENDING) for each in self._done])
-            found = connection.execute(
-                f"SELECT id, length(body) FROM entries WHERE {_FREE} ORDER BY id LIMIT ?",  # noqa: S608
-                (*self._free(clock), max_entries),
+            connection.executemany(_DELETE, [(each, self._holder + _SENDING) for each in self._undeleted])
+            candidates = connection.execute(
+                f"SELECT id, length(body) FROM entries WHERE {_LEASABLE} ORDER BY id LIMIT ?",  # noqa: S608
+                (*self._leasable(clock), max_entries),
             ).fetchall()
-            for identifier, size in found:
+            for identifier, size in candidates:
                 room -= size
-                if taken and room < 0:
+                if leased and room < 0:
                     break
                 row = connection.execute(
                     "SELECT kind, body, created FROM entries WHERE id = ?", (identifier,)
                 ).fetchone()
-                taken.append(Held(identifier, Entry(*row)))
+                leased.append(LeasedEntry(identifier, Entry(*row)))
             connection.executemany(
                 "UPDATE entries SET holder = ?, held_until = ? WHERE id = ?",
-                [(*self._lease(held=True), held.id) for held in taken],
+                [(*self._lease_of_ours(held=True), each.id) for each in leased],
             )
             connection.execute("COMMIT")
-            self._done.clear()
-            return taken
+            self._undeleted.clear()
+            return leased
 
         with self._lock:
             return self._try(lease) or []
@@ -146,16 +156,16 @@ class Spool:
         back: Iterable[Entry] = (),
         dead: Iterable[DeadLetter] = (),
     ) -> bool:
-        """Take the entries out that we are sending; in the same moment put others in, and dead letters.
+        """Delete entries that we are sending, and in the same transaction add others and dead letters.
 
-        False if the disk did not take it: then nothing has changed.
+        Return False if the disk did not allow it. Then nothing has changed.
         """
-        rows = [(self._destination, *self._lease(held=False), *entry) for entry in back]
+        rows = [(self._destination, *self._lease_of_ours(held=False), *entry) for entry in back]
         letters = [(self._destination, self._now(), *letter) for letter in dead]
 
-        def settled(connection: sqlite3.Connection) -> bool:
+        def acknowledge(connection: sqlite3.Connection) -> bool:
             connection.execute("BEGIN IMMEDIATE")
-            connection.executemany(_TAKE_OUT, [(each, self._holder + _SENDING) for each in ids])
+            connection.executemany(_DELETE, [(each, self._holder + _SENDING) for each in ids])
             if rows and not self._has_room(connection, rows):
                 return False
             connection.executemany(_INSERT_ENTRY, rows)
@@ -164,15 +174,15 @@ class Spool:
             return True
 
         with self._lock:
-            done = self._try(settled) or False
+            done = self._try(acknowledge) or False
             if done:
                 self._wrote(_size(rows, 4) + _size(letters, 2))
             elif not rows and not letters:
-                self._done += ids
+                self._undeleted += ids
             return done
 
     def release(self, ids: Iterable[int]) -> None:
-        """Let others, and ourselves, take the entries again."""
+        """Free entries that we are sending."""
         rows = [(each, self._holder + _SENDING) for each in ids]
         with self._lock:
             self._try(
@@ -182,44 +192,44 @@ class Spool:
             )
 
     def reclaim(self) -> bool:
-        """Let go what is held by a process that is no more; whether there was something."""
+        """Free the entries of holders that died. Return whether there were any."""
 
-        def let_go(connection: sqlite3.Connection) -> bool:
+        def reclaim(connection: sqlite3.Connection) -> bool:
             holders = connection.execute(
                 "SELECT DISTINCT holder FROM entries WHERE destination = ? AND holder NOT IN ('', ?, ?)",
                 (self._destination, self._holder, self._holder + _SENDING),
             ).fetchall()
-            gone = [(holder,) for [holder] in holders if not self._is_alive(holder)]
-            connection.executemany(_LET_GO, gone)
-            return bool(gone)
+            dead = [(holder,) for [holder] in holders if not self._is_alive(holder)]
+            connection.executemany(_FREE, dead)
+            return bool(dead)
 
         with self._lock:
-            return self._try(let_go) or False
+            return self._try(reclaim) or False
 
     def leave(self) -> None:
-        """Let others take what we wrote and are not sending."""
+        """Free the entries that we wrote and are not sending."""
         with self._lock:
-            self._try(lambda connection: connection.execute(_LET_GO, (self._holder,)))
+            self._try(lambda connection: connection.execute(_FREE, (self._holder,)))
 
-    def waits(self) -> bool:
-        """Whether there is an entry that we could take."""
+    def has_leasable(self) -> bool:
+        """Whether there is an entry that we could lease."""
 
-        def found(connection: sqlite3.Connection) -> bool:
-            query = f"SELECT 1 FROM entries WHERE {_FREE} LIMIT 1"  # noqa: S608  # a constant of ours
-            return connection.execute(query, self._free(self._clock())).fetchone() is not None
+        def has_leasable(connection: sqlite3.Connection) -> bool:
+            query = f"SELECT 1 FROM entries WHERE {_LEASABLE} LIMIT 1"  # noqa: S608  # a constant of ours
+            return connection.execute(query, self._leasable(self._clock())).fetchone() is not None
 
         with self._lock:
-            return self._try(found) or False
+            return self._try(has_leasable) or False
 
-    # --- the house ---
+    # --- maintenance ---
 
     def stats(self) -> dict[str, Any]:
-        """What is there for this destination: `entries`, their `bytes`, `oldest_seconds`, `dead_letters`.
+        """Return figures of this destination: `entries`, their `bytes`, `oldest_seconds`, `dead_letters`.
 
-        `dropped`: entries that this process took out because the spool was full.
+        `dropped`: rows that this process dropped because the spool was full.
         """
 
-        def counted(connection: sqlite3.Connection) -> dict[str, Any]:
+        def count(connection: sqlite3.Connection) -> dict[str, Any]:
             entries, size, oldest = connection.execute(
                 "SELECT count(*), coalesce(sum(length(body)), 0), min(created) FROM entries"
                 " WHERE destination = ?",
@@ -236,11 +246,16 @@ class Spool:
             }
 
         with self._lock:
-            nothing: dict[str, Any] = {"entries": 0, "bytes": 0, "oldest_seconds": None, "dead_letters": 0}
-            return {**(self._try(counted) or nothing), "dropped": dict(self._dropped)}
+            none: dict[str, Any] = {"entries": 0, "bytes": 0, "oldest_seconds": None, "dead_letters": 0}
+            return {**(self._try(count) or none), "dropped": dict(self._eviction.dropped)}
+
+    def is_full(self) -> bool:
+        """Whether almost no room is left, and nothing in the spool may be dropped."""
+        with self._lock:
+            return not self._eviction.drops_oldest and bool(self._try(self._eviction.is_full))
 
     def copy_into_database(self) -> None:
-        """Copy the write-ahead log into the database, by a connection that nobody waits for."""
+        """Copy the write-ahead log into the database, on a connection that blocks no other thread."""
         with self._copying:
             with self._lock:
                 if not self._uncopied or self._connection is None:
@@ -250,7 +265,7 @@ class Spool:
                 connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
 
     def close(self) -> None:
-        """Close the file; it is opened again when it is needed."""
+        """Close the file. It is opened again when it is needed."""
         with self._lock:
             connection, self._connection = self._connection, None
             if connection is not None:
@@ -258,39 +273,24 @@ class Spool:
                     connection.close()
 
     def before_fork(self) -> None:
-        """Leave the file: SQLite's locks do not survive a fork, and its mutexes may not be held in one."""
+        """Close the file: SQLite's locks do not survive a fork, and no thread may hold its mutexes then."""
         self._copying.acquire()
         self._lock.acquire()
         self.close()
 
     def after_fork_in_parent(self) -> None:
-        """Go on; the file is opened again when it is needed."""
+        """Go on. The file is opened again when it is needed."""
         self._lock.release()
         self._copying.release()
 
     def after_fork_in_child(self) -> None:
-        """Go on as somebody else: the parent's leases stay the parent's."""
+        """Begin as another holder: the parent's leases stay the parent's."""
         self._begin()
-        self._notices = RateLimitedLog(self._clock)
 
-    def is_full(self) -> bool:
-        """Whether there is next to no room, and nothing that makes some."""
-
-        def full(connection: sqlite3.Connection) -> bool:
-            excess = self._excess(connection, min(self._max_bytes // 16, _CHECK_EVERY_BYTES))
-            if excess > 0:  # dead letters make room
-                query = f"SELECT coalesce(sum(length(body) + {_ROW_BYTES}), 0) FROM dead_letters"  # noqa: S608
-                [dead] = connection.execute(query).fetchone()
-                excess -= dead
-            return excess > 0
-
-        with self._lock:
-            return not self._drops_oldest and bool(self._try(full))
-
-    # --- within ---
+    # --- rows ---
 
     def _insert(self, connection: sqlite3.Connection, rows: list[tuple[Any, ...]]) -> list[int] | None:
-        if len(rows) == 1 and self._drops_oldest:  # a transaction of its own, in one call
+        if len(rows) == 1 and self._eviction.drops_oldest:  # a transaction of its own, in one call
             return [connection.execute(_INSERT_ENTRY, rows[0]).lastrowid or 0]
         connection.execute("BEGIN IMMEDIATE")
         if not self._has_room(connection, rows):
@@ -300,37 +300,43 @@ class Spool:
         return ids
 
     def _has_room(self, connection: sqlite3.Connection, rows: list[tuple[Any, ...]]) -> bool:
-        """Whether the rows may be written now; where none of the oldest entries goes, dead letters do.
+        has_room = self._eviction.has_room(connection, _size(rows, 4))
+        if not has_room:
+            self._warn_full()
+        return has_room
 
-        Where all of them would not be enough, the transaction is undone, and none goes for nothing.
-        """
-        if self._drops_oldest:
-            return True
-        size, dropped = _size(rows, 4), self._dropped.copy()
-        self._drop_oldest(connection, "dead_letters", "dead_letter", size)
-        if self._excess(connection, size) <= 0:
-            return True
-        connection.rollback()
-        self._dropped = dropped
-        self._warn_full()
-        return False
+    def _wrote(self, size: int) -> None:
+        self._uncopied += size
+        if self._uncopied >= _CHECKPOINT_BYTES:
+            self.copy_into_database()
+        if self._eviction.is_due(size) and self._try(self._eviction.make_room):
+            self._warn_full()
 
-    def _lease(self, held: bool) -> tuple[str, float]:
+    def _warn_full(self) -> None:
+        self._log.warn(
+            "full",
+            "The spool of %d bytes is full (%d entries dropped): raise spool_max_bytes.",
+            self._eviction.max_bytes,
+            self._eviction.dropped.total(),
+        )
+
+    def _lease_of_ours(self, held: bool) -> tuple[str, float]:
         return self._holder + _SENDING * held, self._clock() + self._lease_seconds
 
-    def _free(self, clock: float) -> tuple[str, str, float, float]:
-        # A lease that ends later than any can, but for one that is written right now, is from before the
-        # machine was started anew.
+    def _leasable(self, clock: float) -> tuple[str, str, float, float]:
+        # A lease that ends later than any that is written now is from before a restart of the machine.
         return self._destination, self._holder, clock, clock + 2 * MAX_LEASE_SECONDS
 
+    # --- the file ---
+
     def _try(self, work: Callable[[sqlite3.Connection], T]) -> T | None:
-        """Do the work; None if the disk does not let us. What was begun is undone."""
+        """Return the result of `work`, or None if the disk did not allow it and its transaction is undone."""
         for attempt in range(2):
             connection = self._open()
             if connection is None:
                 return None
             try:
-                if connection.in_transaction:  # a signal handler came in between
+                if connection.in_transaction:  # a signal handler interrupted it
                     connection.rollback()
                 return work(connection)
             except (sqlite3.Error, OSError) as error:
@@ -350,7 +356,7 @@ class Spool:
         if self._connection is not None:
             if self._file == identity(self._directory):
                 return self._connection
-            self.close()  # moved aside by another process, or deleted: what is written there nobody finds
+            self.close()  # another process moved it aside, or deleted it: nobody would read what is written
         if self._clock() < self._open_at:
             return None
         try:
@@ -373,14 +379,14 @@ class Spool:
         with suppress(OSError):
             aside = move_aside(self._directory, broken)
         if aside is not None:
-            self._notices.warn(
+            self._log.warn(
                 "broken", "The spool could not be read and was moved to %s; a new one was begun.", aside
             )
 
     def _unusable(self, error: Exception) -> None:
         self.close()
         self._open_at = self._clock() + RETRY_SECONDS
-        self._notices.warn(
+        self._log.warn(
             "unusable",
             "The spool in %s cannot be used (%s); what waits is kept in memory only. Make room there or"
             " correct its permissions.",
@@ -388,76 +394,16 @@ class Spool:
             error,
         )
 
-    def _wrote(self, size: int) -> None:
-        self._unchecked += size
-        self._uncopied += size
-        if self._uncopied >= _CHECKPOINT_BYTES:
-            self.copy_into_database()
-        if self._unchecked >= min(_CHECK_EVERY_BYTES, self._max_bytes // 4):
-            self._unchecked = 0
-            self._try(self._make_room)
-
-    def _make_room(self, connection: sqlite3.Connection) -> None:
-        """Take out the oldest dead letters, then the oldest entries, until the rest fits."""
-        connection.execute("BEGIN IMMEDIATE")
-        self._drop_oldest(connection, "dead_letters", "dead_letter")
-        if self._drops_oldest:
-            self._drop_oldest(connection, "entries", "spool_full")
-        connection.execute("COMMIT")
-        if self._dropped:
-            self._warn_full()
-
-    def _drop_oldest(self, connection: sqlite3.Connection, table: str, reason: str, room: int = 0) -> None:
-        """Take out the oldest rows of the table until there is so much room, or there are no more."""
-        while (excess := self._excess(connection, room)) > 0:
-            # Half of it by the rows' own bytes: on disk they take up to twice as much.
-            gone = _take_out_oldest(connection, table, excess // 2)
-            if not gone:
-                return
-            self._dropped[reason] += gone
-
-    def _excess(self, connection: sqlite3.Connection, size: int) -> int:
-        return _used_bytes(connection) + size - self._max_bytes
-
-    def _warn_full(self) -> None:
-        self._notices.warn(
-            "full",
-            "The spool of %d bytes is full (%d entries dropped): raise spool_max_bytes.",
-            self._max_bytes,
-            self._dropped.total(),
-        )
-
-
-def _take_out_oldest(connection: sqlite3.Connection, table: str, size: int) -> int:
-    """Delete the oldest rows of a table that together have so many bytes; how many they were."""
-    gone = last = 0
-    for identifier, row_size in connection.execute(
-        f"SELECT id, length(body) + {_ROW_BYTES} FROM {table} ORDER BY id"  # noqa: S608  # a name of ours
-    ):
-        gone, last, size = gone + 1, identifier, size - row_size
-        if size <= 0:
-            break
-    connection.execute(f"DELETE FROM {table} WHERE id <= ?", (last,))  # noqa: S608
-    return gone
-
 
 _INSERT_ENTRY = (
     "INSERT INTO entries (destination, holder, held_until, kind, body, created) VALUES (?, ?, ?, ?, ?, ?)"
 )
-_TAKE_OUT = "DELETE FROM entries WHERE id = ? AND holder = ?"
-_LET_GO = "UPDATE entries SET holder = '', held_until = 0 WHERE holder = ?"
 _INSERT_LETTER = (
     "INSERT INTO dead_letters (destination, died, body, created, reason, kind) VALUES (?, ?, ?, ?, ?, ?)"
 )
+_DELETE = "DELETE FROM entries WHERE id = ? AND holder = ?"
+_FREE = "UPDATE entries SET holder = '', held_until = 0 WHERE holder = ?"
 
 
 def _size(rows: list[tuple[Any, ...]], body: int) -> int:
-    return sum(_ROW_BYTES + len(row[body]) for row in rows)
-
-
-def _used_bytes(connection: sqlite3.Connection) -> int:
-    [pages], [free], [size] = (
-        connection.execute(f"PRAGMA {name}").fetchone()
-        for name in ("page_count", "freelist_count", "page_size")
-    )
-    return int((pages - free) * size)
+    return sum(ROW_BYTES + len(row[body]) for row in rows)

@@ -29,8 +29,9 @@ from otel_posthog.conversion.spans.genai_detection import EVALUATION_EVENT, MARK
 from otel_posthog.conversion.spans.otlp_protobuf import views_of_request
 from otel_posthog.conversion.spans.sdk_span import view_of_sdk_span
 from otel_posthog.conversion.spans.span_view import SpanEvent, SpanView
-from otel_posthog.delivery import Response, TransportError, destination_of
+from otel_posthog.delivery import destination_of
 from otel_posthog.delivery.encoding.json_encoder import encode
+from otel_posthog.delivery.http.transport import Response, TransportError
 from otel_posthog.delivery.spool.admin import revive
 from otel_posthog.forwarder.forwarder import Forwarder, forwarder
 from tests.conversion.events.test_properties import HELD, INDEXED, KINDS, MESSAGES_IN, READ_BY_HAND, SCOPES

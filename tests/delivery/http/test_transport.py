@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from opentelemetry import context
 
-from otel_posthog.delivery import DeliveryClient, DeliveryOptions, TransportError
-from otel_posthog.delivery.http.transport import MAX_RESPONSE_BYTES, RequestsTransport
+from otel_posthog.delivery import DeliveryClient
+from otel_posthog.delivery.http.transport import MAX_RESPONSE_BYTES, RequestsTransport, TransportError
 from tests.delivery.capture_server import Answer, CaptureServer, capture_server
-from tests.delivery.support import KEY, Clock, event, events_in, send
+from tests.delivery.support import KEY, Clock, event, events_in, options, send
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,8 +36,8 @@ def transport() -> Iterator[RequestsTransport]:
 
 def sending(server: CaptureServer, **changes: Any) -> tuple[DeliveryClient, Clock]:
     clock = Clock()
-    told = DeliveryOptions(**({"api_key": KEY, "endpoint": server.url} | changes))
-    return DeliveryClient(told, clock=clock, now=clock.now, sleep=clock.sleep, random=lambda: 1.0), clock
+    chosen = options(**({"endpoint": server.url, "compression": "gzip"} | changes))
+    return DeliveryClient(chosen, clock=clock, now=clock.now, sleep=clock.sleep, random=lambda: 1.0), clock
 
 
 @pytest.mark.parametrize("compression", ["gzip", "none"])
@@ -103,7 +103,7 @@ def test_a_poison_event_stands_alone(server: CaptureServer) -> None:
     server.is_poison = lambda each: each["properties"].get("poison", False)
     sent, _ = sending(server)
     events = [event(poison=at == 3) for at in range(8)]
-    [(item, reason)] = sent.deliver(events).refused
+    [(item, reason)] = sent.deliver(events).rejected
     assert (events_in([item]), reason) == ([events[3]], "invalid")
     sent.close()
     assert server.events == [*events[:3], *events[4:]]
@@ -163,7 +163,7 @@ def test_its_own_requests_are_not_traced(
     server: CaptureServer, transport: RequestsTransport, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[object] = []
-    pool = transport._find(server.url + "/batch/").pool
+    pool = transport._connect(server.url + "/batch/").pool
     original = pool.urlopen
 
     def watching(*args: Any, **kwargs: Any) -> Any:
@@ -257,7 +257,7 @@ def test_a_connection_is_as_patient_after_an_answer_as_before(
 ) -> None:
     for _ in range(3):
         assert transport.post(f"{server.url}/batch/", b'{"api_key":"x","batch":[]}', {}, 5).status == 200
-    [pool] = {id(route.pool): route.pool for route in transport._routes.values()}.values()
+    [pool] = {id(each.pool): each.pool for each in transport._connections.values()}.values()
     connection = pool.pool.get()
     assert connection.sock.gettimeout() > 4
     connection.close()

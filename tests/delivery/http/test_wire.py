@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import zstandard
 
-from otel_posthog.delivery import DeliveryClient, DeliveryOptions, Response
-from otel_posthog.delivery.http.transport import RequestsTransport
+from otel_posthog.delivery import DeliveryClient
+from otel_posthog.delivery.http.transport import RequestsTransport, Response
 from otel_posthog.delivery.http.wire import v1_event
 from otel_posthog.local import Inbox
 from tests.delivery.support import (
@@ -21,6 +21,7 @@ from tests.delivery.support import (
     delivery,
     event,
     events_in,
+    options,
     send,
 )
 
@@ -115,8 +116,8 @@ def test_only_what_is_to_be_sent_again_is_sent_again() -> None:
     assert [
         (each["uuid"], reason)
         for each, reason in zip(
-            events_in(item for item, _ in report.refused),
-            [reason for _, reason in report.refused],
+            events_in(item for item, _ in report.rejected),
+            [reason for _, reason in report.rejected],
             strict=True,
         )
     ] == [("c", "no")]
@@ -151,8 +152,8 @@ def test_zstd_is_for_v1_and_gzip_for_the_rest() -> None:
             bodies[url.removeprefix("http://posthog.test")] = (headers["Content-Encoding"], body)
             return answer(200)
 
-    told = DeliveryOptions(api_key=KEY, endpoint="http://posthog.test", capture_mode="v1", compression="zstd")
-    send(DeliveryClient(told, transport=Seen()), [event(), event("x")])
+    chosen = options(capture_mode="v1", compression="zstd")
+    send(DeliveryClient(chosen, transport=Seen()), [event(), event("x")])
     assert bodies["/i/v0/ai/batch/"][0] == "gzip"
     encoding, body = bodies["/i/v1/analytics/events"]
     assert encoding == "zstd"
@@ -162,8 +163,7 @@ def test_zstd_is_for_v1_and_gzip_for_the_rest() -> None:
 @pytest.mark.parametrize("compression", ["none", "gzip", "zstd"])
 def test_an_inbox_that_reads_v1_as_posthog_does_takes_it(compression: str) -> None:
     with Inbox() as inbox:
-        told = DeliveryOptions(api_key=KEY, endpoint=inbox.url, capture_mode="v1", compression=compression)
-        sent = DeliveryClient(told)
+        sent = DeliveryClient(options(endpoint=inbox.url, capture_mode="v1", compression=compression))
         made = event("llm_completion_success", **{"$session_id": "s", "$process_person_profile": False})
         assert send(sent, [made, event()])
         sent.close()

@@ -19,8 +19,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from otel_posthog.delivery import DeadLetter, Entry, destination_of
+from otel_posthog.delivery import Entry, destination_of
 from otel_posthog.delivery.spool.database import FILE_NAME, open_spool_file
+from otel_posthog.delivery.spool.entries import DeadLetter
 from otel_posthog.delivery.spool.lease_holder import is_alive, name_of_holder
 from otel_posthog.delivery.spool.spool import MAX_LEASE_SECONDS, RETRY_SECONDS, Spool
 from tests.delivery.support import KEY, Clock
@@ -39,14 +40,14 @@ def entries(*bodies: str) -> list[Entry]:
 
 
 def took(spool: Spool, max_entries: int = 100, max_bytes: int = 10_000) -> str:
-    return "".join(held.entry.body.decode() for held in spool.take(max_entries, max_bytes))
+    return "".join(held.entry.body.decode() for held in spool.lease(max_entries, max_bytes))
 
 
 def test_what_is_put_is_taken_in_order(tmp_path: Path) -> None:
     spool = make(tmp_path)
     assert spool.put(entries("a", "b"))
     assert spool.put([Entry("span", b"c", 2.0)])
-    assert [held.entry for held in spool.take(9, 999)] == [*entries("a", "b"), Entry("span", b"c", 2.0)]
+    assert [held.entry for held in spool.lease(9, 999)] == [*entries("a", "b"), Entry("span", b"c", 2.0)]
 
 
 def test_take_stops_at_entries_and_bytes_but_takes_one(tmp_path: Path) -> None:
@@ -63,10 +64,10 @@ def test_a_spool_that_keeps_its_oldest_refuses_what_finds_no_room_and_takes_it_l
     assert 10 < kept < 20
     assert spool.is_full()
     assert (spool.stats()["entries"], spool.stats()["dropped"]) == (kept, {})
-    held = spool.take(1, 1)
+    held = spool.lease(1, 1)
     assert spool.acknowledge([each.id for each in held], entries("y" * 40_000))  # in the place of what goes
     assert not spool.acknowledge((), entries("y" * 60_000))
-    spool.acknowledge([each.id for each in spool.take(5, 250_000)])
+    spool.acknowledge([each.id for each in spool.lease(5, 250_000)])
     assert not spool.is_full()
     assert spool.put(entries("z" * 50_000))
 
@@ -166,10 +167,10 @@ def test_a_lease_from_before_the_machine_was_started_anew_is_none(tmp_path: Path
 def test_what_is_released_can_be_taken_again(tmp_path: Path) -> None:
     spool = make(tmp_path)
     spool.put(entries("a"))
-    spool.release([held.id for held in spool.take(9, 99)])
-    assert spool.waits()
+    spool.release([held.id for held in spool.lease(9, 99)])
+    assert spool.has_leasable()
     assert took(spool) == "a"
-    assert not spool.waits()
+    assert not spool.has_leasable()
 
 
 def test_what_is_put_held_is_nobody_elses(tmp_path: Path) -> None:
@@ -187,7 +188,7 @@ def test_what_is_put_held_is_nobody_elses(tmp_path: Path) -> None:
 def test_settling_takes_out_puts_back_and_buries_in_one(tmp_path: Path) -> None:
     spool = make(tmp_path)
     spool.put(entries("a", "b", "c"))
-    held = spool.take(3, 99)
+    held = spool.lease(3, 99)
     assert spool.acknowledge([each.id for each in held], entries("B"), [DeadLetter(b"c", 1.0, "invalid")])
     assert took(spool) == "B"
     stats = spool.stats()
@@ -198,7 +199,7 @@ def test_a_worker_whose_lease_ran_out_does_not_take_out_what_another_has(tmp_pat
     clock = Clock()
     one, other = make(tmp_path, clock), make(tmp_path, clock)
     one.put(entries("a"))
-    [held] = one.take(1, 99)
+    [held] = one.lease(1, 99)
     clock.seconds += LEASE
     assert took(other) == "a"
     one.acknowledge([held.id])
@@ -233,7 +234,7 @@ def test_the_oldest_go_when_it_is_full_and_that_is_counted_and_said(
     spool.acknowledge((), dead=[DeadLetter(b"x" * 1000, 1.0, "invalid")])
     for number in range(1500):
         spool.put(entries(f"{number:04}" + "x" * 996))
-    held = spool.take(10_000, 10_000_000)
+    held = spool.lease(10_000, 10_000_000)
     kept = [int(each.entry.body[:4]) for each in held]
     assert kept == [*range(kept[0], 1500)]
     assert 300 < len(kept) < 1000
@@ -343,7 +344,7 @@ def test_where_no_directory_can_be_made_nothing_is_kept_and_it_is_said_once(
     spool = make(tmp_path / "file" / "spool", clock)
     for _ in range(3):
         assert spool.put(entries("a")) is None
-    assert (spool.take(1, 1), spool.waits(), spool.acknowledge([1])) == ([], False, False)
+    assert (spool.lease(1, 1), spool.has_leasable(), spool.acknowledge([1])) == ([], False, False)
     assert len(caplog.records) == 1
     assert "memory only" in caplog.text
 
@@ -409,7 +410,7 @@ def test_any_page_may_be_broken(tmp_path: Path) -> None:
         (directory / FILE_NAME).write_bytes(broken)
         found = make(directory)
         for _ in range(5):
-            ids = [held.id for held in found.take(20, 100_000)]
+            ids = [held.id for held in found.lease(20, 100_000)]
             found.acknowledge(ids)
         if found.put(entries("new")) is None:
             pytest.fail(f"round {round_}: nothing can be kept")
@@ -482,7 +483,7 @@ class AgainstAModel(RuleBasedStateMachine):
     def take(self, who: int, many: int) -> None:
         spool = self.spools[who]
         expected = self.free(spool)[:many]
-        held = spool.take(many, 10_000)
+        held = spool.lease(many, 10_000)
         assert [(each.id, each.entry.body.decode()) for each in held] == [
             (identifier, self.there[identifier][0]) for identifier in expected
         ]
@@ -546,7 +547,7 @@ class AgainstAModel(RuleBasedStateMachine):
         stats = self.spools[0].stats()
         assert (stats["entries"], stats["dead_letters"]) == (len(self.there), self.letters)
         for spool in self.spools:
-            assert spool.waits() == bool(self.free(spool))
+            assert spool.has_leasable() == bool(self.free(spool))
 
 
 AgainstAModel.TestCase.settings = settings(max_examples=30, stateful_step_count=30, deadline=None)
@@ -559,7 +560,7 @@ def test_bodies_come_back_as_they_were(found: list[tuple[str, bytes]]) -> None:
     with tempfile.TemporaryDirectory() as directory:
         spool = make(Path(directory))
         spool.put([Entry(kind, body, 3.5) for kind, body in found])
-        assert [held.entry for held in spool.take(99, 10**9)] == [Entry(*each, 3.5) for each in found]
+        assert [held.entry for held in spool.lease(99, 10**9)] == [Entry(*each, 3.5) for each in found]
         spool.close()
 
 
@@ -573,7 +574,7 @@ def test_processes_of_different_patience_do_not_take_from_each_other(tmp_path: P
 def test_what_was_sent_and_could_not_be_taken_out_is_not_sent_again(tmp_path: Path) -> None:
     spool = make(tmp_path)
     spool.put(entries("a", "b"))
-    ids = [held.id for held in spool.take(1, 99)]
+    ids = [held.id for held in spool.lease(1, 99)]
     with sqlite3.connect(tmp_path / FILE_NAME, isolation_level=None) as other:
         other.execute("BEGIN IMMEDIATE")
         assert not spool.acknowledge(ids)
