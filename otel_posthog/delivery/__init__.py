@@ -6,7 +6,6 @@ and `spool`, and `outbox` composes all of it with a thread. The spool is importe
 SQLite is not loaded for nothing.
 """
 
-from otel_posthog.delivery.batch_sender import SendReport
 from otel_posthog.delivery.client import DeliveryClient
 from otel_posthog.delivery.encoding.encoded_event import EncodedEvent
 from otel_posthog.delivery.http.transport import Transport
@@ -22,7 +21,6 @@ __all__ = [
     "EncodedEvent",
     "Entry",
     "Outbox",
-    "SendReport",
     "Transport",
     "destination_of",
     "ingestion_host",

@@ -256,7 +256,7 @@ class Forwarder:
     def deliver(self, events: list[EncodedEvent], seconds: float) -> DeliveryReport:
         """Send events on this thread, within the time. Unsent ones stay with the caller, unless on disk."""
         safe, report = self._outbox.attempt(events, seconds)
-        return DeliveryReport(safe, report.refused, len(report.unsent))
+        return DeliveryReport(safe, report.rejected, len(report.unsent))
 
     def keep(self, events: list[EncodedEvent]) -> bool:
         """Write events to the spool, to be sent later. Return whether they are there."""
