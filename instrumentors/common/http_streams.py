@@ -14,14 +14,20 @@ from typing import TYPE_CHECKING, Any
 from instrumentors.common.streams import StreamObserver, follow, follow_async
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator, Callable, Iterator
 
 _BASES = frozenset({"SyncByteStream", "AsyncByteStream"})
 
 
-def observe_close(response: Any, observer: StreamObserver) -> None:
-    """Notify `observer` when the response is closed: nothing else shows that its stream was abandoned."""
+def observe_close(
+    response: Any, observer: StreamObserver, note: Callable[[bytes], Any] | None = None
+) -> None:
+    """Notify `observer` when the response is closed: nothing else shows that its stream was abandoned.
+
+    `note` takes each piece of the body.
+    """
     _replace(response, _ObservedClose, weakref.ref(observer))  # the iterator holds the observer
+    response.stream.note = note
 
 
 def observe_reads(response: Any, observer: StreamObserver) -> None:
@@ -52,12 +58,15 @@ class _ObservedClose:
         """The duration that httpx2 reads from the stream."""
         return getattr(self._stream, "elapsed", None)
 
+    note: Callable[[bytes], Any] | None = None
+
     def __iter__(self) -> Iterator[bytes]:
-        return iter(self._stream)
+        pieces = iter(self._stream)
+        return pieces if self.note is None else _noted(pieces, self.note)
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         pieces: AsyncIterator[bytes] = self._stream.__aiter__()
-        return pieces
+        return pieces if self.note is None else _noted_async(pieces, self.note)
 
     def close(self) -> None:
         """Close the stream."""
@@ -78,6 +87,18 @@ class _ObservedClose:
         # The SDK closes the response inside the read that ends or fails, and that read ends the call.
         if observer is not None and not observer.reading:
             observer.abandon()
+
+
+def _noted(pieces: Iterator[bytes], note: Callable[[bytes], Any]) -> Iterator[bytes]:
+    for piece in pieces:
+        note(piece)
+        yield piece
+
+
+async def _noted_async(pieces: AsyncIterator[bytes], note: Callable[[bytes], Any]) -> AsyncIterator[bytes]:
+    async for piece in pieces:
+        note(piece)
+        yield piece
 
 
 class _ObservedReads(_ObservedClose):

@@ -196,11 +196,8 @@ def response_attributes(response: Any, content: bool, *, complete: bool = True) 
         names.URL_CONTEXT_USED: True if fetched else None,
         **usage_attributes(get(response, "usageMetadata")),
     }
-    if error := get(response, "error"):
-        # SDKs of 1.x pass it to the application as an empty chunk.
-        code = get(error, "code")
-        attributes["error.type"], attributes[names.HTTP_STATUS] = str(code or "error"), to_int(code)
-        attributes["error.message"] = get(error, "message") if content else None
+    # SDKs of 1.x pass it to the application as an empty chunk.
+    attributes |= error_attributes(response, content)
     if content and candidates:
         attributes["gen_ai.output.messages"] = dump_messages(
             [
@@ -210,6 +207,20 @@ def response_attributes(response: Any, content: bool, *, complete: bool = True) 
             ]
         )
     return attributes
+
+
+def error_attributes(response: Any, content: bool) -> Attributes:
+    """Return the attributes of an error inside an answer; none if there is none."""
+    error = get(response, "error")
+    if not error:
+        return {}
+    code = get(error, "code")
+    message = error if isinstance(error, str) else get(error, "message")
+    return {
+        "error.type": str(code or "error"),
+        names.HTTP_STATUS: to_int(code),
+        "error.message": message if content else None,
+    }
 
 
 def _is_from_search(grounding: Any) -> bool:

@@ -21,7 +21,7 @@ from instrumentors.common.call_span import (
 from instrumentors.common.streams import StreamObserver, follow, follow_async
 from instrumentors.gemini.call import GeminiCallSpan, request_id
 from instrumentors.gemini.endpoints import Endpoint, find_endpoint
-from instrumentors.gemini.generate_content import GenerateContentAccumulator
+from instrumentors.gemini.generate_content import GenerateContentAccumulator, error_attributes
 from instrumentors.gemini.payload import loads, merge_deep
 
 if TYPE_CHECKING:
@@ -152,7 +152,9 @@ class _GeminiRequest:
             self.call.end({})
         else:
             attributes = read_safely(self._endpoint.response, body, self.call.content)
-            self.call.end({**attributes, **request_id(result.headers)})
+            attributes |= read_safely(error_attributes, body, self.call.content)
+            message = str(attributes.pop("error.message", ""))
+            self.call.end({**attributes, **request_id(result.headers)}, message)
         return result
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from instrumentors.common import attributes as names
 from instrumentors.common.call_span import Attributes, read_piece, read_pieces, read_safely
 from instrumentors.common.message_parts import Message, dumps
+from instrumentors.openai.failures import choices_attributes
 from instrumentors.openai.fields import finish_reason, get, get_list, response_attributes
 from instrumentors.openai.messages import (
     input_attributes,
@@ -92,6 +93,7 @@ class _Choice:
         "annotations",
         "audio",
         "content",
+        "error",
         "finish_reason",
         "reasoning",
         "refusal",
@@ -109,6 +111,8 @@ class _Choice:
         self.tool_calls: list[_ToolCall] = []
         self._open_calls: dict[Any, _ToolCall] = {}
         self.finish_reason: str | None = None
+        self.error: Any = None
+        """The error that ended the choice; an empty one if the service names none."""
 
     def add(self, delta: Any) -> None:
         """Add a delta that is more than a piece of text."""
@@ -193,6 +197,8 @@ class ChatAccumulator:
                 self._fields["service_tier"] = tier  # the one that was billed
             if self._hide and not choices:
                 return False
+        elif self._usage is None and (usage := get(chunk, "x_groq", "usage")) is not None:
+            self._usage = usage  # Groq, whose older service knows no option for it
         elif self._hide and "usage" in chunk.__pydantic_fields_set__:
             # If usage is asked for, the service writes "usage": null into every other chunk.
             chunk.__pydantic_fields_set__.discard("usage")
@@ -208,6 +214,9 @@ class ChatAccumulator:
             whole = self._choices[index] = _Choice()
         if (reason := parts.get("finish_reason")) is not None:
             whole.finish_reason = reason
+            whole.error = get(choice, "error") or ({} if reason == "error" else None)
+            if self._usage is None:
+                self._usage = get(choice, "usage")  # Kimi
         delta = parts.get("delta")
         if delta is None:
             whole.content.append(parts.get("text") or "")
@@ -229,4 +238,5 @@ class ChatAccumulator:
             partial(_Choice.as_response, complete=complete),
             (choice for _, choice in sorted(self._choices.items())),
         )
-        return chat_response(response, content)
+        errors = [choice.error for choice in self._choices.values()]
+        return chat_response(response, content) | choices_attributes(errors, content)

@@ -153,6 +153,25 @@ _KINDS = tuple(
 )
 
 
+_CACHE_READ = (
+    "cached_tokens",  # OpenAI in the details, Kimi beside them
+    "prompt_cache_hit_tokens",  # DeepSeek
+    "cache_read_input_tokens",  # Anthropic, also through gateways
+    "cache_read_tokens",
+    "cached_input_tokens",
+    "cached_prompt_tokens",
+    "num_cached_tokens",  # Mistral
+    "cached_content_token_count",
+)
+_CACHE_WRITE = (
+    "cache_write_tokens",
+    "cache_creation_input_tokens",
+    "cache_creation_tokens",
+    "cached_creation_tokens",
+    "cache_write_input_tokens",
+)
+
+
 def usage_attributes(usage: Any) -> Attributes:
     """Return token counts, which chat, responses and images, and transcriptions name differently."""
     if usage is None:
@@ -167,11 +186,14 @@ def usage_attributes(usage: Any) -> Attributes:
         "gen_ai.usage.total_tokens": get(usage, "total_tokens"),
         "gen_ai.usage.cost": _cost(usage),
     }
-    if input_details is not None:
-        attributes["gen_ai.usage.cache_read.input_tokens"] = get(input_details, "cached_tokens")
-        attributes["gen_ai.usage.cache_write.input_tokens"] = get(input_details, "cache_write_tokens")
-    if output_details is not None:
-        attributes["gen_ai.usage.reasoning.output_tokens"] = get(output_details, "reasoning_tokens")
+    for attribute, details, fields in (
+        ("gen_ai.usage.cache_read.input_tokens", input_details, _CACHE_READ),
+        ("gen_ai.usage.cache_write.input_tokens", input_details, _CACHE_WRITE),
+        ("gen_ai.usage.reasoning.output_tokens", output_details, ("reasoning_tokens",)),
+    ):
+        counts = [get(holder, field) for holder in (details, usage) for field in fields]
+        # Some services write OpenAI's field as zero beside their own.
+        attributes[attribute] = next(filter(None, counts), 0 if 0 in counts else None)
     for name, of_input, of_output in _KINDS:
         # The services write zeros for kinds that do not occur in the call.
         attributes[of_input] = get(input_details, name) or None
@@ -185,6 +207,8 @@ def _cost(usage: Any) -> float | None:
     With the user's own key of a provider, OpenRouter's `cost` is its fee; the provider's price is beside it.
     """
     cost = get(usage, "cost")
+    if isinstance(cost, Mapping):  # Perplexity
+        cost = cost.get("total_cost")
     if isinstance(cost, bool) or not isinstance(cost, int | float):
         return None
     upstream = (

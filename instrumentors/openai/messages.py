@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import chain, groupby
 from typing import Any
 
@@ -24,16 +24,20 @@ from instrumentors.openai.fields import get, get_list
 
 ROLES = {"developer": "system", "function": "tool"}
 _MEDIA = frozenset({"blob", "uri", "file"})
+_UNMEASURED = frozenset({"tokens"})
 
 
 def input_attributes(
     messages: Sequence[Message], content: bool, *, system: list[MessagePart] | None = None
 ) -> Attributes:
     """Return the length and number of a request's messages, and with `content` the messages."""
-    files = sum(part["type"] in _MEDIA for message in messages for part in message["parts"])
+    kinds = [part["type"] for message in messages for part in message["parts"]]
+    files = sum(kind in _MEDIA for kind in kinds)
+    length = text_length(messages) + text_length(system or ())
     attributes: Attributes = {
-        names.PROMPT_LENGTH: text_length(messages) + text_length(system or ()),
-        names.MESSAGE_COUNT: len(messages),
+        # Tokens, and a prompt that the service has stored, have a length that is not known; it is not zero.
+        names.PROMPT_LENGTH: length or (0 if kinds and _UNMEASURED.isdisjoint(kinds) else None),
+        names.MESSAGE_COUNT: len(messages) or None,
         names.FILE_COUNT: files or None,
     }
     if content:
@@ -167,7 +171,22 @@ def to_message(chat_message: Any) -> Message:
 
 
 def prompt_request(body: Any, content: bool) -> Attributes:
-    """Return the attributes of a request whose input is one text or a list of texts."""
+    """Return the attributes of an input that is a text, tokens, parts of content, or a list of those."""
     prompt = body.get("prompt") if "prompt" in body else body.get("input")
-    texts = [prompt] if isinstance(prompt, str) else [one for one in get_list(prompt) if isinstance(one, str)]
-    return input_attributes([{"role": "user", "parts": [text(one)]} for one in texts], content)
+    inputs = get_list(prompt)
+    if isinstance(prompt, (str, Mapping)) or (inputs and all(isinstance(one, int) for one in inputs)):
+        inputs = [prompt]
+    elif inputs and all(isinstance(one, Mapping) and "type" in one for one in inputs):
+        inputs = [inputs]  # the parts of one content
+    messages: list[Message] = [
+        {"role": "user", "parts": parts} for one in inputs if (parts := read_piece(_input_parts, one))
+    ]
+    return input_attributes(messages, content)
+
+
+def _input_parts(one: Any) -> list[MessagePart]:
+    if isinstance(one, Mapping):
+        return to_parts(one.get("content")) if "content" in one else to_parts([one])
+    if get_list(one) and all(isinstance(token, int) for token in one):
+        return [{"type": "tokens", "content": [*one]}]
+    return to_parts(one)

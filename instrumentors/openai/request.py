@@ -25,6 +25,7 @@ from instrumentors.common.http_streams import observe_close, observe_reads
 from instrumentors.common.streams import StreamAccumulator, StreamObserver, follow, follow_async
 from instrumentors.openai.chat import ChatAccumulator
 from instrumentors.openai.endpoints import Endpoint, find_endpoint, normalize_path
+from instrumentors.openai.failures import failure_attributes
 from instrumentors.openai.fields import request_attributes
 from instrumentors.openai.raw_stream import stream_attributes
 
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
 _RAW = "x-stainless-raw-response"
 _KEPT_BYTES = 32 << 20
 """The part of a body that we keep to read it, too, if the application reads the body itself."""
+_TEXTS = frozenset({"transcription", "translation"})
+"""The operations whose answer is plain text if the application asks for that."""
 _AZURE = (".openai.azure.com", ".cognitiveservices.azure.com", ".services.ai.azure.com")
 
 
@@ -130,7 +133,10 @@ class _OpenAIRequest:
         parser = self._options.post_parser
 
         def parse(raw: Any) -> Any:
-            self.call.set_attributes(self._response_attributes(raw)[0])
+            attributes, message = self._response_attributes(raw)
+            if "error.type" in attributes:  # the provider's error, not the SDK's about what it lacks
+                self.call.end(attributes, message)
+            self.call.set_attributes(attributes)
             return parser(raw)
 
         self._options = options = copy(self._options)
@@ -205,6 +211,9 @@ class _OpenAIRequest:
     def _response_attributes(self, response: Any) -> tuple[Attributes, str]:
         """Return the attributes of a response, and the message of its error."""
         attributes = read_safely(self._endpoint.response, response, self.call.content)
+        if "error.type" not in attributes:
+            may_be_text = self._endpoint.operation in _TEXTS
+            attributes |= read_safely(failure_attributes, response, self.call.content, may_be_text)
         if request_id := getattr(response, "_request_id", None):
             attributes[REQUEST_ID] = request_id
         return attributes, str(attributes.pop("error.message", ""))
@@ -216,12 +225,16 @@ class _OpenAIRequest:
         return (accumulator or _UnreadChunks)()
 
     def _follow_stream(self, stream: Any) -> None:
-        observer = StreamObserver(self._accumulator(), call=self.call)
+        accumulator, note = self._accumulator(), None
+        if "event-stream" not in str(stream.response.headers.get("content-type")):
+            whole = _ChunksOrBody(accumulator, _BodyAccumulator(self, stream.response, _KEPT_BYTES))
+            accumulator, note = whole, whole.body.add
+        observer = StreamObserver(accumulator, call=self.call)
         follower = next(
             follower for kind, follower in self._wrappers.stream_kinds.items() if isinstance(stream, kind)
         )
         self._set_request_id(stream.response)
-        observe_close(stream.response, observer)
+        observe_close(stream.response, observer, note)
         # The stream object stays the SDK's; only the iterator inside is ours.
         stream._iterator = follower(stream._iterator, observer)
 
@@ -245,13 +258,13 @@ class _OpenAIRequest:
             response = json.loads(body)
         except ValueError:
             response = None
-        if not isinstance(response, dict) and self._streamed:
+        if not isinstance(response, dict) and self._streamed and not body.lstrip().startswith(b"<"):
             attributes = read_safely(self._stream_attributes, body, complete)
             return attributes, str(attributes.pop("error.message", ""))
         if not isinstance(response, dict):
             if not complete:
                 return {}, ""
-            # A transcription in plain text.
+            # A transcription in plain text, or a page in the place of an answer.
             response = body.decode(errors="replace") if self._endpoint.operation != "speech" else None
         return self._response_attributes(response)
 
@@ -269,6 +282,24 @@ class _UnreadChunks:
     def attributes(self, _: bool, __: bool, /) -> Attributes:
         """Return no attributes."""
         return {}
+
+
+class _ChunksOrBody:
+    """The chunks of a stream, or the body that came in its place: an error as JSON, or a page."""
+
+    def __init__(self, chunks: StreamAccumulator, body: _BodyAccumulator) -> None:
+        self.body = body
+        self._chunks, self._any = chunks, False
+
+    def add(self, chunk: Any) -> bool:
+        """Add a chunk."""
+        self._any = True
+        return self._chunks.add(chunk)
+
+    def attributes(self, content: bool, complete: bool, /) -> Attributes:
+        """Return the attributes of the chunks; without any, those of the body."""
+        source = self._chunks if self._any or not complete else self.body
+        return source.attributes(content, complete)
 
 
 class _BodyAccumulator:

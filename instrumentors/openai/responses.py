@@ -6,8 +6,17 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from instrumentors.common import attributes as names
-from instrumentors.common.call_span import Attributes, read_pieces, read_safely
-from instrumentors.common.message_parts import Message, blob, dumps, reasoning, text, tool_call, tool_result
+from instrumentors.common.call_span import Attributes, read_piece, read_pieces, read_safely
+from instrumentors.common.message_parts import (
+    Message,
+    MessagePart,
+    blob,
+    dumps,
+    reasoning,
+    text,
+    tool_call,
+    tool_result,
+)
 from instrumentors.openai.fields import finish_reason, get, get_list, response_attributes
 from instrumentors.openai.messages import (
     ROLES,
@@ -88,17 +97,43 @@ def responses_request(body: Mapping[str, Any], content: bool) -> Attributes:
         if isinstance(given, str)
         else read_pieces(_item_message, get_list(given))
     )
+    prompt = body.get("prompt")
+    variables = read_piece(_variables, get(prompt, "variables"))
+    if variables:
+        messages.insert(0, {"role": "user", "parts": variables})
     image_tool = next(
         (tool for tool in get_list(body.get("tools")) if get(tool, "type") == "image_generation"), None
     )
     conversation = body.get("conversation")
     system = [text(instructions)] if isinstance(instructions, str) else None
+    attributes = input_attributes(messages, content, system=system)
+    if prompt is not None:  # its text is with the service, so neither its length nor its messages are known
+        attributes |= {names.PROMPT_LENGTH: None, names.MESSAGE_COUNT: None}
     return {
-        **input_attributes(messages, content, system=system),
+        **attributes,
+        "gen_ai.prompt.name": get(prompt, "id") or get(prompt, "name"),
+        "gen_ai.prompt.version": _version(get(prompt, "version")),
         "gen_ai.conversation.id": conversation if isinstance(conversation, str) else get(conversation, "id"),
         names.IMAGE_SIZE: get(image_tool, "size"),
         names.IMAGE_QUALITY: get(image_tool, "quality"),
     }
+
+
+def _version(version: Any) -> str | None:
+    return None if version is None else str(version)
+
+
+def _variables(variables: Any) -> list[MessagePart]:
+    """Return the variables of a stored prompt: the texts as one part, media as parts of their own."""
+    if not isinstance(variables, Mapping):
+        return []
+    texts = {
+        name: words
+        for name, value in variables.items()
+        if isinstance(words := value if isinstance(value, str) else get(value, "text"), str)
+    }
+    media = to_parts([value for name, value in variables.items() if name not in texts])
+    return [*([text(dumps(texts))] if texts else []), *media]
 
 
 def decisions_request(body: Mapping[str, Any], content: bool) -> Attributes:

@@ -160,11 +160,11 @@ def _prompt_length(call: ModelCall) -> int | None:
     if length is not None:
         return length
     if call.input:
-        return text_length(call.input)
+        return text_length(call.input) or None  # nothing that could be measured
     if isinstance(call.embedded, str):
         return len(call.embedded)
     if isinstance(call.embedded, list):
-        return sum(len(text) for text in call.embedded if isinstance(text, str))
+        return sum(len(text) for text in call.embedded if isinstance(text, str)) or None
     return None
 
 

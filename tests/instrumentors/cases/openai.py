@@ -676,6 +676,14 @@ def events_of(*chunks: Any) -> list[ScriptedResponse]:
     return [ScriptedResponse(events=[*chunks, "[DONE]"])]
 
 
+def answered_with(usage: Any) -> list[ScriptedResponse]:
+    return [answer(usage=usage)]
+
+
+def streamed_with(usage: Any) -> list[ScriptedResponse]:
+    return events_of(WORD, chunk("stop"), {**TAIL, "usage": usage})
+
+
 _PIECES = {
     **{
         f"chat, thoughts as {name}": Use(chat(), one(CHAT, _THOUGHTS["beside"]), [answer(message=message)])
@@ -689,6 +697,98 @@ _PIECES = {
         )
         for name, message in _NAMED_THOUGHTS.items()
     },
+    **{
+        f"{name}, cached tokens as {field}": Use(
+            use,
+            one(CHAT, {"gen_ai.usage.input_tokens": 7, "gen_ai.usage.cache_read.input_tokens": 3}),
+            responses({**FEW, field: 3, **more}),
+        )
+        for field, more in (
+            ("cached_tokens", {}),
+            ("prompt_cache_hit_tokens", {"prompt_tokens_details": {"cached_tokens": 0}}),
+            ("cache_read_input_tokens", {}),
+        )
+        for name, use, responses in (
+            ("chat", chat(), answered_with),
+            ("chat, raw", _CHATS["chat, raw"].use, answered_with),
+            (
+                "chat stream",
+                streamed(stream_options={"include_usage": True}),
+                streamed_with,
+            ),
+        )
+    },
+    "chat stream, usage within the choice": Use(
+        streamed(stream_options={"include_usage": False}),
+        one(CHAT, TOKENS),
+        events_of(WORD, {**TAIL, "usage": None, "choices": [{**chunk("stop")["choices"][0], "usage": FEW}]}),
+    ),
+    "chat stream, usage as Groq has it": Use(
+        streamed(stream_options={"include_usage": False}),
+        one(CHAT, TOKENS),
+        events_of(WORD, {**chunk("stop"), "x_groq": {"usage": FEW}}),
+    ),
+    "chat, the cost in detail": Use(
+        chat(),
+        one(CHAT, {"gen_ai.usage.cost": 0.25}),
+        [answer(usage={**FEW, "cost": {"total_cost": 0.25, "input_tokens_cost": 0.2}})],
+    ),
+    "responses, a stored prompt": Use(
+        lambda c: c.responses.create(
+            prompt={"id": "pmpt_1", "version": "2", "variables": {"city": "Oslo"}},
+        ),
+        one(
+            "chat",
+            {
+                **TOKENS,
+                "gen_ai.prompt.name": "pmpt_1",
+                "gen_ai.prompt.version": "2",
+                "gen_ai.input.messages": json.dumps(
+                    [{"role": "user", "parts": [{"type": "text", "content": '{"city":"Oslo"}'}]}],
+                    separators=(",", ":"),
+                ),
+            },
+            "posthog.prompt.length",
+            "posthog.messages.count",
+        ),
+        [ScriptedResponse(RESPONSE)],
+    ),
+    "responses, a stored prompt with a picture": Use(
+        lambda c: c.responses.create(
+            prompt={"id": "pmpt_1", "variables": {"shot": {"type": "input_image", "image_url": URI}}},
+        ),
+        one(
+            "chat",
+            {"gen_ai.prompt.name": "pmpt_1", "posthog.files.count": 1},
+            "gen_ai.prompt.version",
+            "posthog.prompt.length",
+        ),
+        [ScriptedResponse(RESPONSE)],
+    ),
+    **{
+        f"embeddings of {name}": Use(
+            embed(input=given),
+            one("embeddings text-embedding-3-small", {"posthog.messages.count": count}, *absent),
+        )
+        for name, given, count, absent in (
+            ("tokens", [1, 2, 3], 1, ("posthog.prompt.length",)),
+            ("arrays of tokens", [[1, 2], [3]], 2, ("posthog.prompt.length",)),
+            ("texts", ["a", "b"], 2, ()),
+        )
+    },
+    "text completion of tokens": Use(
+        lambda c: c.completions.create(model="m", prompt=[1, 2, 3]),
+        one("text_completion m", {"posthog.messages.count": 1}, "posthog.prompt.length"),
+        [ScriptedResponse({**HEAD, "object": "text_completion", "choices": [], "usage": FEW})],
+    ),
+    "moderation of parts": Use(
+        lambda c: c.moderations.create(
+            model="m",
+            input=[{"type": "text", "text": "hello"}, {"type": "image_url", "image_url": {"url": URI}}],
+        ),
+        one("moderation m", {"posthog.prompt.length": 5, "posthog.files.count": 1}),
+        [ScriptedResponse({"id": "modr-1", "model": "m", "results": []})],
+    ),
     "chat stream, calls that share an index": Use(
         streamed(stream_options={"include_usage": True}),
         one(
@@ -1115,6 +1215,60 @@ _FAULTS = {
         streamed(),
         failed(CHAT, "APIError", {"gen_ai.response.id": "c-1"}),
         [ScriptedResponse(events=[WORD, REFUSED])],
+    ),
+    **{
+        f"{name} in {of}": Use(use, failed(span, kind, {"posthog.http.status": status}), [response])
+        for of, use, span in (
+            ("a chat", chat(), CHAT),
+            ("a raw chat", _CHATS["chat, raw"].use, CHAT),
+            ("a chat stream", streamed(), CHAT),
+            ("a raw chat stream", _CHATS["chat, raw stream"].use, CHAT),
+            ("responses", respond(), CHAT),
+            ("embeddings", embed(input="hello"), "embeddings text-embedding-3-small"),
+        )
+        for name, kind, status, response in (
+            ("an error", "502", 502, ScriptedResponse({"error": {"message": "away", "code": 502}})),
+            ("an error that is a text", "error", None, ScriptedResponse({"error": "away"})),
+            ("a detail alone", "error", None, ScriptedResponse({"detail": "away"})),
+            ("a page", "invalid_response", None, ScriptedResponse(b"<!doctype html><title>Login</title>")),
+        )
+    },
+    "an error in a choice": Use(
+        chat(),
+        failed(CHAT, "502", {"posthog.http.status": 502, "gen_ai.response.finish_reasons": ("error",)}),
+        [
+            ScriptedResponse(
+                {
+                    **HEAD,
+                    "choices": [
+                        {
+                            "index": 0,
+                            "finish_reason": "error",
+                            "message": {"role": "assistant", "content": ""},
+                            "error": {"code": 502, "message": "away"},
+                        }
+                    ],
+                }
+            )
+        ],
+    ),
+    "an error in a choice of a stream": Use(
+        streamed(),
+        failed(CHAT, "502", {"posthog.http.status": 502, "gen_ai.response.id": "c-1"}),
+        events_of(
+            WORD,
+            {
+                **WORD,
+                "choices": [
+                    {
+                        "index": 0,
+                        "finish_reason": "error",
+                        "delta": {},
+                        "error": {"code": 502, "message": "away"},
+                    }
+                ],
+            },
+        ),
     ),
     "nobody listens": Use(chat(), failed(CHAT, "APIConnectionError"), (), nowhere),
     "no answer in time": Use(
