@@ -62,17 +62,62 @@ def _image(item: Any) -> Message:
 
 
 def _server_tool(item: Any) -> Message:
-    """Return the call of a tool that the service runs itself: a search, an interpreter, an MCP server."""
-    name = str(get(item, "type")).removesuffix("_call")
-    detail = {"type": name, "status": get(item, "status"), **_as_dict(get(item, "action"))}
-    part = {"type": "server_tool_call", "id": _identifier(item), "name": name, "server_tool_call": detail}
-    return {"role": "assistant", "parts": [part]}
+    """Return the call of a tool that has a type of its own, and its answer if the item holds that, too.
+
+    Searches, interpreters and MCP servers run at the service, shells and computers also at the application.
+    """
+    kind = str(get(item, "type"))
+    fields = {name: value for name, value in _as_dict(item).items() if value is not None}
+    answer = {name: fields.pop(name) for name in _ANSWERS if name in fields}
+    detail = {name: value for name, value in fields.items() if name not in _BOOKKEEPING}
+    action = _as_dict(detail.pop("action", None))
+    identifier, name = _identifier(item), kind.removesuffix("_call")
+    if isinstance(arguments := detail.get("arguments"), str):
+        detail["arguments"] = tool_call(name, arguments)["arguments"]
+    call = {
+        "type": "server_tool_call",
+        "id": identifier,
+        "name": get(item, "name") or name,
+        "server_tool_call": {"type": name, **detail, **action},
+    }
+    parts: list[MessagePart] = [call]
+    if any(answer.values()):
+        of_call = {"type": name, **answer}
+        parts.append(
+            {"type": "server_tool_call_response", "id": identifier, "server_tool_call_response": of_call}
+        )
+    return {"role": "assistant", "parts": parts}
+
+
+_BOOKKEEPING = frozenset({"id", "call_id", "type", "name", "created_by", "caller", "agent"})
+_ANSWERS = ("output", "outputs", "result", "results", "error", "tools", "logs")
+
+
+def _tool_answer(item: Any) -> Message:
+    """Return the answer of the application to the call of a tool: an output, a screenshot, an approval."""
+    answer = get(item, "output")
+    if answer is None:
+        fields = _as_dict(item)
+        answer = {name: value for name, value in fields.items() if name not in _BOOKKEEPING | _REFERENCES}
+    identifier = next((value for name in _ANSWERED if (value := get(item, name))), None)
+    return {"role": "tool", "parts": [tool_result(_plain(answer), identifier)]}
+
+
+_ANSWERED = ("call_id", "approval_request_id", "id")
+_REFERENCES = frozenset(_ANSWERED)
 
 
 def _as_dict(value: Any) -> dict[str, Any]:
-    if isinstance(value, Mapping):
-        return dict(value)
-    return dict(value.model_dump(exclude_none=True)) if hasattr(value, "model_dump") else {}
+    plain = _plain(value)
+    return dict(plain) if isinstance(plain, Mapping) else {}
+
+
+def _plain(value: Any) -> Any:
+    """Return the JSON of an object of the SDK's, or of a list of them."""
+    if isinstance(value, (list, tuple)):
+        return [_plain(one) for one in value]
+    # Without warnings: a service may send anything.
+    return value.model_dump(exclude_none=True, warnings=False) if hasattr(value, "model_dump") else value
 
 
 _ITEMS: dict[str, Callable[[Any], Message]] = {
@@ -86,7 +131,30 @@ _ITEMS: dict[str, Callable[[Any], Message]] = {
 
 def _item_message(item: Any) -> Message:
     """Return an item of a request or an answer as a message."""
-    return _ITEMS.get(str(get(item, "type") or "message"), _server_tool)(item)
+    kind = str(get(item, "type") or "message")
+    answered = kind.endswith(("_output", "_approval_response"))
+    return _ITEMS.get(kind, _tool_answer if answered else _server_tool)(item)
+
+
+_WAITING = frozenset(
+    {
+        "function_call",
+        "custom_tool_call",
+        "shell_call",
+        "local_shell_call",
+        "apply_patch_call",
+        "computer_call",
+        "mcp_approval_request",
+    }
+)
+"""The calls that the application answers, unless the same response holds the answer."""
+
+
+def _count_tool_calls(output: Sequence[Any]) -> int:
+    """Return the number of calls that wait for the application."""
+    answered = {get(item, "call_id") for item in output if str(get(item, "type")).endswith("_output")}
+    waiting = [item for item in output if str(get(item, "type")) in _WAITING]
+    return sum(_identifier(item) not in answered for item in waiting)
 
 
 def responses_request(body: Mapping[str, Any], content: bool) -> Attributes:
@@ -156,7 +224,7 @@ def responses_response(response: Any, content: bool) -> Attributes:
     """Return the attributes of a response; its items are one message."""
     output = get_list(get(response, "output"))
     kinds = [str(get(item, "type")) for item in output]
-    tool_calls = kinds.count("function_call") + kinds.count("custom_tool_call")
+    tool_calls = _count_tool_calls(output)
     searches = kinds.count("web_search_call")
     reason = _finish_reason(response, tool_calls)
     attributes = {

@@ -676,6 +676,96 @@ def events_of(*chunks: Any) -> list[ScriptedResponse]:
     return [ScriptedResponse(events=[*chunks, "[DONE]"])]
 
 
+def _ran(identifier: str, kind: str, name: str, detail: Any) -> Any:
+    whole = {"type": kind, **detail}
+    return {"type": "server_tool_call", "id": identifier, "name": name, "server_tool_call": whole}
+
+
+def _returned(identifier: str, kind: str, detail: Any) -> Any:
+    whole = {"type": kind, **detail}
+    return {"type": "server_tool_call_response", "id": identifier, "server_tool_call_response": whole}
+
+
+def _answered(identifier: str, response: Any) -> Any:
+    return {"type": "tool_call_response", "response": response, "id": identifier}
+
+
+_TOOLS: dict[str, tuple[list[Any], list[Any], str, int | None]] = {
+    "a call of an MCP server": (
+        [
+            {
+                "type": "mcp_call",
+                "id": "m",
+                "name": "roll",
+                "arguments": '{"dice":"2d4+1"}',
+                "server_label": "dice",
+                "output": "7",
+            }
+        ],
+        [
+            _ran("m", "mcp", "roll", {"arguments": {"dice": "2d4+1"}, "server_label": "dice"}),
+            _returned("m", "mcp", {"output": "7"}),
+        ],
+        "stop",
+        None,
+    ),
+    "an interpreter": (
+        [
+            {
+                "type": "code_interpreter_call",
+                "id": "c",
+                "code": "6*7",
+                "container_id": "k",
+                "status": "completed",
+                "outputs": [{"logs": "42", "type": "logs"}],
+            }
+        ],
+        [
+            _ran(
+                "c",
+                "code_interpreter",
+                "code_interpreter",
+                {"code": "6*7", "container_id": "k", "status": "completed"},
+            ),
+            _returned("c", "code_interpreter", {"outputs": [{"logs": "42", "type": "logs"}]}),
+        ],
+        "stop",
+        None,
+    ),
+    "a search of files": (
+        [
+            {
+                "type": "file_search_call",
+                "id": "f",
+                "queries": ["returns"],
+                "status": "completed",
+                "results": [{"text": "thirty days"}],
+            }
+        ],
+        [
+            _ran("f", "file_search", "file_search", {"queries": ["returns"], "status": "completed"}),
+            _returned("f", "file_search", {"results": [{"text": "thirty days"}]}),
+        ],
+        "stop",
+        None,
+    ),
+    "an approval that is asked for": (
+        [
+            {
+                "type": "mcp_approval_request",
+                "id": "a",
+                "name": "roll",
+                "arguments": "{}",
+                "server_label": "dice",
+            }
+        ],
+        [_ran("a", "mcp_approval_request", "roll", {"arguments": {}, "server_label": "dice"})],
+        "tool_call",
+        1,
+    ),
+}
+
+
 def answered_with(usage: Any) -> list[ScriptedResponse]:
     return [answer(usage=usage)]
 
@@ -987,6 +1077,58 @@ _RESPONSES = {
         one(CHAT, {**TOKENS, "gen_ai.response.id": "r-1", "posthog.prompt.length": 5}),
         [ScriptedResponse({**RESPONSE, "object": "response.compaction"})],
         since=(2, 11),
+    ),
+    **{
+        f"{name}, {tool}": Use(
+            respond(**more),
+            one(
+                CHAT,
+                {
+                    "gen_ai.response.finish_reasons": (reason,),
+                    "posthog.tool_calls.count": count,
+                    "gen_ai.output.messages": json.dumps(
+                        [{"role": "assistant", "parts": parts, "finish_reason": reason}],
+                        separators=(",", ":"),
+                    ),
+                },
+            ),
+            [
+                ScriptedResponse(events=[event("response.completed", response=reply), "[DONE]"])
+                if more
+                else ScriptedResponse(reply)
+            ],
+        )
+        for tool, (items, parts, reason, count) in _TOOLS.items()
+        for reply in [{**RESPONSE, "output": items}]
+        for name, more in (("responses", {}), ("responses stream", {"stream": True}))
+    },
+    "responses, outputs of tools as input": Use(
+        respond(
+            [
+                {"type": "shell_call", "call_id": "s", "action": {"commands": ["pwd"]}},
+                {"type": "shell_call_output", "call_id": "s", "output": [{"stdout": "/srv/app"}]},
+                {"type": "apply_patch_call_output", "call_id": "p", "status": "completed", "output": "ok"},
+                {"type": "mcp_approval_response", "approval_request_id": "a", "approve": True},
+            ]
+        ),
+        one(
+            CHAT,
+            {
+                "gen_ai.input.messages": json.dumps(
+                    [
+                        {
+                            "role": "assistant",
+                            "parts": [_ran("s", "shell", "shell", {"commands": ["pwd"]})],
+                        },
+                        {"role": "tool", "parts": [_answered("s", [{"stdout": "/srv/app"}])]},
+                        {"role": "tool", "parts": [_answered("p", "ok")]},
+                        {"role": "tool", "parts": [_answered("a", {"approve": True})]},
+                    ],
+                    separators=(",", ":"),
+                )
+            },
+        ),
+        [ScriptedResponse({**RESPONSE, "output": [MESSAGE_ITEM]})],
     ),
     "a stored response is read": Use(
         lambda c: c.responses.retrieve("r-1"), [], [ScriptedResponse({**RESPONSE, "output": [MESSAGE_ITEM]})]
