@@ -28,7 +28,7 @@ from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 
 from benchmarks import main_or_help
 from benchmarks.material import chat_spans, sink
-from otel_posthog.forwarder.forwarder import forwarder
+from otel_posthog.forwarder import forwarder
 from otel_posthog.gateway.ingest import ProjectIngest
 from otel_posthog.gateway.kafka.batch import BATCH_BYTES
 from otel_posthog.gateway.kafka.consumer import message_reader

@@ -40,7 +40,7 @@ from benchmarks.material import chat_spans, sink
 from otel_posthog.conversion.spans.span_view import ContextSpan, SpanView
 from otel_posthog.delivery import EncodedEvent
 from otel_posthog.delivery.http.transport import Response
-from otel_posthog.forwarder.forwarder import forwarder
+from otel_posthog.forwarder import forwarder
 from otel_posthog.gateway.decode import PROTOBUF, RejectedSpans, plain_body, spans_of
 from otel_posthog.gateway.ingest import ProjectIngest
 

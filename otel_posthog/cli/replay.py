@@ -19,7 +19,7 @@ from otel_posthog.conversion.spans.log_contents import LogContents
 from otel_posthog.conversion.spans.log_record import LogContent
 from otel_posthog.conversion.spans.span_view import ContextSpan, SpanView
 from otel_posthog.delivery import destination_of
-from otel_posthog.forwarder.forwarder import Forwarder, forwarder
+from otel_posthog.forwarder import Forwarder, forwarder
 
 __all__ = ["ACTIONS", "ReplayError", "replay"]
 

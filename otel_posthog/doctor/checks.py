@@ -203,7 +203,7 @@ def _price_updates(setup: Setup) -> Iterator[Finding]:
 
 
 def _price_data(setup: Setup) -> Iterator[Finding]:
-    data = price_updates.in_use(setup.today)
+    data = price_updates.current_prices(setup.today)
     age = None if data.date is None else (setup.today - data.date).days
     facts = {
         "version": data.version,

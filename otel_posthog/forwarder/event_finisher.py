@@ -20,9 +20,9 @@ from otel_posthog.delivery.encoding.truncation import cut_value
 from otel_posthog.delivery.spool.entries import EVENT
 from otel_posthog.runtime.log import warn_once
 
-__all__ = ["Event", "EventFinisher", "Hook"]
+__all__ = ["BeforeSend", "Event", "EventFinisher"]
 
-Hook = Callable[[Event], "Event | None"]
+BeforeSend = Callable[[Event], "Event | None"]
 
 _ENVELOPE = ("event", "uuid", "distinct_id", "timestamp", "properties")
 _OF_PERSON = ("$set", "$set_once")
@@ -37,7 +37,7 @@ class EventFinisher:
         pipeline: Pipeline,
         *,
         super_properties: dict[str, Any],
-        hooks: Iterable[Hook],
+        hooks: Iterable[BeforeSend],
         mask: Callable[[Event], Event] | None,
         max_field_bytes: int | None,
         drop: Callable[[str], None],
@@ -55,7 +55,7 @@ class EventFinisher:
         if max_field_bytes is not None:
             hides["max_content_bytes"] = max_field_bytes
         if mask is not None or pipeline.redact is not None:
-            # Nothing tells whether those of another process are the same.
+            # The random name differs in every process: another process may mask or redact otherwise.
             hides["by"] = secrets.token_hex(8)
         self.kind = f"{EVENT} {_text(hides)}" if hides else EVENT
         """The kind of entries with events finished here: it says what was hidden, and holds no secret."""
@@ -109,7 +109,7 @@ class EventFinisher:
         feature = feature if isinstance(feature, str) else None
         return self._pipeline.shows_content((feature,), trace_id if isinstance(trace_id, str) else None)
 
-    def _hooked(self, hook: Hook, event: Event) -> Event | None:
+    def _hooked(self, hook: BeforeSend, event: Event) -> Event | None:
         name = event["event"]
         try:
             answer = hook(event)

@@ -36,7 +36,7 @@ from otel_posthog.delivery import (
     ingestion_host,
 )
 from otel_posthog.forwarder.mask_hook import MaskHook
-from otel_posthog.forwarder.span_converter import Ended, SpanConverter, Started
+from otel_posthog.forwarder.span_converter import CallStart, FinishedSpan, SpanConverter
 from otel_posthog.runtime.forks import follow_forks
 from otel_posthog.runtime.log import warn_once
 
@@ -193,7 +193,7 @@ class Forwarder:
         """Count spans for `stats`."""
         self._converter.count_spans(seen, not_ours)
 
-    def start(self, call: Started) -> None:
+    def start(self, call: CallStart) -> None:
         """Queue a model call that began. With `durability=always` its event is on disk at once."""
         if not self.durable:
             self._outbox.enqueue(call, STARTED_BYTES)
@@ -207,10 +207,10 @@ class Forwarder:
         `ancestor` is its nearest GenAI ancestor, if known.
         """
         if self.durable and self._converter.hides_content:
-            restored = self._converter.restored(span, ancestor)
-            if restored is not None:
-                self._outbox.enqueue(restored, restored.size)
-            return restored is not None
+            decoded = self._converter.decode(span, ancestor)
+            if decoded is not None:
+                self._outbox.enqueue(decoded, decoded.size)
+            return decoded is not None
         packed = pack(span, ancestor)
         if packed is not None:
             self.end_together((packed,))
@@ -221,7 +221,7 @@ class Forwarder:
         *inner, packed = spans
         announced = self.durable and self._converter.is_announced(packed.span_id)
         size = packed.size if not inner else sum(each.size for each in spans)
-        self._outbox.enqueue(Ended(packed, announced, tuple(inner)), size)
+        self._outbox.enqueue(FinishedSpan(packed, announced, tuple(inner)), size)
 
     def read(self, view: SpanView) -> ModelCall:
         """Return the call that a span shows."""

@@ -30,7 +30,7 @@ SECONDS = 1.0
 MOST_STUCK = 8
 """Calls that never returned, each of which holds a thread; after so many the mask is disabled."""
 
-Place = tuple[str, ...]
+FieldPath = tuple[str, ...]
 
 
 # These are of the same kind as the threads of `runtime.threads`, whenever gevent patches.
@@ -51,7 +51,7 @@ def _wait(lock: Any, seconds: float) -> bool:
 class _Job:
     """The properties of one event, masked one after the other."""
 
-    def __init__(self, mask: Mask, event: Event, fields: list[tuple[Place, Any]]) -> None:
+    def __init__(self, mask: Mask, event: Event, fields: list[tuple[FieldPath, Any]]) -> None:
         self.mask, self.event, self.fields = mask, event, fields
         self.answers: list[Any] = []
         self.lock = allocate_lock()
@@ -60,7 +60,7 @@ class _Job:
 
 
 class _Failed:
-    """A result that the mask did not give."""
+    """The outcome of a property that the mask did not return a value for."""
 
     def __init__(self, reason: str, kind: str = "") -> None:
         self.reason, self.kind = reason, kind
@@ -96,7 +96,7 @@ class _Worker:
             job.over.release()
             del job, place, value, answer  # an idle worker holds no prompt
 
-    def _ask(self, job: _Job, place: Place, value: Any) -> Any:
+    def _ask(self, job: _Job, place: FieldPath, value: Any) -> Any:
         began = self._clock()
         try:
             answer = job.mask(value, _path(place), job.event)
@@ -177,7 +177,7 @@ class MaskHook:
                 holder[name] = answer
         return {**event, "properties": masked}
 
-    def _answers(self, event: Event, fields: list[tuple[Place, Any]]) -> list[Any]:
+    def _answers(self, event: Event, fields: list[tuple[FieldPath, Any]]) -> list[Any]:
         answers: list[Any] = []
         while len(answers) < len(fields):
             rest = fields[len(answers) :]
@@ -218,7 +218,7 @@ class MaskHook:
 
         def back() -> None:
             masking = itself()
-            if masking is not None and masking._lock is lock:  # otherwise this was
+            if masking is not None and masking._lock is lock:  # otherwise it was the parent's
                 with lock:
                     masking._stuck -= 1
 
@@ -252,12 +252,12 @@ class MaskHook:
             )
 
 
-def _at(properties: Mapping[str, Any], place: Place) -> Any:
+def _at(properties: Mapping[str, Any], place: FieldPath) -> Any:
     value: Any = properties
     for key in place:
         value = value[key]
     return value
 
 
-def _path(place: Place) -> str:
+def _path(place: FieldPath) -> str:
     return ".".join(map(str, place))  # `before_send` may have made keys of any type

@@ -20,7 +20,7 @@ from otel_posthog.runtime.threads import start_thread
 if TYPE_CHECKING:
     from genai_prices.data_snapshot import DataSnapshot
 
-__all__ = ["PriceData", "fetch", "follow_updates", "in_use"]
+__all__ = ["PriceData", "current_prices", "fetch", "follow_updates"]
 
 EVERY_SECONDS = 86_400.0
 """Prices change on some day of the month, and the data when its authors notice."""
@@ -44,7 +44,7 @@ class PriceData(NamedTuple):
     """Whether it was fetched, on that day, instead of coming with the package."""
 
 
-def in_use(today: date) -> PriceData:
+def current_prices(today: date) -> PriceData:
     """Return the table by which this process computes costs."""
     from genai_prices.data_snapshot import get_snapshot
 

@@ -1,7 +1,7 @@
 """Loads become events: converted, finished by hooks, and counted.
 
-A load is a model call that began (`Started`) or a finished span (`Ended`). It waits in the queue as it is, in
-the spool as an entry, and becomes events on a thread of ours.
+A load is a model call that began (`CallStart`) or a finished span (`FinishedSpan`). It waits in the queue as
+it is, in the spool as an entry, and becomes events on a thread of ours.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from otel_posthog.conversion.spans.packed_span import PackedSpan, spool_entry, u
 from otel_posthog.conversion.spans.sdk_span import Ancestor, set_parent_id, view_of_sdk_span
 from otel_posthog.conversion.spans.span_view import ContextSpan, SpanView
 from otel_posthog.delivery import EncodedEvent, Entry
-from otel_posthog.forwarder.event_finisher import Event, EventFinisher, Hook
+from otel_posthog.forwarder.event_finisher import BeforeSend, Event, EventFinisher
 from otel_posthog.runtime.log import warn_once
 
-__all__ = ["Ended", "Load", "SpanConverter", "Started"]
+__all__ = ["CallStart", "FinishedSpan", "QueuedSpan", "SpanConverter"]
 
 TOGETHER = 32
 """Calls whose events are made together: enough for the processor's caches (see `Pipeline.events`)."""
@@ -43,7 +43,7 @@ _PRIVATE = b'privacy_mode"'
 """The end of the attribute names that ask for privacy, in any dialect."""
 
 
-class Started(NamedTuple):
+class CallStart(NamedTuple):
     """A model call that began. It is read later: some instrumentors name the model after the start."""
 
     span_id: str
@@ -52,7 +52,7 @@ class Started(NamedTuple):
     """The span around it that may show the same call."""
 
 
-class Ended(NamedTuple):
+class FinishedSpan(NamedTuple):
     """A finished span."""
 
     packed: PackedSpan
@@ -62,10 +62,10 @@ class Ended(NamedTuple):
     """Spans inside it that may show the same call, and waited for it."""
 
 
-Load = Started | Ended
+QueuedSpan = CallStart | FinishedSpan
 
 
-class Restored(NamedTuple):
+class DecodedSpan(NamedTuple):
     """A finished span that is converted at once, or comes from the spool, maybe of another process."""
 
     view: SpanView
@@ -80,18 +80,18 @@ class Restored(NamedTuple):
         return 2048 + 128 * len(self.view.attributes) + texts
 
 
-def emptied(views: list[SpanView]) -> Iterator[SpanView]:
+def drain(views: list[SpanView]) -> Iterator[SpanView]:
     """Yield the views in order and let go of each: the views of a large request take much memory."""
     views.reverse()
     while views:
         yield views.pop()
 
 
-def _each_alone(loads: Iterable[Load | Restored]) -> Iterator[Load | Restored]:
+def _each_alone(loads: Iterable[QueuedSpan | DecodedSpan]) -> Iterator[QueuedSpan | DecodedSpan]:
     """Yield the loads one by one, also spans that waited for each other: on disk each is an entry."""
     for load in loads:
-        if isinstance(load, Ended) and load.inner:
-            yield from (Ended(packed) for packed in load.inner)
+        if isinstance(load, FinishedSpan) and load.inner:
+            yield from (FinishedSpan(packed) for packed in load.inner)
             yield load._replace(inner=())
         else:
             yield load
@@ -105,7 +105,7 @@ class SpanConverter:
         pipeline: Pipeline,
         *,
         super_properties: dict[str, Any] | None = None,
-        hooks: Iterable[Hook] = (),
+        hooks: Iterable[BeforeSend] = (),
         mask: Callable[[Event], Event] | None = None,
         max_field_bytes: int | None = None,
         now: Callable[[], float] = time.time,
@@ -143,25 +143,25 @@ class SpanConverter:
 
     # --- loads ---
 
-    def events(self, loads: Iterable[Load | Restored]) -> Iterator[Event]:
+    def events(self, loads: Iterable[QueuedSpan | DecodedSpan]) -> Iterator[Event]:
         """Yield the events of the loads, ready to send."""
-        began: list[Started] = []
-        ended: list[Ended] = []
-        restored: list[Restored] = []
+        began: list[CallStart] = []
+        ended: list[FinishedSpan] = []
+        decoded: list[DecodedSpan] = []
         for load in loads:
-            if isinstance(load, Ended):
+            if isinstance(load, FinishedSpan):
                 ended.append(load)
-            elif isinstance(load, Started):
+            elif isinstance(load, CallStart):
                 began.append(load)
             else:
-                restored.append(load)
+                decoded.append(load)
         over: dict[str, PackedSpan] = {}
         if began:  # a call that has ended sends both events at once
             over = {packed.span_id: packed for load in ended for packed in (load.packed, *load.inner)}
         yield from self._starts(began, over)
         yield from self._ends(ended)
-        by_recipe: dict[bytes, list[Restored]] = {}
-        for load in restored:
+        by_recipe: dict[bytes, list[DecodedSpan]] = {}
+        for load in decoded:
             by_recipe.setdefault(load.recipe, []).append(load)
         for recipe, loads_of_it in by_recipe.items():
             pipeline = self.pipeline if recipe == self._recipe else self.pipeline.with_recipe(recipe)
@@ -170,13 +170,13 @@ class SpanConverter:
                 (load.view for load in loads_of_it), pipeline=pipeline, announced=announced
             )
 
-    def entries(self, loads: Iterable[Load | Restored]) -> list[Entry]:
+    def entries(self, loads: Iterable[QueuedSpan | DecodedSpan]) -> list[Entry]:
         """Return entries for the spool: spans as they are, or events if a span would show too much."""
         now = self._now()
         kept: list[Entry] = []
-        others: list[Load | Restored] = []
+        others: list[QueuedSpan | DecodedSpan] = []
         for load in _each_alone(loads):
-            body = self._body(load) if isinstance(load, Ended) else None
+            body = self._body(load) if isinstance(load, FinishedSpan) else None
             if body is None:
                 others.append(load)
             else:
@@ -187,13 +187,13 @@ class SpanConverter:
                 kept.append(Entry(self.event_kind, b"\n".join(events), now))
         return kept
 
-    def load(self, entry: Entry) -> Restored | None:
+    def load(self, entry: Entry) -> DecodedSpan | None:
         """Return the span of an entry; None if it cannot be read."""
         try:
             document = orjson.loads(entry.body)
             recipe = orjson.dumps(document["made_with"])
             self.pipeline.with_recipe(recipe)
-            return Restored(view_of_spool_entry(document["span"]), bool(document["announced"]), recipe)
+            return DecodedSpan(view_of_spool_entry(document["span"]), bool(document["announced"]), recipe)
         except (ValueError, TypeError, LookupError, AttributeError):
             return None
 
@@ -204,14 +204,14 @@ class SpanConverter:
         events = [self._finish.again(orjson.loads(item.data), kind) for item in items]
         return [EncodedEvent.of_event(event) for event in events if event is not None]
 
-    def restored(self, span: Any, ancestor: Ancestor | None = None) -> Restored | None:
+    def decode(self, span: Any, ancestor: Ancestor | None = None) -> DecodedSpan | None:
         """Return a finished span for conversion at once; None if it is no GenAI span."""
         view = view_of_sdk_span(span)
         if view is not None and ancestor is not None:
             set_parent_id(view.attributes, span, ancestor)
-        return None if view is None else Restored(view, self.is_announced(view.span_id), self._recipe)
+        return None if view is None else DecodedSpan(view, self.is_announced(view.span_id), self._recipe)
 
-    def announce(self, load: Started) -> list[EncodedEvent]:
+    def announce(self, load: CallStart) -> list[EncodedEvent]:
         """Return `llm_completion_requested` of a call that begins; nothing as long as it names no model."""
         return [EncodedEvent.of_event(event) for event in self._starts([load], {})]
 
@@ -226,7 +226,7 @@ class SpanConverter:
         """Return whether the call was announced, and forget it: it has ended."""
         return self._announced.pop(span_id, self) is None
 
-    def _body(self, load: Ended) -> bytes | None:
+    def _body(self, load: FinishedSpan) -> bytes | None:
         if self.hides_content:
             return None
         document = spool_entry(load.packed)
@@ -236,7 +236,7 @@ class SpanConverter:
         head = b'{"made_with":%b,"announced":%b,"span":' % (self._recipe, b"true" if announced else b"false")
         return head + document + b"}"
 
-    def _starts(self, began: Iterable[Started], over: Mapping[str, PackedSpan]) -> Iterator[Event]:
+    def _starts(self, began: Iterable[CallStart], over: Mapping[str, PackedSpan]) -> Iterator[Event]:
         for load in began:
             ended = over.get(load.span_id)
             around = load.within() if load.within is not None else None
@@ -263,7 +263,7 @@ class SpanConverter:
                 self._announced.pop(next(iter(self._announced)), None)
         return events
 
-    def _ends(self, ended: Iterable[Ended]) -> Iterator[Event]:
+    def _ends(self, ended: Iterable[FinishedSpan]) -> Iterator[Event]:
         announced: set[str] = set()
 
         def views() -> Iterator[SpanView]:
@@ -302,7 +302,7 @@ class SpanConverter:
             parents = {
                 (other.trace_id, other.span_id): other.parent_id for other in others if not other.is_genai
             }
-            rest = emptied(finished)
+            rest = drain(finished)
         while some := [*islice(rest, RESOLVED_TOGETHER)]:
             calls = self._each(pipeline.read, some, failures)
             self.count("converted", len(calls))

@@ -6,7 +6,7 @@ from typing import Any
 
 from celery import signals
 
-from otel_posthog.sdk.context.ai_context import ai_context, current_attributes, restored
+from otel_posthog.sdk.context.ai_context import ai_context, current_attributes, restore
 
 __all__ = ["carry_ai_context"]
 
@@ -35,7 +35,7 @@ def _enter(task_id: str, task: Any, **_: Any) -> None:
     request = task.request
     carried = getattr(request, HEADER, None) or (request.headers or {}).get(HEADER)
     if isinstance(carried, dict):
-        context = restored(carried)
+        context = restore(carried)
         context.__enter__()
         _entered[task_id] = context
 

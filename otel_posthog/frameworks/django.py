@@ -12,7 +12,7 @@ from django.urls import resolve
 from django.utils.decorators import sync_and_async_middleware
 
 from otel_posthog.frameworks.request_context import failed, request_context
-from otel_posthog.sdk.context.ai_context import current_attributes, restored
+from otel_posthog.sdk.context.ai_context import current_attributes, restore
 
 __all__ = ["AiContextMiddleware", "user_id", "view_name"]
 
@@ -67,7 +67,7 @@ def _followed(response: Any) -> Any:
     """
     if getattr(response, "streaming", False) and not getattr(response, "file_to_stream", None):
         steps = _async_steps if response.is_async else _steps
-        context = restored(current_attributes())
+        context = restore(current_attributes())
         response.streaming_content = context(steps)(response.streaming_content)
     return response
 

@@ -8,7 +8,7 @@ from typing import Any
 from flask import Flask, Response, g, request
 
 from otel_posthog.frameworks.request_context import check_plain, request_context
-from otel_posthog.sdk.context.ai_context import ai_context, current_attributes, restored
+from otel_posthog.sdk.context.ai_context import ai_context, current_attributes, restore
 
 __all__ = ["endpoint", "init_app"]
 
@@ -43,7 +43,7 @@ def init_app(
         context = g.get(_ENTERED)
         if context is not None and response.is_streamed and not response.direct_passthrough:
             # With the values that the view added by `update_ai_context`.
-            response.response = _streamed(restored(current_attributes()), response.response)
+            response.response = _streamed(restore(current_attributes()), response.response)
         return response
 
     def leave(_: BaseException | None) -> None:

@@ -13,12 +13,12 @@ __all__ = ["check_plain", "failed", "request_context"]
 
 def request_context(feature: Callable[[], object], user: Callable[[], object]) -> ai_context:
     """Return the context of a request, as far as both functions return."""
-    return ai_context(feature=_asked("feature", feature), user_id=_asked("user", user))
+    return ai_context(feature=_value("feature", feature), user_id=_value("user", user))
 
 
-def _asked(what: str, ask: Callable[[], object]) -> str | None:
+def _value(what: str, function: Callable[[], object]) -> str | None:
     try:
-        value = ask()
+        value = function()
         return None if value is None else str(value)
     except Exception as error:  # noqa: BLE001  # whatever it is, the request is to be served
         failed(what, error)
@@ -37,7 +37,7 @@ def failed(what: str, error: Exception) -> None:
 
 
 def check_plain(**functions: Callable[..., object]) -> None:
-    """Refuse a function that must be awaited.
+    """Reject a function that must be awaited.
 
     Raises:
         TypeError: one is an `async def`.
@@ -45,6 +45,6 @@ def check_plain(**functions: Callable[..., object]) -> None:
     for name, function in functions.items():
         if iscoroutinefunction(function):
             raise TypeError(
-                f"{name} must be a plain function: what is awaited first, say with update_ai_context(...)"
+                f"{name} must be a plain function: set values that you await with update_ai_context(...)"
                 " in the view or a dependency"
             )

@@ -12,8 +12,7 @@ import orjson
 
 from otel_posthog.conversion.spans.span_view import ContextSpan, SpanView
 from otel_posthog.delivery import EncodedEvent
-from otel_posthog.forwarder.forwarder import DeliveryReport, Forwarder
-from otel_posthog.forwarder.span_converter import emptied
+from otel_posthog.forwarder import DeliveryReport, Forwarder, drain
 from otel_posthog.gateway.trace_window import TraceWindow
 
 __all__ = ["IngestResult", "ProjectIngest"]
@@ -107,7 +106,7 @@ class ProjectIngest:
         """Return the events of the views, and the result if they can be delivered."""
         count = len(views)
         with self._timed("convert"):
-            events, failed = self.forwarder.convert(emptied(views), others)
+            events, failed = self.forwarder.convert(drain(views), others)
         reason = "spans could not be converted: please report this bug" if failed else None
         return events, IngestResult(safe=True, spans=count - failed, rejected=failed, reason=reason)
 

@@ -17,7 +17,7 @@ from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.resources import Resource
 from prometheus_client import REGISTRY, generate_latest
 
-from otel_posthog.forwarder.forwarder import Forwarder
+from otel_posthog.forwarder import Forwarder
 from otel_posthog.forwarder.metrics import measure
 from otel_posthog.gateway.request_handler import RequestHandler
 from otel_posthog.runtime.version import __version__

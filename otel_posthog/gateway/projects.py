@@ -9,7 +9,7 @@ from itertools import chain
 from typing import Any, NamedTuple
 
 from otel_posthog.conversion.spans.span_view import ContextSpan, SpanView
-from otel_posthog.forwarder.span_converter import emptied
+from otel_posthog.forwarder import drain
 from otel_posthog.gateway.decode import RejectedSpans
 from otel_posthog.gateway.ingest import IngestResult, ProjectIngest
 from otel_posthog.gateway.limits import RequestRejectedError
@@ -100,7 +100,7 @@ class Projects:
         total = IngestResult(safe=True, ignored=len(others))
         for name, views in self._in_order(views_by_project):
             inheritable = (other for owner, other in others if owner in ("", name))
-            result = _with_project(name, self.by_name[name].ingest(chain(emptied(views), inheritable)))
+            result = _with_project(name, self.by_name[name].ingest(chain(drain(views), inheritable)))
             if not result.safe:
                 return result._replace(spans=count, ignored=len(others))
             total = total._replace(

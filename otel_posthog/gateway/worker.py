@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from uvicorn.config import STARTUP_FAILURE
 
-from otel_posthog.forwarder.forwarder import Forwarder, forwarder
+from otel_posthog.forwarder import Forwarder, forwarder
 from otel_posthog.gateway import json_log, memory_tuning
 from otel_posthog.gateway.app import Gateway
 from otel_posthog.gateway.ingest import ProjectIngest

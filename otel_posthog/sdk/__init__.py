@@ -1,1 +1,1 @@
-"""The OpenTelemetry face: exporter, processor, context, `configure()` and the zero-code entry points."""
+"""The OpenTelemetry SDK side: exporter, processor, context, `configure()` and the zero-code entry points."""

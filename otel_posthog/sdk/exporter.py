@@ -10,13 +10,13 @@ from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 from typing_extensions import Unpack
 
 from otel_posthog.conversion.spans.sdk_span import context_of_sdk_span, view_of_sdk_span
-from otel_posthog.forwarder.forwarder import Forwarder, forwarder
+from otel_posthog.forwarder import Forwarder, forwarder
 from otel_posthog.forwarder.metrics import measure
 from otel_posthog.runtime.forks import follow_forks
 from otel_posthog.runtime.log import warn_once
-from otel_posthog.sdk.context.ai_context import in_use
+from otel_posthog.sdk.context.ai_context import entered_any
 from otel_posthog.sdk.open_spans import has_processor
-from otel_posthog.sdk.shutdown import finish_at_the_end
+from otel_posthog.sdk.shutdown import finish_at_exit
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -54,7 +54,7 @@ class PostHogSpanExporter(SpanExporter):
         self._closed = False
         self._detached = False
         follow_forks(self)
-        finish_at_the_end(self)
+        finish_at_exit(self)
         measure(self.forwarder)
 
     @property
@@ -91,7 +91,7 @@ class PostHogSpanExporter(SpanExporter):
         return SpanExportResult.SUCCESS if sent else SpanExportResult.FAILURE
 
     def _views(self, spans: Sequence[ReadableSpan], passed_over: list[ReadableSpan]) -> Iterator[SpanView]:
-        hint = not has_processor() and in_use()
+        hint = not has_processor() and entered_any()
         for span in spans:
             view = view_of_sdk_span(span)
             ours = view is not None and is_sampled(span)

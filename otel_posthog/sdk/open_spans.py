@@ -67,17 +67,17 @@ class OpenSpans:
 
     def __init__(
         self,
-        let_go: Callable[[tuple[PackedSpan, ...]], None],
+        emit: Callable[[tuple[PackedSpan, ...]], None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Begin without spans. `let_go` gets finished spans that wait no longer, the outermost last."""
-        self._let_go = let_go
+        """Begin without spans. `emit` gets finished spans that wait no longer, the outermost last."""
+        self._emit = emit
         self._clock = clock
         self.after_fork_in_child()
         follow_forks(self)
         _trackers.add(self)
 
-    def started(self, span: Span, parent: Any, *, is_sent: bool) -> str | None:
+    def add(self, span: Span, parent: Any, *, is_sent: bool) -> str | None:
         """Add a span. Return the id of its nearest ancestor that PostHog gets, if known.
 
         `is_sent`: PostHog gets this span as well.
@@ -109,7 +109,7 @@ class OpenSpans:
         entry = self._ai.get(around_id) if around_id is not None else None
         return None if entry is None else entry.span
 
-    def ended(self, span: ReadableSpan, packed: PackedSpan | None) -> tuple[PackedSpan, ...]:
+    def remove(self, span: ReadableSpan, packed: PackedSpan | None) -> tuple[PackedSpan, ...]:
         """Remove a span. Return the spans to queue now, the outermost last; none if this one waits."""
         span_id = span.context.span_id
         waits_for = None if packed is None else self._around(span)
@@ -144,7 +144,7 @@ class OpenSpans:
             self._held_bytes -= sum(_size(waiting.spans) for waiting in gone)
         for waiting in gone:
             for packed in waiting.spans:  # each alone: the converter decides whether they are one call
-                self._let_go((packed,))
+                self._emit((packed,))
 
     def _take_in(self, span: Any) -> None:
         scope, parent = span.instrumentation_scope, span.parent

@@ -18,16 +18,15 @@ from otel_posthog.conversion.context_attributes import FEATURE, PARENT_ID, has_c
 from otel_posthog.conversion.spans.genai_detection import is_genai_span
 from otel_posthog.conversion.spans.packed_span import pack
 from otel_posthog.conversion.spans.sdk_span import attributes_of
-from otel_posthog.forwarder.forwarder import forwarder
+from otel_posthog.forwarder import CallStart, forwarder
 from otel_posthog.forwarder.metrics import measure
-from otel_posthog.forwarder.span_converter import Started
 from otel_posthog.runtime.log import warn_once
 from otel_posthog.sdk.context.ai_context import current_attributes, send_as_baggage
 from otel_posthog.sdk.context.baggage import accepted, attribute_names
 from otel_posthog.sdk.context.posthog_sdk import posthog_attributes
 from otel_posthog.sdk.exporter import PostHogSpanExporter, is_sampled
 from otel_posthog.sdk.open_spans import FLUSH_WAIT_SECONDS, OpenSpans
-from otel_posthog.sdk.shutdown import arm, finish_at_the_end
+from otel_posthog.sdk.shutdown import finish_at_exit, install_sigterm_handler
 
 if TYPE_CHECKING:
     from opentelemetry.context import Context
@@ -67,7 +66,7 @@ class PostHogSpanProcessor(SpanProcessor):
             send_as_baggage(attribute_names(self.forwarder.baggage_sent))
         self._open = OpenSpans(self.forwarder.end_together)
         self._closed = False
-        finish_at_the_end(self)
+        finish_at_exit(self)
 
     # --- on the application's threads --------------------------------------------------------------
 
@@ -91,11 +90,11 @@ class PostHogSpanProcessor(SpanProcessor):
             return
         try:
             if not context.trace_flags.sampled:
-                if ready := self._open.ended(span, None):
+                if ready := self._open.remove(span, None):
                     self.forwarder.end_together(ready)
                 return
             self.forwarder.count_spans(seen=1)
-            arm()
+            install_sigterm_handler()
             if not self._end(span):
                 self.forwarder.count_spans(not_ours=1)
         except Exception as error:  # noqa: BLE001  # never into the application
@@ -169,7 +168,7 @@ class PostHogSpanProcessor(SpanProcessor):
         if put:  # first of all: it may ask for privacy
             span.set_attributes({name: value for name, value in put.items() if not has_context(own, name)})
         sampled = is_sampled(span)
-        nearest = self._open.started(span, parent, is_sent=is_ours and sampled)
+        nearest = self._open.add(span, parent, is_sent=is_ours and sampled)
         if not is_ours:
             return
         context = span.get_span_context()
@@ -177,16 +176,16 @@ class PostHogSpanProcessor(SpanProcessor):
             span.set_attribute(PARENT_ID, nearest or format(context.trace_id, "032x"))
         if sampled:
             span_id = format(context.span_id, "016x")
-            self.forwarder.start(Started(span_id, weakref.ref(span), self._open.around(span)))
+            self.forwarder.start(CallStart(span_id, weakref.ref(span), self._open.around(span)))
 
     def _end(self, span: ReadableSpan) -> bool:
         """Queue the span, or hold it for the span around it. Return whether it is a GenAI span."""
         ancestor = self._open.ancestor_of(span)
         if self.forwarder.durable or self._closed:  # on disk before the application goes on: no waiting
-            self._open.ended(span, None)
+            self._open.remove(span, None)
             return self.forwarder.end(span, ancestor)
         packed = pack(span, ancestor)
-        ready = self._open.ended(span, packed)
+        ready = self._open.remove(span, packed)
         if ready:
             self.forwarder.end_together(ready)
         return packed is not None

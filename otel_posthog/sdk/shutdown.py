@@ -92,13 +92,13 @@ def _finalize(util: Any, ends: _Ends) -> None:
 _ends = _Ends()
 
 
-def finish_at_the_end(finished: Finished) -> None:
+def finish_at_exit(finished: Finished) -> None:
     """Finish `finished` when the process ends, unless it is gone by then."""
     _ends.finished.add(finished)
-    arm()
+    install_sigterm_handler()
 
 
-def arm() -> None:
+def install_sigterm_handler() -> None:
     """Replace the default handler of SIGTERM with ours, once a process, on its main thread."""
     if _ends.armed or threading.current_thread() is not threading.main_thread():
         return

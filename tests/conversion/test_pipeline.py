@@ -15,7 +15,7 @@ from otel_posthog.conversion.pipeline import Pipeline
 from otel_posthog.conversion.pricing.cost import PriceBook
 from otel_posthog.conversion.spans.genai_detection import MARKERS
 from otel_posthog.conversion.spans.span_view import SpanEvent, SpanView
-from otel_posthog.forwarder.forwarder import forwarder
+from otel_posthog.forwarder import forwarder
 from tests.conversion.readers.test_attribute_values import ANYTHING
 from tests.support.spans import START, make_view
 

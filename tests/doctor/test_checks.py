@@ -36,7 +36,7 @@ def fresh(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def _prices_are_of(monkeypatch: pytest.MonkeyPatch, day: date | None) -> None:
     found = PriceData(version="0.2.3", models=2330, date=day, is_fetched=False)
-    monkeypatch.setattr(price_updates, "in_use", lambda _: found)
+    monkeypatch.setattr(price_updates, "current_prices", lambda _: found)
 
 
 def found(environ: dict[str, str] | None = None, prices: Path | None = None) -> dict[str, Finding]:
@@ -115,7 +115,7 @@ def test_a_check_that_breaks_is_told_and_hides_no_other(monkeypatch: pytest.Monk
     def broken(_: date) -> Any:
         raise ZeroDivisionError("oh")
 
-    monkeypatch.setattr(price_updates, "in_use", broken)
+    monkeypatch.setattr(price_updates, "current_prices", broken)
     findings = found()
     assert findings["price data"] == ("failed", "the check itself failed (ZeroDivisionError: oh)", {})
     assert findings["own prices"].state == "ok"

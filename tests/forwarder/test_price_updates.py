@@ -9,9 +9,8 @@ import pytest
 
 from otel_posthog.conversion.pricing.cost import PriceBook
 from otel_posthog.conversion.span_reader import read_call
-from otel_posthog.forwarder import price_updates
-from otel_posthog.forwarder.forwarder import forwarder
-from otel_posthog.forwarder.price_updates import AGAIN_SECONDS, EVERY_SECONDS, fetch, in_use
+from otel_posthog.forwarder import forwarder, price_updates
+from otel_posthog.forwarder.price_updates import AGAIN_SECONDS, EVERY_SECONDS, current_prices, fetch
 from tests.support.price_server import TABLE, price_server
 from tests.support.spans import START, make_view
 
@@ -21,7 +20,7 @@ DAY_NS = 86_400 * 10**9
 
 
 def test_the_table_of_the_package_has_a_version_a_date_and_models() -> None:
-    found = in_use(TODAY)
+    found = current_prices(TODAY)
     assert found.version[0].isdigit()
     assert found.models > 1000
     assert not found.is_fetched
@@ -56,7 +55,7 @@ def test_what_is_fetched_is_used_and_is_of_today() -> None:
         assert after is not None
         assert (before.total, after.total) == (1.25, 2.0)
         assert asked == ["/data.json"]
-        found = in_use(TODAY)
+        found = current_prices(TODAY)
         assert (found.is_fetched, found.models) == (True, 1)
 
 
@@ -77,7 +76,7 @@ def test_what_is_no_price_table_leaves_the_one_that_was(
     with price_server(body, status) as (url, _):
         assert not price_updates._fetched(url)
         assert not price_updates._fetched(url)
-        assert not in_use(TODAY).is_fetched
+        assert not current_prices(TODAY).is_fetched
     [said] = [record.message for record in caplog.records if record.name == "otel_posthog"]
     assert "new prices could not be fetched" in said
 

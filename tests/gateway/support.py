@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from opentelemetry.sdk.trace import ReadableSpan
 
-from otel_posthog.forwarder.forwarder import forwarder
+from otel_posthog.forwarder import forwarder
 from otel_posthog.gateway.app import Gateway
 from otel_posthog.gateway.decode import JSON, PROTOBUF
 from otel_posthog.gateway.ingest import ProjectIngest

@@ -16,7 +16,7 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsSer
 from otel_posthog.conversion.pipeline import Pipeline
 from otel_posthog.conversion.spans.otlp_protobuf import views_of_request
 from otel_posthog.conversion.spans.span_view import SpanView
-from otel_posthog.forwarder.forwarder import forwarder
+from otel_posthog.forwarder import forwarder
 from otel_posthog.gateway.decode import JSON, PROTOBUF, RejectedSpans
 from otel_posthog.gateway.decode_logs import decode_logs
 from otel_posthog.gateway.grpc_service import METHODS

@@ -19,7 +19,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
 
 from otel_posthog.delivery import destination_of
 from otel_posthog.delivery.spool.admin import rows
-from otel_posthog.forwarder.forwarder import Forwarder, forwarder
+from otel_posthog.forwarder import Forwarder, forwarder
 from otel_posthog.gateway.app import Gateway
 from otel_posthog.gateway.grpc_service import EXPORT
 from otel_posthog.gateway.ingest import ProjectIngest

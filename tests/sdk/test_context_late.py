@@ -33,7 +33,7 @@ from otel_posthog import (
 )
 from otel_posthog.conversion.context_attributes import ARGUMENTS
 from otel_posthog.local import Inbox
-from otel_posthog.sdk.context.ai_context import Words, current_attributes, send_as_baggage
+from otel_posthog.sdk.context.ai_context import ContextFields, current_attributes, send_as_baggage
 from tests.support.spans import CHAT
 
 
@@ -211,7 +211,7 @@ def test_late_words_in_a_decorated_function_and_generator_end_with_them() -> Non
 @pytest.mark.parametrize("said", [ai_context, update_ai_context])
 def test_the_arguments_are_shown_to_who_asks_for_help(said: Callable[..., Any]) -> None:
     shown = inspect.signature(said).parameters
-    assert [*shown] == [*Words.__annotations__]
+    assert [*shown] == [*ContextFields.__annotations__]
     assert {*ARGUMENTS} == {*shown} - {"groups", "properties", "flags"}
     assert {each.kind for each in shown.values()} == {inspect.Parameter.KEYWORD_ONLY}
 

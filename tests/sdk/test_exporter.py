@@ -20,7 +20,7 @@ from posthog import Posthog
 
 from otel_posthog import PostHogSpanExporter, ai_context
 from otel_posthog.delivery.http.transport import Response
-from otel_posthog.forwarder.forwarder import forwarder
+from otel_posthog.forwarder import forwarder
 from otel_posthog.local import Inbox
 from otel_posthog.sdk import exporter as exporter_module
 from tests.support.spans import CHAT, PARENT_ID, SPAN_ID, START, make_view, sdk_span

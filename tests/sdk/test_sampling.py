@@ -17,7 +17,7 @@ from otel_posthog import (
     capture_metric,
 )
 from otel_posthog.cli.replay import replay
-from otel_posthog.forwarder.forwarder import forwarder
+from otel_posthog.forwarder import forwarder
 from otel_posthog.local import Inbox
 from tests.support.spans import CHAT, otlp_request, sdk_span
 

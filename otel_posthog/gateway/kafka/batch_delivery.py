@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from confluent_kafka import Message
 
-from otel_posthog.forwarder.span_converter import emptied
+from otel_posthog.forwarder import drain
 from otel_posthog.gateway.ingest import IngestResult
 from otel_posthog.gateway.kafka.batch import Batch, backoff
 
@@ -116,7 +116,7 @@ class Deliverer:
         if not spans:  # the previous attempt emptied the list while it converted them, to free their memory
             spans += self._read_all(messages)[0]
         count = len(spans)
-        result = self._ingest(emptied(spans))
+        result = self._ingest(drain(spans))
         if not result.safe:
             return result.retry_after, result.reason or "PostHog accepts no events now"
         self._count("spans", count)

@@ -12,7 +12,7 @@ from types import FrameType
 from confluent_kafka import KafkaException
 
 from otel_posthog.conversion.spans.span_view import ContextSpan, SpanView
-from otel_posthog.forwarder.forwarder import forwarder as build_forwarder
+from otel_posthog.forwarder import forwarder as build_forwarder
 from otel_posthog.gateway import json_log, memory_tuning
 from otel_posthog.gateway.decode import JSON, RejectedSpans, spans_of
 from otel_posthog.gateway.ingest import ProjectIngest

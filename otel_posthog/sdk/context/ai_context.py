@@ -21,9 +21,9 @@ from otel_posthog.sdk.context.scope import (
     attach,
     current_attributes,
     detach,
-    in_use,
-    say_late,
+    entered_any,
     send_as_baggage,
+    update_scope,
 )
 
 if TYPE_CHECKING:
@@ -33,12 +33,12 @@ if TYPE_CHECKING:
     from opentelemetry.util.types import AttributeValue
 
 __all__ = [
-    "Words",
+    "ContextFields",
     "ai_context",
     "current_attributes",
     "detach",
-    "in_use",
-    "restored",
+    "entered_any",
+    "restore",
     "send_as_baggage",
     "update_ai_context",
 ]
@@ -48,7 +48,7 @@ R = TypeVar("R")
 T = TypeVar("T")
 
 
-class Words(TypedDict, total=False):
+class ContextFields(TypedDict, total=False):
     """The arguments of `ai_context` and `update_ai_context`."""
 
     feature: str | None
@@ -69,7 +69,7 @@ def _shown(thing: T) -> T:
     """Return the function with the arguments in its signature, for `help()` and notebooks."""
     parameters = [
         inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=kind)
-        for name, kind in get_type_hints(Words).items()
+        for name, kind in get_type_hints(ContextFields).items()
     ]
     cast("Any", thing).__signature__ = inspect.Signature(parameters)
     return thing
@@ -98,8 +98,8 @@ class ai_context:  # noqa: N801  # it is used like contextlib's: `with ai_contex
         privacy_mode: True keeps prompts, answers and error texts out of every event.
     """
 
-    def __init__(self, **words: Unpack[Words]) -> None:
-        self._attributes = _attributes("ai_context", words)
+    def __init__(self, **fields: Unpack[ContextFields]) -> None:
+        self._attributes = _attributes("ai_context", fields)
 
     def __enter__(self) -> None:
         _entered.set((*_entered.get(), (self, attach(self._scope()))))
@@ -130,7 +130,7 @@ _entered: ContextVar[tuple[tuple[ai_context, Token[Context]], ...]] = ContextVar
 """The scopes that `with` entered in this task or thread, the innermost last: tasks may share one object."""
 
 
-def restored(attributes: Mapping[str, Any]) -> ai_context:
+def restore(attributes: Mapping[str, Any]) -> ai_context:
     """Return the context that `current_attributes` returned, maybe in another process."""
     context = ai_context()
     context._attributes = {
@@ -142,14 +142,14 @@ def restored(attributes: Mapping[str, Any]) -> ai_context:
 
 
 @_shown
-def update_ai_context(**words: Unpack[Words]) -> bool:
+def update_ai_context(**fields: Unpack[ContextFields]) -> bool:
     """Add values to the `ai_context` in force, for spans that start from now on.
 
     The arguments are those of `ai_context`. The values hold in this task or thread, and in those that it
     starts later, until that `ai_context` ends. Return False, and log one warning, outside of any
     `ai_context`.
     """
-    if say_late(_attributes("update_ai_context", words)):
+    if update_scope(_attributes("update_ai_context", fields)):
         return True
     warn_once(
         "update_ai_context",
@@ -158,18 +158,22 @@ def update_ai_context(**words: Unpack[Words]) -> bool:
     return False
 
 
-def _attributes(function: str, words: Words) -> dict[str, AttributeValue]:
+def _attributes(function: str, fields: ContextFields) -> dict[str, AttributeValue]:
     """Return the span attributes for the arguments of `ai_context`."""
-    unknown = words.keys() - Words.__annotations__.keys()
+    unknown = fields.keys() - ContextFields.__annotations__.keys()
     if unknown:
         raise TypeError(f"{function}() got an unexpected keyword argument {min(unknown)!r}")
     attributes: dict[str, AttributeValue] = {}
     for name, attribute in ARGUMENTS.items():
-        value = words.get(name)
+        value = fields.get(name)
         if value is not None:
             attributes[attribute] = bool(value) if name == "privacy_mode" else str(value)
-    flags = _variants(words.get("flags"))
-    for prefix, values in ((GROUP, words.get("groups")), (PROPERTY, words.get("properties")), (FLAG, flags)):
+    flags = _variants(fields.get("flags"))
+    for prefix, values in (
+        (GROUP, fields.get("groups")),
+        (PROPERTY, fields.get("properties")),
+        (FLAG, flags),
+    ):
         if values is not None and not isinstance(values, Mapping):
             raise TypeError('groups, properties and flags are mappings, such as groups={"company": "acme"}')
         for name, value in (values or {}).items():

@@ -32,7 +32,7 @@ def _prefixed(word: str) -> str:
 
 
 _WORDS = {"True": True, "False": False}
-"""Return flags that are on or off as text, the only form that baggage carries."""
+"""Flags that are on or off, by the text in which baggage carries them."""
 
 
 def accepted(context: Context | None, names: frozenset[str]) -> dict[str, str | bool]:

@@ -27,9 +27,9 @@ __all__ = [
     "attached",
     "current_attributes",
     "detach",
-    "in_use",
-    "say_late",
+    "entered_any",
     "send_as_baggage",
+    "update_scope",
 ]
 
 _KEY = otel_context.create_key("otel-posthog-ai-context")
@@ -42,19 +42,19 @@ class Scope:
 
     def __init__(self, words: Mapping[str, AttributeValue]) -> None:
         """Make the scope from now on: these values, within the scope in force."""
-        global _in_use  # noqa: PLW0603  # for a hint, once
-        _in_use = True
+        global _entered_any  # noqa: PLW0603  # for a hint, once
+        _entered_any = True
         self.attributes: Mapping[str, AttributeValue] = {**current_attributes(), **words}
         self.stepped_by: object = None
         """The thread and task that run the body of a generator in it now."""
 
 
-_in_use = False
+_entered_any = False
 
 
-def in_use() -> bool:
+def entered_any() -> bool:
     """Whether this process has entered any `ai_context`."""
-    return _in_use
+    return _entered_any
 
 
 def attach(scope: Scope) -> Token[Context]:
@@ -98,7 +98,7 @@ _late: ContextVar[WeakKeyDictionary[Scope, Mapping[str, AttributeValue]] | None]
 """The later values, apart from OpenTelemetry's context, which the end of any span resets."""
 
 
-def say_late(more: Mapping[str, AttributeValue]) -> bool:
+def update_scope(more: Mapping[str, AttributeValue]) -> bool:
     """Add values to the scope in force; return False if there is none.
 
     They hold in this task or thread, and in those that it starts later.

@@ -33,7 +33,7 @@ from otel_posthog.delivery import destination_of
 from otel_posthog.delivery.encoding.json_encoder import encode
 from otel_posthog.delivery.http.transport import Response, TransportError
 from otel_posthog.delivery.spool.admin import revive
-from otel_posthog.forwarder.forwarder import Forwarder, forwarder
+from otel_posthog.forwarder import Forwarder, forwarder
 from tests.conversion.events.test_properties import HELD, INDEXED, KINDS, MESSAGES_IN, READ_BY_HAND, SCOPES
 from tests.support.spans import CHAT, PARENT_ID, START, TRACE_ID, make_view, otlp_request, sdk_span
 

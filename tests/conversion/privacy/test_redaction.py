@@ -24,8 +24,8 @@ from otel_posthog.conversion.privacy.redaction import (
 )
 from otel_posthog.conversion.span_reader import read_call
 from otel_posthog.conversion.spans.packed_span import pack
-from otel_posthog.forwarder.forwarder import forwarder
-from otel_posthog.forwarder.span_converter import Ended, Restored, SpanConverter
+from otel_posthog.forwarder import forwarder
+from otel_posthog.forwarder.span_converter import DecodedSpan, FinishedSpan, SpanConverter
 from tests.conversion.readers.test_attribute_values import ANYTHING
 from tests.delivery.support import ScriptedTransport, answer
 from tests.support.spans import make_view, sdk_span
@@ -395,7 +395,7 @@ def test_the_option_is_followed_by_way_of_arguments_and_of_the_environment(by: s
 def entries(conversion: SpanConverter, attributes: dict[str, Any]) -> list[Any]:
     packed = pack(sdk_span(attributes))
     assert packed is not None
-    return conversion.entries([Ended(packed)])
+    return conversion.entries([FinishedSpan(packed)])
 
 
 PLAIN = {
@@ -436,7 +436,7 @@ def test_a_span_from_disk_is_redacted_by_whoever_sends_it() -> None:
     [entry] = entries(SpanConverter(Pipeline(families=EVERYTHING)), attributes)
     sender = SpanConverter(Pipeline(families=frozenset({"ai"}), redact=EVERY))
     restored = sender.load(entry)
-    assert isinstance(restored, Restored)
+    assert isinstance(restored, DecodedSpan)
     written = json.dumps([*sender.events([restored])])
     assert "jane" not in written
     assert "[EMAIL]" in written
