@@ -58,6 +58,7 @@ _new = tuple.__new__
 _CALL = _fields(ModelCall, "provider", "evaluations")
 _USAGE = _fields(Usage, "input", "searches")
 _CONTEXT = _fields(CallContext, "distinct_id", "own")
+_CHAT, _CONVERSATION = CONTEXT["chat_id"][0], CONTEXT["conversation_id"][0]
 
 
 def build_call(view: SpanView, kind: Kind, parts: Parts, own: Plan | None) -> ModelCall:
@@ -84,6 +85,7 @@ def build_call(view: SpanView, kind: Kind, parts: Parts, own: Plan | None) -> Mo
         call["provider"] = _provider_of(view.scope)
     if "time_to_first_token" in call:
         call.setdefault("stream", True)
+        _settle_first_token(call, view)
     if "input_cost_usd" in call or "output_cost_usd" in call:
         _settle_cost(call)
     if usage:
@@ -113,6 +115,17 @@ def build_call(view: SpanView, kind: Kind, parts: Parts, own: Plan | None) -> Mo
             _resource(view.resource),
         ),
     )
+
+
+def _settle_first_token(call: dict[str, Any], view: SpanView) -> None:
+    """Read a time to the first token that is longer than the span as milliseconds; drop it if that is too."""
+    if view.end_ns is None or view.end_ns <= view.start_ns:
+        return
+    duration = (view.end_ns - view.start_ns) / 1e9
+    if call["time_to_first_token"] > duration:
+        milliseconds = call.pop("time_to_first_token") / 1000
+        if milliseconds <= duration:
+            call["time_to_first_token"] = milliseconds
 
 
 def _settle_cost(call: dict[str, Any]) -> None:
@@ -269,6 +282,8 @@ def _context(
     for part in ("groups", "properties", "flags"):
         if parts[part]:
             context[part] = parts[part]
+    if _CHAT in attributes and _CONVERSATION not in attributes and "chat_id" in context:
+        context["conversation_id"] = context["chat_id"]  # libraries invent ids of conversations
     if own is not None and context:
         context["own"] = _context(apply(own, attributes), attributes, resource)
     return _new(CallContext, map(context.get, *_CONTEXT)) if context else NO_CONTEXT

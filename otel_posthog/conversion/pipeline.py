@@ -231,6 +231,14 @@ class Pipeline:
             return False
         return outer_call.request_model is not None and traces.may_be_one(outer_call, inner_call)
 
+    def may_become_one(self, view: SpanView, outer: SpanView) -> bool:
+        """Whether two open spans may show one call at their end though they do not agree on the model yet.
+
+        A fallback over several models begins under a name of its own, and ends with the model that answered.
+        """
+        inner_call, outer_call = read_call(view), read_call(outer)
+        return inner_call.kind is outer_call.kind and inner_call.scope != outer_call.scope
+
     def _ai(self, call: ModelCall, cost: Cost | None) -> Event:
         shows = self._shows(call)
         if shows:

@@ -250,12 +250,16 @@ class SpanConverter:
                 outer = view_of_sdk_span(around) if around is not None else None
                 if ended is not None and outer is not None and outer.span_id in over:
                     continue  # neither span was announced
+                if outer is not None and outer.span_id not in self._announced and outer.span_id not in over:
+                    outer = None  # it named no model yet and announced nothing, whatever it shows now
                 started = (view, outer, ended is not None)
                 yield from self._ready(self._each(lambda call: self._announce(*call), [started]))
 
     def _announce(self, view: SpanView, outer: SpanView | None, is_over: bool) -> list[Event]:
         outer_announces = outer is not None and self.pipeline.is_announced_by(view, outer)
-        events = [] if outer_announces or is_over else self.pipeline.started_events(view)
+        # If the two may still be one call, the end decides: an event that is late is better than two.
+        waits = outer is not None and not outer_announces and self.pipeline.may_become_one(view, outer)
+        events = [] if outer_announces or waits or is_over else self.pipeline.started_events(view)
         if events or outer_announces:
             # Also if `before_send` drops the event: it must stay dropped.
             self._announced[view.span_id] = None

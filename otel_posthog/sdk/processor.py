@@ -15,7 +15,7 @@ from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
 from typing_extensions import Unpack
 
 from otel_posthog.conversion.context_attributes import FEATURE, PARENT_ID, has_context, inherited
-from otel_posthog.conversion.spans.genai_detection import is_genai_span
+from otel_posthog.conversion.spans.genai_detection import becomes_genai_span, is_genai_span
 from otel_posthog.conversion.spans.packed_span import pack
 from otel_posthog.conversion.spans.sdk_span import attributes_of
 from otel_posthog.forwarder import CallStart, forwarder
@@ -159,7 +159,8 @@ class PostHogSpanProcessor(SpanProcessor):
             if feature is not None:
                 put[FEATURE] = feature
         put.update(current_attributes(parent_context))
-        is_ours = is_genai_span(own, ())
+        scope = span.instrumentation_scope
+        is_ours = is_genai_span(own, ()) or (scope is not None and becomes_genai_span(scope.name))
         if is_ours:
             for attributes in (posthog_attributes(), accepted(parent_context, self._accepted)):
                 put.update(

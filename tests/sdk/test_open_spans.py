@@ -698,3 +698,73 @@ def test_a_bounded_number_of_finished_spans_waits(
     assert at.waiting <= 20
     at.processor.shutdown()
     assert all_names(inbox)["$ai_generation"] == 100
+
+
+def test_a_call_whose_outer_span_names_its_model_after_the_start_is_announced_when_it_begins(
+    inbox: Inbox, attach: Attach
+) -> None:
+    at = attach()
+    outer = at.begin("adk", {"gen_ai.operation.name": "chat"})
+    inner = at.begin("otel_posthog.openai", within=outer)
+    outer.set_attribute("gen_ai.request.model", "gpt-5.1")
+    at.flush()
+    assert len(inbox.events("llm_completion_requested")) == 1
+    inner.end()
+    outer.end()
+    at.flush()
+    assert names(inbox) == ONE_CALL
+
+
+def test_a_call_whose_outer_span_begins_under_another_model_is_announced_once(
+    inbox: Inbox, attach: Attach
+) -> None:
+    at = attach()
+    outer = at.begin("pydantic-ai", {**CHAT, "gen_ai.request.model": "fallback:a,b"})
+    inner = at.begin("otel_posthog.openai", ANSWERED, within=outer)
+    at.flush()
+    assert len(inbox.events("llm_completion_requested")) == 1
+    outer.set_attribute("gen_ai.request.model", CHAT["gen_ai.request.model"])
+    inner.end()
+    outer.end()
+    at.flush()
+    assert names(inbox) == ONE_CALL
+
+
+def test_a_call_within_a_span_of_another_call_is_announced_at_its_end(inbox: Inbox, attach: Attach) -> None:
+    at = attach()
+    outer = at.begin("router", {**CHAT, "gen_ai.request.model": "router-1"})
+    inner = at.begin("otel_posthog.openai", ANSWERED, within=outer)
+    at.flush()
+    inner.end()
+    outer.end()
+    at.flush()
+    assert names(inbox)["llm_completion_requested"] == 2
+    assert names(inbox)["$ai_generation"] == 2
+
+
+@pytest.mark.parametrize(
+    "scope", ["openinference.instrumentation.langchain", "@arizeai/openinference-instrumentation-x"]
+)
+def test_a_slow_trace_of_spans_that_show_their_kind_at_the_end_is_one_tree(
+    inbox: Inbox, attach: Attach, scope: str
+) -> None:
+    at = attach()
+    agent = at.begin(scope, {})
+    node = at.begin(scope, {}, within=agent)
+    call = at.begin("otel_posthog.openai", ANSWERED, within=node)
+    call.end()
+    at.flush()
+    node.set_attributes({"openinference.span.kind": "CHAIN"})
+    node.end()
+    at.flush()
+    agent.set_attributes({"openinference.span.kind": "AGENT"})
+    agent.end()
+    at.flush()
+    parents = {
+        event["properties"]["$ai_span_id"]: event["properties"].get("$ai_parent_id")
+        for event in inbox.events()
+        if event["event"].startswith("$ai_")
+    }
+    assert parents[id_of(call)] == id_of(node)
+    assert parents[id_of(node)] == id_of(agent)
+    assert [event["properties"]["$ai_span_id"] for event in inbox.events("$ai_trace")] == [id_of(agent)]

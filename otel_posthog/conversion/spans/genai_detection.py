@@ -8,11 +8,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from otel_posthog.conversion.operations import MODEL_CALLS
 
-__all__ = ["EVALUATION_EVENT", "MARKERS", "SIGNATURES", "is_genai_span", "looks_like_model_call"]
+__all__ = [
+    "EVALUATION_EVENT",
+    "MARKERS",
+    "SIGNATURES",
+    "becomes_genai_span",
+    "is_genai_span",
+    "looks_like_model_call",
+]
 
 EVALUATION_EVENT = "gen_ai.evaluation.result"
 """The conventions' event of a score that somebody gave to an answer."""
@@ -153,6 +161,17 @@ SIGNATURES: Mapping[str, Signature] = {
 """By the name of the dialect."""
 
 MARKERS = frozenset().union(*(signature.markers for signature in SIGNATURES.values()))
+
+
+@lru_cache(maxsize=256)
+def becomes_genai_span(scope: str) -> bool:
+    """Whether every span of the scope is a GenAI span, even one that shows it only at its end.
+
+    OpenInference sets the attributes of many spans when they end. Their children are sent before that, and
+    must know them as their ancestors.
+    """
+    scopes = SIGNATURES["openinference"].scopes
+    return scopes is not None and scopes.search(scope) is not None
 
 
 def is_genai_span(attributes: Mapping[str, Any], events: Sequence[Any]) -> bool:

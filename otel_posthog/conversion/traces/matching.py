@@ -7,13 +7,16 @@ import re
 from otel_posthog.conversion.model_call import ModelCall, Usage
 from otel_posthog.conversion.traces.history import CallOrRecent, RecentSpan
 
-__all__ = ["NEAR_NS", "agree", "are_twins", "is_attempt", "may_be_one", "overlap"]
+__all__ = ["NEAR_NS", "agree", "are_twins", "is_attempt", "may_be_one", "model_id", "overlap"]
 
 NEAR_NS = 50_000_000
 """Two wrappers of one request begin at most this far apart."""
 SLACK_NS = 5_000_000
 """An inner span may end this much later than an outer one that does not wait for it."""
 
+_UUID = re.compile(r"[0-9a-f]{8}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{12}", re.IGNORECASE)
+_FIRST_WORD = re.compile(r"[^-_]*")
+_IS_INVENTED = re.compile(r"^__|^resp_bGl0ZWxsb")  # LiteLLM encodes its own data behind `resp_`
 _VERSION = re.compile(r"(?:[-@:]+(?:latest|preview|exp|v?\d[\d.]*))+[-:]*")  # one way to read each text
 
 
@@ -21,9 +24,22 @@ def agree(one: CallOrRecent, other: CallOrRecent) -> bool:
     """Whether kind, response id, model and tokens of two spans allow that they show one call."""
     if one.kind is not other.kind:
         return False
-    if one.response_id is not None and other.response_id is not None:
-        return one.response_id == other.response_id
+    mine, theirs = one.response_id, other.response_id
+    if mine is not None and theirs is not None:
+        if mine == theirs:
+            return True
+        # A library may invent an id (`__fake_id__`, `resp_bGl0ZWxs`), which tells nothing about another's.
+        return (
+            _form(mine) != _form(theirs) and _same_model(one, other) and _same_tokens(one.usage, other.usage)
+        )
     return _same_model(one, other) or _same_tokens(one.usage, other.usage)
+
+
+def _form(response_id: str) -> tuple[str, bool]:
+    """Return what ids of one maker have in common: the word before the first - or _, or that it is a uuid."""
+    if _UUID.fullmatch(response_id):
+        return "uuid", True
+    return _FIRST_WORD.match(response_id)[0], _IS_INVENTED.search(response_id) is not None  # type: ignore[index]
 
 
 def overlap(one: CallOrRecent, other: CallOrRecent) -> bool:
@@ -77,8 +93,8 @@ def may_be_one(outer: ModelCall, inner: ModelCall) -> bool:
 
 
 def _same_model(one: CallOrRecent, other: CallOrRecent) -> bool:
-    mine = {_without_path(name) for name in (one.request_model, one.response_model) if name}
-    theirs = {_without_path(name) for name in (other.request_model, other.response_model) if name}
+    mine = {model_id(name) for name in (one.request_model, one.response_model) if name}
+    theirs = {model_id(name) for name in (other.request_model, other.response_model) if name}
     if not mine or not theirs:
         return True
     return any(a == b or _is_dated(a, b) or _is_dated(b, a) for a in mine for b in theirs)
@@ -89,7 +105,7 @@ def _is_dated(name: str, undated: str) -> bool:
     return name.startswith(undated) and _VERSION.fullmatch(name, len(undated)) is not None
 
 
-def _without_path(model: str) -> str:
+def model_id(model: str) -> str:
     """Return the model without provider or path: `openai/gpt-5.1`, `models/gemini-3-pro`."""
     return model.rpartition("/")[2].lower()
 

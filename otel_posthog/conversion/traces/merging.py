@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from otel_posthog.conversion.model_call import NO_CONTEXT, CallContext, ModelCall, Usage, richness
+from otel_posthog.conversion.traces.matching import model_id
 
 __all__ = ["merge"]
 
@@ -37,12 +38,10 @@ def merge(outer: ModelCall, inner: ModelCall) -> ModelCall:
                 changes[name] = theirs
         elif mine is None:
             changes[name] = theirs
-    if (
-        outer.response_model is not None
-        and outer.response_model == outer.request_model
-        and inner.response_model
-    ):
-        changes["response_model"] = inner.response_model  # some instrumentors report the requested model
+    if inner.provider is not None and inner.base_url is not None:
+        changes["provider"] = inner.provider  # it made the request; a framework may report its own name
+    if inner.response_model is not None and _is_requested(outer, inner):
+        changes["response_model"] = inner.response_model
     if outer.error is not None and inner.error is not None:
         changes["error"] = outer.error._replace(
             type=outer.error.type or inner.error.type,
@@ -54,6 +53,14 @@ def merge(outer: ModelCall, inner: ModelCall) -> ModelCall:
     if outer.stream or inner.stream:
         changes["stream"] = True
     return outer._replace(**changes)
+
+
+def _is_requested(outer: ModelCall, inner: ModelCall) -> bool:
+    """Whether the outer span reports the requested model as the response's, as some instrumentors do."""
+    if outer.response_model is None:
+        return False
+    requested = {model_id(name) for name in (outer.request_model, inner.request_model) if name}
+    return model_id(outer.response_model) in requested
 
 
 def _merged_usage(mine: Usage, theirs: Usage) -> Usage:
