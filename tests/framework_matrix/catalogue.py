@@ -56,7 +56,7 @@ def _alone(*, tells_agents: bool = False) -> Way:
     return Way("alone", tells_agents=tells_agents)
 
 
-def _zero_code(*disabled: str, name: str = "built in, by environment alone") -> Way:
+def _zero_code(*disabled: str, name: str = "built in, one-line use") -> Way:
     """Return the way without code; `disabled` are instrumentors that are there for another way."""
     # Traceloop's of the SDKs come with the product, and are in every environment.
     off = ",".join(("openai", "google-generativeai", *disabled))
@@ -114,7 +114,7 @@ FRAMEWORKS: Sequence[Framework] = (
                     "LANGSMITH_ENDPOINT": "http://127.0.0.1:9",
                 },
             ),
-            _zero_code(name="all three, by environment alone"),
+            _zero_code(name="all three, one-line use"),
         ),
     ),
     Framework(

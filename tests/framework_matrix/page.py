@@ -10,18 +10,23 @@ from tests.framework_matrix.checker import SLOW_ANSWER, Fault
 
 _HEAD = f"""# Real frameworks, end to end
 
-Written by `make frameworks`, which builds an environment for each framework and runs its program
-(`tests/framework_matrix/programs`) in every way in which its spans can be made, always with our instrumentors beside.
-A provider on loopback gives each request token counts that no other has, so each generation is matched with its
-request; it answers at once, or after {SLOW_ANSWER} s. "built in" is the framework's own telemetry, "alone" means that
-nobody but us makes spans of calls.
+`make frameworks` writes this page. It builds an environment for each framework and runs its program
+(`tests/framework_matrix/programs`) with every instrumentor of that framework, always beside ours. A provider on loopback
+gives each request token counts that no other request has, so that each generation can be matched with its request. It
+answers at once, or after {SLOW_ANSWER} s. "built in" is the framework's own telemetry; "alone" means that only our
+instrumentors make spans of calls; "one-line use" means no code, by environment variables.
 
-Checked for each call: one generation or embedding, of the right kind, with the tokens of the provider, the model that
-answered, the input that was sent, known roles, and a latency that is no shorter than the answer took; one
-`llm_completion_requested` and one outcome with the span and trace of each other. Checked for each trace: one head,
-every parent in it, nothing beside the head, one trace for a run of an agent. Checked for each event: user, feature,
-chat and session of the `ai_context`. Checked for each process: it ends well, loses nothing at its end, and writes to
-stderr what it writes without us. A number behind a fault counts calls, traces or scenarios.
+The checks:
+
+- **Each call:** one generation or embedding, of the right kind, with the tokens of the provider, the model that
+  answered, the input that was sent, known roles, and a latency no shorter than the answer took; one
+  `llm_completion_requested` and one outcome with the span and trace of each other.
+- **Each trace:** one head, every parent in it, nothing beside the head, one trace for one run of an agent.
+- **Each event:** user, feature, chat and session of the `ai_context`.
+- **Each process:** it ends well, loses nothing at its end, and writes no line to stderr that it does not write without
+  us.
+
+A number behind a fault counts calls, traces or scenarios.
 
 | framework | version | instrumentation | answers | requests | generations | faults |
 |---|---|---|---|---|---|---|
@@ -68,5 +73,5 @@ def page(rows: Iterable[Row]) -> str:
         for row in rows
         if row.unseen and not row.slow
     ]
-    tail = "\n".join(["", f"{right} of {len(tried)} cells are without a fault.", "", *notes]).rstrip()
+    tail = "\n".join(["", f"{right} of {len(tried)} rows are without a fault.", "", *notes]).rstrip()
     return f"{_HEAD}{chr(10).join(map(str, rows))}\n{tail}\n"

@@ -30,7 +30,7 @@ def test_the_page_counts_cells_without_a_fault_and_tells_what_is_not_run() -> No
         Row("MCP", "2", "OpenLLMetry", False, 0, 0, does_not_load="it patches what is gone"),
     ]
     text = page(rows)
-    assert "1 of 2 cells are without a fault." in text
+    assert "1 of 2 rows are without a fault." in text
     assert "- LiteLLM, alone: `responses` are not run." in text
     assert "cannot be tried: it patches what is gone" in text
 

@@ -11,11 +11,11 @@ def chat():
     dspy.settings.lm(HELLO)
 
 
-def agent_predict():
+def predict():
     dspy.Predict("question -> answer")(question=HELLO)
 
 
-def agent_chain_of_thought():
+def chain_of_thought():
     dspy.ChainOfThought("question -> answer")(question=HELLO)
 
 
@@ -23,15 +23,15 @@ def agent():
     dspy.ReAct("question -> answer", tools=[get_weather])(question=WEATHER)
 
 
-async def agent_async():
+async def predict_async():
     await dspy.Predict("question -> answer").acall(question=HELLO)
 
 
-async def agent_stream():
+async def predict_stream():
     await drain(dspy.streamify(dspy.Predict("question -> answer"))(question=HELLO))
 
 
-def agent_in_threads():
+def in_threads():
     each = [
         (dspy.Predict("question -> answer"), dspy.Example(question=HELLO).with_inputs("question"))
         for _ in range(2)
@@ -49,13 +49,13 @@ def failing():
 
 run(
     chat,
-    agent_predict,
-    agent_chain_of_thought,
+    predict,
+    chain_of_thought,
     agent,
-    agent_async,
-    agent_stream,
+    predict_async,
+    predict_stream,
     below_a_server(agent),
-    agent_in_threads,
+    in_threads,
     embedding,
     failing,
 )
