@@ -105,7 +105,6 @@ def _environment(cell: Cell, provider: str, outcomes: Path, scenarios: str, *, b
         "HOME": str(outcomes.parent),
         "PYTHONPATH": str(ROOT),
         "PYTHONWARNINGS": "ignore",
-        "PYTHONDONTWRITEBYTECODE": "1",
         "POSTHOG_API_KEY": "phc_matrix",
         "OPENAI_API_KEY": "key-of-nobody",
         "OPENAI_BASE_URL": f"{provider}/v1",
