@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+from tests.framework_matrix.catalogue import FRAMEWORKS
 from tests.framework_matrix.checker import SLOW_ANSWER, Fault
 
 _HEAD = f"""# Real frameworks, end to end
@@ -44,7 +45,6 @@ class Row:
     requests: int
     generations: int
     faults: Sequence[Fault] = ()
-    unseen: Sequence[str] = ()
     does_not_load: str = ""
 
     def __str__(self) -> str:
@@ -62,16 +62,34 @@ def summary(faults: Iterable[Fault]) -> str:
     return "; ".join(f"{kind} ({count})" for kind, count in kinds.most_common()) or "none"
 
 
-def page(rows: Iterable[Row]) -> str:
-    """Return the whole page."""
-    rows = list(rows)
-    tried = [row for row in rows if not row.does_not_load]
-    right = sum(not row.faults for row in tried)
+def page(rows: Iterable[Row], before: str = "") -> str:
+    """Return the whole page: the rows, and those of the page before that were not run again."""
+    lines = {
+        _key(line): line for line in before.splitlines() if line.startswith("| ") and line.count("|") == 8
+    }
+    lines |= {_key(line): line for line in map(str, rows)}
+    table = [lines[key] for key in _order() if key in lines]
+    tried = [line for line in table if "cannot be tried" not in line]
+    right = sum(line.endswith("| none |") for line in tried)
     notes = [
-        f"- {row.framework}, {row.way}: {', '.join(f'`{name}`' for name in row.unseen)} are not run. The framework sends"
-        " these requests without the SDK that we instrument, and this way makes no span of them either."
-        for row in rows
-        if row.unseen and not row.slow
+        f"- {framework.title}, {way.name}: {', '.join(f'`{name}`' for name in way.unseen)} are not run. The framework"
+        " sends these requests without the SDK that we instrument, and this way makes no span of them either."
+        for framework in FRAMEWORKS
+        for way in framework.ways
+        if way.unseen
     ]
-    tail = "\n".join(["", f"{right} of {len(tried)} rows are without a fault.", "", *notes]).rstrip()
-    return f"{_HEAD}{chr(10).join(map(str, rows))}\n{tail}\n"
+    tail = "\n".join(["", f"{right} of {len(tried)} rows are without a fault.", "", *notes])
+    return f"{_HEAD}{chr(10).join(table)}\n{tail}\n"
+
+
+def _key(line: str) -> tuple[str, ...]:
+    """Return what names a row: framework, instrumentation and how fast answers come."""
+    cells = [cell.strip() for cell in line.split("|")]
+    return cells[1], cells[3], cells[4]
+
+
+def _order() -> Iterator[tuple[str, ...]]:
+    for framework in FRAMEWORKS:
+        for way in framework.ways:
+            for answers in ("",) if way.does_not_load else ("fast", "slow"):
+                yield framework.title, way.name, answers

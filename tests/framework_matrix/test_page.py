@@ -23,16 +23,24 @@ def test_a_row_has_its_figures_and_the_most_frequent_fault_first() -> None:
     )
 
 
-def test_the_page_counts_cells_without_a_fault_and_tells_what_is_not_run() -> None:
+def test_the_page_counts_rows_without_a_fault_and_tells_what_is_not_run() -> None:
     rows = [
-        Row("LiteLLM", "1", "alone", False, 16, 16, unseen=["responses"]),
+        Row("LiteLLM", "1", "alone", False, 16, 16),
         Row("LiteLLM", "1", "built in", False, 18, 17, [MISSING]),
         Row("MCP", "2", "OpenLLMetry", False, 0, 0, does_not_load="it patches what is gone"),
     ]
     text = page(rows)
     assert "1 of 2 rows are without a fault." in text
-    assert "- LiteLLM, alone: `responses` are not run." in text
+    assert "- LiteLLM, alone: `responses`, `responses_stream`" in text
     assert "cannot be tried: it patches what is gone" in text
+
+
+def test_a_part_that_is_run_again_replaces_its_rows_and_keeps_the_others() -> None:
+    before = page([Row("LiteLLM", "1", "alone", slow, 16, 15, [MISSING]) for slow in (False, True)])
+    after = page([Row("LiteLLM", "2", "alone", False, 16, 16)], before)
+    assert "| LiteLLM | 2 | alone | fast | 16 | 16 | none |" in after
+    assert "| LiteLLM | 1 | alone | slow | 16 | 15 | a request has no generation (1) |" in after
+    assert "1 of 2 rows are without a fault." in after
 
 
 def test_only_lines_of_stderr_that_come_with_the_product_are_its_own() -> None:
