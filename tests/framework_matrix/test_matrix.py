@@ -15,7 +15,12 @@ from tests.framework_matrix.environments import prepare
 from tests.framework_matrix.run import Cell, run
 
 # Framework, way, slow. A cell comes here when it is mended.
-RIGHT: list[tuple[str, str, bool]] = []
+RIGHT = [
+    ("langchain", "alone", False),
+    ("langchain", "alone", True),
+    ("openai_agents", "alone", True),
+    ("openai_agents", "OpenTelemetry", True),
+]
 _CHOSEN = os.environ.get("OTEL_POSTHOG_MATRIX", "").split()
 
 
