@@ -1,4 +1,4 @@
-"""Bad input: whatever a span holds its events come, nothing raises, its neighbours are untouched."""
+"""A malformed span still becomes events: nothing raises, and other spans are not affected."""
 
 from __future__ import annotations
 
@@ -104,10 +104,10 @@ def test_a_span_that_cannot_be_converted_takes_no_other_with_it(monkeypatch: pyt
     for place, name, fails in ((pipeline, "read_call", unreadable), (events, "ai_event", unmakeable)):
         with monkeypatch.context() as patch:
             patch.setattr(place, name, fails)
-            made = forwarder({"api_key": "phc_x"})
-            found = list(made._converter.finished([good, broken, also_good]))
-        assert len(found) == 6
-        assert made.stats()["spans"] | {"dropped": {}} == {
+            subject = forwarder({"api_key": "phc_x"})
+            converted = list(subject._converter.finished([good, broken, also_good]))
+        assert len(converted) == 6
+        assert subject.stats()["spans"] | {"dropped": {}} == {
             "seen": 0,
             "not ours": 0,
             "converted": 2,
@@ -127,8 +127,8 @@ def test_a_start_is_announced_only_when_it_is_a_call_of_a_known_model(missing: s
     whole = make_view()
     assert len(PIPELINE.started_events(whole)) == 1
     only = {name: value for name, value in whole.attributes.items() if name != missing}
-    found = PIPELINE.started_events(make_view(only=only))
-    assert (found == []) == (missing == "gen_ai.request.model")
+    events = PIPELINE.started_events(make_view(only=only))
+    assert (events == []) == (missing == "gen_ai.request.model")
 
 
 def test_an_announcement_is_the_event_that_the_finished_span_would_send() -> None:

@@ -1,4 +1,4 @@
-"""Real spans of real instrumentors and frameworks, and the truth of the calls behind them.
+"""Recorded spans of real instrumentors and frameworks, and the truth about the calls behind them.
 
 Each line of a recording is one use of a library: the spans it left, in the order in which they ended, and
 what really happened. `UPDATE_GOLDEN=1 make test` writes the events of a few uses of each anew, to be read as
@@ -148,7 +148,7 @@ def test_every_parent_is_an_event_or_the_trace(name: str, at: int) -> None:
 
 
 def _shown(name: str) -> list[Line]:
-    """A few uses: the first one, and the first of each kind worth reading."""
+    """Return a few cases: the first one, and the first of each kind that is worth reading."""
     chosen: dict[str, Line] = {"": lines(name)[0]}
     for line in lines(name):
         for word in ("tool", "emb", "429", "image", "agent", "reason", "thinking", "retriev"):
@@ -159,8 +159,8 @@ def _shown(name: str) -> list[Line]:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_recording_becomes_these_events(name: str) -> None:
-    made = {line["case"]: PIPELINE.finished_events(*views_of(line)) for line in _shown(name)}
-    written = json.dumps(made, indent=1, ensure_ascii=False, sort_keys=True)
+    events_by_case = {line["case"]: PIPELINE.finished_events(*views_of(line)) for line in _shown(name)}
+    written = json.dumps(events_by_case, indent=1, ensure_ascii=False, sort_keys=True)
     written = re.sub(r'("\$lib_version"|"\$ai_lib_version"): "[^"]*"', r'\1: "..."', written) + "\n"
     path = GOLDEN / f"{name}.json"
     if os.environ.get("UPDATE_GOLDEN"):

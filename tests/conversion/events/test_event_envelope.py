@@ -32,8 +32,8 @@ def test_events_of_one_span_have_different_uuids() -> None:
 def test_a_timestamp_is_the_moment_to_the_microsecond_in_utc(ns: int) -> None:
     text = timestamp(ns)
     assert text.endswith("Z")
-    found = datetime.fromisoformat(text[:-1] + "+00:00") - datetime(1970, 1, 1, tzinfo=timezone.utc)
-    assert found // (found.resolution) == ns // 1000
+    since_epoch = datetime.fromisoformat(text[:-1] + "+00:00") - datetime(1970, 1, 1, tzinfo=timezone.utc)
+    assert since_epoch // (since_epoch.resolution) == ns // 1000
 
 
 @pytest.mark.parametrize("ns", [-1, 2**64, 2**70])
@@ -57,18 +57,18 @@ def test_an_absurd_time_is_still_a_timestamp(ns: int) -> None:
 def test_an_event_is_about_the_user_else_personless(
     attributes: dict[str, Any], distinct_id: str, personless: bool
 ) -> None:
-    found, properties = person_properties(read_call(make_view(attributes)))
-    assert found == distinct_id
+    actual, properties = person_properties(read_call(make_view(attributes)))
+    assert actual == distinct_id
     assert properties.get("$process_person_profile", True) is not personless
 
 
 def test_long_ids_stay_apart() -> None:
-    found = {
+    ids = {
         person_properties(read_call(make_view({"posthog.distinct_id": "x" * 300 + end})))[0]
         for end in ("a", "b")
     }
-    assert {len(each) for each in found} == {200}
-    assert len(found) == 2
+    assert {len(each) for each in ids} == {200}
+    assert len(ids) == 2
 
 
 def pseudonymous(**attributes: str) -> list[dict[str, Any]]:

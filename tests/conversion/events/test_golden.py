@@ -1,4 +1,4 @@
-"""Spans to events, whole, against files to read: `UPDATE_GOLDEN=1 make test` writes them anew."""
+"""All events of some spans, compared with golden files; `UPDATE_GOLDEN=1 make test` rewrites them."""
 
 from __future__ import annotations
 
@@ -192,11 +192,11 @@ SPANS: dict[str, SpanView] = {
 @pytest.mark.parametrize("content", [True, False], ids=["content", "private"])
 def test_a_span_becomes_these_events(name: str, content: bool) -> None:
     pipeline = Pipeline(families=EVERYTHING, content=content, prices=PriceBook())
-    found = json.dumps(pipeline.finished_events(SPANS[name]), indent=2, ensure_ascii=False) + "\n"
+    written = json.dumps(pipeline.finished_events(SPANS[name]), indent=2, ensure_ascii=False) + "\n"
     file = EVENTS / f"{name}{'' if content else '.private'}.json"
     if os.environ.get("UPDATE_GOLDEN"):
-        file.write_text(found)
-    assert json.loads(found) == json.loads(file.read_text())
+        file.write_text(written)
+    assert json.loads(written) == json.loads(file.read_text())
 
 
 @pytest.mark.parametrize("name", SPANS)
@@ -224,7 +224,7 @@ def test_no_base64_leaves_in_full(name: str) -> None:
     assert PNG not in json.dumps(pipeline.finished_events(SPANS[name]))
 
 
-def test_base64_leaves_in_full_when_asked() -> None:
+def test_base64_is_sent_whole_without_a_media_replacer() -> None:
     pipeline = Pipeline(families=EVERYTHING, media=None)
     [generation, *_] = pipeline.finished_events(SPANS["image"])
     shown: Any = generation["properties"]["$ai_output_choices"][0]["content"]

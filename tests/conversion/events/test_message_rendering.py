@@ -1,4 +1,4 @@
-"""Messages as PostHog's pages show them."""
+"""Messages in the shapes that PostHog's pages render."""
 
 from __future__ import annotations
 
@@ -90,8 +90,8 @@ TEXT = {"type": "text", "content": "hello"}
     ],
 )
 def test_a_message_is_shown(parts: Any, shown: Any) -> None:
-    found = render_messages([{"role": "assistant", "parts": parts}], media=placeholder)
-    assert found == [{"role": "assistant", **message} for message in shown]
+    rendered = render_messages([{"role": "assistant", "parts": parts}], media=placeholder)
+    assert rendered == [{"role": "assistant", **message} for message in shown]
 
 
 def test_text_is_counted_and_media_is_not() -> None:

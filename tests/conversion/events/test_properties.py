@@ -1,4 +1,4 @@
-"""Laws that hold for any span: nothing raises, nothing changes a neighbour, nothing private gets out."""
+"""Laws that hold for any span: no conversion raises, changes another span's events, or leaks content."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ MESSAGES_IN = (
     "traceloop.entity.input",
     "traceloop.entity.output",
 )
-"""Attributes that hold messages, or what holds messages."""
+"""Attributes that hold messages, or objects with messages in them."""
 READ_BY_HAND = (
     "ai.response.files",
     "ai.response.object",
@@ -117,7 +117,7 @@ READ_BY_HAND = (
     "response",
     "usage",
 )
-"""Attributes that no table names."""
+"""Attributes in no table."""
 INDEXED = (
     "embedding.embeddings.0.embedding.text",
     "gen_ai.completion.0.finish_reason",
@@ -189,7 +189,7 @@ JSON_LIKE: st.SearchStrategy[Any] = st.recursive(
     ),
     max_leaves=12,
 )
-"""Messages, requests and answers of anybody, or nearly."""
+"""Valid and nearly valid messages, requests and responses."""
 BROKEN = (
     *("{", "[]", "[null]", '{"a":', "null", "[1e999]", "[NaN]", '["\\ud800"]', "{'a': 1}", "[" * 3000),
     *('[{"role": 1}]', '[{"parts": [null, 1]}]', '{"type":', "true", '""', "[[]]", "[" + "9" * 5000 + "]"),
@@ -261,7 +261,7 @@ ODD_SPANS = _odd_spans()
 
 
 def _written(events: Iterable[Event]) -> list[bytes]:
-    """Events as they leave; NaN is equal to itself there."""
+    """Return the events as JSON, in which NaN is equal to itself."""
     return [encode(event) for event in events]
 
 
@@ -346,7 +346,7 @@ def test_a_span_is_not_within_one_of_another_trace() -> None:
 @given(
     attributes=_attributes(OTLP | WRITTEN.filter(str.isprintable)),
     marker=st.sampled_from(sorted(MARKERS)),
-    said=OTLP | JSON_LIKE.map(json.dumps),
+    value=OTLP | JSON_LIKE.map(json.dumps),
     status=st.sampled_from([StatusCode.UNSET, StatusCode.ERROR]),
     kind=st.sampled_from([SpanKind.CLIENT, SpanKind.INTERNAL]),
     held=st.dictionaries(st.sampled_from(HELD), OTLP, max_size=3),
@@ -356,7 +356,7 @@ def test_a_span_is_not_within_one_of_another_trace() -> None:
 @example(
     attributes={"gen_ai.input.messages": '[{"type": {}}]'},
     marker="gen_ai.system",
-    said="openai",
+    value="openai",
     status=StatusCode.UNSET,
     kind=SpanKind.CLIENT,
     held={},
@@ -370,17 +370,17 @@ def test_a_span_is_not_within_one_of_another_trace() -> None:
         "ai.telemetry.metadata.y": math.inf,
     },
     marker="ai.model.id",
-    said=None,
+    value=None,
     status=StatusCode.UNSET,
     kind=SpanKind.CLIENT,
     held={},
     event="exception",
     parent=False,
 )
-def test_a_span_gives_the_same_events_whatever_way_it_came(
+def test_a_span_becomes_the_same_events_from_every_source(
     attributes: dict[str, Any],
     marker: str,
-    said: Any,
+    value: Any,
     status: StatusCode,
     kind: SpanKind,
     held: dict[str, Any],
@@ -388,7 +388,7 @@ def test_a_span_gives_the_same_events_whatever_way_it_came(
     parent: bool,
 ) -> None:
     span = sdk_span(
-        {**attributes, marker: said},
+        {**attributes, marker: value},
         kind=kind,
         status=status,
         message="it broke" if status is StatusCode.ERROR else None,
@@ -415,12 +415,12 @@ MAYBE_MESSAGES = JSON_LIKE | WRITTEN | ANYTHING | st.lists(JSON_LIKE.map(json.du
 @thorough
 @given(value=MAYBE_MESSAGES, media=st.sampled_from([placeholder, None]))
 @example(value=[{"type": {}}], media=placeholder)
-def test_whatever_is_read_as_messages_is_rendered(value: Any, media: Any) -> None:
+def test_all_messages_that_are_read_are_rendered(value: Any, media: Any) -> None:
     before = repr(value)
-    found = messages(value, "user")
-    if found is not None:
-        assert all(isinstance(each["role"], str) and isinstance(each["parts"], list) for each in found)
-        for each in render_messages(found, media):
+    parsed = messages(value, "user")
+    if parsed is not None:
+        assert all(isinstance(each["role"], str) and isinstance(each["parts"], list) for each in parsed)
+        for each in render_messages(parsed, media):
             assert isinstance(each["role"], str)
             encode(each)
     assert repr(value) == before
@@ -464,10 +464,10 @@ def test_a_part_of_odd_fields_is_kept(part: Any) -> None:
 
 
 @pytest.mark.parametrize("role", [[], {}, 1, None, True])
-def test_a_role_that_is_no_text_is_whose_the_attribute_is(role: Any) -> None:
-    said = [{"role": role, "parts": [{"type": "text", "content": "hi"}]}]
-    [found] = messages(json.dumps(said), "user") or []
-    assert found["role"] == ("1" if role == 1 and role is not True else "user")
+def test_a_role_that_is_no_text_is_replaced_by_the_attributes_role(role: Any) -> None:
+    written = [{"role": role, "parts": [{"type": "text", "content": "hi"}]}]
+    [parsed] = messages(json.dumps(written), "user") or []
+    assert parsed["role"] == ("1" if role == 1 and role is not True else "user")
 
 
 @pytest.mark.parametrize(
@@ -484,8 +484,8 @@ def test_nesting_stops_nothing(before: str, after: str, levels: int) -> None:
 
 
 def test_a_text_that_is_a_deep_list_is_rendered() -> None:
-    said = '[{"role":"user","parts":[{"type":"text","content":' + "[" * 1000 + "]" * 1000 + "}]}]"
-    [generation, *_] = PIPELINE.finished_events(make_view({"gen_ai.input.messages": said}))
+    nested = '[{"role":"user","parts":[{"type":"text","content":' + "[" * 1000 + "]" * 1000 + "}]}]"
+    [generation, *_] = PIPELINE.finished_events(make_view({"gen_ai.input.messages": nested}))
     assert generation["properties"]["$ai_input"]
 
 
@@ -497,8 +497,8 @@ FLAT = st.lists(st.dictionaries(st.sampled_from("abc"), ODD, min_size=1, max_siz
 def test_a_list_that_was_spelt_out_is_put_together_again(items: list[dict[str, Any]], order: Any) -> None:
     spelt = [(f"p.{at}.{name}", value) for at, item in enumerate(items) for name, value in item.items()]
     order.shuffle(spelt)
-    found = listed(dict(spelt), ["p."]).get("p.", [])
-    assert repr([dict(sorted(item.items())) for item in found]) == repr(
+    items = listed(dict(spelt), ["p."]).get("p.", [])
+    assert repr([dict(sorted(item.items())) for item in items]) == repr(
         [dict(sorted(item.items())) for item in items]
     )
 
@@ -509,7 +509,7 @@ def test_a_list_that_was_spelt_out_is_put_together_again(items: list[dict[str, A
         st.from_regex(r"p\.([0-9]{1,9}|a)?(\.([0-9]{1,3}|[ab]|)){0,30}", fullmatch=True) | st.text(), ODD
     )
 )
-def test_any_names_are_put_together_in_whatever_order(attributes: dict[str, Any]) -> None:
+def test_indexed_names_are_put_together_in_any_order(attributes: dict[str, Any]) -> None:
     there = listed(attributes, ["p.", "q."])
     back = listed(dict(reversed(attributes.items())), ["p.", "q."])
     assert there.keys() <= {"p.", "q."}
@@ -517,17 +517,17 @@ def test_any_names_are_put_together_in_whatever_order(attributes: dict[str, Any]
 
 
 @thorough
-@given(asked=JSON_LIKE, answered=JSON_LIKE)
-def test_any_request_and_answer_is_read(asked: Any, answered: Any) -> None:
-    before = repr((asked, answered))
+@given(request=JSON_LIKE, response=JSON_LIKE)
+def test_any_request_and_answer_is_read(request: Any, response: Any) -> None:
+    before = repr((request, response))
     parts: dict[str, dict[str, Any]] = {"call": {}, "usage": {}, "error": {}, "parameters": {}}
-    read_payloads(parts, asked, answered)
-    assert repr((asked, answered)) == before
+    read_payloads(parts, request, response)
+    assert repr((request, response)) == before
     for side in ("input", "output"):
         render_messages(parts["call"].get(side, ()), media=placeholder)
 
 
-# --- what is said stays private --------------------------------------------------------------------
+# --- content stays private ---------------------------------------------------------------------------
 
 SECRET = "Planted words nobody may read"
 KINDS: Mapping[str, Mapping[str, Any]] = {
@@ -566,7 +566,7 @@ CONTENT = (
     *("reranker.output_documents.0.document.content", "retrieval.documents.1.document.content"),
     *("tool_arguments", "tool_response", "llm.request.functions.0.parameters"),
 )
-"""Attributes in which somebody wrote something. Names of models, tools and agents, ids, finish reasons,
+"""Attributes that hold text that somebody wrote. Names of models, tools and agents, ids, finish reasons,
 labels of scores, tags, metadata and properties are none."""
 SHAPES: Mapping[str, Any] = {
     "text": SECRET,
@@ -612,7 +612,7 @@ SHAPES: Mapping[str, Any] = {
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("shape", SHAPES)
-def test_what_was_said_is_in_no_event_without_content(kind: str, shape: str) -> None:
+def test_content_is_in_no_event_without_content(kind: str, shape: str) -> None:
     for name in CONTENT:
         view = make_view(only={**KINDS[kind], name: SHAPES[shape]}, scope=None)
         for event in WITHOUT_CONTENT.finished_events(view):
@@ -622,21 +622,23 @@ def test_what_was_said_is_in_no_event_without_content(kind: str, shape: str) -> 
 @thorough
 @given(
     kind=st.sampled_from(sorted(KINDS)),
-    said=st.dictionaries(st.sampled_from(CONTENT), st.sampled_from(sorted(SHAPES)), min_size=2, max_size=12),
+    shapes=st.dictionaries(
+        st.sampled_from(CONTENT), st.sampled_from(sorted(SHAPES)), min_size=2, max_size=12
+    ),
     scope=st.sampled_from(SCOPES),
     root=st.booleans(),
     event=EVENTS,
     held=st.sampled_from(["exception.type", "exception.message", "content", "message", "gen_ai.prompt"]),
     private=st.booleans(),
 )
-def test_a_private_span_tells_nothing_that_was_said_in_it(
-    kind: str, said: dict[str, str], scope: str | None, root: bool, event: str, held: str, private: bool
+def test_a_private_span_sends_no_content(
+    kind: str, shapes: dict[str, str], scope: str | None, root: bool, event: str, held: str, private: bool
 ) -> None:
     pipeline = PIPELINE if private else WITHOUT_CONTENT
     view = make_view(
         only={
             **KINDS[kind],
-            **{name: SHAPES[shape] for name, shape in said.items()},
+            **{name: SHAPES[shape] for name, shape in shapes.items()},
             "posthog.privacy_mode": private,
             "error.type": SECRET,
         },
@@ -657,16 +659,16 @@ def test_a_private_span_tells_nothing_that_was_said_in_it(
             ),
         ],
     )
-    for made in (*pipeline.finished_events(view), *pipeline.started_events(view)):
-        assert SECRET.encode() not in encode(made)
+    for sent in (*pipeline.finished_events(view), *pipeline.started_events(view)):
+        assert SECRET.encode() not in encode(sent)
 
 
-def test_a_trace_does_not_repeat_what_a_private_call_in_it_said() -> None:
-    said = [{"role": "user", "content": SECRET}]
+def test_a_trace_does_not_repeat_the_content_of_a_private_call() -> None:
+    messages = [{"role": "user", "content": SECRET}]
     call = make_view(
         {
-            "gen_ai.input.messages": json.dumps(said),
-            "gen_ai.output.messages": json.dumps(said),
+            "gen_ai.input.messages": json.dumps(messages),
+            "gen_ai.output.messages": json.dumps(messages),
             "posthog.privacy_mode": True,
         },
         span_id="1" * 16,
@@ -763,15 +765,15 @@ def test_no_media_leave_in_place_of_their_name(kind: str, part: str) -> None:
 
 def test_no_data_leave_in_the_id_of_a_call() -> None:
     call_id = "call_1__thought__" + DATA  # LiteLLM, of Gemini's calls
-    said = [
+    messages = [
         {"role": "assistant", "tool_calls": [{"id": call_id, "function": {"name": "f"}}]},
         {"role": "tool", "tool_call_id": call_id, "content": "x"},
     ]
-    view = make_view({"gen_ai.input.messages": json.dumps(said)})
-    [asked, answered] = PIPELINE.finished_events(view)[0]["properties"]["$ai_input"]
-    assert asked["tool_calls"][0]["id"] == answered["tool_call_id"]
-    assert "call_1" in answered["tool_call_id"]
-    assert DATA[100:160] not in json.dumps([asked, answered])
+    view = make_view({"gen_ai.input.messages": json.dumps(messages)})
+    [question, answer] = PIPELINE.finished_events(view)[0]["properties"]["$ai_input"]
+    assert question["tool_calls"][0]["id"] == answer["tool_call_id"]
+    assert "call_1" in answer["tool_call_id"]
+    assert DATA[100:160] not in json.dumps([question, answer])
 
 
 @pytest.mark.parametrize(
@@ -808,7 +810,7 @@ def test_media_of_one_dialect_stay_at_home(attributes: dict[str, Any]) -> None:
 
 
 def _siblings(first: int, number: int, scope: str = "a") -> list[ModelCall]:
-    """Calls one after the other under one span."""
+    """Return calls, one after the other, below one span."""
     return [
         PIPELINE.read(
             make_view(
@@ -843,8 +845,8 @@ def test_a_late_twin_is_known_also_under_a_span_of_very_many_calls(monkeypatch: 
     history = traces.SpanHistory()
     traces.resolve(_siblings(0, 20), history)
     [twin] = _siblings(19, 1, scope="b")
-    [found] = traces.resolve([twin._replace(span_id="e" * 16)], history)
-    assert found.kind is Kind.SPAN
+    [resolved] = traces.resolve([twin._replace(span_id="e" * 16)], history)
+    assert resolved.kind is Kind.SPAN
 
 
 def test_names_of_models_are_compared_in_no_time() -> None:
@@ -877,10 +879,10 @@ def test_a_model_with_its_version_is_that_model(dated: str, is_same: bool) -> No
     assert traces.may_be_one(plain_name, other) is is_same
 
 
-# --- what is told ----------------------------------------------------------------------------------
+# --- framework -------------------------------------------------------------------------------------
 
 
-def test_the_text_of_an_error_that_only_the_answer_holds_is_told() -> None:
+def test_the_text_of_an_error_is_read_from_the_response() -> None:
     answer = {"status": "failed", "error": {"code": "server_error", "message": "it broke"}}
     view = make_view(only={"openinference.span.kind": "LLM", "output.value": json.dumps(answer)})
     [generation, *_] = PIPELINE.finished_events(view)
@@ -898,13 +900,13 @@ def test_a_scope_without_a_name_is_none() -> None:
 def test_events_do_not_depend_on_where_they_are_made(monkeypatch: pytest.MonkeyPatch) -> None:
     began = "langfuse.observation.completion_start_time"
     view = make_view({"langfuse.observation.type": "generation", began: "2026-11-02T10:01:01"})
-    made = []
+    outputs = []
     try:
         for zone in ("UTC", "America/New_York"):
             monkeypatch.setenv("TZ", zone)
             time.tzset()
-            made.append(_written(PIPELINE.finished_events(view)))
+            outputs.append(_written(PIPELINE.finished_events(view)))
     finally:
         monkeypatch.undo()
         time.tzset()
-    assert made[0] == made[1]
+    assert outputs[0] == outputs[1]

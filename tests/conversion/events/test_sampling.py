@@ -1,4 +1,4 @@
-"""Which calls are kept: whole traces, the same everywhere, and what failed or cost much; sums come back."""
+"""Sampling keeps whole traces, the same in every process, and failed or expensive calls; sums are right."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from tests.support.spans import make_view
 EVERYTHING = frozenset({"ai", "llm_completion", "llm_generation"})
 BOOK = PriceBook()
 KEPT, LEFT_OUT = "0" * 31 + "a", "0" * 31 + "1"
-"""Two traces, of which the number drawn is 0.03 and 0.83."""
+"""Two traces whose drawn numbers are 0.03 and 0.83."""
 CHEAP = {"gen_ai.usage.input_tokens": 1000, "gen_ai.usage.output_tokens": 100}
 DEAR = {"gen_ai.usage.input_tokens": 1_000_000, "gen_ai.usage.output_tokens": 1000}
-"""With gpt-5.1 1.26 dollars; CHEAP is 0.00225."""
+"""It costs 1.26 US dollars with gpt-5.1; CHEAP costs 0.00225."""
 FAILED = {"error.type": "rate_limit_exceeded"}
 AGENT = {"gen_ai.operation.name": "invoke_agent"}
 MEME = {"posthog.feature": "meme"}
@@ -47,14 +47,14 @@ def call(trace: str = LEFT_OUT, *more: Mapping[str, Any], **changes: Any) -> Spa
 
 
 def shown(events: list[dict[str, Any]]) -> dict[str, Any]:
-    """The rate that each event tells, by its name."""
+    """Return the `$sample_rate` of each event by its name."""
     return {event["event"]: event["properties"].get("$sample_rate") for event in events}
 
 
-def counted(made: Pipeline, *views: SpanView) -> tuple[list[dict[str, Any]], Counter[str]]:
-    """The events, and how many were left out, by reason."""
+def counted(pipeline: Pipeline, *views: SpanView) -> tuple[list[dict[str, Any]], Counter[str]]:
+    """Return the events, and the number of dropped ones by reason."""
     dropped: Counter[str] = Counter()
-    return made.events([made.read(view) for view in views], dropped=dropped), dropped
+    return pipeline.events([pipeline.read(view) for view in views], dropped=dropped), dropped
 
 
 # --- the number that stands for a trace ---
@@ -81,7 +81,7 @@ def test_traces_are_drawn_evenly() -> None:
 
 
 @given(st.text(), st.floats(0, 1), st.floats(0, 1))
-def test_a_lower_rate_keeps_a_part_of_what_a_higher_one_keeps(trace: str, one: float, other: float) -> None:
+def test_a_lower_rate_keeps_a_subset_of_a_higher_one(trace: str, one: float, other: float) -> None:
     view = make_view(attributes={"posthog.trace_id": trace} if trace.strip() else {})
     lower, higher = (pipeline({"*": rate}) for rate in sorted((one, other)))
     assert {*shown(lower.finished_events(view))} <= {*shown(higher.finished_events(view))}
@@ -122,11 +122,11 @@ def test_a_call_has_all_its_events_or_none(view: SpanView, expected: dict[str, A
 
 @pytest.mark.parametrize("families", [["ai"], ["llm_completion"], ["llm_generation"], EVERYTHING])
 @pytest.mark.parametrize("view", [call(), call(LEFT_OUT, AGENT)], ids=["call", "agent"])
-def test_what_is_left_out_is_counted_event_by_event(families: Any, view: SpanView) -> None:
+def test_dropped_events_are_counted_one_by_one(families: Any, view: SpanView) -> None:
     chosen = frozenset(families)
     whole = Pipeline(families=chosen, prices=BOOK).finished_events(view)
-    found, dropped = counted(pipeline({"*": 0.1}, families=chosen), view)
-    assert (found, dropped["sample_rate"]) == ([], len(whole))
+    events, dropped = counted(pipeline({"*": 0.1}, families=chosen), view)
+    assert (events, dropped["sample_rate"]) == ([], len(whole))
 
 
 def test_the_rest_of_an_event_is_as_without_sampling() -> None:
@@ -140,12 +140,12 @@ def test_without_sampling_no_event_tells_a_rate() -> None:
     assert {*shown(Pipeline(families=EVERYTHING, prices=BOOK).finished_events(call())).values()} == {None}
 
 
-def test_what_cost_much_is_known_also_where_posthog_works_out_the_costs() -> None:
+def test_an_expensive_call_is_kept_even_if_posthog_works_out_the_costs() -> None:
     server = pipeline({"*": 0.1}, prices=None)
     assert shown(server.finished_events(call())) == {}
-    found = server.finished_events(call(LEFT_OUT, DEAR))
-    assert shown(found) == dict.fromkeys(SUCCESS, 1.0)
-    assert not any("cost" in name for event in found for name in event["properties"])
+    events = server.finished_events(call(LEFT_OUT, DEAR))
+    assert shown(events) == dict.fromkeys(SUCCESS, 1.0)
+    assert not any("cost" in name for event in events for name in event["properties"])
 
 
 # --- the start of a call ---
@@ -201,7 +201,7 @@ def test_no_span_announces_for_another_in_a_trace_that_is_not_kept() -> None:
         (LEFT_OUT, Kind.GENERATION, {"$ai_feedback": 1.0}, 5),
     ],
 )
-def test_scores_follow_their_trace_and_what_a_person_said_is_kept(
+def test_scores_are_sampled_with_their_trace_and_feedback_is_kept(
     trace: str, kind: Kind, expected: dict[str, Any], left_out: int
 ) -> None:
     judged = TENTH.read(call(trace))._replace(kind=kind)
@@ -211,7 +211,7 @@ def test_scores_follow_their_trace_and_what_a_person_said_is_kept(
     assert dropped["sample_rate"] == left_out
 
 
-def test_what_a_person_said_has_the_uuid_that_it_has_beside_its_scores() -> None:
+def test_feedback_has_the_same_uuid_with_and_without_scores() -> None:
     judged = TENTH.read(call())._replace(evaluations=[Evaluation("tone", 0.5), Feedback("Spot on")])
     [alone] = TENTH.score_events(judged)
     assert alone["uuid"] in {event["uuid"] for event in Pipeline(families=EVERYTHING).score_events(judged)}
@@ -220,11 +220,11 @@ def test_what_a_person_said_has_the_uuid_that_it_has_beside_its_scores() -> None
 # --- on disk ---
 
 
-def test_a_recipe_carries_what_is_kept() -> None:
-    found = Pipeline(families=EVERYTHING).with_recipe(TENTH.recipe())
-    assert found.recipe() == TENTH.recipe()
+def test_a_recipe_carries_the_sampling() -> None:
+    restored = Pipeline(families=EVERYTHING).with_recipe(TENTH.recipe())
+    assert restored.recipe() == TENTH.recipe()
     for view in (call(), call(KEPT), call(LEFT_OUT, MEME), call(LEFT_OUT, DEAR)):
-        assert found.finished_events(view) == TENTH.finished_events(view)
+        assert restored.finished_events(view) == TENTH.finished_events(view)
 
 
 def test_a_recipe_of_before_there_was_sampling_keeps_everything() -> None:
@@ -235,8 +235,8 @@ def test_a_recipe_of_before_there_was_sampling_keeps_everything() -> None:
 
 @pytest.mark.parametrize("rates", ["{}", '{"*":"x"}', "[]", "1"])
 def test_a_recipe_that_is_none_is_refused(rates: str) -> None:
-    told = TENTH.recipe().decode()
-    before, _, after = told.partition('"rates":')
+    recipe = TENTH.recipe().decode()
+    before, _, after = recipe.partition('"rates":')
     broken = f'{before}"rates":{rates}{after[after.index("}") + 1 :]}'.encode()
     with pytest.raises((ValueError, TypeError, LookupError, AttributeError)):
         TENTH.with_recipe(broken)
@@ -246,7 +246,7 @@ def test_a_recipe_that_is_none_is_refused(rates: str) -> None:
 
 
 def test_sums_over_the_inverse_rate_are_right() -> None:
-    """Of 4,000 traces: a call each, below an agent; some fail, some cost much, some are of a feature."""
+    """Return 4,000 traces: one call each below an agent; some fail, are expensive or have a feature."""
     rates = pipeline({"*": 0.1, "meme": 0.5})
     whole = Pipeline(families=EVERYTHING, prices=BOOK)
     truth: Counter[str] = Counter()
@@ -260,8 +260,8 @@ def test_sums_over_the_inverse_rate_are_right() -> None:
             call(trace, what, MEME if number % 3 == 0 else {}, span_id="b" * 16, parent_id="a" * 16),
         )
         announced = rates.started_events(views[1])
-        told = {views[1].span_id} if announced else set()
-        for event in [*announced, *rates.finished_events(*views, announced=told)]:
+        announced_ids = {views[1].span_id} if announced else set()
+        for event in [*announced, *rates.finished_events(*views, announced=announced_ids)]:
             kept[event["uuid"]] = event  # the later of two with one uuid stays
         for event in whole.finished_events(*views):
             truth[event["event"]] += 1

@@ -54,9 +54,9 @@ THOUGHT = {"input_tokens": 0, "output_tokens": 1000, "reasoning__output_tokens":
 def test_a_call_costs_what_the_price_list_says(
     model: str, provider: str, tokens: dict[str, int], total: float
 ) -> None:
-    found = cost(model, provider, **tokens)
-    assert found.total == pytest.approx(total, rel=1e-9)
-    assert found.total == pytest.approx(found.input + found.output)
+    actual = cost(model, provider, **tokens)
+    assert actual.total == pytest.approx(total, rel=1e-9)
+    assert actual.total == pytest.approx(actual.input + actual.output)
 
 
 @pytest.mark.parametrize(
@@ -97,8 +97,8 @@ def test_a_flex_call_costs_half() -> None:
 
 
 def test_cache_tokens_beyond_the_input_were_not_counted_in_it() -> None:
-    found = cost("gpt-5.1", input_tokens=1000, output_tokens=0, cache_read__input_tokens=10_000)
-    assert found.total == pytest.approx((1000 * 1.25 + 10_000 * 0.125) / 1e6)
+    actual = cost("gpt-5.1", input_tokens=1000, output_tokens=0, cache_read__input_tokens=10_000)
+    assert actual.total == pytest.approx((1000 * 1.25 + 10_000 * 0.125) / 1e6)
 
 
 MODELS = [(provider, model) for provider in get_snapshot().providers for model in provider.models]
@@ -189,9 +189,9 @@ def test_a_tier_has_the_prices_that_the_data_has_for_it(
         "gen_ai.usage.input_tokens": 1_000_000,
         "openai.response.service_tier": tier,
     }
-    found = BOOK.cost(read_call(make_view(attributes)))
-    assert found is not None
-    assert found.total == total
+    actual = BOOK.cost(read_call(make_view(attributes)))
+    assert actual is not None
+    assert actual.total == total
 
 
 @pytest.mark.parametrize(
@@ -217,9 +217,9 @@ def test_an_exact_name_wins_over_a_pattern_also_without_its_path() -> None:
     call = read_call(
         make_view({"gen_ai.request.model": "openai/gpt-5.1", "gen_ai.usage.input_tokens": 1_000_000})
     )
-    found = PriceBook(parse_prices({"models": models})).cost(call)
-    assert found is not None
-    assert found.total == 7.0
+    actual = PriceBook(parse_prices({"models": models})).cost(call)
+    assert actual is not None
+    assert actual.total == 7.0
 
 
 @pytest.mark.parametrize(
@@ -248,9 +248,9 @@ def test_a_side_of_the_table_has_all_its_prices_and_own_ones_first() -> None:
     book = PriceBook(parse_prices({"models": {"gpt-5.1": {"output": 4}, "gpt-5-mini": {"cache_read": 3}}}))
     usage = {"gen_ai.usage.input_tokens": 2_000_000, "gen_ai.usage.cache_read.input_tokens": 1_000_000}
     for model, paid in (("gpt-5.1", 1.25 + 0.125), ("gpt-5-mini", 0.25 + 3.0)):
-        found = book.cost(read_call(make_view({"gen_ai.request.model": model, **usage})))
-        assert found is not None
-        assert found.input == paid
+        actual = book.cost(read_call(make_view({"gen_ai.request.model": model, **usage})))
+        assert actual is not None
+        assert actual.input == paid
 
 
 def test_a_table_lists_models_by_name_and_by_pattern() -> None:
@@ -259,7 +259,7 @@ def test_a_table_lists_models_by_name_and_by_pattern() -> None:
     assert [book.lists(name) for name in names] == [True, True, False, False]
 
 
-def test_costs_are_exact_where_sums_of_floats_are_not() -> None:
+def test_costs_are_exact_although_sums_of_floats_are_not() -> None:
     models = {"m": {"input": 0.1, "output": 0.2}}
     view = make_view(
         {
@@ -289,9 +289,9 @@ def test_own_prices_win_and_exact_names_before_patterns(model: str, total: float
         "gen_ai.usage.input_tokens": 1000,
         "gen_ai.usage.output_tokens": 1000,
     }
-    found = PriceBook(parse_prices(OWN)).cost(read_call(make_view(attributes)))
-    assert found is not None
-    assert found.total == pytest.approx(total)
+    actual = PriceBook(parse_prices(OWN)).cost(read_call(make_view(attributes)))
+    assert actual is not None
+    assert actual.total == pytest.approx(total)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Calls costed by hand, against what we make of them: input, output and total.
+"""Calls whose input, output and total costs were worked out by hand.
 
 Prices are those of the `genai-prices` data for 2 November 2026, read from it: US dollars for a million
 tokens, and so millionths of a dollar for one. The sums are worked out on paper; `x` multiplies.
@@ -38,8 +38,8 @@ class Row(NamedTuple):
 
     model: str
     provider: str
-    told: str
-    """The tokens, and what else was told: `in 10, out 5, tier flex`."""
+    reported: str
+    """The tokens, and other reported values: `in 10, out 5, tier flex`."""
     paid_in: tuple[str, float]
     paid_out: tuple[str, float]
     total: tuple[str, float]
@@ -355,7 +355,7 @@ ROWS = [
 
 
 def worked_out(written: str) -> Fraction:
-    """The value of a sum of products, exactly."""
+    """Return the exact value of a sum of products."""
     total = Fraction(0)
     for product in written.split("+"):
         factors = [Fraction(factor.strip()) for factor in product.split("x")]
@@ -366,24 +366,24 @@ def worked_out(written: str) -> Fraction:
     return total
 
 
-@pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row.model}: {row.told}")
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row.model}: {row.reported}")
 def test_a_call_costs_what_it_costs_on_paper(row: Row) -> None:
-    told = dict(each.strip().rsplit(" ", 1) for each in row.told.split(","))
-    attributes = {NAMES[name]: value if name == "tier" else int(value) for name, value in told.items()}
+    tokens = dict(each.strip().rsplit(" ", 1) for each in row.reported.split(","))
+    attributes = {NAMES[name]: value if name == "tier" else int(value) for name, value in tokens.items()}
     attributes |= {"gen_ai.request.model": row.model, "gen_ai.provider.name": row.provider}
-    found = BOOK.cost(read_call(make_view(only={"gen_ai.operation.name": "chat", **attributes})))
+    actual = BOOK.cost(read_call(make_view(only={"gen_ai.operation.name": "chat", **attributes})))
     expected = Cost(row.paid_in[1] / 1e6, row.paid_out[1] / 1e6, row.total[1] / 1e6)
-    assert found == pytest.approx(expected, rel=1e-15, abs=0)
+    assert actual == pytest.approx(expected, rel=1e-15, abs=0)
 
 
-@pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row.model}: {row.told}")
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row.model}: {row.reported}")
 def test_the_paper_is_right(row: Row) -> None:
     for written, figure in (row.paid_in, row.paid_out, row.total):
         assert float(worked_out(written)) == figure
 
 
 def test_the_table_is_long_and_has_the_models_of_the_features() -> None:
-    assert len({(row.model, row.told) for row in ROWS}) >= 40
+    assert len({(row.model, row.reported) for row in ROWS}) >= 40
     assert {row.model for row in ROWS} >= {
         "gpt-5.1",
         "gpt-5-mini",

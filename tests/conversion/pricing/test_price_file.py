@@ -1,4 +1,4 @@
-"""A file of own prices: TOML and JSON, read alike; what is wrong is told with its line."""
+"""Price files in TOML and JSON hold the same prices, and each mistake is reported with its line."""
 
 from __future__ import annotations
 
@@ -52,9 +52,9 @@ JSON = """
 
 @pytest.mark.parametrize("text", [TOML, INLINE.replace("models.drawn.image", "# "), "\ufeff" + TOML])
 def test_toml_is_read_in_any_of_its_forms(text: str) -> None:
-    found = read_prices(text, toml=True)
-    assert found.items() <= read_prices(JSON, toml=False).items()
-    assert {"my-*", "gpt-5.1"} <= {*found}
+    prices = read_prices(text, toml=True)
+    assert prices.items() <= read_prices(JSON, toml=False).items()
+    assert {"my-*", "gpt-5.1"} <= {*prices}
 
 
 def test_json_with_a_byte_order_mark_is_json() -> None:
@@ -110,27 +110,27 @@ WRONG_JSON: list[tuple[str, str]] = [
 
 
 @pytest.mark.parametrize(("text", "sentence"), WRONG_TOML)
-def test_what_is_wrong_in_toml_is_told_with_its_line(text: str, sentence: str) -> None:
+def test_a_mistake_in_toml_is_reported_with_its_line(text: str, sentence: str) -> None:
     with pytest.raises(ValueError) as caught:  # noqa: PT011  # the text is compared
         read_prices(text, toml=True)
     assert sentence in str(caught.value)
 
 
 @pytest.mark.parametrize(("text", "sentence"), WRONG_JSON)
-def test_what_is_wrong_in_json_is_told_with_its_line(text: str, sentence: str) -> None:
+def test_a_mistake_in_json_is_reported_with_its_line(text: str, sentence: str) -> None:
     with pytest.raises(ValueError) as caught:  # noqa: PT011  # the text is compared
         read_prices(text, toml=False)
     assert sentence in str(caught.value)
 
 
-def test_all_that_is_wrong_is_told_and_what_is_right_is_there() -> None:
+def test_all_mistakes_are_reported_and_valid_prices_are_returned() -> None:
     text = "[models.a]\ninput = 1\noutput = 'x'\nimput = 2\n[models.b]\ninput = 3\n[other]\n"
-    found, wrong = read_prices_and_mistakes(text, toml=True)
-    assert found["b"] == read_prices("[models.b]\ninput = 3", toml=True)["b"]
-    assert [says[:6] for says in wrong] == ["line 7", "line 3", "line 4"]
+    prices, mistakes = read_prices_and_mistakes(text, toml=True)
+    assert prices["b"] == read_prices("[models.b]\ninput = 3", toml=True)["b"]
+    assert [says[:6] for says in mistakes] == ["line 7", "line 3", "line 4"]
 
 
-def test_of_very_many_mistakes_the_first_are_told() -> None:
+def test_only_the_first_of_very_many_mistakes_are_reported() -> None:
     text = "[models.a]\n" + "".join(f"x{number} = 1\n" for number in range(50))
     assert len(read_prices_and_mistakes(text, toml=True)[1]) == MAX_REPORTED
 
@@ -147,7 +147,7 @@ FILES = st.dictionaries(NAMES, VALUES, max_size=3) | st.fixed_dictionaries(
 
 
 @given(FILES, st.sampled_from([None, 0, 2]))
-def test_any_json_is_prices_or_told_to_be_wrong_as_its_content_is(content: Any, indent: int | None) -> None:
+def test_any_json_is_read_or_rejected_like_its_content(content: Any, indent: int | None) -> None:
     text = json.dumps(content, indent=indent)
     try:
         expected: Any = parse_prices(json.loads(text))
@@ -159,6 +159,6 @@ def test_any_json_is_prices_or_told_to_be_wrong_as_its_content_is(content: Any, 
 
 
 @given(st.text() | st.text(alphabet='[]{}"=.models\n 1'), st.booleans())
-def test_any_text_is_prices_or_told_to_be_wrong(text: str, toml: bool) -> None:
+def test_any_text_is_read_or_rejected(text: str, toml: bool) -> None:
     with contextlib.suppress(ValueError):
         assert read_prices(text, toml=toml)

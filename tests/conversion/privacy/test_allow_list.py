@@ -1,4 +1,4 @@
-"""What may leave where content is hidden, property by property."""
+"""Events without content hold allowed properties only, each with an allowed value."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ MARKERS: dict[str, Properties] = {
 
 
 def marked(attributes: Properties) -> Properties:
-    """The attributes, and what shows in whose words they are."""
+    """Return the attributes and the markers of their dialects."""
     marks = {
         name: value
         for prefix, beside in MARKERS.items()
@@ -57,11 +57,11 @@ def marked(attributes: Properties) -> Properties:
 
 
 def private(attributes: Properties, pipeline: Pipeline = PRIVATE, **changes: Any) -> Properties:
-    """The properties of all events of a private chat with these attributes, metadata beside them."""
-    found: Properties = {}
+    """Return the properties of all events of a private chat with these attributes, and their metadata."""
+    properties: Properties = {}
     for event in pipeline.finished_events(make_view(marked(attributes), **changes)):
-        found |= event["properties"]
-    return {**found, **found.get("metadata", {})}
+        properties |= event["properties"]
+    return {**properties, **properties.get("metadata", {})}
 
 
 KEPT = frozenset(
@@ -82,21 +82,21 @@ KEPT_IN_METADATA = frozenset(
 def test_figures_names_of_models_and_tools_and_ids_are_the_same_in_private(name: str) -> None:
     for line in lines(name):
         views = [view_of_recorded(span) for span in line["spans"]]
-        shown, hidden = SHOWN.finished_events(*views), PRIVATE.finished_events(*views)
-        assert [(each["event"], each["uuid"], each["distinct_id"]) for each in hidden] == [
-            (each["event"], each["uuid"], each["distinct_id"]) for each in shown
+        shown_events, hidden_events = SHOWN.finished_events(*views), PRIVATE.finished_events(*views)
+        assert [(each["event"], each["uuid"], each["distinct_id"]) for each in hidden_events] == [
+            (each["event"], each["uuid"], each["distinct_id"]) for each in shown_events
         ]
-        for one, other in zip(shown, hidden, strict=True):
-            told, left = one["properties"], other["properties"]
-            kept = {key for key in KEPT if key.startswith("$") is one["event"].startswith("$")}
-            assert {key: told[key] for key in kept & told.keys()} == {
-                key: left[key] for key in kept & left.keys()
+        for shown_event, hidden_event in zip(shown_events, hidden_events, strict=True):
+            shown, hidden = shown_event["properties"], hidden_event["properties"]
+            kept = {key for key in KEPT if key.startswith("$") is shown_event["event"].startswith("$")}
+            assert {key: shown[key] for key in kept & shown.keys()} == {
+                key: hidden[key] for key in kept & hidden.keys()
             }
-            more, rest = told.get("metadata", {}), left.get("metadata", {})
+            more, rest = shown.get("metadata", {}), hidden.get("metadata", {})
             assert {key: more[key] for key in KEPT_IN_METADATA & more.keys()} == {
                 key: rest[key] for key in KEPT_IN_METADATA & rest.keys()
             }
-            assert CONTENT.isdisjoint(left.keys() - {"$ai_error", "error_message"})
+            assert CONTENT.isdisjoint(hidden.keys() - {"$ai_error", "error_message"})
 
 
 @pytest.mark.parametrize(
@@ -118,22 +118,22 @@ def test_figures_names_of_models_and_tools_and_ids_are_the_same_in_private(name:
     ],
 )
 @pytest.mark.parametrize("beside", [{}, {"traceloop.association.properties.x": "y"}], ids=["alone", "beside"])
-def test_what_the_application_put_there_stays_as_it_is(
+def test_values_that_the_application_set_are_sent_unchanged(
     attribute: str, value: Any, property_name: str, beside: Properties
 ) -> None:
     assert private({attribute: value, **beside})[property_name] == value
 
 
 def test_groups_stay_as_the_application_named_them_and_of_metadata_those_that_are_identifiers() -> None:
-    told = {
+    attributes = {
         "posthog.group.company": "Acme Inc",
         "ai.telemetry.metadata.groups": json.dumps({"team": "red", "mood": "quite bad", "a b": "c"}),
     }
-    assert private(told)["$groups"] == {"company": "Acme Inc", "team": "red"}
+    assert private(attributes)["$groups"] == {"company": "Acme Inc", "team": "red"}
 
 
 @pytest.mark.parametrize("name", sorted(CONTENT))
-def test_a_property_of_content_stays_inside_also_where_the_application_set_it(name: str) -> None:
+def test_a_property_of_content_is_dropped_even_if_the_application_set_it(name: str) -> None:
     assert name not in private({f"posthog.property.{name}": "what was said"})
 
 
@@ -170,9 +170,9 @@ def test_a_property_of_content_stays_inside_also_where_the_application_set_it(na
     ],
 )
 def test_words_of_others_stay_inside(attributes: Properties) -> None:
-    found = private(attributes)
-    assert found["$ai_trace_id"]
-    assert "free" not in json.dumps(found)
+    properties = private(attributes)
+    assert properties["$ai_trace_id"]
+    assert "free" not in json.dumps(properties)
     assert "free" in json.dumps(private(attributes, SHOWN))
 
 
@@ -212,14 +212,14 @@ def test_words_of_others_stay_inside(attributes: Properties) -> None:
         ("langsmith.metadata.chat_id", "c1", "chat_id", ...),
     ],
 )
-def test_what_names_something_leaves_where_it_can_be_no_sentence(
+def test_a_name_is_sent_if_it_cannot_be_a_sentence(
     attribute: str, value: Any, property_name: str, left: Any
 ) -> None:
     assert private({attribute: value}).get(property_name) == (value if left is ... else left)
 
 
 @pytest.mark.parametrize(
-    ("attributes", "name", "said"),
+    ("attributes", "name", "shown_name"),
     [
         ({}, "chat gpt-5.1", "chat gpt-5.1"),
         ({}, "what did you say?", "chat gpt-5.1"),
@@ -233,12 +233,14 @@ def test_what_names_something_leaves_where_it_can_be_no_sentence(
         ({"traceloop.span.kind": "workflow", "gen_ai.operation.name": ""}, "secret", "workflow"),
     ],
 )
-def test_a_private_span_is_called_by_what_it_is(attributes: Properties, name: str, said: str) -> None:
+def test_a_private_span_is_named_after_its_operation_or_tool(
+    attributes: Properties, name: str, shown_name: str
+) -> None:
     [event, *_] = PRIVATE.finished_events(make_view(attributes, name=name, parent_id="2" * 16))
-    assert event["properties"]["$ai_span_name"] == said
+    assert event["properties"]["$ai_span_name"] == shown_name
 
 
-def test_a_user_of_whom_only_a_sentence_is_told_is_nobody() -> None:
+def test_a_user_whose_id_is_a_sentence_is_dropped() -> None:
     view = make_view(marked({"traceloop.association.properties.user_id": "the one who asked"}))
     for event in PRIVATE.finished_events(view):
         assert event["distinct_id"] == view.trace_id
@@ -246,29 +248,31 @@ def test_a_user_of_whom_only_a_sentence_is_told_is_nobody() -> None:
 
 
 def test_a_pseudonym_is_the_same_whether_content_is_hidden_or_not_and_no_name_is_beside_it() -> None:
-    told = {"user.id": "Jane Doe", "user.name": "Jane", "traceloop.association.properties.x": "y"}
-    made = [
+    attributes = {"user.id": "Jane Doe", "user.name": "Jane", "traceloop.association.properties.x": "y"}
+    events = [
         event
         for content in (True, False)
         for event in Pipeline(families=EVERYTHING, pseudonym_key=b"k", content=content).finished_events(
-            make_view(marked(told))
+            make_view(marked(attributes))
         )
     ]
-    assert len({event["distinct_id"] for event in made}) == 1
-    assert "Jane" not in json.dumps(made)
+    assert len({event["distinct_id"] for event in events}) == 1
+    assert "Jane" not in json.dumps(events)
 
 
-def test_of_scores_on_spans_names_labels_and_figures_leave_where_they_are_identifiers() -> None:
-    told = {
+def test_names_labels_and_numbers_of_scores_are_sent_if_they_are_identifiers() -> None:
+    attributes = {
         "gen_ai.evaluation.name": "relevance",
         "gen_ai.evaluation.score.value": 0.5,
         "gen_ai.evaluation.score.label": "it is about cats",
         "gen_ai.evaluation.explanation": "the answer says so",
     }
-    [metric] = [each for each in PRIVATE.finished_events(make_view(told)) if each["event"] == "$ai_metric"]
-    found = metric["properties"]
-    assert (found["$ai_metric_name"], found["$ai_metric_value"]) == ("relevance", 0.5)
-    assert found.keys().isdisjoint({"$ai_metric_label", "$ai_metric_explanation"})
+    [metric] = [
+        each for each in PRIVATE.finished_events(make_view(attributes)) if each["event"] == "$ai_metric"
+    ]
+    properties = metric["properties"]
+    assert (properties["$ai_metric_name"], properties["$ai_metric_value"]) == ("relevance", 0.5)
+    assert properties.keys().isdisjoint({"$ai_metric_label", "$ai_metric_explanation"})
 
 
 def test_scores_and_feedback_of_the_application_are_sent_as_they_are() -> None:
@@ -287,8 +291,8 @@ SAID = {"gen_ai.input.messages": json.dumps([{"role": "user", "content": "what w
 
 
 def shows(pipeline: Pipeline, attributes: Properties | None = None, **changes: Any) -> bool:
-    made = pipeline.finished_events(make_view({**SAID, **marked(attributes or {})}, **changes))
-    return "what was said" in json.dumps(made)
+    events = pipeline.finished_events(make_view({**SAID, **marked(attributes or {})}, **changes))
+    return "what was said" in json.dumps(events)
 
 
 @pytest.mark.parametrize(
@@ -309,7 +313,7 @@ def test_content_of_a_private_feature_stays_inside(attributes: Properties, is_sh
     assert shows(pipeline, {**attributes, "langfuse.trace.name": "what was said"}) is is_shown
 
 
-def test_what_stands_for_a_trace_does_not_repeat_a_call_of_a_private_feature() -> None:
+def test_the_root_of_a_trace_does_not_repeat_a_call_of_a_private_feature() -> None:
     pipeline = Pipeline(families=EVERYTHING, private_features=frozenset({"diary"}))
     call = make_view({**SAID, "posthog.feature": "diary"}, span_id="1" * 16, parent_id="2" * 16)
     root = make_view(only={"gen_ai.operation.name": "invoke_agent"}, span_id="2" * 16)
@@ -341,11 +345,11 @@ def test_a_larger_share_has_the_traces_of_a_smaller_one_and_more() -> None:
     assert few < more
 
 
-def test_all_spans_of_a_trace_are_chosen_alike_also_where_the_application_named_it() -> None:
+def test_all_spans_of_a_trace_are_chosen_alike_even_if_the_application_named_it() -> None:
     pipeline = Pipeline(families=EVERYTHING, content_sample_rate=0.5)
     for name in ("ticket 1", "ticket 2", "ticket 3", "ticket 4"):
-        found = {shows(pipeline, {"posthog.trace_id": name}, trace_id=trace) for trace in TRACES[:20]}
-        assert len(found) == 1
+        choices = {shows(pipeline, {"posthog.trace_id": name}, trace_id=trace) for trace in TRACES[:20]}
+        assert len(choices) == 1
 
 
 def test_the_choice_of_a_trace_is_the_same_for_ever() -> None:
@@ -359,8 +363,8 @@ CHOSEN = [False, False, True, False, True, False, False, False, False, False, Tr
 # --- what a mask sees --------------------------------------------------------------------------------
 
 
-def test_what_the_list_would_keep_inside_is_what_a_mask_sees() -> None:
-    told = {
+def test_a_mask_sees_what_the_list_would_drop() -> None:
+    attributes = {
         **SAID,
         "gen_ai.output.messages": SAID["gen_ai.input.messages"],
         "gen_ai.tool.definitions": '[{"name": "f"}]',
@@ -375,7 +379,9 @@ def test_what_the_list_would_keep_inside_is_what_a_mask_sees() -> None:
     }
     seen = {
         (event["event"], ".".join(place))
-        for event in SHOWN.finished_events(make_view(marked(told), status="ERROR", status_message="timeout"))
+        for event in SHOWN.finished_events(
+            make_view(marked(attributes), status="ERROR", status_message="timeout")
+        )
         for place in unsafe_fields(event)
     }
     common = {"plan", "tags"}
@@ -397,7 +403,7 @@ def test_what_the_list_would_keep_inside_is_what_a_mask_sees() -> None:
         {"event": ["x"], "properties": {"a": 1}},
     ],
 )
-def test_of_an_event_that_a_hook_bent_whatever_is_unknown_is_seen(event: Any) -> None:
+def test_a_mask_sees_unknown_fields_of_an_event_that_a_hook_changed(event: Any) -> None:
     assert [*unsafe_fields(event)] == ([("a",)] if event.get("properties") else [])
 
 
@@ -405,8 +411,8 @@ def test_of_an_event_that_a_hook_bent_whatever_is_unknown_is_seen(event: Any) ->
 
 
 def test_of_two_spans_that_are_one_private_call_neither_lets_the_metadata_of_others_out() -> None:
-    asked = {"gen_ai.usage.input_tokens": 3, "posthog.property.plan": "free for all"}
-    outer = make_view(asked, span_id="a" * 16, scope="openai")
+    attributes = {"gen_ai.usage.input_tokens": 3, "posthog.property.plan": "free for all"}
+    outer = make_view(attributes, span_id="a" * 16, scope="openai")
     inner = make_view(
         {"traceloop.entity.name": "e", "traceloop.association.properties.said": "what was said"},
         span_id="b" * 16,
@@ -414,24 +420,24 @@ def test_of_two_spans_that_are_one_private_call_neither_lets_the_metadata_of_oth
         scope="httpx",
     )
     for views in ([outer, inner], [inner, outer]):
-        made = PRIVATE.finished_events(*views)
-        assert [event["event"] for event in made].count("$ai_generation") == 1
-        assert "what was said" not in json.dumps(made)
+        events = PRIVATE.finished_events(*views)
+        assert [event["event"] for event in events].count("$ai_generation") == 1
+        assert "what was said" not in json.dumps(events)
         assert all(
             event["properties"]["plan"] == "free for all"
-            for event in made
+            for event in events
             if event["event"] != "llm_generation"
         )
 
 
 @pytest.mark.parametrize("own_first", [True, False])
 def test_a_property_of_the_application_goes_before_one_of_that_name_in_metadata(own_first: bool) -> None:
-    told = {
+    attributes = {
         "posthog.property.plan": "own",
         "traceloop.association.properties.plan": "other",
         "traceloop.entity.name": "e",
     }
-    ordered = told if own_first else dict(reversed(told.items()))
+    ordered = attributes if own_first else dict(reversed(attributes.items()))
     for pipeline in (SHOWN, PRIVATE):
         assert private(ordered, pipeline)["plan"] == "own"
 
@@ -464,7 +470,7 @@ def test_of_a_choice_of_tools_its_kind_and_the_tool_are_left(value: Any, left: A
 
 
 def test_a_word_out_of_a_sentence_in_place_of_a_tools_name_stays_inside() -> None:
-    said = [
+    messages = [
         {"role": "assistant", "parts": [{"type": "tool_call", "id": "1", "name": "tell Jane, SECRET,flu"}]}
     ]
-    assert "flu" not in str(private({"gen_ai.output.messages": json.dumps(said)}))
+    assert "flu" not in str(private({"gen_ai.output.messages": json.dumps(messages)}))

@@ -1,4 +1,4 @@
-"""Content that came as log records is hidden and redacted as that of spans."""
+"""Content in log records is hidden and redacted like that in spans."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ IDENTIFIERS = (
     *("gen_ai.operation", "gen_ai.provider", "gen_ai.request.model", "gen_ai.response", "request_id"),
     *("effort", "endpoint", "finish_reasons"),
 )
-"""Attributes that name something, whatever the options are."""
+"""Attributes that are sent with any options, because they name something."""
 
 
 def planted(cli: str, sentence: str = SENTENCE) -> ExportLogsServiceRequest:
-    """The golden records of a CLI, with the sentence in each text that may be content, and some more."""
+    """Return the golden records of a CLI with the sentence in each text that may be content, and more."""
     request = golden_logs(cli)
     for record in request.resource_logs[0].scope_logs[0].log_records:
         if not record.body.string_value.startswith("claude_code."):
@@ -53,7 +53,7 @@ def planted(cli: str, sentence: str = SENTENCE) -> ExportLogsServiceRequest:
 
 
 def _with(text: str, sentence: str) -> str:
-    """The text with the sentence for its words, still JSON if it was."""
+    """Return the text with the sentence instead of its words; JSON stays JSON."""
     for words in ("What is in a.txt?", "hello.", "make test", "a.txt", "ls"):
         if text.startswith(("{", "[{")) and words in text:
             return text.replace(words, sentence)
@@ -61,12 +61,12 @@ def _with(text: str, sentence: str) -> str:
 
 
 def events(pipeline: Pipeline, views: list[SpanView]) -> str:
-    """All that leaves, as text."""
+    """Return all events as text."""
     return json.dumps([{**event, "timestamp": ""} for event in pipeline.finished_events(*views)], default=str)
 
 
 @pytest.mark.parametrize("cli", CLIS)
-def test_content_leaves_where_it_may(cli: str) -> None:
+def test_content_is_sent_if_the_options_allow_it(cli: str) -> None:
     assert SENTENCE in events(Pipeline(families=EVERYTHING), views_of_logs(planted(cli)))
 
 
@@ -79,8 +79,8 @@ def test_nothing_that_anybody_wrote_leaves_without_content(cli: str) -> None:
 def test_an_answer_of_claude_code_is_hidden_with_its_call(shows: bool) -> None:
     answer = {"event.name": "assistant_response", "request_id": "req_1", "response": SENTENCE}
     request = logs_request(log_record({**CLAUDE, "request_id": "req_1"}), log_record(answer))
-    made = events(Pipeline(families=EVERYTHING, content=shows), views_of_logs(request))
-    assert (SENTENCE in made) is shows
+    written = events(Pipeline(families=EVERYTHING, content=shows), views_of_logs(request))
+    assert (SENTENCE in written) is shows
 
 
 @pytest.mark.parametrize("cli", CLIS)
@@ -94,11 +94,11 @@ def test_nothing_leaves_of_a_private_feature(cli: str) -> None:
 
 
 @pytest.mark.parametrize("cli", CLIS)
-def test_what_is_redacted_in_spans_is_redacted_in_log_records(cli: str) -> None:
+def test_log_records_are_redacted_like_spans(cli: str) -> None:
     pipeline = Pipeline(families=EVERYTHING, redact=lambda text: text.replace(EMAIL, "[EMAIL]"))
-    made = events(pipeline, views_of_logs(planted(cli, f"write to {EMAIL} please")))
-    assert EMAIL not in made
-    assert "[EMAIL]" in made
+    written = events(pipeline, views_of_logs(planted(cli, f"write to {EMAIL} please")))
+    assert EMAIL not in written
+    assert "[EMAIL]" in written
 
 
 @pytest.mark.parametrize("cli", CLIS)

@@ -66,7 +66,7 @@ def test_a_structure_without_end_is_cut() -> None:
     assert "[nested too deeply]" in json.dumps(replace_media(deep))
 
 
-def test_what_is_cleaned_is_not_changed_in_place() -> None:
+def test_the_value_is_not_changed_in_place() -> None:
     value = {"a": ["data:image/png;base64,AAAA"]}
     replace_media(value)
     assert value == {"a": ["data:image/png;base64,AAAA"]}
@@ -77,7 +77,7 @@ BASE64 = base64.b64encode(PNG).decode()
 
 
 class Shelf:
-    """Keeps what it is given, and says where."""
+    """A store that keeps media and returns their URLs."""
 
     def __init__(self, answer: str | None = "https://media.example/{}") -> None:
         self.given: list[tuple[bytes, str | None]] = []
@@ -122,7 +122,7 @@ def test_a_function_gets_the_media_of_any_shape_and_its_url_stands_there(part: d
 
 
 @pytest.mark.parametrize("part", IMAGE_SHAPES)
-def test_media_stays_whole_when_asked(part: dict[str, Any]) -> None:
+def test_media_stays_whole_without_a_replacer(part: dict[str, Any]) -> None:
     [message] = read_call(make_view({"gen_ai.input.messages": [{"role": "user", "parts": [part]}]})).input
     [shown] = render_messages([message], media=None)
     assert shown["content"] == [{"type": "image", "image": f"data:image/png;base64,{BASE64}"}]

@@ -1,4 +1,4 @@
-"""Where content is hidden nothing that anybody wrote leaves: not by the wire, not to disk, not into a log."""
+"""If content is hidden, no text that somebody wrote reaches the network, the disk or a log."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ PRIVATE = Pipeline(families=EVERYTHING, content=False, prices=PriceBook())
 
 SENTENCE = "Planted words nobody may read"
 TOKEN = "planted_7f3a9c"
-"""What passes for an identifier, wherever one may stand."""
+"""A text that passes as an identifier."""
 
 UNKNOWN = (
     *("prompt", "secret", "db.statement", "gen_ai.something.new", "llm.input_messages", "ai.prompt.secret"),
@@ -60,7 +60,7 @@ READ = sorted(
     | {*MARKERS, *MESSAGES_IN, *READ_BY_HAND, *INDEXED, *UNKNOWN, *METADATA}
 )
 PLANTED = [name for name in READ if not is_inherited(name)]
-"""All attributes but those by which the application itself says whose call it is and for what."""
+"""All attributes except the application's own context attributes."""
 
 IDENTIFIERS = frozenset(
     {"gen_ai.provider.name", "gen_ai.system", "gen_ai.request.model", "gen_ai.response.model"}
@@ -91,18 +91,18 @@ IDENTIFIERS = frozenset(
         )
     }
 )
-"""Attributes that name something: what stands there leaves where it is an identifier, and only then."""
+"""Attributes that name something: their values are sent if they are identifiers, and only then."""
 
 
 def shapes(canary: str) -> dict[str, Any]:
-    """Ways in which it may stand in an attribute."""
-    said = [{"role": "user", "content": canary}]
+    """Return the shapes in which the canary may occur in an attribute."""
+    messages = [{"role": "user", "content": canary}]
     part = {"type": "text", "content": canary}
     return {
         "text": canary,
         "texts": [canary, canary],
         "json text": json.dumps(canary),
-        "chat": json.dumps(said),
+        "chat": json.dumps(messages),
         "parts": json.dumps([{"role": "user", "parts": [part]}, part]),
         "tool call": json.dumps(
             [
@@ -116,7 +116,7 @@ def shapes(canary: str) -> dict[str, Any]:
         ),
         "request": json.dumps(
             {
-                "messages": said,
+                "messages": messages,
                 "tools": [{"name": "f", "description": canary}],
                 "stop": [canary],
                 canary: canary,
@@ -153,7 +153,7 @@ SHAPES = {canary: shapes(canary) for canary in (SENTENCE, TOKEN)}
 
 
 def planted(canary: str, names: Mapping[str, str], kind: str, **changes: Any) -> SpanView:
-    """A failed span with the canary in these attributes, each in its shape, and all else that a span has."""
+    """Return a failed span with the canary in these attributes, in their shapes, and all other fields."""
     token = canary == TOKEN
     return make_view(
         only={
@@ -209,7 +209,7 @@ def test_nothing_planted_is_in_any_event_of_a_private_span(
     held: dict[str, str],
     whose: bool,
 ) -> None:
-    said = {
+    attributes = {
         name: SHAPES[canary][shape]
         for name, shape in held.items()
         if not (canary == TOKEN and name in IDENTIFIERS)
@@ -220,15 +220,15 @@ def test_nothing_planted_is_in_any_event_of_a_private_span(
         kind,
         scope=scope if canary == TOKEN else scope or canary,
         parent_id=None if root else "2" * 16,
-        events=[SpanEvent(event, START, said)],
+        events=[SpanEvent(event, START, attributes)],
     )
     pipeline = PRIVATE
     if whose:
         view.attributes["posthog.privacy_mode"] = True
         pipeline = Pipeline(families=EVERYTHING, prices=PriceBook())
-    made = [*pipeline.finished_events(view), *pipeline.started_events(view)]
-    assert made
-    for each in made:
+    events = [*pipeline.finished_events(view), *pipeline.started_events(view)]
+    assert events
+    for each in events:
         assert canary.encode() not in encode(each), each
 
 
@@ -245,7 +245,7 @@ def test_no_single_attribute_of_a_private_span_lets_anything_out(kind: str, cana
 
 
 class Wire:
-    """PostHog, or no answer from it; and all bytes that were to reach it."""
+    """A PostHog that may be down, and all bytes that were sent to it."""
 
     def __init__(self, *, up: bool = True) -> None:
         self.up = up
@@ -265,9 +265,9 @@ class Wire:
 
 @cache
 def whole_spans(canary: str) -> list[ReadableSpan]:
-    """A span of each kind with the canary in all attributes, events, links, its resource, its exception."""
+    """Return spans of each kind with the canary in all attributes, events, links, resource and exception."""
     token = canary == TOKEN
-    made = []
+    views = []
     for at, kind in enumerate(KINDS):
         for number, shape in enumerate(SHAPES[canary]):
             trace_id = TRACE_ID + at * 1000 + number
@@ -281,7 +281,7 @@ def whole_spans(canary: str) -> list[ReadableSpan]:
             view = planted(canary, names, kind)
             view.attributes["posthog.feature"] = "diary"
             flags = TraceFlags(TraceFlags.SAMPLED)
-            made.append(
+            views.append(
                 ReadableSpan(
                     name=canary,
                     context=SpanContext(trace_id, trace_id % 2**60, is_remote=False, trace_flags=flags),
@@ -310,24 +310,24 @@ def whole_spans(canary: str) -> list[ReadableSpan]:
                     instrumentation_scope=InstrumentationScope("tests" if token else canary, canary),
                 )
             )
-    return made
+    return views
 
 
 @contextmanager
 def running(wire: Wire, **options: Any) -> Iterator[Forwarder]:
-    made = forwarder(
+    subject = forwarder(
         {"api_key": "phc_x", "compression": "none", "events": EVERYTHING, **options},
         environ={},
         transport=wire,
     )
     try:
-        yield made
+        yield subject
     finally:
-        made.close(0.0)
+        subject.close(0.0)
 
 
 def on_disk(directory: Path) -> bytes:
-    """All that is there: the database, its write-ahead log and whatever lies beside them."""
+    """Return all bytes of the directory: the database, its write-ahead log and every other file."""
     return b"".join(file.read_bytes() for file in sorted(directory.rglob("*")) if file.is_file())
 
 
@@ -338,8 +338,8 @@ def logged(caplog: pytest.LogCaptureFixture) -> str:
 @pytest.fixture(params=[SENTENCE, TOKEN], ids=["sentence", "token"])
 def canary(request: pytest.FixtureRequest, caplog: pytest.LogCaptureFixture) -> str:
     caplog.set_level(logging.DEBUG)
-    found: str = request.param
-    return found
+    way: str = request.param
+    return way
 
 
 HOW: Mapping[str, dict[str, Any]] = {
@@ -356,18 +356,18 @@ def test_nothing_planted_is_sent_or_logged(
     canary: str, way: str, how: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     wire, spans = Wire(), whole_spans(canary)
-    with running(wire, **HOW[how]) as made:
+    with running(wire, **HOW[how]) as subject:
         if way == "processor":
-            assert [span for span in spans if not made.end(span)] == []
-            assert made.flush(60)
+            assert [span for span in spans if not subject.end(span)] == []
+            assert subject.flush(60)
         elif way == "exporter":
             views = [view for span in spans if (view := view_of_sdk_span(span)) is not None]
-            assert made.export_spans(views, [], 60)
+            assert subject.export_spans(views, [], 60)
         else:
             request = ExportTraceServiceRequest.FromString(otlp_request(*spans).SerializeToString())
             read = [view for view in views_of_request(request) if isinstance(view, SpanView)]
-            assert made.export_spans(read, [], 60)
-        assert made.stats()["spans"]["converted"] == len(spans)
+            assert subject.export_spans(read, [], 60)
+        assert subject.stats()["spans"]["converted"] == len(spans)
     sent = b"".join(wire.bytes)
     assert sent.count(b'"$ai_trace_id"') > len(spans)
     assert canary.encode() not in sent
@@ -382,44 +382,46 @@ def test_nothing_planted_is_on_disk(
     spans = whole_spans(canary)
     with running(
         wire, spool_dir=tmp_path, durability=durability, max_queue_bytes=100_000, **HOW[how]
-    ) as made:
+    ) as subject:
         for span in spans:
-            made.end(span)
+            subject.end(span)
         while_running = on_disk(tmp_path)
     after = on_disk(tmp_path)
     assert after.count(b"$ai_trace_id") > len(spans)
-    for found in (while_running, after, b"".join(wire.bytes)):
-        assert canary.encode() not in found
+    for sent in (while_running, after, b"".join(wire.bytes)):
+        assert canary.encode() not in sent
     assert canary not in logged(caplog)
 
 
 def test_spans_that_another_process_kept_whole_are_hidden_by_the_one_that_sends_them(tmp_path: Path) -> None:
     span = sdk_span({**CHAT, "gen_ai.input.messages": SENTENCE, "langfuse.trace.name": SENTENCE})
-    with running(Wire(up=False), spool_dir=tmp_path, durability="always") as made:
-        made.end(span)
+    with running(Wire(up=False), spool_dir=tmp_path, durability="always") as subject:
+        subject.end(span)
     assert SENTENCE.encode() in on_disk(tmp_path)
     wire = Wire()
-    with running(wire, spool_dir=tmp_path, capture_content=False) as made:
-        assert made.flush(60)
+    with running(wire, spool_dir=tmp_path, capture_content=False) as subject:
+        assert subject.flush(60)
     assert b'"$ai_model":"gpt-5.1"' in b"".join(wire.bytes)
     assert SENTENCE.encode() not in b"".join(wire.bytes)
 
 
 def outage(directory: Path, *spans: ReadableSpan, **options: Any) -> bytes:
-    """Finished events of the spans, left on disk by a process that could not send them."""
-    with running(Wire(up=False), spool_dir=directory, timeout=0.1, max_retry_seconds=0.1, **options) as made:
+    """Write finished events of the spans to disk, as a process does that cannot send them."""
+    with running(
+        Wire(up=False), spool_dir=directory, timeout=0.1, max_retry_seconds=0.1, **options
+    ) as subject:
         views = [view for span in spans if (view := view_of_sdk_span(span)) is not None]
-        made.export_spans(views, [], 0.0)
+        subject.export_spans(views, [], 0.0)
     return on_disk(directory)
 
 
 def sent_by(directory: Path, **options: Any) -> bytes:
-    """What a process sends of what is there."""
+    """Return the events that a process sends from the spool."""
     wire = Wire()
-    with running(wire, spool_dir=directory, **options) as made:
-        assert made.flush(60)
-        assert made.stats()["spool"]["entries"] == 0
-        assert not made.stats()["spool"]["buried"]
+    with running(wire, spool_dir=directory, **options) as subject:
+        assert subject.flush(60)
+        assert subject.stats()["spool"]["entries"] == 0
+        assert not subject.stats()["spool"]["buried"]
     return b"".join(wire.bytes)
 
 
@@ -459,14 +461,14 @@ LEAKY = {
     ],
 )
 @pytest.mark.parametrize("before", [{}, {"before_send": lambda event: event}], ids=["open", "hook"])
-def test_what_a_process_hides_it_hides_of_events_that_another_one_finished(
+def test_a_process_hides_content_of_events_that_another_one_finished(
     now: dict[str, Any], gone: str, there: str, before: dict[str, Any], tmp_path: Path
 ) -> None:
-    said = [
+    messages = [
         {"role": "user", "content": f"{SENTENCE} jane@example.com"},
         {"role": "user", "content": "x" * 400},
     ]
-    outage(tmp_path, sdk_span({**LEAKY, "gen_ai.input.messages": json.dumps(said)}), **before)
+    outage(tmp_path, sdk_span({**LEAKY, "gen_ai.input.messages": json.dumps(messages)}), **before)
     sent = sent_by(tmp_path, **now).decode()
     assert there in sent
     assert gone not in sent
@@ -489,10 +491,10 @@ def test_events_that_were_finished_as_they_are_here_are_sent_as_they_were_kept(
 ) -> None:
     span = sdk_span(LEAKY)
     wire = Wire()
-    with running(wire, spool_dir=tmp_path / "other", **options) as made:
+    with running(wire, spool_dir=tmp_path / "other", **options) as subject:
         view = view_of_sdk_span(span)
         assert view is not None
-        assert made.export_spans([view], [], 60)
+        assert subject.export_spans([view], [], 60)
     outage(tmp_path, span, **options)
     kept = sent_by(tmp_path, **options)
     assert b'"plan":"free for all"' in kept
@@ -514,7 +516,7 @@ def test_before_send_and_properties_of_the_client_are_not_applied_a_second_time(
     assert b'"times":2' not in sent
 
 
-def test_a_pseudonym_stays_by_whatever_key_it_was_made(tmp_path: Path) -> None:
+def test_a_pseudonym_stays_whichever_key_made_it(tmp_path: Path) -> None:
     outage(tmp_path, sdk_span(LEAKY), hash_user_ids="0123456789abcdef")
     sent = sent_by(tmp_path, hash_user_ids="fedcba9876543210")
     assert pseudonym("jane", b"0123456789abcdef").encode() in sent
@@ -523,9 +525,9 @@ def test_a_pseudonym_stays_by_whatever_key_it_was_made(tmp_path: Path) -> None:
 def test_refused_events_keep_word_of_how_they_were_finished(tmp_path: Path) -> None:
     wire = Wire()
     wire.answers = Response(400, {}, b"{}")
-    with running(wire, spool_dir=tmp_path, capture_content=False) as made:
-        made.end(sdk_span(LEAKY))
-        made.flush(60)
+    with running(wire, spool_dir=tmp_path, capture_content=False) as subject:
+        subject.end(sdk_span(LEAKY))
+        subject.flush(60)
     assert revive(tmp_path, destination_of("phc_x"), None) > 0
     assert b'"plan":"free for all"' in sent_by(tmp_path, capture_content=False)
 
@@ -533,10 +535,10 @@ def test_refused_events_keep_word_of_how_they_were_finished(tmp_path: Path) -> N
 def test_an_event_that_a_mask_cannot_be_asked_for_is_not_sent_and_not_kept(tmp_path: Path) -> None:
     outage(tmp_path, sdk_span(LEAKY))
     wire = Wire()
-    with running(wire, spool_dir=tmp_path, mask=lambda *_: None) as made:
-        made._converter._finish._mask = _failing
-        assert made.flush(60)
-        stats = made.stats()
+    with running(wire, spool_dir=tmp_path, mask=lambda *_: None) as subject:
+        subject._converter._finish._mask = _failing
+        assert subject.flush(60)
+        stats = subject.stats()
     assert stats["events"]["dropped"]["mask failed"] > 0
     assert (stats["spool"]["entries"], stats["spool"]["dead_letters"]) == (0, 0)
     assert SENTENCE.encode() not in b"".join(wire.bytes)

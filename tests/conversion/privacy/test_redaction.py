@@ -1,4 +1,4 @@
-"""What is masked, what is not, and how the work grows."""
+"""Texts that are redacted, texts that are not, and how the work grows."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from tests.delivery.support import ScriptedTransport, answer
 from tests.support.spans import make_view, sdk_span
 
 EVERY = redactor(KINDS)
-NOTHING_ASKED = redactor()
+KEYS_ONLY = redactor()
 OPENAI = "sk-proj-Ab3dEf6hIj9lMn2pQr5tUv8x"
 JWT = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0NSJ9.dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk"
 
@@ -40,7 +40,7 @@ def test_the_option_takes_every_kind() -> None:
     assert redaction(",".join(KINDS)) == dict.fromkeys(KINDS)
 
 
-MASKED: list[tuple[str, str, str]] = [
+REDACTED: list[tuple[str, str, str]] = [
     ("email", "to jane.doe+x@mail.example.co.uk.", "to [EMAIL]."),
     ("email", "<jörg@exämple.de>, 'a@b.io'", "<[EMAIL]>, '[EMAIL]'"),
     ("email", "a@b.io a@b.io", "[EMAIL] [EMAIL]"),
@@ -87,15 +87,15 @@ MASKED: list[tuple[str, str, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("kind", "said", "left"), MASKED)
-def test_a_kind_is_masked_where_it_is_asked_for_and_only_there(kind: str, said: str, left: str) -> None:
-    assert redactor([kind])(said) == left
+@pytest.mark.parametrize(("kind", "text", "left"), REDACTED)
+def test_a_kind_is_redacted_if_it_is_chosen_and_only_then(kind: str, text: str, left: str) -> None:
+    assert redactor([kind])(text) == left
     others = [other for other in KINDS if other != kind]
-    assert f"[{kind.upper()}]" not in redactor(others)(said)
-    assert NOTHING_ASKED(said) == said
+    assert f"[{kind.upper()}]" not in redactor(others)(text)
+    assert KEYS_ONLY(text) == text
 
 
-NOT_MASKED = [
+NOT_REDACTED = [
     "a@b, @home, user@localhost, a@b.c",
     "4111 1111 1111 1112",  # Luhn
     "1111111111111117, 9999999999999995",  # no issuer
@@ -117,9 +117,9 @@ NOT_MASKED = [
 ]
 
 
-@pytest.mark.parametrize("said", NOT_MASKED)
-def test_what_only_looks_like_it_stays(said: str) -> None:
-    assert EVERY(said) == said
+@pytest.mark.parametrize("text", NOT_REDACTED)
+def test_lookalikes_stay(text: str) -> None:
+    assert EVERY(text) == text
 
 
 KEYS = [
@@ -148,14 +148,14 @@ KEYS = [
     "around",
     ["{}", "my key is {}, keep it", '{{"a": "{}"}}', "https://x.io/?key={}&b=1", "-_zJKQB " * 9 + "{}"],
 )
-def test_a_key_of_a_provider_is_always_masked(key: str, around: str) -> None:
+def test_a_key_of_a_provider_is_always_redacted(key: str, around: str) -> None:
     assert credentials.may_hold_key(around.format(key))
-    assert NOTHING_ASKED(around.format(key)) == around.format("[SECRET]")
+    assert KEYS_ONLY(around.format(key)) == around.format("[SECRET]")
     assert EVERY(around.format(key)) == around.format("[SECRET]")
 
 
 @pytest.mark.parametrize(
-    ("said", "left"),
+    ("text", "left"),
     [
         ("Authorization: Bearer abcdef1234567890", "Authorization: Bearer [SECRET]"),
         ("authorization: basic dXNlcjpwYXNz", "authorization: basic [SECRET]"),
@@ -168,13 +168,13 @@ def test_a_key_of_a_provider_is_always_masked(key: str, around: str) -> None:
         ('"server_url": "https://me:pw@mcp.example/sse"', '"server_url": "[SECRET]"'),
     ],
 )
-def test_a_header_with_a_credential_is_always_masked(said: str, left: str) -> None:
-    assert NOTHING_ASKED(said) == left
+def test_a_header_with_a_credential_is_always_redacted(text: str, left: str) -> None:
+    assert KEYS_ONLY(text) == left
 
 
 def test_own_patterns_have_their_names_and_come_after_the_kinds() -> None:
-    mask = redactor(["email"], {"employee": r"E[0-9]{6}(?=@)?", "nothing": "y*"})
-    assert mask("E123456@corp.example E123456 yy") == "[EMAIL] [EMPLOYEE] [NOTHING]"
+    redact = redactor(["email"], {"employee": r"E[0-9]{6}(?=@)?", "nothing": "y*"})
+    assert redact("E123456@corp.example E123456 yy") == "[EMAIL] [EMPLOYEE] [NOTHING]"
 
 
 @pytest.mark.parametrize("pattern", ["(a", "[", "*", "(?P<x>a)(?P<x>b)"])
@@ -189,8 +189,8 @@ def test_a_kind_nobody_has_is_named() -> None:
 
 
 @given(st.text() | st.from_regex(r"[0-9@:.+() -]{0,60}|(sk-|eyJ|Bearer |AIza)[\w.-]{0,60}"))
-def test_what_is_masked_needs_no_masking(said: str) -> None:
-    once = EVERY(said)
+def test_redacted_text_needs_no_redaction(text: str) -> None:
+    once = EVERY(text)
     assert EVERY(once) == once
 
 
@@ -198,17 +198,17 @@ def test_what_is_masked_needs_no_masking(said: str) -> None:
 
 
 @given(ANYTHING)
-def test_any_value_keeps_its_form_where_nothing_is_to_be_masked(value: Any) -> None:
+def test_any_value_keeps_its_form_if_nothing_is_redacted(value: Any) -> None:
     redact_json(value, EVERY)
     assert json.dumps(redact_json(value, lambda text: text), default=repr) == json.dumps(value, default=repr)
 
 
-def test_keys_and_numbers_are_masked_too() -> None:
+def test_names_of_fields_and_numbers_are_redacted_too() -> None:
     given_value = {"jane@example.com": [4111111111111111, 1700000000, True, 2.5], "joe@example.com": "x"}
     assert redact_json(given_value, EVERY) == {"[EMAIL]": ["[CARD]", 1700000000, True, 2.5], "[EMAIL] 1": "x"}
 
 
-def test_what_is_nested_too_deeply_is_left_out_and_not_let_through() -> None:
+def test_values_that_are_nested_too_deeply_are_dropped() -> None:
     value: Any = "jane@example.com"
     for _ in range(5000):
         value = [{"a": value}]
@@ -241,8 +241,8 @@ FUNCTION = {
 
 
 def properties(events: list[dict[str, Any]], name: str) -> dict[str, Any]:
-    [found] = [event["properties"] for event in events if event["event"] == name]
-    return dict(found)
+    [properties_of_event] = [event["properties"] for event in events if event["event"] == name]
+    return dict(properties_of_event)
 
 
 def test_remote_tools_are_sent_without_their_credentials() -> None:
@@ -317,10 +317,10 @@ DIALECTS: dict[str, dict[str, Any]] = {
 EVERYTHING = frozenset({"ai", "llm_completion", "llm_generation"})
 
 
-@pytest.mark.parametrize("asked", [True, False], ids=["asked for", "not asked for"])
+@pytest.mark.parametrize("redacts", [True, False])
 @pytest.mark.parametrize("name", DIALECTS)
-def test_whatever_the_dialect_and_the_event_nothing_leaves_as_it_was(name: str, asked: bool) -> None:
-    pipeline = Pipeline(families=EVERYTHING, redact=redactor(["email"]) if asked else None)
+def test_every_dialect_and_event_is_redacted(name: str, redacts: bool) -> None:
+    pipeline = Pipeline(families=EVERYTHING, redact=redactor(["email"]) if redacts else None)
     for error in (False, True):
         view = make_view(
             only=DIALECTS[name],
@@ -330,18 +330,19 @@ def test_whatever_the_dialect_and_the_event_nothing_leaves_as_it_was(name: str, 
         written = json.dumps([*pipeline.finished_events(view), *pipeline.started_events(view)])
         assert OPENAI not in written
         assert "[SECRET]" in written
-        assert ("jane" in written) != asked
-        assert ("[EMAIL]" in written) == asked
+        assert ("jane" in written) != redacts
+        assert ("[EMAIL]" in written) == redacts
 
 
 def test_ids_models_and_counts_stay_as_they_are() -> None:
     with_all, without = (
-        Pipeline(families=EVERYTHING, redact=mask).finished_events(make_view(KEPT)) for mask in (EVERY, None)
+        Pipeline(families=EVERYTHING, redact=redact).finished_events(make_view(KEPT))
+        for redact in (EVERY, None)
     )
     assert with_all == without
 
 
-def test_the_length_of_a_prompt_is_that_of_what_was_asked() -> None:
+def test_the_length_of_a_prompt_is_that_before_redaction() -> None:
     events = Pipeline(families=EVERYTHING, redact=EVERY).finished_events(make_view(CHAT))
     assert properties(events, "llm_completion_requested")["prompt_length"] == len(WORDS)
     assert properties(events, "$ai_generation")["$ai_input"] == [
@@ -349,27 +350,27 @@ def test_the_length_of_a_prompt_is_that_of_what_was_asked() -> None:
     ]
 
 
-def test_a_name_in_metadata_is_masked_and_the_id_is_not() -> None:
+def test_a_name_in_metadata_is_redacted_and_the_id_is_not() -> None:
     view = make_view({"posthog.distinct_id": "u@example.com", "posthog.username": "jane@example.com"})
     events = Pipeline(families=EVERYTHING, redact=EVERY).finished_events(view)
-    found = properties(events, "llm_completion_success")
-    assert (found["user_id"], found["metadata"]["username"]) == ("u@example.com", "[EMAIL]")
+    shown = properties(events, "llm_completion_success")
+    assert (shown["user_id"], shown["metadata"]["username"]) == ("u@example.com", "[EMAIL]")
 
 
 @pytest.mark.parametrize("api_base", ["https://me:pw@proxy.example/v1", "https://proxy.example/v1?token=pw"])
 def test_the_address_of_a_provider_is_sent_without_credentials(api_base: str) -> None:
     view = make_view({"llm.request.type": "chat", "gen_ai.openai.api_base": api_base})
-    found = properties(Pipeline(families=EVERYTHING).finished_events(view), "$ai_generation")
-    assert "proxy.example/v1" in found["$ai_base_url"]
-    assert "pw" not in found["$ai_base_url"]
+    shown = properties(Pipeline(families=EVERYTHING).finished_events(view), "$ai_generation")
+    assert "proxy.example/v1" in shown["$ai_base_url"]
+    assert "pw" not in shown["$ai_base_url"]
 
 
-def test_what_is_no_address_is_not_taken_for_one() -> None:
+def test_a_text_that_is_no_address_stays() -> None:
     data = "data:image/png;base64,AAAA/" + "a1" * 300
     assert credentials.safe_url(data, path=True) == data
 
 
-def test_properties_of_a_client_are_masked_as_others_are() -> None:
+def test_properties_of_a_client_are_redacted_like_others() -> None:
     conversion = SpanConverter(
         Pipeline(families=frozenset({"llm_generation"}), redact=EVERY), super_properties={"note": WORDS}
     )
@@ -380,12 +381,12 @@ def test_properties_of_a_client_are_masked_as_others_are() -> None:
 @pytest.mark.parametrize("by", ["argument", "environment"])
 def test_the_option_is_followed_by_way_of_arguments_and_of_the_environment(by: str) -> None:
     wanted = ["email", {"employee": "E[0-9]{6}"}]
-    made = forwarder(
+    subject = forwarder(
         {"api_key": "phc_x", "events": "ai"} | ({"redact": wanted} if by == "argument" else {}),
         environ={"OTEL_EXPORTER_POSTHOG_REDACT": json.dumps(wanted)} if by == "environment" else {},
     )
     view = make_view({"posthog.property.note": f"E123456 {WORDS} 10.0.0.1"})
-    [event] = made._converter.finished([view])
+    [event] = subject._converter.finished([view])
     assert event["properties"]["note"] == "[EMPLOYEE] [EMAIL] [SECRET] 10.0.0.1"
 
 
@@ -431,7 +432,7 @@ def test_a_span_without_any_waits_as_it_is_unless_something_is_redacted() -> Non
     )
 
 
-def test_a_span_from_disk_is_redacted_by_whoever_sends_it() -> None:
+def test_a_span_from_disk_is_redacted_by_the_process_that_sends_it() -> None:
     attributes = PLAIN | {"posthog.property.note": "jane@example.com"}
     [entry] = entries(SpanConverter(Pipeline(families=EVERYTHING)), attributes)
     sender = SpanConverter(Pipeline(families=frozenset({"ai"}), redact=EVERY))
@@ -443,17 +444,17 @@ def test_a_span_from_disk_is_redacted_by_whoever_sends_it() -> None:
 
 
 @pytest.mark.parametrize("redact", [None, ["email"]])
-def test_with_durability_always_no_file_of_the_spool_holds_what_is_masked(
+def test_with_durability_always_no_file_of_the_spool_holds_redacted_text(
     tmp_path: Path, redact: list[str] | None
 ) -> None:
-    made = forwarder(
+    subject = forwarder(
         {"api_key": "phc_x", "spool_dir": tmp_path, "durability": "always", "redact": redact},
         environ={},
         transport=ScriptedTransport([], otherwise=lambda _posted: answer(503)),
     )
-    made.end(sdk_span(PLAIN | {"posthog.property.note": WORDS}))
+    subject.end(sdk_span(PLAIN | {"posthog.property.note": WORDS}))
     written = b"".join(file.read_bytes() for file in tmp_path.rglob("*") if file.is_file())
-    made.close(0.1)
+    subject.close(0.1)
     assert b"llm_completion_success" in written
     assert OPENAI.encode() not in written
     assert (b"jane" in written) == (redact is None)
@@ -469,9 +470,9 @@ class Counted:
         self.pattern, self.work = pattern, work
 
     def _counted(self, name: str, text: str, at: int = 0, end: int = 2**60) -> re.Match[str] | None:
-        found: re.Match[str] | None = getattr(self.pattern, name)(text, at, end)
-        self.work[0] += 8 + (found.end() - at if found is not None else 0)
-        return found
+        match: re.Match[str] | None = getattr(self.pattern, name)(text, at, end)
+        self.work[0] += 8 + (match.end() - at if match is not None else 0)
+        return match
 
     def search(self, text: str, at: int = 0, end: int = 2**60) -> re.Match[str] | None:
         return self._counted("search", text, at, end)
@@ -482,7 +483,7 @@ class Counted:
 
 @pytest.fixture
 def work(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """How many characters the patterns went through, and eight for every time that one was asked."""
+    """Return the number of characters that the patterns scanned, plus eight per search."""
     counted = [0]
     replace_ranges = credentials.replace_ranges
 
@@ -520,8 +521,8 @@ def test_the_work_grows_with_the_text_and_no_faster(name: str, work: list[int]) 
 
 
 def test_an_own_pattern_does_not_take_the_middle_of_an_account() -> None:
-    mask = redactor(["iban"], {"employee": r"E[0-9]{6}"})
-    assert mask("DE89370400440532013000 E123456") == "[IBAN] [EMPLOYEE]"
+    redact = redactor(["iban"], {"employee": r"E[0-9]{6}"})
+    assert redact("DE89370400440532013000 E123456") == "[IBAN] [EMPLOYEE]"
 
 
 KEY_AFTER_ESCAPE = "sk-proj-abcdefghij1234567890ABCDEFGH"
@@ -530,14 +531,14 @@ KEY_AFTER_ESCAPE = "sk-proj-abcdefghij1234567890ABCDEFGH"
 @pytest.mark.parametrize("before", ["\n", "\t", "\r\n", "\u00a0", "ä\n"])
 @pytest.mark.parametrize("shape", ["whole", "piece", "twice"])
 def test_an_escape_of_json_hides_no_key_and_no_number(before: str, shape: str) -> None:
-    said = json.dumps({"t": f"key:{before}{KEY_AFTER_ESCAPE} card:{before}4111 1111 1111 1111"})
-    text = {"whole": said, "piece": f"Error code: 400 - {said}", "twice": json.dumps({"args": said})}[shape]
-    masked = redactor(["card"])(text)
-    assert KEY_AFTER_ESCAPE not in masked
-    assert "4111" not in masked
-    assert "[SECRET]" in masked
+    text = json.dumps({"t": f"key:{before}{KEY_AFTER_ESCAPE} card:{before}4111 1111 1111 1111"})
+    text = {"whole": text, "piece": f"Error code: 400 - {text}", "twice": json.dumps({"args": text})}[shape]
+    redacted = redactor(["card"])(text)
+    assert KEY_AFTER_ESCAPE not in redacted
+    assert "4111" not in redacted
+    assert "[SECRET]" in redacted
     if shape != "piece":
-        json.loads(masked)
+        json.loads(redacted)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Events that another process finished, as they may leave a process that hides more."""
+"""Events that another process finished, before a process that hides more sends them."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ Event = dict[str, Any]
 
 
 def kept(event: Event) -> Event:
-    """The event as it comes from disk."""
-    found: Event = orjson.loads(encode(event))
-    return found
+    """Return the event as it is read from disk."""
+    decoded: Event = orjson.loads(encode(event))
+    return decoded
 
 
 def events(pipeline: Pipeline, name: str) -> list[Event]:
@@ -49,7 +49,7 @@ def events(pipeline: Pipeline, name: str) -> list[Event]:
 # --- where content is hidden ---
 
 NOT_NAMING = [name for name in PLANTED if not name.endswith(("privacy_mode", "$feature/x"))]
-"""A flag's variant that is an identifier may leave, whoever said it."""
+"""The variant of a flag is sent if it is an identifier, no matter who set it."""
 
 
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -82,13 +82,13 @@ def test_no_single_attribute_lets_anything_out(kind: str, canary: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_what_is_left_is_what_a_call_that_is_converted_here_says(name: str) -> None:
+def test_a_stored_event_is_hidden_like_a_fresh_one(name: str) -> None:
     figures = {"temperature", "top_p", "stream", "user_id", "$ai_span_name"}  # also under a custom name
     for here, there in zip(events(PRIVATE, name), events(OPEN, name), strict=True):
         left = hide_event_content(there)
-        for found in (here, left):
+        for event in (here, left):
             for each in figures:
-                found["properties"].pop(each, None)
+                event["properties"].pop(each, None)
         assert left == here
 
 
@@ -104,28 +104,30 @@ TOLD: dict[str, Any] = {
 }
 
 
-def test_of_what_the_application_put_there_identifiers_are_left() -> None:
-    found = OPEN.finished_events(make_view(TOLD, parent_id=None))
-    made = [hide_event_content(kept(event)) for event in found if event["event"] != "llm_generation"]
-    encoded = encode({"all": made})
-    for said in ("Jane", "Smart", "ticket", "chat of", "free", "Acme"):
-        assert said.encode() not in encoded
-    assert {event["properties"]["$feature/new-model"] for event in made} == {"variant-a"}
-    assert {event["properties"]["$groups"]["team"] for event in made} == {"red"}
+def test_identifiers_of_the_application_are_kept() -> None:
+    events = OPEN.finished_events(make_view(TOLD, parent_id=None))
+    hidden_events = [
+        hide_event_content(kept(event)) for event in events if event["event"] != "llm_generation"
+    ]
+    encoded = encode({"all": hidden_events})
+    for word in ("Jane", "Smart", "ticket", "chat of", "free", "Acme"):
+        assert word.encode() not in encoded
+    assert {event["properties"]["$feature/new-model"] for event in hidden_events} == {"variant-a"}
+    assert {event["properties"]["$groups"]["team"] for event in hidden_events} == {"red"}
 
 
-def test_events_of_a_trace_still_meet_and_are_personless_where_the_user_is_left_out() -> None:
-    found = [
+def test_events_of_a_trace_stay_together_and_are_personless_without_a_user() -> None:
+    events = [
         hide_event_content(kept(event))
         for event in OPEN.finished_events(make_view(TOLD), make_view(TOLD, span_id="3" * 16))
     ]
-    of_trace = [event for event in found if event["event"] != "llm_generation"]
+    of_trace = [event for event in events if event["event"] != "llm_generation"]
     [trace_id] = {event["properties"]["$ai_trace_id"] for event in of_trace}
     assert {event["distinct_id"] for event in of_trace} == {trace_id}
-    assert {event["properties"]["$process_person_profile"] for event in found} == {False}
+    assert {event["properties"]["$process_person_profile"] for event in events} == {False}
 
 
-def test_what_a_person_wrote_to_be_read_is_left() -> None:
+def test_feedback_is_kept() -> None:
     event = {"event": "$ai_feedback", "distinct_id": "u", "properties": {"$ai_feedback_text": "too slow"}}
     assert hide_event_content(event)["properties"] == {"$ai_feedback_text": "too slow"}
 
@@ -139,7 +141,7 @@ def test_how_likely_an_event_was_kept_is_left() -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_redacted_is_what_a_call_that_is_converted_here_says_and_stays_so(name: str) -> None:
+def test_a_stored_event_is_redacted_like_a_fresh_one(name: str) -> None:
     for here, there in zip(events(REDACTING, name), events(OPEN, name), strict=True):
         assert redact_event(there, EVERY) == here
         assert redact_event(here, EVERY) == here
@@ -166,7 +168,7 @@ CALL = {"type": "tool_call", "id": MAIL, "name": "f", "arguments": {"to": MAIL}}
     ],
     ids=["message", "tool call", "tools", "stop", "custom", "username", "ids"],
 )
-def test_texts_are_masked_and_ids_are_not(attributes: dict[str, Any]) -> None:
+def test_texts_are_redacted_and_ids_are_not(attributes: dict[str, Any]) -> None:
     view = make_view(attributes)
     here, there = REDACTING.finished_events(view), OPEN.finished_events(view)
     assert MAIL.encode() in encode({"all": there})
@@ -190,8 +192,8 @@ def test_texts_are_masked_and_ids_are_not(attributes: dict[str, Any]) -> None:
 )
 def test_users_have_the_pseudonym_that_they_have_here(attributes: dict[str, Any]) -> None:
     view = make_view(only={**CHAT, **attributes})
-    made = [pseudonymize_event(kept(event), KEY) for event in OPEN.finished_events(view)]
-    assert made == [kept(event) for event in NAMED.finished_events(view)]
+    events = [pseudonymize_event(kept(event), KEY) for event in OPEN.finished_events(view)]
+    assert events == [kept(event) for event in NAMED.finished_events(view)]
 
 
 def test_a_user_whom_a_hook_named_has_a_pseudonym_too() -> None:
@@ -234,9 +236,9 @@ HOOKED = st.fixed_dictionaries(
 
 
 @given(HOOKED)
-def test_any_event_is_made_what_may_leave_and_stays_so(event: Event) -> None:
+def test_hiding_and_redacting_any_event_are_idempotent(event: Event) -> None:
     left = hide_event_content(event)
     assert hide_event_content(left) == left
-    masked = redact_event(event, EVERY)
-    assert redact_event(masked, EVERY) == masked
+    redacted = redact_event(event, EVERY)
+    assert redact_event(redacted, EVERY) == redacted
     assert isinstance(pseudonymize_event(event, KEY)["properties"], dict)

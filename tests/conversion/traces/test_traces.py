@@ -1,4 +1,4 @@
-"""What spans say about each other: one generation a call, however many saw it and however they arrive."""
+"""Each call becomes one generation, however many spans show it and in whatever order they arrive."""
 
 from __future__ import annotations
 
@@ -37,43 +37,43 @@ def call(
     model: str | None = "gpt-5.1",
     **changes: Any,
 ) -> ModelCall:
-    """A chat from `at` until `until`, in milliseconds."""
-    made = ModelCall(
+    """Return a chat from `at` until `until`, in milliseconds."""
+    base = ModelCall(
         Kind.GENERATION, "chat", "chat", TRACE, span_id, parent, START + at * MS, START + until * MS
     )
-    return made._replace(**{"scope": scope, "request_model": model, **changes})
+    return base._replace(**{"scope": scope, "request_model": model, **changes})
 
 
 def agent(span_id: str, parent: str | None = None, **changes: Any) -> ModelCall:
-    """An agent around what happens."""
+    """Return an agent around the other spans."""
     options = {"scope": "agents", "at": -100, "until": 9000, "model": None, "kind": Kind.AGENT, **changes}
     return call(span_id, parent, **options)
 
 
-def said(*texts: str, role: str = "user") -> list[dict[str, Any]]:
+def message(*texts: str, role: str = "user") -> list[dict[str, Any]]:
     return [{"role": role, "parts": [{"type": "text", "content": text}]} for text in texts]
 
 
 def under(place: str) -> CallContext:
-    """What our processor says of where a span is."""
+    """Return the context that the processor gives a span below `place`."""
     return CallContext(parent_id=place)
 
 
 def in_batches(batches: Batches, **options: Any) -> list[ModelCall]:
     history = SpanHistory()
-    return [found for batch in batches for found in resolve(batch, history, **options)]
+    return [each for batch in batches for each in resolve(batch, history, **options)]
 
 
 def counted(calls: Sequence[ModelCall]) -> list[str]:
-    return sorted(found.span_id for found in calls if found.kind.is_model_call)
+    return sorted(each.span_id for each in calls if each.kind.is_model_call)
 
 
 def place_of(calls: Sequence[ModelCall], span_id: str) -> str | None:
-    return next(found.context.parent_id for found in calls if found.span_id == span_id)
+    return next(each.context.parent_id for each in calls if each.span_id == span_id)
 
 
-def ways(number: int) -> Iterator[tuple[str, Arranged]]:
-    """All the ways in which so many spans may come: each order, cut into batches anywhere."""
+def arrangements(number: int) -> Iterator[tuple[str, Arranged]]:
+    """Yield all ways in which spans may arrive: each order, cut into batches anywhere."""
     for order in permutations(range(number)):
         for cuts in range(2 ** (number - 1)):
             groups = [[order[0]]]
@@ -89,10 +89,10 @@ def ways(number: int) -> Iterator[tuple[str, Arranged]]:
             yield "|".join("".join("abc"[which] for which in group) for group in groups), arranged
 
 
-def crossed(
+def in_all_arrangements(
     table: Mapping[str, list[ModelCall]], number: int, broken: Mapping[str, str] | None = None
 ) -> list[Any]:
-    """Each row in each way; `broken` gives the reason where a way of a row is known to be wrong."""
+    """Return each row in each arrangement; `broken` gives the reason if one is known to fail."""
     broken = broken or {}
     return [
         pytest.param(
@@ -104,12 +104,12 @@ def crossed(
             else [],
         )
         for name, spans in table.items()
-        for way, arranged in ways(number)
+        for way, arranged in arrangements(number)
     ]
 
 
-TWO = dict(ways(2))
-THREE = dict(ways(3))
+TWO = dict(arrangements(2))
+THREE = dict(arrangements(3))
 
 
 # --- which spans show one call ---
@@ -162,7 +162,7 @@ TWINS = {
 
 @pytest.mark.parametrize(
     ("twins", "arranged"),
-    crossed(TWINS, 2),
+    in_all_arrangements(TWINS, 2),
 )
 def test_a_call_that_two_spans_show_is_counted_once(twins: list[ModelCall], arranged: Arranged) -> None:
     assert len(counted(in_batches(arranged(twins)))) == 1
@@ -170,14 +170,14 @@ def test_a_call_that_two_spans_show_is_counted_once(twins: list[ModelCall], arra
 
 @pytest.mark.parametrize("twins", TWINS.values(), ids=TWINS)
 def test_in_one_batch_one_event_remains_of_two_spans(twins: list[ModelCall]) -> None:
-    [found] = resolve(twins)
-    assert found.span_id == "a"
+    [merged] = resolve(twins)
+    assert merged.span_id == "a"
 
 
 @pytest.mark.parametrize("way", ["a|b", "b|a"])
 def test_in_two_batches_the_one_that_comes_later_is_structure(way: str) -> None:
-    found = in_batches(TWO[way](TWINS["nested"]))
-    assert [each.kind for each in found] == [Kind.GENERATION, Kind.SPAN]
+    calls = in_batches(TWO[way](TWINS["nested"]))
+    assert [each.kind for each in calls] == [Kind.GENERATION, Kind.SPAN]
 
 
 THREE_SPANS = {
@@ -209,7 +209,7 @@ TWO_LEVELS = "a limit: that one is within the other is known only when the one b
 
 @pytest.mark.parametrize(
     ("spans", "arranged"),
-    crossed(
+    in_all_arrangements(
         THREE_SPANS,
         3,
         {
@@ -284,7 +284,7 @@ APART = {
 
 @pytest.mark.parametrize(
     ("spans", "arranged"),
-    crossed(APART, 2),
+    in_all_arrangements(APART, 2),
 )
 def test_two_calls_are_counted_twice(spans: list[ModelCall], arranged: Arranged) -> None:
     batches = arranged(spans)
@@ -315,7 +315,7 @@ ROOTS = {
 
 @pytest.mark.parametrize(
     ("twins", "arranged"),
-    crossed(ROOTS, 2),
+    in_all_arrangements(ROOTS, 2),
 )
 def test_roots_of_two_traces_that_name_one_answer_are_one_call(
     twins: list[ModelCall], arranged: Arranged
@@ -337,9 +337,9 @@ def test_a_span_around_several_calls_is_structure(arranged: Arranged) -> None:
         call("b", "a", scope="httpx", at=1, until=400),
         call("c", "a", scope="httpx", at=401, until=900),
     ]
-    found = in_batches(arranged(spans))
-    assert counted(found) == ["b", "c"]
-    assert {each.span_id: each.kind for each in found}["a"] is Kind.SPAN
+    calls = in_batches(arranged(spans))
+    assert counted(calls) == ["b", "c"]
+    assert {each.span_id: each.kind for each in calls}["a"] is Kind.SPAN
 
 
 @pytest.mark.parametrize(
@@ -380,15 +380,15 @@ def test_two_parallel_calls_that_two_instrumentors_saw_are_two() -> None:
 
 def test_the_span_that_remains_is_the_outermost_ones_place_and_time() -> None:
     outer, inner = TWINS["nested"]
-    [found] = resolve([inner, outer])
-    assert (found.span_id, found.parent_id, found.scope) == ("a", "app", "openai")
-    assert (found.start_ns, found.end_ns) == (outer.start_ns, outer.end_ns)
+    [merged] = resolve([inner, outer])
+    assert (merged.span_id, merged.parent_id, merged.scope) == ("a", "app", "openai")
+    assert (merged.start_ns, merged.end_ns) == (outer.start_ns, outer.end_ns)
 
 
 @pytest.mark.parametrize("way", ["ab", "ba", "a|b"])
 def test_the_end_of_a_stream_belongs_to_its_request(way: str) -> None:
     request = call("a", None, scope="logfire", until=100, may_go_on=True)
-    end = call("b", None, scope="logfire", at=900, until=900, usage=Usage(10, 5), output=said("Hello"))
+    end = call("b", None, scope="logfire", at=900, until=900, usage=Usage(10, 5), output=message("Hello"))
     end = end._replace(ended_after=0.8, trace_id="f" * 32)
     assert counted(in_batches(TWO[way]([request, end]))) == ["a"]
     [whole] = resolve([request, end])
@@ -410,10 +410,10 @@ def test_a_request_that_is_sent_again_expects_one_end() -> None:
 
 @st.composite
 def _some_batches(draw: st.DrawFn) -> Batches:
-    """Spans of a trace, of any kind, nested anyhow, in some batches."""
-    found: list[ModelCall] = []
+    """Draw spans of a trace, of any kind and nesting, in batches."""
+    calls: list[ModelCall] = []
     for number in range(draw(st.integers(2, 5))):
-        parent = draw(st.sampled_from([None, "app", *(each.span_id for each in found)]))
+        parent = draw(st.sampled_from([None, "app", *(each.span_id for each in calls)]))
         changes: dict[str, Any] = draw(
             st.sampled_from(
                 [
@@ -421,23 +421,23 @@ def _some_batches(draw: st.DrawFn) -> Batches:
                     {"ended_after": 0.8},
                     {"may_go_on": True},
                     {"kind": Kind.AGENT},
-                    {"input": said(f"{number}?"), "output": said(f"{number}!", role="assistant")},
+                    {"input": message(f"{number}?"), "output": message(f"{number}!", role="assistant")},
                 ]
             )
         )
         scope, until = draw(st.sampled_from("abc")), draw(st.sampled_from([500, 1000]))
         answer = draw(st.sampled_from([None, "r1", "r2"]))
         at = draw(st.sampled_from([0, 1, 40]))
-        found.append(
+        calls.append(
             call(f"s{number}", parent, scope=scope, at=at, until=until, response_id=answer, **changes)
         )
-    found = draw(st.permutations(found))
-    cut = draw(st.integers(1, len(found)))
-    return [found[:cut], found[cut:]]
+    calls = draw(st.permutations(calls))
+    cut = draw(st.integers(1, len(calls)))
+    return [calls[:cut], calls[cut:]]
 
 
 @given(_some_batches())
-def test_a_batch_that_is_sent_again_is_what_it_was(batches: Batches) -> None:
+def test_a_batch_that_is_sent_again_is_resolved_as_before(batches: Batches) -> None:
     history = SpanHistory()
     for batch in batches:
         assert resolve(batch, history) == resolve(batch, history)
@@ -445,9 +445,9 @@ def test_a_batch_that_is_sent_again_is_what_it_was(batches: Batches) -> None:
 
 def test_the_end_of_a_stream_without_its_request_is_a_call_that_began_before() -> None:
     end = call("a", None, scope="logfire", at=900, until=900, ended_after=0.8)
-    [found] = resolve([end])
-    assert found.kind is Kind.GENERATION
-    assert found.seconds == 0.8
+    [generation] = resolve([end])
+    assert generation.kind is Kind.GENERATION
+    assert generation.seconds == 0.8
 
 
 # --- the union ---
@@ -497,11 +497,17 @@ def test_the_union_has_the_tokens_that_left_less_out(outer: Usage, inner: Usage,
             {"provider": "azure"}, {"provider": "openai"}, {"provider": "azure"}, id="first the outer"
         ),
         pytest.param(
-            {"input": said("Hi")}, {"input": said("Hi there")}, {"input": said("Hi there")}, id="input"
+            {"input": message("Hi")},
+            {"input": message("Hi there")},
+            {"input": message("Hi there")},
+            id="input",
         ),
-        pytest.param({"output": said("Hello")}, {"output": []}, {"output": said("Hello")}, id="output"),
+        pytest.param({"output": message("Hello")}, {"output": []}, {"output": message("Hello")}, id="output"),
         pytest.param(
-            {"output": said("one")}, {"output": said("two")}, {"output": said("one")}, id="as much of both"
+            {"output": message("one")},
+            {"output": message("two")},
+            {"output": message("one")},
+            id="as much of both",
         ),
         pytest.param(
             {"finish_reasons": ()}, {"finish_reasons": ("stop",)}, {"finish_reasons": ("stop",)}, id="reasons"
@@ -548,11 +554,11 @@ def test_the_union_has_the_tokens_that_left_less_out(outer: Usage, inner: Usage,
         ),
     ],
 )
-def test_the_union_has_what_either_knows(
+def test_a_merged_call_has_the_details_of_both(
     outer: dict[str, Any], inner: dict[str, Any], wanted: dict[str, Any]
 ) -> None:
-    found = merge(call("a", **outer), call("b", "a", scope="httpx", **inner))
-    assert {name: getattr(found, name) for name in wanted} == wanted
+    merged = merge(call("a", **outer), call("b", "a", scope="httpx", **inner))
+    assert {name: getattr(merged, name) for name in wanted} == wanted
 
 
 @pytest.mark.parametrize(
@@ -583,29 +589,29 @@ def test_the_union_has_what_either_knows(
         pytest.param({}, {"parent_id": "a"}, {"parent_id": None}, id="no other place"),
     ],
 )
-def test_the_union_is_for_whom_either_says(
+def test_a_merged_call_has_the_context_of_both(
     outer: dict[str, Any], inner: dict[str, Any], wanted: dict[str, Any]
 ) -> None:
-    found = merge(call("a", context=CallContext(**outer)), call("b", context=CallContext(**inner))).context
-    assert {name: getattr(found, name) for name in wanted} == wanted
+    context = merge(call("a", context=CallContext(**outer)), call("b", context=CallContext(**inner))).context
+    assert {name: getattr(context, name) for name in wanted} == wanted
 
 
-def test_what_is_private_in_one_span_is_private_in_the_event_of_both() -> None:
+def test_a_merged_call_is_private_if_either_span_is() -> None:
     outer = make_view({"gen_ai.input.messages": "a secret"}, span_id="a" * 16)
     inner = make_view({"posthog.privacy_mode": True}, span_id="b" * 16, parent_id="a" * 16, scope="httpx")
     [generation] = [e for e in PIPELINE.finished_events(outer, inner) if e["event"] == "$ai_generation"]
     assert "a secret" not in str(generation)
 
 
-def test_three_spans_give_what_each_of_them_knows() -> None:
+def test_three_spans_are_merged_with_all_their_details() -> None:
     spans = [
         call("a", provider="openai"),
         call("b", "a", scope="httpx", at=1, until=999, response_id="r1"),
         call("c", "b", scope="gateway", at=2, until=998, usage=Usage(10, 5)),
     ]
     for order in permutations(spans):
-        [found] = resolve(order)
-        assert (found.provider, found.response_id, found.usage) == ("openai", "r1", Usage(10, 5))
+        [merged] = resolve(order)
+        assert (merged.provider, merged.response_id, merged.usage) == ("openai", "r1", Usage(10, 5))
 
 
 # --- places ---
@@ -646,25 +652,25 @@ def test_a_loop_among_the_spans_between_ends() -> None:
 
 
 def test_two_spans_that_are_each_others_parents_are_both_there() -> None:
-    found = resolve([call("a", "b", model="gpt-5.1"), call("b", "a", model="gpt-4o")])
-    assert counted(found) == ["a", "b"]
+    calls = resolve([call("a", "b", model="gpt-5.1"), call("b", "a", model="gpt-4o")])
+    assert counted(calls) == ["a", "b"]
 
 
 @pytest.mark.parametrize("named", [None, "my-trace"])
-def test_what_our_processor_says_of_a_place_is_heeded(named: str | None) -> None:
+def test_the_ancestor_that_the_processor_set_is_used(named: str | None) -> None:
     context = CallContext(parent_id=TRACE, trace_name=named)
-    [found] = resolve([call("x", "remote", context=context)])
-    assert found.context.parent_id == (named or TRACE)
+    [resolved] = resolve([call("x", "remote", context=context)])
+    assert resolved.context.parent_id == (named or TRACE)
 
 
-def test_what_hangs_from_a_span_that_was_united_hangs_from_the_one_that_remains() -> None:
+def test_children_of_a_merged_span_hang_from_the_one_that_remains() -> None:
     tool = agent("tool", "c", kind=Kind.TOOL)
     spans = [*THREE_SPANS["nested"], tool]
     assert place_of(resolve(spans), "tool") == "a"
     assert place_of(in_batches([spans[:3], [tool]]), "tool") == "a"
 
 
-def test_what_our_processor_says_of_a_united_span_is_mended() -> None:
+def test_the_processors_ancestor_is_replaced_if_it_was_merged() -> None:
     spans = [*TWINS["nested"], agent("tool", "select", context=under("b"))]
     assert place_of(resolve(spans), "tool") == "a"
 
@@ -679,8 +685,8 @@ def _round(number: int, **changes: Any) -> ModelCall:
         at=number * 1000,
         until=number * 1000 + 900,
         **{
-            "input": [*said("Be short.", role="system"), *said(f"question {number}")],
-            "output": said(f"answer {number}", role="assistant"),
+            "input": [*message("Be short.", role="system"), *message(f"question {number}")],
+            "output": message(f"answer {number}", role="assistant"),
             **changes,
         },
     )
@@ -697,28 +703,28 @@ def test_a_root_without_words_has_the_first_input_and_the_last_output(arranged: 
     "own",
     [
         {"input_state": "its own", "output_state": "its own"},
-        {"input": said("its own"), "output": said("its own")},
+        {"input": message("its own"), "output": message("its own")},
     ],
 )
 def test_a_root_that_tells_something_keeps_it(own: dict[str, Any]) -> None:
     root = agent("bob", **own)
-    [_, found] = resolve([_round(1), root])
-    assert found == root
+    [_, resolved_root] = resolve([_round(1), root])
+    assert resolved_root == root
 
 
 def test_an_agent_within_another_gets_no_words() -> None:
     inner = agent("alice", "bob")
-    found = resolve([_round(1), inner, agent("bob")])
-    assert [each.input_state for each in found] == [None, None, "question 1"]
+    calls = resolve([_round(1), inner, agent("bob")])
+    assert [each.input_state for each in calls] == [None, None, "question 1"]
 
 
 def test_roots_of_other_traces_get_no_words() -> None:
-    found = in_batches([[_round(1)], [agent("carol", trace_id="f" * 32)]])
-    assert found[-1].input_state is None
+    calls = in_batches([[_round(1)], [agent("carol", trace_id="f" * 32)]])
+    assert calls[-1].input_state is None
 
 
 def test_long_words_are_cut() -> None:
-    long = said("x" * 100_000)
+    long = message("x" * 100_000)
     root = in_batches([[_round(1, input=long, output=long)], [agent("bob")]])[-1]
     assert (root.input_state, root.output_state) == ("x" * MAX_TEXT, "x" * MAX_TEXT)
 
@@ -729,7 +735,7 @@ def test_a_root_shows_nothing_of_a_private_call() -> None:
 
 
 def test_the_first_agent_below_a_server_span_is_the_trace() -> None:
-    """Later ones would hide it: PostHog names a trace after one of them, and shows none of them within it."""
+    """PostHog names a trace after one of its roots, and shows no root inside the trace."""
     spans = [
         _round(1),
         agent("bob", "app", context=under(TRACE)),
@@ -737,10 +743,10 @@ def test_the_first_agent_below_a_server_span_is_the_trace() -> None:
         agent("dave", "bob", context=under("bob")),
     ]
     for batches in ([spans], [[*reversed(spans)]], [[each] for each in spans]):
-        found = {call.span_id: call for call in in_batches(batches)}
-        assert [each for each in found if found[each].parent_id is None] == ["bob"]
-        assert found["carol"].context.parent_id == TRACE
-        assert found["bob"].input_state == "question 1"
+        calls_by_id = {call.span_id: call for call in in_batches(batches)}
+        assert [each for each in calls_by_id if calls_by_id[each].parent_id is None] == ["bob"]
+        assert calls_by_id["carol"].context.parent_id == TRACE
+        assert calls_by_id["bob"].input_state == "question 1"
     sent = PIPELINE.events(resolve(spans))
     events = {
         event["properties"]["$ai_span_id"]: event["event"] for event in sent if event["event"][0] == "$"
@@ -754,21 +760,23 @@ def test_the_first_agent_below_a_server_span_is_the_trace() -> None:
 
 
 @pytest.mark.parametrize("flushed", [False, True])
-def test_the_head_of_a_trace_says_what_is_below_it_and_nothing_of_the_one_beside(flushed: bool) -> None:
+def test_the_head_of_a_trace_has_the_texts_below_it_and_none_of_its_siblings(flushed: bool) -> None:
     def round_of(name: str, at: int) -> list[ModelCall]:
-        asked, answered = said(f"in {name}"), said(f"out {name}", role="assistant")
+        question, answer = message(f"in {name}"), message(f"out {name}", role="assistant")
         place = under(f"tool {name}")
         return [
-            call(name * 2, f"tool {name}", at=at, until=at + 50, context=place, input=asked, output=answered),
+            call(
+                name * 2, f"tool {name}", at=at, until=at + 50, context=place, input=question, output=answer
+            ),
             agent(f"tool {name}", name, at=at, kind=Kind.TOOL, context=under(name)),
             agent(name, "app", at=at, context=under(TRACE)),
         ]
 
     spans = [*round_of("bob", 0), *round_of("carol", 100)]
     batches = [[each] for each in spans] if flushed else [spans]
-    found = {each.span_id: each for each in in_batches(batches)}
-    assert found["bob"].parent_id is None
-    assert (found["bob"].input_state, found["bob"].output_state) == ("in bob", "out bob")
+    calls_by_id = {each.span_id: each for each in in_batches(batches)}
+    assert calls_by_id["bob"].parent_id is None
+    assert (calls_by_id["bob"].input_state, calls_by_id["bob"].output_state) == ("in bob", "out bob")
 
 
 def test_each_trace_of_the_applications_own_has_a_head() -> None:
@@ -777,19 +785,19 @@ def test_each_trace_of_the_applications_own_has_a_head() -> None:
 
     spans = [agent(name, "app", context=context(f"ticket {name}")) for name in ("a", "b")]
     again = agent("c", "app", trace_id="f" * 32, at=900, context=context("ticket a"))
-    found = {each.span_id: each.parent_id for each in in_batches([spans, [again]])}
-    assert found == {"a": None, "b": None, "c": "app"}
+    parent_ids = {each.span_id: each.parent_id for each in in_batches([spans, [again]])}
+    assert parent_ids == {"a": None, "b": None, "c": "app"}
 
 
 @pytest.mark.parametrize("kind", [Kind.TOOL, Kind.RETRIEVAL, Kind.SPAN, Kind.TASK])
 def test_a_step_below_a_server_span_is_no_trace(kind: Kind) -> None:
-    [found] = resolve([agent("bob", "app", kind=kind, context=under(TRACE))])
-    assert found.parent_id == "app"
+    [resolved] = resolve([agent("bob", "app", kind=kind, context=under(TRACE))])
+    assert resolved.parent_id == "app"
 
 
-def test_an_agent_below_what_may_still_come_is_no_trace() -> None:
-    [found] = resolve([agent("bob", "app")])
-    assert found.parent_id == "app"
+def test_an_agent_below_a_span_that_may_still_arrive_is_no_root() -> None:
+    [resolved] = resolve([agent("bob", "app")])
+    assert resolved.parent_id == "app"
 
 
 # --- once more ---
@@ -827,7 +835,7 @@ def test_a_bounded_number_of_spans_and_traces_is_remembered(monkeypatch: pytest.
     for number in range(100):
         trace = format(number, "032x")
         root = agent(f"root {number}", trace_id=trace)
-        chat = call(f"chat {number}", root.span_id, input=said("a"), output=said("b"), trace_id=trace)
+        chat = call(f"chat {number}", root.span_id, input=message("a"), output=message("b"), trace_id=trace)
         request = call(f"request {number}", f"app {number}", may_go_on=True, trace_id=trace)
         resolve([chat, root, request], history)
     assert len(history) == 20
@@ -848,8 +856,8 @@ def test_below_a_span_of_very_many_calls_twins_are_still_known(monkeypatch: pyte
     for number in range(30):
         resolve([call(f"call {number}", "app", at=number * 2000, until=number * 2000 + 1000)], history)
     late = [call("a", at=100_000, until=101_000), call("b", scope="httpx", at=100_001, until=100_999)]
-    found = [each for one in late for each in resolve([one], history)]
-    assert counted(found) == ["a"]
+    resolved = [each for one in late for each in resolve([one], history)]
+    assert counted(resolved) == ["a"]
 
 
 # --- anything ---
@@ -861,14 +869,14 @@ TIMES = st.integers(0, 120)
 
 @st.composite
 def _trees(draw: st.DrawFn, *, distinct: bool = False) -> list[ModelCall]:
-    """Calls with any parents, loops included; with `distinct` no two begin or end at the same time."""
+    """Draw calls with any parents, loops included; with `distinct`, no two begin or end at the same time."""
     number = draw(st.integers(1, len(IDS)))
     starts = draw(st.lists(TIMES, min_size=number, max_size=number, unique=distinct))
     lengths = draw(st.lists(TIMES, min_size=number, max_size=number))
     calls = []
     for span_id, at, lasts in zip(IDS, starts, lengths, strict=False):
         parent = draw(st.none() | st.sampled_from([*IDS[:number], "app", "select", "loop"]))
-        made = call(
+        base = call(
             span_id,
             parent,
             scope=draw(st.sampled_from(["openai", "httpx", "gateway"])),
@@ -880,7 +888,7 @@ def _trees(draw: st.DrawFn, *, distinct: bool = False) -> list[ModelCall]:
             error=draw(st.none() | st.just(FAILED)),
             parameters={span_id: True},
         )
-        calls.append(made._replace(end_ns=draw(st.sampled_from([made.end_ns, made.end_ns, None]))))
+        calls.append(base._replace(end_ns=draw(st.sampled_from([base.end_ns, base.end_ns, None]))))
     return calls
 
 
@@ -893,50 +901,52 @@ SOME_PARENTS = st.sampled_from(
 def test_every_span_of_any_tree_is_in_exactly_one_call(
     calls: list[ModelCall], parents: Parents | None
 ) -> None:
-    found = resolve(calls, parents=parents)
-    shown = [span_id for each in found for span_id in each.parameters]
+    resolved = resolve(calls, parents=parents)
+    shown = [span_id for each in resolved for span_id in each.parameters]
     assert sorted(shown) == [each.span_id for each in calls]
-    assert all(each.span_id in each.parameters for each in found)
+    assert all(each.span_id in each.parameters for each in resolved)
 
 
 @given(calls=_trees(), cut=st.integers(0, len(IDS)), parents=SOME_PARENTS)
 def test_no_tree_has_more_calls_than_spans_or_ids_of_nobody(
     calls: list[ModelCall], cut: int, parents: Parents | None
 ) -> None:
-    found = in_batches([calls[:cut], calls[cut:]], parents=parents)
-    ids = [each.span_id for each in found]
+    resolved = in_batches([calls[:cut], calls[cut:]], parents=parents)
+    ids = [each.span_id for each in resolved]
     assert len(set(ids)) == len(ids)
-    assert set(counted(found)) <= set(counted(calls))
-    assert len(counted(found)) >= bool(counted(calls))
+    assert set(counted(resolved)) <= set(counted(calls))
+    assert len(counted(resolved)) >= bool(counted(calls))
     known = {each.span_id for each in calls} | {each.parent_id for each in calls} | {TRACE, None}
-    assert {each.context.parent_id for each in found} <= known | {span_id for _, span_id in parents or {}}
+    assert {each.context.parent_id for each in resolved} <= known | {span_id for _, span_id in parents or {}}
 
 
 @given(calls=_trees())
 def test_no_call_is_below_itself_or_a_span_that_was_united(calls: list[ModelCall]) -> None:
-    found = resolve(calls)
+    resolved = resolve(calls)
     own = {each.span_id for each in calls}
-    remaining = {each.span_id for each in found}
-    for each in found:
+    remaining = {each.span_id for each in resolved}
+    for each in resolved:
         place = each.context.parent_id
         assert place != each.span_id
         assert place not in own - remaining
 
 
 @given(some=_trees(), others=_trees())
-def test_a_trace_is_the_same_whatever_came_before_with_its_span_ids_in_another(
+def test_a_trace_is_resolved_alike_after_another_one_with_its_span_ids(
     some: list[ModelCall], others: list[ModelCall]
 ) -> None:
-    some = [each._replace(input=said("ours"), output=said("ours")) for each in some]
+    some = [each._replace(input=message("ours"), output=message("ours")) for each in some]
     others = [
-        each._replace(trace_id="0123" * 8, input=said("theirs"), output=said("theirs"), response_id=None)
+        each._replace(
+            trace_id="0123" * 8, input=message("theirs"), output=message("theirs"), response_id=None
+        )
         for each in others
     ]
     assert in_batches([others, some])[-len(resolve(some)) :] == resolve(some)
 
 
 @given(calls=_trees(), traces=st.lists(st.booleans(), min_size=len(IDS), max_size=len(IDS)))
-def test_a_trace_is_the_same_whatever_comes_with_its_span_ids_in_another(
+def test_a_trace_is_resolved_alike_beside_another_one_with_its_span_ids(
     calls: list[ModelCall], traces: list[bool]
 ) -> None:
     other = [each._replace(trace_id="0123" * 8, response_id=None) for each in calls]
@@ -945,9 +955,9 @@ def test_a_trace_is_the_same_whatever_comes_with_its_span_ids_in_another(
         for mine, theirs, is_first in zip(calls, other, traces, strict=False)
         for each in ((mine, theirs) if is_first else (theirs, mine))
     ]
-    found = resolve(mixed)
-    assert [each for each in found if each.trace_id == TRACE] == resolve(calls)
-    assert [each for each in found if each.trace_id != TRACE] == resolve(other)
+    resolved = resolve(mixed)
+    assert [each for each in resolved if each.trace_id == TRACE] == resolve(calls)
+    assert [each for each in resolved if each.trace_id != TRACE] == resolve(other)
 
 
 IN_ONE = [
@@ -962,20 +972,20 @@ IN_ONE = [
 def test_the_order_within_a_batch_makes_no_difference(calls: list[ModelCall], order: list[int]) -> None:
     shuffled = [calls[which] for which in order if which < len(calls)]
 
-    def by_id(found: list[ModelCall]) -> list[ModelCall]:
-        return sorted(found, key=lambda each: each.span_id)
+    def by_id(calls: list[ModelCall]) -> list[ModelCall]:
+        return sorted(calls, key=lambda each: each.span_id)
 
     assert by_id(resolve(shuffled)) == by_id(resolve(calls))
 
 
-def test_the_order_makes_no_difference_where_the_clock_is_coarse() -> None:
+def test_the_order_makes_no_difference_with_a_coarse_clock() -> None:
     one, other = call("a"), call("b", scope="httpx")
     assert counted(resolve([one, other])) == counted(resolve([other, one]))
 
 
 @st.composite
 def _calls_seen_by_several(draw: st.DrawFn, *, most: int) -> tuple[int, list[ModelCall]]:
-    """True calls in any overlap, each seen by up to `most` instrumentors: their number, and the spans."""
+    """Draw overlapping calls, each seen by up to `most` instrumentors; return their number and the spans."""
     number = draw(st.integers(1, 4))
     spans: list[ModelCall] = []
     for which in range(number):
@@ -985,26 +995,28 @@ def _calls_seen_by_several(draw: st.DrawFn, *, most: int) -> tuple[int, list[Mod
         above = draw(st.sampled_from(["app", "bob"]))
         for depth, scope in enumerate(scopes):
             span_id = f"{which}{depth}"
-            made = call(span_id, above, scope=scope, at=at + depth, until=at + lasts - depth)
-            spans.append(made._replace(response_id=f"r{which}", parameters={span_id: True}))
+            base = call(span_id, above, scope=scope, at=at + depth, until=at + lasts - depth)
+            spans.append(base._replace(response_id=f"r{which}", parameters={span_id: True}))
             above = span_id if nested else above
     return number, [*spans, agent("bob", "app")]
 
 
-@given(made=_calls_seen_by_several(most=3), data=st.data())
-def test_each_call_that_several_saw_is_counted_once(made: tuple[int, list[ModelCall]], data: Any) -> None:
-    number, spans = made
-    found = resolve(data.draw(st.permutations(spans)))
-    assert len(counted(found)) == number
-    for each in found:
+@given(number_and_spans=_calls_seen_by_several(most=3), data=st.data())
+def test_each_call_that_several_saw_is_counted_once(
+    number_and_spans: tuple[int, list[ModelCall]], data: Any
+) -> None:
+    number, spans = number_and_spans
+    resolved = resolve(data.draw(st.permutations(spans)))
+    assert len(counted(resolved)) == number
+    for each in resolved:
         assert {span_id[0] for span_id in each.parameters} <= {each.span_id[0]}
 
 
-@given(made=_calls_seen_by_several(most=2), data=st.data())
+@given(number_and_spans=_calls_seen_by_several(most=2), data=st.data())
 def test_each_call_that_two_saw_is_counted_once_however_batches_are_cut(
-    made: tuple[int, list[ModelCall]], data: Any
+    number_and_spans: tuple[int, list[ModelCall]], data: Any
 ) -> None:
-    number, spans = made
+    number, spans = number_and_spans
     waiting = [*data.draw(st.permutations(spans))]
     batches = []
     while waiting:
