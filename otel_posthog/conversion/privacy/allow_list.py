@@ -51,31 +51,27 @@ CONTENT = frozenset(
 # --- the properties ----------------------------------------------------------------------------------
 
 
-def _same(check: ValueCheck, *names: str) -> dict[str, ValueCheck]:
-    return dict.fromkeys(names, check)
+def _same(check: ValueCheck, names: str) -> dict[str, ValueCheck]:
+    return dict.fromkeys(names.split(), check)
 
 
 _COMMON: Table = {
     **_same(
-        value_checks.as_is, "$lib", "$lib_version", "$is_server", "$geoip_disable", "$process_person_profile"
+        value_checks.as_is,
+        "$lib $lib_version $is_server $geoip_disable $process_person_profile feature chat_id user_id "
+        "ai_friend_id $groups $session_id $ai_trace_id $ai_session_id",
     ),
-    **_same(value_checks.as_is, "feature", "chat_id", "user_id", "ai_friend_id", "$groups", "$session_id"),
-    **_same(value_checks.as_is, "$ai_trace_id", "$ai_session_id"),
-    **_same(value_checks.identifier, "$ai_span_id"),
-    **_same(value_checks.identifier, "service.name", "service.version", "service.namespace"),
-    **_same(value_checks.identifier, "deployment.environment.name", "deployment.environment"),
+    **_same(
+        value_checks.identifier,
+        "$ai_span_id service.name service.version service.namespace deployment.environment.name "
+        "deployment.environment",
+    ),
 }
 _PARAMETERS: Table = {
     **_same(
         value_checks.figure,
-        "temperature",
-        "top_p",
-        "top_k",
-        "max_tokens",
-        "frequency_penalty",
-        "presence_penalty",
+        "temperature top_p top_k max_tokens frequency_penalty presence_penalty seed n dimensions",
     ),
-    **_same(value_checks.figure, "seed", "n", "dimensions"),
     "reasoning_effort": value_checks.level,
     "service_tier": value_checks.tier,
     "previous_response_id": value_checks.identifier,
@@ -84,15 +80,12 @@ _PARAMETERS: Table = {
 _METADATA: Table = {
     "operation": value_checks.word(*SAFE_OPERATIONS),
     **_same(
-        value_checks.figure, "message_count", "history_count", "choices", "tools_offered", "thinking_budget"
+        value_checks.figure,
+        "message_count history_count choices tools_offered thinking_budget reference_image_count "
+        "attached_file_count image_count retry_count streaming_duration_ms time_to_first_token_ms "
+        "http_status",
     ),
-    **_same(
-        value_checks.figure, "reference_image_count", "attached_file_count", "image_count", "retry_count"
-    ),
-    **_same(value_checks.figure, "streaming_duration_ms", "time_to_first_token_ms", "http_status"),
-    **_same(
-        value_checks.flag, "web_search_enabled", "url_context_enabled", "web_search_used", "url_context_used"
-    ),
+    **_same(value_checks.flag, "web_search_enabled url_context_enabled web_search_used url_context_used"),
     "cached_content": value_checks.flag,
     "thinking_level": value_checks.level,
     "aspect_ratio": value_checks.matches(value_checks.RATIO),
@@ -114,45 +107,25 @@ def _nested(table: Table) -> ValueCheck:
 
 _AI: Table = {
     **_COMMON,
-    **_same(value_checks.as_is, "$ai_lib", "$ai_lib_version", "$ai_span_type"),
+    **_same(value_checks.as_is, "$ai_lib $ai_lib_version $ai_span_type"),
     "$ai_model": value_checks.model,
-    **_same(value_checks.identifier, "$ai_provider", "$ai_framework", "$ai_completion_id"),
-    **_same(value_checks.identifier, "$ai_prompt_name", "$ai_prompt_version"),
+    **_same(
+        value_checks.identifier,
+        "$ai_provider $ai_framework $ai_completion_id $ai_prompt_name $ai_prompt_version",
+    ),
     "$ai_span_name": value_checks.span_name,
     "$ai_parent_id": value_checks.as_is,
-    **_same(
-        value_checks.flag,
-        "$ai_is_error",
-        "$ai_stream",
-        "$ai_cost_passthrough",
-        "$ai_cache_reporting_exclusive",
-    ),
-    **_same(
-        value_checks.figure, "$ai_latency", "$ai_time_to_first_token", "$ai_temperature", "$ai_max_tokens"
-    ),
+    **_same(value_checks.flag, "$ai_is_error $ai_stream $ai_cost_passthrough $ai_cache_reporting_exclusive"),
     **_same(
         value_checks.figure,
-        "$ai_input_tokens",
-        "$ai_output_tokens",
-        "$ai_total_tokens",
-        "$ai_reasoning_tokens",
+        "$ai_latency $ai_time_to_first_token $ai_temperature $ai_max_tokens $ai_input_tokens "
+        "$ai_output_tokens $ai_total_tokens $ai_reasoning_tokens $ai_cache_read_input_tokens "
+        "$ai_cache_creation_input_tokens $ai_text_input_tokens $ai_image_input_tokens "
+        "$ai_audio_input_tokens $ai_text_output_tokens $ai_image_output_tokens $ai_audio_output_tokens "
+        "$ai_cache_read_audio_tokens $ai_web_search_count $ai_tool_call_count $ai_input_cost_usd "
+        "$ai_output_cost_usd $ai_total_cost_usd $ai_http_status",
     ),
-    **_same(value_checks.figure, "$ai_cache_read_input_tokens", "$ai_cache_creation_input_tokens"),
-    **_same(value_checks.figure, "$ai_text_input_tokens", "$ai_image_input_tokens", "$ai_audio_input_tokens"),
-    **_same(
-        value_checks.figure, "$ai_text_output_tokens", "$ai_image_output_tokens", "$ai_audio_output_tokens"
-    ),
-    **_same(
-        value_checks.figure, "$ai_cache_read_audio_tokens", "$ai_web_search_count", "$ai_tool_call_count"
-    ),
-    **_same(
-        value_checks.figure,
-        "$ai_input_cost_usd",
-        "$ai_output_cost_usd",
-        "$ai_total_cost_usd",
-        "$ai_http_status",
-    ),
-    **_same(value_checks.error, "$ai_error", "$ai_error_type"),
+    **_same(value_checks.error, "$ai_error $ai_error_type"),
     "linked_trace_ids": value_checks.identifiers,
     "$ai_base_url": value_checks.address,
     "$ai_stop_reason": value_checks.reason,
@@ -165,26 +138,25 @@ _COMPLETION: Table = {
     "model": value_checks.model,
     "provider": value_checks.identifier,
     **_same(
-        value_checks.figure, "prompt_length", "prompt_tokens", "completion_tokens", "total_tokens", "cost_usd"
+        value_checks.figure,
+        "prompt_length prompt_tokens completion_tokens total_tokens cost_usd max_tokens temperature top_p "
+        "latency_ms",
     ),
-    **_same(value_checks.figure, "max_tokens", "temperature", "top_p", "latency_ms"),
     "stream": value_checks.flag,
     "finish_reason": value_checks.reason,
-    **_same(value_checks.error, "error_type", "error_message"),
+    **_same(value_checks.error, "error_type error_message"),
     "metadata": _nested(_METADATA),
 }
 _FLAT: Table = {
     **_COMMON,
     "model": value_checks.model,
-    **_same(
-        value_checks.figure, "input_tokens", "output_tokens", "total_tokens", "estimated_cost", "latency_ms"
-    ),
-    **_same(value_checks.as_is, "status", "timestamp"),
+    **_same(value_checks.figure, "input_tokens output_tokens total_tokens estimated_cost latency_ms"),
+    **_same(value_checks.as_is, "status timestamp"),
 }
 _SCORE: Table = {
     **_COMMON,
-    **_same(value_checks.as_is, "$ai_lib", "$ai_lib_version"),
-    **_same(value_checks.identifier, "$ai_metric_name", "$ai_metric_label", "$ai_completion_id"),
+    **_same(value_checks.as_is, "$ai_lib $ai_lib_version"),
+    **_same(value_checks.identifier, "$ai_metric_name $ai_metric_label $ai_completion_id"),
     "$ai_metric_value": value_checks.score,
 }
 _TABLES: Mapping[str, Table] = {
