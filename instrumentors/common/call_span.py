@@ -151,6 +151,11 @@ def sanitized(attributes: Mapping[str, Any], *, content: bool) -> Attributes:
     return safe
 
 
+def _wall_clock(moment: float) -> int:
+    """Return a moment of `time.perf_counter()` in nanoseconds since 1970, as spans have it."""
+    return time.time_ns() - int((time.perf_counter() - moment) * 1e9)
+
+
 class CallSpan:
     """The span of one call to a model: our own, or one that another instrumentor opened for the same call.
 
@@ -161,6 +166,7 @@ class CallSpan:
     __slots__ = (
         "_adopted",
         "_ended",
+        "_finished",
         "_first_chunk",
         "_span",
         "_started",
@@ -172,14 +178,20 @@ class CallSpan:
     def __init__(self, span: Span, adopted: AdoptedSpan | None, *, content: bool) -> None:
         self._span, self._adopted = span, adopted
         self._started, self._first_chunk, self._ended = time.perf_counter(), 0.0, False
+        self._finished: float | None = None
         self.content = content
         self.recording = span.is_recording()
         self.suppresses_others = False
         """Whether instrumentors inside our wrapper must not open a second span."""
 
     @classmethod
-    def open(cls, tracer: Tracer, attributes: Attributes, *, content: bool) -> CallSpan:
-        """Open a span, or adopt the current one of another instrumentor; samplers see our whole request."""
+    def open(
+        cls, tracer: Tracer, attributes: Attributes, *, content: bool, started: float | None = None
+    ) -> CallSpan:
+        """Open a span, or adopt the current one of another instrumentor; samplers see our whole request.
+
+        `started` is the `time.perf_counter()` of a call that began before it was known to be one.
+        """
         target = attributes.get("gen_ai.request.model") or attributes.get("gen_ai.agent.name", "")
         name = f"{attributes['gen_ai.operation.name']} {target}".rstrip()
         context = current_attributes()  # for exporters without our processor
@@ -191,9 +203,11 @@ class CallSpan:
             span.update_name(name)
             adopted.set_attributes(attributes)
             return cls(span, adopted, content=content)
-        return cls(
-            tracer.start_span(name, kind=SpanKind.CLIENT, attributes=attributes), None, content=content
-        )
+        start_time = None if started is None else _wall_clock(started)
+        span = tracer.start_span(name, kind=SpanKind.CLIENT, attributes=attributes, start_time=start_time)
+        call = cls(span, None, content=content)
+        call._started = call._started if started is None else started
+        return call
 
     def enter(self) -> Any:
         """Make the span current while the SDK works; return the token for `leave`."""
@@ -227,6 +241,10 @@ class CallSpan:
         if not self._first_chunk:
             self._first_chunk = time.perf_counter()
 
+    def note_last_chunk(self) -> None:
+        """Note the time of a stream's last chunk, if the span has to stay open after it."""
+        self._finished = time.perf_counter()
+
     def end(self, attributes: Attributes, description: str = "", *, abandoned: bool = False) -> None:
         """Add the response and end the span. An ``error.type`` among `attributes` makes it an error.
 
@@ -243,14 +261,15 @@ class CallSpan:
                 if self._adopted is not None:
                     self._adopted.release(end_now=abandoned)
                 else:
-                    self._span.end()
+                    self._span.end(None if self._finished is None else _wall_clock(self._finished))
         except Exception as error:  # noqa: BLE001 - the call is the user's, whatever becomes of its span
             logger.debug("otel-posthog could not end a span: %s", type(error).__name__)
 
     def _set_outcome(self, attributes: Attributes, description: str) -> None:
         if self._first_chunk:
             attributes["gen_ai.response.time_to_first_chunk"] = self._first_chunk - self._started  # seconds
-            attributes["posthog.stream.duration"] = time.perf_counter() - self._first_chunk
+            last_chunk = time.perf_counter() if self._finished is None else self._finished
+            attributes["posthog.stream.duration"] = last_chunk - self._first_chunk
         if self._span.is_recording():
             safe = sanitized(attributes, content=self.content)
             self._set(safe)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -18,6 +19,7 @@ from websockets.exceptions import ConnectionClosedError
 from websockets.frames import Close
 
 from instrumentors import GeminiInstrumentor
+from otel_posthog import ai_context
 from tests.instrumentors.recording import Raising, Recorder, attributes, everything, outcome
 
 MODEL = "gemini-live-2.5-flash-preview"
@@ -31,14 +33,31 @@ WORDS = {"serverContent": {"modelTurn": {"parts": [{"text": "hel"}]}}}
 MORE = {"serverContent": {"modelTurn": {"parts": [{"text": "lo"}]}}}
 END = {"serverContent": {"turnComplete": True}, "usageMetadata": USAGE}
 CALL = {"toolCall": {"functionCalls": [{"id": "f", "name": "w", "args": {"c": "B"}}]}, "usageMetadata": USAGE}
+HEARD = [{"serverContent": {"inputTranscription": {"text": piece}}} for piece in ("What ", "time?")]
+SPOKEN = {"serverContent": {"outputTranscription": {"text": "Noon"}}}
+SILENT_END = {"serverContent": {"turnComplete": True}}
+LATE_USAGE = {"usageMetadata": USAGE}
+ACTIVITY_END = {"voiceActivity": {"type": "ACTIVITY_END"}}
+AUDIO = types.Blob(data=b"\0\0", mime_type="audio/pcm")
 MESSAGES = types.Content(role="user", parts=[types.Part(text="hello")])
 RESULT = types.FunctionResponse(id="f", name="w", response={"result": "sun"})
 
 
-class Socket:
-    """A socket that receives scripted messages and fails at their end."""
+class Clock:
+    """A stopwatch that can be advanced."""
 
-    def __init__(self, *messages: Any) -> None:
+    def __init__(self) -> None:
+        self.real, self.ahead = time.perf_counter, 0.0
+
+    def __call__(self) -> float:
+        return self.real() + self.ahead
+
+
+class Socket:
+    """A socket that receives scripted messages and fails at their end; a number is a pause in seconds."""
+
+    def __init__(self, clock: Clock, *messages: Any) -> None:
+        self.clock = clock
         self.script: list[Any] = [{"setupComplete": {}}, *messages]
         self.sent: list[Any] = []
         self.broken = False
@@ -49,6 +68,8 @@ class Socket:
         self.sent.append(json.loads(message))
 
     async def recv(self, **_: Any) -> bytes:
+        while self.script and isinstance(self.script[0], float):
+            self.clock.ahead += self.script.pop(0)
         if not self.script:
             raise ConnectionError("lost")
         message = self.script.pop(0)
@@ -65,8 +86,11 @@ Use = Callable[[Any], Awaitable[Any]]
 
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+    clock = Clock()
+    monkeypatch.setattr(time, "perf_counter", clock)
+
     def run(use: Use, *messages: Any, **config: Any) -> Any:
-        socket = Socket(*messages)
+        socket = Socket(clock, *messages)
 
         @asynccontextmanager
         async def connect(*_: Any, **__: Any) -> AsyncIterator[Socket]:
@@ -113,6 +137,48 @@ async def leave(session: Any) -> Any:
     async for message in session.receive():
         return message.model_dump()
     return None
+
+
+def realtime(*inputs: dict[str, Any]) -> Use:
+    """Return a use that sends realtime input and listens, once for each input."""
+
+    async def use(session: Any) -> Any:
+        messages = []
+        for fields in inputs:
+            for name, value in fields.items():
+                await session.send_realtime_input(**{name: value})
+            messages += await listen(session)
+        return messages
+
+    return use
+
+
+async def send_audio_by_the_older_method(session: Any) -> Any:
+    with pytest.warns(DeprecationWarning, match="send"):
+        await session.send(input=AUDIO)
+    return await listen(session)
+
+
+async def interrupt(session: Any) -> Any:
+    await session.send_realtime_input(text="hello")
+    await session._receive()
+    await session.send_realtime_input(text="stop")
+    return [await listen(session), await listen(session)]
+
+
+async def send_two_texts(session: Any) -> Any:
+    await session.send_realtime_input(text="hello")
+    await session.send_realtime_input(text="and?")
+    return await listen(session)
+
+
+async def leave_after_a_text(session: Any) -> Any:
+    await session.send_realtime_input(text="hello")
+
+
+async def ask_and_reconsider(session: Any) -> Any:
+    await ask(session)
+    await session._receive()
 
 
 async def listen(session: Any) -> Any:
@@ -222,6 +288,131 @@ def test_turn_is_one_right_span_and_changes_nothing(
         assert span.kind is SpanKind.CLIENT
         assert span.status.status_code is (StatusCode.ERROR if error else StatusCode.UNSET)
         assert parent_of(span) == caller.get_span_context().span_id
+
+
+def user(*contents: str) -> str:
+    messages = [{"role": "user", "parts": [{"type": "text", "content": content}]} for content in contents]
+    return json.dumps(messages, separators=(",", ":"))
+
+
+TALK = {"audio": AUDIO}
+MANUAL = {"activity_start": types.ActivityStart(), "audio": AUDIO, "activity_end": types.ActivityEnd()}
+REALTIME: dict[str, tuple[Use, tuple[Any, ...], list[tuple[str | None, float]]]] = {
+    "a text": (realtime({"text": "hello"}), (0.3, SPOKEN, END), [(user("hello"), 0.3)]),
+    "two texts": (
+        realtime({"text": "hello"}, {"text": "and?"}),
+        (0.3, SPOKEN, END, 0.4, SPOKEN, END),
+        [(user("hello"), 0.3), (user("and?"), 0.4)],
+    ),
+    "a text in two": (
+        send_two_texts,
+        (0.3, SPOKEN, END),
+        [(user("hello", "and?"), 0.3)],
+    ),
+    "an activity of the application": (
+        realtime(MANUAL),
+        (0.3, *HEARD, SPOKEN, END),
+        [(user("What time?"), 0.3)],
+    ),
+    "the end of an audio stream": (
+        realtime({"audio": AUDIO, "audio_stream_end": True}),
+        (0.3, SPOKEN, END),
+        [(None, 0.3)],
+    ),
+    "speech, heard": (realtime(TALK), (0.2, *HEARD, 0.3, SPOKEN, END), [(user("What time?"), 0.3)]),
+    "speech, heard late": (realtime(TALK), (0.2, SPOKEN, *HEARD, END), [(user("What time?"), 0.0)]),
+    "speech that the service detects": (
+        realtime(TALK),
+        (0.2, ACTIVITY_END, 0.3, SPOKEN, END),
+        [(None, 0.3)],
+    ),
+    "speech by the older method": (
+        send_audio_by_the_older_method,
+        (0.2, *HEARD, 0.3, SPOKEN, END),
+        [(user("What time?"), 0.3)],
+    ),
+    "an interruption": (
+        interrupt,
+        (0.3, SPOKEN, 0.1, END, 0.4, SPOKEN, END),
+        [(user("hello"), 0.3), (user("stop"), 0.5)],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REALTIME)
+def test_turn_of_realtime_input_has_its_words_and_waits_since_their_end(
+    name: str, run: Callable[..., Any], recorder: Recorder, instrument: Callable[..., None]
+) -> None:
+    use, messages, expected = REALTIME[name]
+    baseline = run(use, *messages)
+    instrument()
+    assert run(use, *messages) == baseline
+    spans = [attributes(span) for span in recorder.spans()]
+    assert [span.get("gen_ai.input.messages") for span in spans] == [words for words, _ in expected]
+    for span, (_, wait) in zip(spans, expected, strict=True):
+        assert wait <= span["gen_ai.response.time_to_first_chunk"] < wait + 0.1
+        assert span["gen_ai.usage.input_tokens"] == 7
+        assert '"Noon"' in span["gen_ai.output.messages"]
+
+
+def test_span_that_is_opened_late_starts_where_the_input_ended(
+    run: Callable[..., Any], recorder: Recorder, instrument: Callable[..., None]
+) -> None:
+    instrument()
+    run(realtime(TALK), *HEARD, 30.0, SPOKEN, END)
+    (span,) = recorder.spans()
+    assert 30 <= ((span.end_time or 0) - (span.start_time or 0)) / 1e9 < 31
+
+
+@pytest.mark.parametrize(
+    ("use", "messages", "tokens"),
+    [
+        (ask_twice, (WORDS, SILENT_END, LATE_USAGE, WORDS, END), [7, 7]),
+        (ask_and_reconsider, (WORDS, SILENT_END, 30.0, LATE_USAGE), [7]),
+        (ask_twice, (WORDS, SILENT_END, WORDS, END), [None, 7]),
+        (ask, (WORDS, SILENT_END), [None]),
+    ],
+    ids=["before the next turn", "much later", "never", "at the end of the session"],
+)
+def test_usage_after_the_end_of_a_turn_is_the_turns(
+    use: Use,
+    messages: tuple[Any, ...],
+    tokens: list[int | None],
+    run: Callable[..., Any],
+    recorder: Recorder,
+    instrument: Callable[..., None],
+) -> None:
+    instrument()
+    run(use, *messages)
+    spans = recorder.spans()
+    assert [attributes(span).get("gen_ai.usage.input_tokens") for span in spans] == tokens
+    for span in spans:
+        assert attributes(span)["gen_ai.response.finish_reasons"] == ("stop",)
+        assert attributes(span)["posthog.stream.duration"] < 1
+        assert span.status.status_code is StatusCode.UNSET
+
+
+def test_context_of_a_turn_is_that_of_the_sender_of_its_speech(
+    run: Callable[..., Any], recorder: Recorder, instrument: Callable[..., None]
+) -> None:
+    async def talk(session: Any) -> Any:
+        with ai_context(feature="hotline"):
+            await session.send_realtime_input(audio=AUDIO)
+        return await listen(session)
+
+    instrument()
+    run(talk, *HEARD, SPOKEN, END)
+    (span,) = recorder.spans()
+    assert "hotline" in attributes(span).values()
+
+
+def test_text_that_nobody_answers_is_one_span(
+    run: Callable[..., Any], recorder: Recorder, instrument: Callable[..., None]
+) -> None:
+    instrument()
+    run(leave_after_a_text)
+    (span,) = recorder.spans()
+    assert attributes(span)["gen_ai.input.messages"] == user("hello")
 
 
 @pytest.mark.parametrize(
