@@ -1,6 +1,20 @@
 """Options in, delivered events out: every front owns a `Forwarder` and calls its methods only."""
 
-from otel_posthog.forwarder.forwarder import ConvertedSpans, DeliveryReport, Forwarder, active, forwarder
+from otel_posthog.forwarder.forwarder import (
+    ConvertedSpans,
+    DeliveryReport,
+    Forwarder,
+    active_forwarder,
+    forwarder,
+)
 from otel_posthog.forwarder.span_converter import CallStart, drain
 
-__all__ = ["CallStart", "ConvertedSpans", "DeliveryReport", "Forwarder", "active", "drain", "forwarder"]
+__all__ = [
+    "CallStart",
+    "ConvertedSpans",
+    "DeliveryReport",
+    "Forwarder",
+    "active_forwarder",
+    "drain",
+    "forwarder",
+]

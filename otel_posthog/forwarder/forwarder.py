@@ -40,7 +40,7 @@ from otel_posthog.forwarder.span_converter import CallStart, FinishedSpan, SpanC
 from otel_posthog.runtime.forks import follow_forks
 from otel_posthog.runtime.log import warn_once
 
-__all__ = ["ConvertedSpans", "DeliveryReport", "Forwarder", "active", "forwarder"]
+__all__ = ["ConvertedSpans", "DeliveryReport", "Forwarder", "active_forwarder", "forwarder"]
 
 if TYPE_CHECKING:
     from otel_posthog.delivery.spool.spool import Spool
@@ -352,7 +352,7 @@ _forwarders: list[weakref.ref[Forwarder]] = []
 """All forwarders of this process, the latest last."""
 
 
-def active() -> Forwarder | None:
+def active_forwarder() -> Forwarder | None:
     """Return the forwarder through which the process sends: the latest one that is enabled and open."""
     _forwarders[:] = [each for each in _forwarders if each() is not None]
     for reference in reversed(_forwarders):

@@ -14,7 +14,7 @@ from otel_posthog.conversion.context_attributes import CONTEXT, PARENT_ID, PROPE
 from otel_posthog.conversion.model_call import Evaluation, Feedback, Kind
 from otel_posthog.conversion.spans.sdk_span import attributes_of
 from otel_posthog.conversion.spans.span_view import SpanView
-from otel_posthog.forwarder import active
+from otel_posthog.forwarder import active_forwarder
 from otel_posthog.runtime.log import warn_once
 from otel_posthog.sdk.context.ai_context import current_attributes
 from otel_posthog.sdk.context.posthog_sdk import posthog_attributes
@@ -112,7 +112,7 @@ def _capture(
     properties: Mapping[str, Any] | None,
 ) -> bool:
     try:
-        forwarder = active()
+        forwarder = active_forwarder()
         if forwarder is None:
             warn_once(what, _NOBODY_SENDS, what)
             return False

@@ -1,4 +1,4 @@
-"""`max_content_bytes`: no property with content is longer, and what was cut says how much."""
+"""`max_content_bytes`: no property with content is longer, and a cut one states how much is missing."""
 
 from __future__ import annotations
 
@@ -41,47 +41,47 @@ def messages(*texts: str) -> str:
     ],
 )
 @pytest.mark.parametrize("limit", [256, 1000, 4000])
-def test_a_long_value_is_cut_to_its_limit_and_says_so(value: Any, limit: int) -> None:
-    made = orjson.dumps(cut_value(value, limit))
-    assert len(made) <= limit
-    assert re.search(r"\[cut: \d+ (?:characters|items)\]|bytes, cut to fit", made.decode())
+def test_a_long_value_is_cut_to_its_limit_and_states_it(value: Any, limit: int) -> None:
+    shorter = orjson.dumps(cut_value(value, limit))
+    assert len(shorter) <= limit
+    assert re.search(r"\[cut: \d+ (?:characters|items)\]|bytes, cut to fit", shorter.decode())
 
 
 @given(value=JSON_LIKE | st.text(min_size=300), limit=st.integers(256, 600))
 def test_any_value_fits_and_what_fitted_is_the_same_object(value: Any, limit: int) -> None:
-    made = cut_value(value, limit)
-    assert len(orjson.dumps(made)) <= limit
+    shorter = cut_value(value, limit)
+    assert len(orjson.dumps(shorter)) <= limit
     if len(orjson.dumps(value)) <= limit:
-        assert made is value
+        assert shorter is value
 
 
 def test_each_field_has_the_limit_and_what_is_shorter_stays_whole() -> None:
     wire = Wire()
-    told = {
+    attributes = {
         **CHAT,
         "gen_ai.input.messages": messages(LONG, "short question"),
         "gen_ai.output.messages": messages("x" * 900),
         "posthog.property.plan": "y" * 5000,
     }
-    with running(wire, max_content_bytes=1000, events="ai") as made:
-        made.end(sdk_span(told))
-        assert made.flush(60)
+    with running(wire, max_content_bytes=1000, events="ai") as forwarder:
+        forwarder.end(sdk_span(attributes))
+        assert forwarder.flush(60)
     [event] = json.loads(wire.bytes[-1])["batch"]
-    found = event["properties"]
-    assert len(orjson.dumps(found["$ai_input"])) <= 1000
-    assert "[cut: " in found["$ai_input"][0]["content"]
-    assert found["$ai_input"][1]["content"] == "short question"
-    assert found["$ai_output_choices"] == [{"role": "user", "content": "x" * 900}]
-    assert found["plan"] == "y" * 5000
+    properties = event["properties"]
+    assert len(orjson.dumps(properties["$ai_input"])) <= 1000
+    assert "[cut: " in properties["$ai_input"][0]["content"]
+    assert properties["$ai_input"][1]["content"] == "short question"
+    assert properties["$ai_output_choices"] == [{"role": "user", "content": "x" * 900}]
+    assert properties["plan"] == "y" * 5000
 
 
-def test_the_text_of_an_error_and_what_a_mask_made_longer_are_cut_too() -> None:
+def test_the_text_of_an_error_and_a_value_that_a_mask_lengthened_are_cut_too() -> None:
     wire = Wire()
     with running(
         wire, max_content_bytes=300, mask=lambda value, path, event: LONG if "error" in path else value
-    ) as made:
-        made.end(sdk_span({**CHAT, "error.type": "Oops", "gen_ai.input.messages": messages("hi")}))
-        assert made.flush(60)
+    ) as forwarder:
+        forwarder.end(sdk_span({**CHAT, "error.type": "Oops", "gen_ai.input.messages": messages("hi")}))
+        assert forwarder.flush(60)
     events = [event for body in wire.bytes[2::3] for event in json.loads(body)["batch"]]
     cut = [
         event["properties"].get("$ai_error") or event["properties"].get("error_message") for event in events
@@ -91,13 +91,13 @@ def test_the_text_of_an_error_and_what_a_mask_made_longer_are_cut_too() -> None:
 
 def test_what_waits_on_disk_is_cut_when_it_is_sent(tmp_path: Path) -> None:
     wire = Wire(up=False)
-    told = {**CHAT, "gen_ai.input.messages": messages(LONG)}
-    with running(wire, spool_dir=tmp_path, durability="always", max_content_bytes=1000) as made:
-        made.end(sdk_span(told))
+    attributes = {**CHAT, "gen_ai.input.messages": messages(LONG)}
+    with running(wire, spool_dir=tmp_path, durability="always", max_content_bytes=1000) as forwarder:
+        forwarder.end(sdk_span(attributes))
     assert LONG[:2000].encode() in on_disk(tmp_path)
     wire = Wire()
-    with running(wire, spool_dir=tmp_path, max_content_bytes=1000) as made:
-        assert made.flush(60)
+    with running(wire, spool_dir=tmp_path, max_content_bytes=1000) as forwarder:
+        assert forwarder.flush(60)
     sent = b"".join(wire.bytes)
     assert b"[cut: " in sent
     assert LONG[:1200].encode() not in sent
@@ -105,8 +105,8 @@ def test_what_waits_on_disk_is_cut_when_it_is_sent(tmp_path: Path) -> None:
 
 def test_no_event_is_limited_as_a_whole() -> None:
     wire = Wire()
-    told = {**CHAT, **{f"posthog.property.p{at}": "z" * 100 for at in range(50)}}
-    with running(wire, max_content_bytes=256, events="ai") as made:
-        made.end(sdk_span({**told, "gen_ai.input.messages": messages("short")}))
-        assert made.flush(60)
+    attributes = {**CHAT, **{f"posthog.property.p{at}": "z" * 100 for at in range(50)}}
+    with running(wire, max_content_bytes=256, events="ai") as forwarder:
+        forwarder.end(sdk_span({**attributes, "gen_ai.input.messages": messages("short")}))
+        assert forwarder.flush(60)
     assert b"[cut: " not in b"".join(wire.bytes)

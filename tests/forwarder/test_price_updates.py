@@ -1,4 +1,4 @@
-"""The date of the price table, and updates of it: fetched for who asks, from a real server on loopback."""
+"""The date of the price table, and its updates, fetched on request from a real server on loopback."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ DAY_NS = 86_400 * 10**9
 
 
 def test_the_table_of_the_package_has_a_version_a_date_and_models() -> None:
-    found = current_prices(TODAY)
-    assert found.version[0].isdigit()
-    assert found.models > 1000
-    assert not found.is_fetched
-    assert found.date is not None
-    assert date(2026, 10, 1) <= found.date <= TODAY
+    prices = current_prices(TODAY)
+    assert prices.version[0].isdigit()
+    assert prices.models > 1000
+    assert not prices.is_fetched
+    assert prices.date is not None
+    assert date(2026, 10, 1) <= prices.date <= TODAY
 
 
 @pytest.mark.parametrize(
@@ -46,7 +46,7 @@ def test_the_date_is_the_latest_on_which_somebody_looked(comment: str, day: date
 
 
 def test_what_is_fetched_is_used_and_is_of_today() -> None:
-    with price_server() as (url, asked):
+    with price_server() as (url, paths):
         book = PriceBook()
         before = book.cost(CALL)
         fetch(url)
@@ -54,9 +54,9 @@ def test_what_is_fetched_is_used_and_is_of_today() -> None:
         assert before is not None
         assert after is not None
         assert (before.total, after.total) == (1.25, 2.0)
-        assert asked == ["/data.json"]
-        found = current_prices(TODAY)
-        assert (found.is_fetched, found.models) == (True, 1)
+        assert paths == ["/data.json"]
+        prices = current_prices(TODAY)
+        assert (prices.is_fetched, prices.models) == (True, 1)
 
 
 WRONG: list[tuple[Any, int]] = [
@@ -77,8 +77,8 @@ def test_what_is_no_price_table_leaves_the_one_that_was(
         assert not price_updates._fetched(url)
         assert not price_updates._fetched(url)
         assert not current_prices(TODAY).is_fetched
-    [said] = [record.message for record in caplog.records if record.name == "otel_posthog"]
-    assert "new prices could not be fetched" in said
+    [warning] = [record.message for record in caplog.records if record.name == "otel_posthog"]
+    assert "new prices could not be fetched" in warning
 
 
 def test_they_are_fetched_at_once_and_every_day_and_sooner_after_a_failure() -> None:
@@ -88,10 +88,10 @@ def test_they_are_fetched_at_once_and_every_day_and_sooner_after_a_failure() -> 
         waited.append(seconds)
         return len(waited) == 3
 
-    with price_server() as (url, asked):
+    with price_server() as (url, paths):
         price_updates._follow(url, wait, at_once=True)
         assert waited == [0.0, EVERY_SECONDS, EVERY_SECONDS]
-        assert len(asked) == 2
+        assert len(paths) == 2
     waited.clear()
     with price_server(status=500) as (url, _):
         price_updates._follow(url, wait, at_once=False)

@@ -1,4 +1,4 @@
-"""Tasks of the real Celery run in the context of whoever sent them, through a broker's message."""
+"""Tasks of the real Celery run in the context of their sender, through a broker's message."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ from otel_posthog.sdk.context.ai_context import current_attributes
 
 @pytest.fixture(scope="module")
 def app() -> Iterator[celery.Celery]:
-    made = celery.Celery("chat", broker="memory://", backend="cache+memory://")
+    worker_app = celery.Celery("chat", broker="memory://", backend="cache+memory://")
     carry_ai_context()
 
-    @made.task(name="ask")  # type: ignore[untyped-decorator]
+    @worker_app.task(name="ask")  # type: ignore[untyped-decorator]
     def ask() -> dict[str, Any]:
         return dict(current_attributes())
 
-    @made.task(name="ask_on")  # type: ignore[untyped-decorator]
+    @worker_app.task(name="ask_on")  # type: ignore[untyped-decorator]
     def ask_on() -> str:
-        return str(made.tasks["ask"].delay().id)
+        return str(worker_app.tasks["ask"].delay().id)
 
     root = logging.getLogger()
     before = root.level, root.handlers[:]
-    with start_worker(made, pool="threads", perform_ping_check=False, shutdown_timeout=30):
+    with start_worker(worker_app, pool="threads", perform_ping_check=False, shutdown_timeout=30):
         root.level, root.handlers = before  # a worker takes them for itself, from all tests after this
         root.setLevel(before[0])
-        yield made
+        yield worker_app
 
 
 def test_a_task_has_the_context_it_was_sent_in(app: celery.Celery) -> None:

@@ -37,8 +37,8 @@ from otel_posthog.sdk.context.posthog_sdk import posthog_attributes
 
 def context() -> dict[str, Any]:
     """Feature and user in force, as a view sees them."""
-    found = current_attributes()
-    return {name: found.get(f"posthog.{name}") for name in ("feature", "distinct_id")}
+    attributes = current_attributes()
+    return {name: attributes.get(f"posthog.{name}") for name in ("feature", "distinct_id")}
 
 
 @pytest.fixture(autouse=True)
@@ -194,7 +194,7 @@ def test_flask_streams_in_the_context_until_their_end() -> None:
     assert flask_client().get("/stream", headers={"x-user": "u_1"}).text == "stream u_1"
 
 
-def test_what_a_flask_view_says_late_holds_for_its_stream() -> None:
+def test_late_values_of_a_flask_view_hold_for_its_stream() -> None:
     assert flask_client().get("/late", headers={"x-user": "u_1"}).text == "later True"
 
 
@@ -236,7 +236,7 @@ def _flask_view() -> dict[str, Any]:
 
 @pytest.mark.parametrize(("ask", "feature"), [(_of_starlette, "view"), (_of_flask, "_flask_view")])
 @pytest.mark.parametrize("user", [lambda: 1 // 0, _no_user])
-def test_a_request_is_served_without_the_user_whom_nobody_can_tell(
+def test_a_request_is_served_without_a_user_that_cannot_be_read(
     ask: Callable[..., Any], feature: str, user: Callable[[], Any], caplog: pytest.LogCaptureFixture
 ) -> None:
     forget()
@@ -250,7 +250,7 @@ async def _async_user(*_: Any) -> str:
     return "u_1"
 
 
-def test_a_user_that_is_awaited_is_refused_where_it_is_given() -> None:
+def test_a_user_function_that_is_awaited_is_rejected_at_once() -> None:
     with pytest.raises(TypeError, match="user must be a plain function"):
         init_app(flask.Flask("chat"), user=_async_user)  # type: ignore[arg-type]  # what is tested
     with pytest.raises(TypeError, match="user must be a plain function"):
@@ -260,11 +260,11 @@ def test_a_user_that_is_awaited_is_refused_where_it_is_given() -> None:
 # --- Django ---
 
 
-def _say(_: Any) -> django.http.JsonResponse:
+def _current(_: Any) -> django.http.JsonResponse:
     return django.http.JsonResponse(context())
 
 
-async def _say_async(_: Any) -> django.http.JsonResponse:
+async def _current_async(_: Any) -> django.http.JsonResponse:
     await asyncio.sleep(0)
     return django.http.JsonResponse(context())
 
@@ -293,8 +293,8 @@ def _late(_: Any) -> django.http.StreamingHttpResponse:
 
 urlpatterns = [
     django.urls.path("late", _late, name="late"),
-    django.urls.path("replies/<chat>", lambda request, chat: _say(request), name="smart_reply"),
-    django.urls.path("tldr", _say_async, name="tldr"),
+    django.urls.path("replies/<chat>", lambda request, chat: _current(request), name="smart_reply"),
+    django.urls.path("tldr", _current_async, name="tldr"),
     django.urls.path("stream", _stream, name="stream"),
     django.urls.path("astream", _stream_async, name="astream"),
 ]
@@ -365,7 +365,7 @@ def _ask(path: str, is_async: bool) -> Any:
 
 @pytest.mark.usefixtures("_django")
 @pytest.mark.parametrize("is_async", [False, True])
-def test_django_serves_a_request_whose_user_cannot_be_told(
+def test_django_serves_a_request_whose_user_cannot_be_read(
     is_async: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(globals(), "_is_away", True)
@@ -378,7 +378,7 @@ def test_django_streams_in_the_context_until_their_end() -> None:
 
 
 @pytest.mark.usefixtures("_django")
-def test_what_a_django_view_says_late_holds_for_its_stream() -> None:
+def test_late_values_of_a_django_view_hold_for_its_stream() -> None:
     assert b"".join(_ask("/late", is_async=False).streaming_content) == b"late later"
 
 
@@ -401,10 +401,10 @@ def test_django_answers_what_has_no_view() -> None:
 HEADERS = {"X-PostHog-Session-ID": "replay-1", "X-PostHog-Distinct-ID": "u_9"}
 
 
-def heard() -> dict[str, Any]:
-    """What a call made now would have from `posthog`'s context."""
-    found = posthog_attributes()
-    return {name: found.get(f"posthog.{name}") for name in ("session_id", "distinct_id")}
+def posthog_context() -> dict[str, Any]:
+    """Return the values that a call would take from `posthog`'s context now."""
+    attributes = posthog_attributes()
+    return {name: attributes.get(f"posthog.{name}") for name in ("session_id", "distinct_id")}
 
 
 def test_posthogs_asgi_middleware_gives_user_and_replay_session() -> None:
@@ -413,11 +413,11 @@ def test_posthogs_asgi_middleware_gives_user_and_replay_session() -> None:
 
     @app.get("/")
     async def home() -> dict[str, Any]:
-        return heard()
+        return posthog_context()
 
     @app.get("/thread")
     def thread() -> dict[str, Any]:
-        return heard()
+        return posthog_context()
 
     with fastapi.testclient.TestClient(app) as client:
         for path in ("/", "/thread"):
@@ -425,17 +425,17 @@ def test_posthogs_asgi_middleware_gives_user_and_replay_session() -> None:
                 "session_id": "replay-1",
                 "distinct_id": "u_9",
             }
-    assert heard() == {"session_id": None, "distinct_id": None}
+    assert posthog_context() == {"session_id": None, "distinct_id": None}
 
 
 @pytest.mark.usefixtures("_django")
 def test_posthogs_django_middleware_gives_user_and_replay_session() -> None:
-    found: list[dict[str, Any]] = []
+    contexts: list[dict[str, Any]] = []
 
     def view(_: Any) -> django.http.HttpResponse:
-        found.append(heard())
+        contexts.append(posthog_context())
         return django.http.HttpResponse()
 
     PosthogContextMiddleware(view)(django.test.RequestFactory().get("/", headers=HEADERS))
-    assert found == [{"session_id": "replay-1", "distinct_id": "u_9"}]
-    assert heard() == {"session_id": None, "distinct_id": None}
+    assert contexts == [{"session_id": "replay-1", "distinct_id": "u_9"}]
+    assert posthog_context() == {"session_id": None, "distinct_id": None}

@@ -15,8 +15,8 @@ Make = Callable[..., tuple[Any, PostHogSpanProcessor]]
 @pytest.fixture
 def inbox() -> Iterator[Inbox]:
     """A PostHog on loopback that got nothing yet."""
-    with Inbox() as found:
-        yield found
+    with Inbox() as inbox:
+        yield inbox
 
 
 @pytest.fixture
@@ -25,8 +25,8 @@ def attach(inbox: Inbox) -> Iterator[Make]:
     providers: list[TracerProvider] = []
 
     def make(sampler: Any = None, **options: Any) -> tuple[Any, PostHogSpanProcessor]:
-        given = {"api_key": "phc_test", "endpoint": inbox.url, "flush_interval": 60.0, **options}
-        processor = PostHogSpanProcessor(**given)
+        options = {"api_key": "phc_test", "endpoint": inbox.url, "flush_interval": 60.0, **options}
+        processor = PostHogSpanProcessor(**options)
         provider = TracerProvider(sampler=sampler, shutdown_on_exit=False)
         provider.add_span_processor(processor)
         providers.append(provider)

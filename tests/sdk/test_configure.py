@@ -49,7 +49,7 @@ def test_an_existing_provider_is_used(inbox: Inbox) -> None:
     assert inbox.events("$ai_generation")[0]["properties"]["feature"] == "x"
 
 
-def test_options_of_a_second_call_are_said_to_be_ignored(inbox: Inbox) -> None:
+def test_options_of_a_second_call_are_logged_as_ignored(inbox: Inbox) -> None:
     done = run("configure(); configure(events='ai')", inbox)
     assert "ignored: events" in done.stderr
 
@@ -63,7 +63,7 @@ def test_both_sdks_are_instrumented(inbox: Inbox, instrumentor: str) -> None:
     run(code, inbox)
 
 
-def test_its_handle_flushes_and_tells(inbox: Inbox) -> None:
+def test_its_handle_flushes_and_counts(inbox: Inbox) -> None:
     code = (
         "handle = configure()"
         + CALL

@@ -1,4 +1,4 @@
-"""`ai_context`: what spans that start inside it carry, and that nothing of it is left outside."""
+"""`ai_context`: the attributes of spans that start inside it; nothing of it is left outside."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def _nothing_is_left() -> Iterator[None]:
     assert current_attributes() == {}
 
 
-def test_everything_it_says_is_a_span_attribute() -> None:
+def test_every_argument_is_a_span_attribute() -> None:
     with ai_context(
         feature="smart_reply",
         chat_id=7,
@@ -70,7 +70,7 @@ def test_an_inner_context_adds_and_overrides_and_goes_away() -> None:
         assert current_attributes() == {"posthog.feature": "outer", "posthog.chat_id": "c"}
 
 
-def test_none_says_nothing() -> None:
+def test_none_sets_nothing() -> None:
     with ai_context(feature="outer"), ai_context(feature=None, properties={"a": None}):
         assert current_attributes() == {"posthog.feature": "outer"}
 
@@ -111,8 +111,8 @@ def test_a_coroutine_and_tasks_that_run_at_once() -> None:
         await asyncio.sleep(0)
         return feature(), await asyncio.gather(*(ask(str(n)) for n in range(50)))
 
-    found, users = asyncio.run(decorated())
-    assert found == "x"
+    feature_inside, users = asyncio.run(decorated())
+    assert feature_inside == "x"
     assert users == [[str(n)] * 20 for n in range(50)]
 
 
@@ -122,7 +122,7 @@ def test_a_generator_sees_it_and_its_driver_does_not() -> None:
         yield feature()
         yield feature()
 
-    seen = [(found, feature()) for found in numbers()]
+    seen = [(inside, feature()) for inside in numbers()]
     assert seen == [("x", None), ("x", None)]
 
 
@@ -177,8 +177,8 @@ def test_an_async_generator_sees_it_and_its_driver_does_not() -> None:
     async def drive() -> list[Any]:
         seen = []
         generator = numbers()
-        async for found in generator:
-            seen.append((found, feature()))
+        async for inside in generator:
+            seen.append((inside, feature()))
             if len(seen) == 2:
                 break
         await generator.aclose()  # type: ignore[attr-defined]  # an async generator, declared as an iterator
@@ -188,7 +188,7 @@ def test_an_async_generator_sees_it_and_its_driver_does_not() -> None:
     assert closed == ["x"]
 
 
-def test_a_context_manager_in_a_generator_that_another_context_closes_says_nothing(
+def test_a_context_manager_in_a_generator_that_another_context_closes_logs_nothing(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     def inside() -> Iterator[Any]:
@@ -218,7 +218,7 @@ def test_an_explicit_opentelemetry_context_has_it() -> None:
     assert current_attributes(kept) == {"posthog.feature": "x"}
 
 
-def test_a_span_hands_down_its_context_and_nothing_else() -> None:
+def test_a_span_inherits_context_and_nothing_else() -> None:
     own = {
         "posthog.feature": "x",
         "user.id": "u",
@@ -279,7 +279,7 @@ def test_stacked_decorators_both_count() -> None:
         return feature(), chat()
 
     async def drive() -> Any:
-        return [*[found async for found in asynchronous()], await coroutine()]
+        return [*[inside async for inside in asynchronous()], await coroutine()]
 
     assert list(numbers()) == [("x", "c")]
     assert asyncio.run(drive()) == [("x", "c"), ("x", "c")]
@@ -288,7 +288,7 @@ def test_stacked_decorators_both_count() -> None:
     assert inspect.iscoroutinefunction(coroutine)
 
 
-def test_what_a_callable_hands_out_runs_inside_it() -> None:
+def test_coroutines_and_generators_that_a_callable_returns_run_inside_it() -> None:
     class Asks:
         async def __call__(self) -> Any:
             await asyncio.sleep(0)

@@ -1,4 +1,4 @@
-"""Context that comes late, or goes to other threads, tasks and services, and never to a stranger."""
+"""Context that is added late, or reaches other threads, tasks and services, and never another request."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def test_late_words_hold_until_the_context_ends() -> None:
     assert user() is None
 
 
-def test_late_words_outlive_the_span_they_were_said_in(attach: Attach) -> None:
+def test_late_values_outlive_the_span_in_which_they_were_set(attach: Attach) -> None:
     tracer: Any = attach()
     with ai_context(feature="x"):
         with tracer.start_as_current_span("authenticate"):
@@ -107,7 +107,7 @@ def test_late_words_in_an_inner_context_end_with_it() -> None:
         assert user() == "outer"
 
 
-def test_an_inner_context_has_what_was_said_late_in_the_outer_one() -> None:
+def test_an_inner_context_has_the_late_values_of_the_outer_one() -> None:
     with ai_context(feature="x"):
         update_ai_context(user_id="late")
         with ai_context(chat_id=1):
@@ -131,10 +131,10 @@ def test_late_words_in_a_generator_hold_whoever_runs_its_next_step() -> None:
         yield user()
         yield user()
 
-    found: list[Any] = []
+    users: list[Any] = []
     steps = stream()
-    found.append(next(steps))
-    thread = threading.Thread(target=lambda: found.append(next(steps)))
+    users.append(next(steps))
+    thread = threading.Thread(target=lambda: users.append(next(steps)))
     thread.start()
     thread.join()
 
@@ -146,13 +146,13 @@ def test_late_words_in_a_generator_hold_whoever_runs_its_next_step() -> None:
 
     async def main() -> None:
         stepped = async_stream()
-        found.extend([await asyncio.create_task(anext(stepped)) for _ in range(2)])  # type: ignore[arg-type]
+        users.extend([await asyncio.create_task(anext(stepped)) for _ in range(2)])  # type: ignore[arg-type]
 
     asyncio.run(main())
-    assert found == ["u"] * 4
+    assert users == ["u"] * 4
 
 
-def test_a_task_that_a_generator_starts_says_late_words_for_itself_alone() -> None:
+def test_a_task_that_a_generator_starts_sets_late_values_for_itself_alone() -> None:
     @ai_context(feature="consumer")
     async def consume() -> AsyncIterator[Any]:
         async def handle(number: int) -> Any:
@@ -208,18 +208,18 @@ def test_late_words_in_a_decorated_function_and_generator_end_with_them() -> Non
     assert user() is None
 
 
-@pytest.mark.parametrize("said", [ai_context, update_ai_context])
-def test_the_arguments_are_shown_to_who_asks_for_help(said: Callable[..., Any]) -> None:
-    shown = inspect.signature(said).parameters
+@pytest.mark.parametrize("function", [ai_context, update_ai_context])
+def test_help_shows_the_arguments(function: Callable[..., Any]) -> None:
+    shown = inspect.signature(function).parameters
     assert [*shown] == [*ContextFields.__annotations__]
     assert {*ARGUMENTS} == {*shown} - {"groups", "properties", "flags"}
     assert {each.kind for each in shown.values()} == {inspect.Parameter.KEYWORD_ONLY}
 
 
-@pytest.mark.parametrize("said", [ai_context, update_ai_context])
-def test_an_argument_that_there_is_none_of_is_refused(said: Callable[..., Any]) -> None:
+@pytest.mark.parametrize("function", [ai_context, update_ai_context])
+def test_an_unknown_argument_is_rejected(function: Callable[..., Any]) -> None:
     with pytest.raises(TypeError, match=r"_context\(\) got an unexpected keyword argument 'featur'"):
-        said(featur="x")
+        function(featur="x")
 
 
 # --- threads and tasks ---
@@ -235,11 +235,11 @@ def test_a_pool_of_threads_knows_what_its_caller_knows_and_keeps_nothing() -> No
 
 @pytest.mark.parametrize("backend", ["asyncio"])
 def test_anyio_tasks_and_threads_have_the_context(backend: str) -> None:
-    found: list[Any] = []
+    users: list[Any] = []
 
     async def note() -> None:
-        found.append(user())
-        found.append(await anyio.to_thread.run_sync(user))
+        users.append(user())
+        users.append(await anyio.to_thread.run_sync(user))
 
     async def main() -> None:
         with ai_context(user_id="u"):
@@ -248,11 +248,11 @@ def test_anyio_tasks_and_threads_have_the_context(backend: str) -> None:
                 group.start_soon(note)
 
     anyio.run(main, backend=backend)
-    assert found == ["u"] * 4
+    assert users == ["u"] * 4
 
 
 def test_a_thousand_interleaved_requests_never_see_another_ones_user(inbox: Inbox) -> None:
-    """Tasks, threads, generators left early and late words, all at once; each call names its own request."""
+    """Tasks, threads, generators left early and late values, all at once; each call names its own request."""
     provider = TracerProvider(shutdown_on_exit=False)
     provider.add_span_processor(PostHogSpanProcessor(api_key="phc_test", endpoint=inbox.url, timeout=60))
     tracer = provider.get_tracer("tests")
@@ -306,9 +306,9 @@ def test_a_thousand_requests_on_few_threads_never_see_another_ones_user() -> Non
             with ai_context(feature="x"):
                 if number % 3:
                     update_ai_context(user_id=number)
-                found = user()
-                if found != (str(number) if number % 3 else None):
-                    wrong.append((number, found))
+                current = user()
+                if current != (str(number) if number % 3 else None):
+                    wrong.append((number, current))
 
     threads = [threading.Thread(target=worker, args=(first,)) for first in range(8)]
     for thread in threads:
@@ -322,7 +322,7 @@ def test_a_thousand_requests_on_few_threads_never_see_another_ones_user() -> Non
 
 
 def test_flags_of_the_posthog_package_are_read_without_reporting_that_they_were() -> None:
-    with _flag_server({"new-model": "variant-a", "beta": True, "off": False}) as (host, asked):
+    with _flag_server({"new-model": "variant-a", "beta": True, "off": False}) as (host, paths):
         client = posthog.Posthog("phc_test", host=host, flush_interval=0.01)
         with ai_context(flags=client.evaluate_flags("u")):
             assert current_attributes() == {
@@ -331,13 +331,13 @@ def test_flags_of_the_posthog_package_are_read_without_reporting_that_they_were(
                 "posthog.flag.off": False,
             }
         client.shutdown()
-    assert {path.partition("?")[0] for path in asked} == {"/flags/"}
+    assert {path.partition("?")[0] for path in paths} == {"/flags/"}
 
 
 @contextlib.contextmanager
 def _flag_server(variants: dict[str, Any]) -> Iterator[tuple[str, list[str]]]:
-    """PostHog's flags endpoint, and what was asked of it."""
-    asked: list[str] = []
+    """PostHog's flags endpoint, and the paths requested of it."""
+    paths: list[str] = []
     flags = {
         key: {"key": key, "enabled": bool(value), "variant": value if isinstance(value, str) else None}
         for key, value in variants.items()
@@ -346,7 +346,7 @@ def _flag_server(variants: dict[str, Any]) -> Iterator[tuple[str, list[str]]]:
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             self.rfile.read(int(self.headers["Content-Length"]))
-            asked.append(self.path)
+            paths.append(self.path)
             body = json.dumps({"flags": flags, "errorsWhileComputingFlags": False}).encode()
             self.send_response(200)
             self.send_header("Content-Length", str(len(body)))
@@ -359,7 +359,7 @@ def _flag_server(variants: dict[str, Any]) -> Iterator[tuple[str, list[str]]]:
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
         thread.start()
-        yield f"http://127.0.0.1:{server.server_port}", asked
+        yield f"http://127.0.0.1:{server.server_port}", paths
         server.shutdown()
         thread.join()
 
@@ -377,9 +377,9 @@ def test_baggage_carries_what_is_named_on_both_sides_and_nothing_else(attach: At
     assert "team" not in carrier["baggage"]
     receiver: Any = attach(baggage_accept="user_id,group.company,chat_id")
     receiver.start_span("chat", context=propagate.extract(carrier), attributes=CHAT).end()
-    found = receiver.exported()[-1].attributes
-    assert (found["posthog.distinct_id"], found["posthog.group.company"]) == ("u", "acme")
-    assert "posthog.feature" not in found
+    attributes = receiver.exported()[-1].attributes
+    assert (attributes["posthog.distinct_id"], attributes["posthog.group.company"]) == ("u", "acme")
+    assert "posthog.feature" not in attributes
 
 
 def test_a_flag_is_the_same_variant_on_the_other_side(attach: Attach) -> None:
@@ -388,11 +388,11 @@ def test_a_flag_is_the_same_variant_on_the_other_side(attach: Attach) -> None:
         carrier: dict[str, str] = {}
         propagate.inject(carrier)
     tracer.start_span("chat", context=propagate.extract(carrier), attributes=CHAT).end()
-    found = tracer.exported()[-1].attributes
-    assert (found["posthog.flag.on"], found["posthog.flag.model"]) == (True, "small")
+    attributes = tracer.exported()[-1].attributes
+    assert (attributes["posthog.flag.on"], attributes["posthog.flag.model"]) == (True, "small")
 
 
-def test_baggage_is_neither_sent_nor_believed_unless_asked_for(attach: Attach) -> None:
+def test_baggage_is_neither_sent_nor_accepted_unless_asked_for(attach: Attach) -> None:
     tracer: Any = attach()
     with ai_context(user_id="u"):
         assert baggage.get_all() == {}
@@ -401,7 +401,7 @@ def test_baggage_is_neither_sent_nor_believed_unless_asked_for(attach: Attach) -
     assert "posthog.distinct_id" not in tracer.exported()[-1].attributes
 
 
-def test_what_the_own_service_says_wins_over_baggage(attach: Attach) -> None:
+def test_values_of_the_own_service_win_over_baggage(attach: Attach) -> None:
     tracer: Any = attach(baggage_accept="user_id")
     token = otel_context.attach(baggage.set_baggage("posthog.distinct_id", "far"))
     with ai_context(user_id="near"):
@@ -416,9 +416,9 @@ def test_a_user_in_other_words_wins_over_baggage(attach: Attach) -> None:
     with tracer.start_as_current_span("GET /", attributes={"user.id": "alice"}):
         tracer.start_span("chat", attributes=CHAT).end()
     otel_context.detach(token)
-    found = tracer.exported()[0].attributes
-    assert "posthog.distinct_id" not in found
-    assert found["user.id"] == "alice"
+    attributes = tracer.exported()[0].attributes
+    assert "posthog.distinct_id" not in attributes
+    assert attributes["user.id"] == "alice"
 
 
 @pytest.mark.parametrize("value", ["", "x" * 2000])
@@ -456,7 +456,7 @@ def test_a_feature_comes_from_what_is_above(
     assert tracer.exported()[0].attributes.get("posthog.feature") == feature
 
 
-def test_what_ai_context_says_wins_over_rules(attach: Attach) -> None:
+def test_values_of_ai_context_win_over_rules(attach: Attach) -> None:
     tracer: Any = attach(features=RULES)
     with (
         ai_context(feature="said"),

@@ -1,4 +1,4 @@
-"""The exporter under other processors, its results, and what it takes from a `posthog.Posthog` client."""
+"""The exporter under other processors, its results, and its settings from a `posthog.Posthog` client."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def test_force_flush_waits_for_exports_under_way_and_keeps_its_time(inbox: Inbox
         worker.join()
 
 
-def test_without_a_key_it_is_off_and_says_how_to_switch_it_on(caplog: pytest.LogCaptureFixture) -> None:
+def test_without_a_key_it_is_off_and_logs_how_to_switch_it_on(caplog: pytest.LogCaptureFixture) -> None:
     exporter = PostHogSpanExporter()
     assert exporter.export([sdk_span()]) is SpanExportResult.SUCCESS
     exporter.shutdown()
@@ -143,7 +143,7 @@ def test_a_clients_privacy_mode_keeps_content_in(inbox: Inbox) -> None:
     assert "a secret" not in str(inbox.events())
 
 
-def test_a_disabled_client_sends_nothing_and_says_nothing(
+def test_a_disabled_client_sends_nothing_and_logs_nothing(
     inbox: Inbox, caplog: pytest.LogCaptureFixture
 ) -> None:
     with a_client(inbox, disabled=True) as client, exporting(inbox, api_key=None, client=client) as exporter:
@@ -168,8 +168,8 @@ def test_a_clients_historical_migration_is_the_deliverys(inbox: Inbox) -> None:
         def reset_after_fork(self) -> None: ...
 
     with a_client(inbox, historical_migration=True) as client:
-        made = forwarder({"client": client, "compression": "none"}, transport=Recorder())
-        assert made.export_spans([make_view()], [], 10)
+        sender = forwarder({"client": client, "compression": "none"}, transport=Recorder())
+        assert sender.export_spans([make_view()], [], 10)
     assert [body["historical_migration"] for body in bodies] == [True, True]
     assert {body["api_key"] for body in bodies} == {"phc_of_the_client"}
 
@@ -225,7 +225,7 @@ def test_a_wrong_price_file_is_refused_by_name(tmp_path: Path, content: str) -> 
         PostHogSpanExporter(api_key="phc_x", prices=file)
 
 
-def test_a_wrong_price_file_of_the_environment_is_said_and_the_built_in_table_used(
+def test_a_wrong_price_file_of_the_environment_is_logged_and_the_built_in_table_used(
     inbox: Inbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     file = tmp_path / "prices.json"
@@ -267,7 +267,7 @@ def test_an_event_that_before_send_returns_in_pieces_takes_no_other_with_it(inbo
     assert len(inbox.events("$ai_generation")) == 2
 
 
-def test_a_context_that_an_exporter_alone_cannot_see_is_said(
+def test_a_context_that_an_exporter_alone_cannot_see_is_logged(
     inbox: Inbox, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(exporter_module, "has_processor", lambda: False)
@@ -290,7 +290,9 @@ def test_an_event_that_before_send_takes_the_name_of_costs_no_other(inbox: Inbox
     assert len(inbox.events()) == 2
 
 
-def test_a_parent_that_posthog_does_not_get_is_stepped_over_and_hands_down_its_context(inbox: Inbox) -> None:
+def test_a_parent_that_posthog_does_not_get_is_skipped_and_its_context_is_inherited(
+    inbox: Inbox,
+) -> None:
     provider = TracerProvider(shutdown_on_exit=False)
     provider.add_span_processor(
         BatchSpanProcessor(PostHogSpanExporter(api_key="phc_test", endpoint=inbox.url))
@@ -310,7 +312,7 @@ def test_a_parent_that_posthog_does_not_get_is_stepped_over_and_hands_down_its_c
     [call], [root] = inbox.events("$ai_generation"), inbox.events("$ai_trace")
     assert call["properties"]["$ai_parent_id"] == format(outer.get_span_context().span_id, "016x")
     assert "$ai_parent_id" not in root["properties"]
-    for event in (call, root):  # who asked is said by the server's span alone
+    for event in (call, root):  # only the server's span names the user
         assert (event["distinct_id"], event["properties"]["feature"]) == ("u_1", "tldr")
 
 
@@ -337,14 +339,14 @@ def shelve(data: bytes, mime_type: str | None) -> str | None:
         (shelve, [{"type": "image", "image": "https://media.example/image/png/10240"}]),
     ],
 )
-def test_media_go_as_the_option_says(inbox: Inbox, media: Any, shown: Any) -> None:
+def test_media_leave_as_the_option_asks(inbox: Inbox, media: Any, shown: Any) -> None:
     with exporting(inbox, media=media, events="ai") as exporter:
         exporter.export([sdk_span(ILLUSTRATED)])
     [event] = inbox.events()
     assert event["properties"]["$ai_input"] == [{"role": "user", "content": shown}]
 
 
-def test_media_that_their_function_fails_on_are_placeholders_and_that_is_said(
+def test_media_that_their_function_fails_on_are_placeholders_and_that_is_logged(
     inbox: Inbox, caplog: pytest.LogCaptureFixture
 ) -> None:
     larger = base64.b64encode(bytes(range(256)) * 120).decode()
@@ -371,15 +373,15 @@ def test_a_score_is_a_metric_of_what_was_judged(inbox: Inbox) -> None:
                 sdk_span({}, span_id=8, events=(("gen_ai.evaluation.result", START, {**score}),)),
             ]
         )
-    found = [event for event in inbox.events() if event["event"] == "$ai_metric"]
-    assert [event["properties"]["$ai_span_id"] for event in found] == [
+    metrics = [event for event in inbox.events() if event["event"] == "$ai_metric"]
+    assert [event["properties"]["$ai_span_id"] for event in metrics] == [
         format(SPAN_ID, "016x"),
         format(PARENT_ID, "016x"),
         format(PARENT_ID, "016x"),
     ]
-    for event in found:
+    for event in metrics:
         assert event["properties"]["$ai_metric_name"] == "relevance"
         assert event["properties"]["$ai_metric_value"] == 0.75
         assert event["properties"]["$ai_metric_explanation"] == "it answers the question"
-    assert len({event["uuid"] for event in found}) == 3
+    assert len({event["uuid"] for event in metrics}) == 3
     assert len([event for event in inbox.events() if event["event"] == "$ai_generation"]) == 1

@@ -23,9 +23,9 @@ from tests.support.spans import CHAT
 
 @pytest.fixture
 def processor(inbox: Inbox) -> Iterator[PostHogSpanProcessor]:
-    made = PostHogSpanProcessor(api_key="phc_test", endpoint=inbox.url)
-    yield made
-    made.shutdown()
+    processor = PostHogSpanProcessor(api_key="phc_test", endpoint=inbox.url)
+    yield processor
+    processor.shutdown()
 
 
 def sent(inbox: Inbox, processor: PostHogSpanProcessor) -> dict[str, Any]:
@@ -63,7 +63,7 @@ def test_feedback_has_the_context_in_force(inbox: Inbox, processor: PostHogSpanP
     assert event["properties"].items() >= expected.items()
 
 
-def test_by_default_the_current_trace_is_meant_and_a_front_end_can_be_told(
+def test_by_default_the_current_trace_is_meant_and_a_front_end_can_be_given_it(
     inbox: Inbox, processor: PostHogSpanProcessor
 ) -> None:
     provider = TracerProvider(shutdown_on_exit=False)
@@ -102,17 +102,17 @@ GIVE: list[Callable[[], bool]] = [lambda: capture_metric("tone", 1), lambda: cap
 
 
 @pytest.mark.parametrize("give", GIVE)
-def test_without_a_trace_it_is_said_what_to_do(
+def test_without_a_trace_the_log_says_what_to_do(
     processor: PostHogSpanProcessor, caplog: pytest.LogCaptureFixture, give: Callable[[], bool]
 ) -> None:
     assert current_trace_id() is None
     assert not give()
-    [said] = [record.message for record in caplog.records if record.levelno == logging.WARNING]
-    assert "no trace is under way: give trace_id=" in said
+    [warning] = [record.message for record in caplog.records if record.levelno == logging.WARNING]
+    assert "no trace is under way: give trace_id=" in warning
 
 
 @pytest.mark.parametrize("give", GIVE)
-def test_where_nothing_sends_it_is_said_what_to_do(
+def test_if_nothing_sends_the_log_says_what_to_do(
     caplog: pytest.LogCaptureFixture, give: Callable[[], bool]
 ) -> None:
     assert not give()

@@ -37,25 +37,25 @@ def read():
                     assert point.attributes["otel.component.name"].endswith("/0"), point.attributes
     return points
 
-found = [read()]
+readings = [read()]
 handle.force_flush(20_000)
-found.append(read())
-print(json.dumps(found))
+readings.append(read())
+print(json.dumps(readings))
 """
 SET = "metrics.set_meter_provider(MeterProvider([reader]))"
 
 
-def read(before: str, after: str, host: str, **told: str) -> list[dict[str, Any]]:
+def read(before: str, after: str, host: str, **environ: str) -> list[dict[str, Any]]:
     done = subprocess.run(
         [sys.executable, "-c", CODE % (before, after)],
-        env={"PATH": os.environ["PATH"], "POSTHOG_API_KEY": "phc_test", "POSTHOG_HOST": host, **told},
+        env={"PATH": os.environ["PATH"], "POSTHOG_API_KEY": "phc_test", "POSTHOG_HOST": host, **environ},
         capture_output=True,
         text=True,
         timeout=60,
         check=True,
     )
-    found: list[dict[str, Any]] = json.loads(done.stdout)
-    return found
+    readings: list[dict[str, Any]] = json.loads(done.stdout)
+    return readings
 
 
 @pytest.mark.parametrize(("before", "after"), [(SET, ""), ("", SET)], ids=["before us", "after us"])
@@ -75,8 +75,8 @@ def test_spans_are_counted_in_opentelemetrys_names(
 
 
 def test_what_is_lost_is_counted_with_its_error(inbox: Inbox) -> None:
-    told = {"OTEL_EXPORTER_POSTHOG_MAX_QUEUE_BYTES": "8192"}
+    environ = {"OTEL_EXPORTER_POSTHOG_MAX_QUEUE_BYTES": "8192"}
     span = "trace.get_tracer('a').start_span('chat', attributes=CHAT | {'a': 'x' * 400}).end()"
     fill = f"for _ in range(40): {span}"
-    _, sent = read(SET, fill, inbox.url, **told)
+    _, sent = read(SET, fill, inbox.url, **environ)
     assert sent["otel.sdk.processor.span.processed|queue_full"] > 0

@@ -31,16 +31,16 @@ ONE_CALL = {"$ai_generation": 1, "llm_completion_requested": 1, "llm_completion_
 
 
 class Attached:
-    """A provider with our processor, and a clock of its own for what waits."""
+    """A provider with our processor, and a clock of its own for waiting spans."""
 
     def __init__(self, inbox: Inbox, **options: Any) -> None:
         sampler = options.pop("sampler", None)
-        given = {"api_key": "phc_test", "endpoint": inbox.url, "flush_interval": 60.0, **options}
-        self.processor = PostHogSpanProcessor(**given)
+        options = {"api_key": "phc_test", "endpoint": inbox.url, "flush_interval": 60.0, **options}
+        self.processor = PostHogSpanProcessor(**options)
         self.provider = TracerProvider(sampler=sampler, shutdown_on_exit=False)
         self.provider.add_span_processor(self.processor)
         self.now = 1000.0
-        self.open = self.processor._open  # what it holds is to be seen in no other way
+        self.open = self.processor._open  # nothing else shows the waiting spans
         self.open._clock = lambda: self.now
 
     def begin(
@@ -51,7 +51,7 @@ class Attached:
         within: Span | None = None,
         at: int | None = None,
     ) -> Span:
-        """A span of this scope begins, `at` milliseconds where that matters."""
+        """Start a span of this scope, `at` milliseconds if that matters."""
         tracer: Tracer = self.provider.get_tracer(scope)
         context = set_span_in_context(within) if within is not None else None
         started = START + at * MS if at is not None else None
@@ -73,14 +73,14 @@ Attach = Callable[..., Attached]
 
 @pytest.fixture
 def attach(inbox: Inbox) -> Iterator[Attach]:
-    made: list[Attached] = []
+    all_attached: list[Attached] = []
 
     def make(**options: Any) -> Attached:
-        made.append(Attached(inbox, **options))
-        return made[-1]
+        all_attached.append(Attached(inbox, **options))
+        return all_attached[-1]
 
     yield make
-    for attached in made:
+    for attached in all_attached:
         attached.provider.shutdown()
 
 
@@ -95,8 +95,8 @@ def all_names(inbox: Inbox) -> Counter[str]:
 
 def generation(inbox: Inbox) -> dict[str, Any]:
     [event] = inbox.events("$ai_generation")
-    found: dict[str, Any] = event["properties"]
-    return found
+    properties: dict[str, Any] = event["properties"]
+    return properties
 
 
 def id_of(span: Span) -> str:
@@ -124,10 +124,10 @@ def test_an_inner_span_waits_for_the_outer_one_and_one_event_is_made_of_both(
     outer.end()
     at.flush()
     assert names(inbox) == ONE_CALL
-    found = generation(inbox)
-    assert found["$ai_span_id"] == id_of(outer)
-    assert "Hello?" in str(found["$ai_input"])
-    assert (found["$ai_input_tokens"], found["$ai_output_tokens"]) == (10, 5)
+    properties = generation(inbox)
+    assert properties["$ai_span_id"] == id_of(outer)
+    assert "Hello?" in str(properties["$ai_input"])
+    assert (properties["$ai_input_tokens"], properties["$ai_output_tokens"]) == (10, 5)
 
 
 @pytest.mark.parametrize("flush_at", [(), (0,), (1,), (0, 1)])
@@ -535,7 +535,7 @@ def test_a_call_of_a_child_process_within_a_span_of_its_parent_is_not_lost(
 
 
 @pytest.mark.parametrize("flush", [False, True])
-def test_where_every_span_is_on_disk_at_once_none_waits_and_one_call_is_counted(
+def test_if_every_span_is_on_disk_at_once_none_waits_and_one_call_is_counted(
     inbox: Inbox, attach: Attach, tmp_path: Path, *, flush: bool
 ) -> None:
     at = attach(durability="always", spool_dir=str(tmp_path))
@@ -552,7 +552,7 @@ def test_where_every_span_is_on_disk_at_once_none_waits_and_one_call_is_counted(
 
 
 @pytest.mark.parametrize("hidden", [False, True])
-def test_where_every_span_is_on_disk_at_once_a_call_is_announced_once(
+def test_if_every_span_is_on_disk_at_once_a_call_is_announced_once(
     inbox: Inbox, attach: Attach, tmp_path: Path, *, hidden: bool
 ) -> None:
     at = attach(durability="always", spool_dir=str(tmp_path), capture_content=not hidden)
@@ -582,8 +582,8 @@ class OnlyRecords(Sampler):
         *rest: Any,
         **options: Any,
     ) -> SamplingResult:
-        found = Decision.RECORD_ONLY if name in self.names else Decision.RECORD_AND_SAMPLE
-        return SamplingResult(found, attributes)
+        decision = Decision.RECORD_ONLY if name in self.names else Decision.RECORD_AND_SAMPLE
+        return SamplingResult(decision, attributes)
 
     def get_description(self) -> str:
         return "for tests"
@@ -621,7 +621,7 @@ def test_a_call_does_not_hang_from_a_span_that_is_not_sampled(inbox: Inbox, atta
     assert generation(inbox)["$ai_parent_id"] == generation(inbox)["$ai_trace_id"]
 
 
-def test_where_nothing_is_sampled_nothing_waits(inbox: Inbox, attach: Attach) -> None:
+def test_if_nothing_is_sampled_nothing_waits(inbox: Inbox, attach: Attach) -> None:
     at = attach(sampler=OnlyRecords("openai", "httpx"))
     outer = at.begin("openai", ASKED)
     at.begin("httpx", ANSWERED, within=outer).end()

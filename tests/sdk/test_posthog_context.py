@@ -1,4 +1,4 @@
-"""The contexts of the real `posthog` package are read where `ai_context` says nothing."""
+"""The contexts of the real `posthog` package are read if `ai_context` sets nothing."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from tests.support.spans import CHAT
 
 @pytest.fixture
 def provider(inbox: Inbox) -> Iterator[TracerProvider]:
-    made = TracerProvider(shutdown_on_exit=False)
-    made.add_span_processor(PostHogSpanProcessor(api_key="phc_test", endpoint=inbox.url))
-    yield made
-    made.shutdown()
+    provider = TracerProvider(shutdown_on_exit=False)
+    provider.add_span_processor(PostHogSpanProcessor(api_key="phc_test", endpoint=inbox.url))
+    yield provider
+    provider.shutdown()
 
 
 @pytest.fixture
@@ -92,5 +92,5 @@ def test_no_request_sees_the_user_of_another(inbox: Inbox, provider: TracerProvi
         await asyncio.gather(*(request(number) for number in range(300)))
 
     asyncio.run(all_of_them())
-    found = {event["properties"]["chat_id"]: event["distinct_id"] for event in generations(inbox, provider)}
-    assert found == {f"chat-{number}": f"user-{number}" for number in range(300)}
+    users = {event["properties"]["chat_id"]: event["distinct_id"] for event in generations(inbox, provider)}
+    assert users == {f"chat-{number}": f"user-{number}" for number in range(300)}

@@ -26,8 +26,8 @@ def names(inbox: Inbox) -> dict[str, int]:
 
 def generation(inbox: Inbox) -> dict[str, Any]:
     [event] = inbox.events("$ai_generation")
-    found: dict[str, Any] = event["properties"]
-    return found
+    properties: dict[str, Any] = event["properties"]
+    return properties
 
 
 def test_a_call_is_one_generation_one_request_and_one_success(inbox: Inbox, attach: Make) -> None:
@@ -61,10 +61,10 @@ def test_what_is_set_on_a_span_wins_over_the_context_and_that_over_the_span_abov
         with ai_context(feature="of the context", chat_id="of the context"):
             tracer.start_span("chat", attributes={**CHAT, "posthog.feature": "of the span"}).end()
     processor.force_flush()
-    found = generation(inbox)
-    assert found["feature"] == "of the span"
-    assert found["chat_id"] == "of the context"
-    assert found["user_id"] == "of the span above"
+    properties = generation(inbox)
+    assert properties["feature"] == "of the span"
+    assert properties["chat_id"] == "of the context"
+    assert properties["user_id"] == "of the span above"
 
 
 def test_the_parent_of_a_generation_is_the_nearest_span_that_posthog_gets(inbox: Inbox, attach: Make) -> None:
@@ -186,14 +186,14 @@ def test_twenty_thousand_spans_in_a_burst_all_arrive_once(inbox: Inbox, attach: 
     assert stats["events"]["queued"] == stats["events"]["delivered"] == {"$ai_generation": 20_000}
 
 
-def test_a_flush_that_cannot_deliver_says_so_in_time(attach: Make) -> None:
+def test_a_flush_that_cannot_deliver_returns_false_in_time(attach: Make) -> None:
     tracer, processor = attach(endpoint="http://127.0.0.1:9", timeout=0.2)
     tracer.start_span("chat", attributes=CHAT).end()
     assert processor.force_flush(300) is False
     processor.shutdown(1)
 
 
-def test_shutdown_sends_what_waits_and_a_later_span_is_said_once(
+def test_shutdown_sends_the_queue_and_a_later_span_is_logged_once(
     inbox: Inbox, attach: Make, caplog: pytest.LogCaptureFixture
 ) -> None:
     tracer, processor = attach()
@@ -206,7 +206,7 @@ def test_shutdown_sends_what_waits_and_a_later_span_is_said_once(
     assert [record.message for record in caplog.records] == ["A span ended after shutdown and is not sent."]
 
 
-def test_shutdown_with_no_posthog_there_ends_in_time_and_says_what_is_lost(
+def test_shutdown_without_posthog_ends_in_time_and_logs_the_loss(
     attach: Make, caplog: pytest.LogCaptureFixture
 ) -> None:
     tracer, processor = attach(endpoint="http://127.0.0.1:9", timeout=0.2)
@@ -243,9 +243,9 @@ def test_without_a_key_one_warning_says_what_to_set_and_nothing_else_happens(
 
 def test_privacy_mode_of_a_context_keeps_content_in(inbox: Inbox, attach: Make) -> None:
     tracer, processor = attach()
-    said = {**CHAT, "gen_ai.input.messages": "a secret", "gen_ai.output.messages": "a secret"}
+    attributes = {**CHAT, "gen_ai.input.messages": "a secret", "gen_ai.output.messages": "a secret"}
     with ai_context(privacy_mode=True):
-        tracer.start_span("chat", attributes=said).end()
+        tracer.start_span("chat", attributes=attributes).end()
     processor.force_flush()
     assert "a secret" not in str(inbox.events())
 

@@ -1,4 +1,4 @@
-"""What is public, and what importing it costs."""
+"""The public names, and the cost of importing them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_the_public_names_are_these() -> None:
     assert sorted(instrumentors.__all__) == ["GeminiInstrumentor", "OpenAIInstrumentor"]
 
 
-def test_a_public_name_is_loaded_when_it_is_asked_for() -> None:
+def test_a_public_name_is_loaded_when_it_is_first_used() -> None:
     code = (
         "import sys, otel_posthog; sdk = 'opentelemetry.sdk.trace'; "
         "assert sdk not in sys.modules and 'configure' in dir(otel_posthog); "

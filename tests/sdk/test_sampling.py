@@ -66,7 +66,7 @@ def test_whole_traces_are_kept_and_the_rest_is_counted(
     assert processor.stats()["events"]["dropped"] == {"sample_rate": 3}
 
 
-def test_nothing_is_said_of_what_is_left_out(attach: Make, caplog: pytest.LogCaptureFixture) -> None:
+def test_nothing_is_logged_about_spans_left_out(attach: Make, caplog: pytest.LogCaptureFixture) -> None:
     tracer, processor = attach()
     ask(tracer, LEFT_OUT)
     assert processor.force_flush()
@@ -74,7 +74,7 @@ def test_nothing_is_said_of_what_is_left_out(attach: Make, caplog: pytest.LogCap
 
 
 @pytest.mark.parametrize("trace", [KEPT, LEFT_OUT])
-def test_the_start_of_a_call_under_way_is_sent_where_its_trace_is_kept(
+def test_the_start_of_a_call_under_way_is_sent_if_its_trace_is_kept(
     inbox: Inbox, attach: Make, trace: str
 ) -> None:
     tracer, processor = attach()
@@ -151,7 +151,7 @@ def test_what_waits_on_disk_is_sampled_as_the_process_that_wrote_it_would(
         assert second.stats()["events"]["dropped"] == dropped
 
 
-def test_scores_follow_their_trace_and_what_a_person_said_is_kept(inbox: Inbox, attach: Make) -> None:
+def test_scores_follow_their_trace_and_feedback_of_a_person_is_kept(inbox: Inbox, attach: Make) -> None:
     _, processor = attach()
     assert capture_metric("tone", "kind", trace_id=KEPT)
     assert capture_metric("relevance", 0.5, trace_id=LEFT_OUT)
@@ -163,7 +163,7 @@ def test_scores_follow_their_trace_and_what_a_person_said_is_kept(inbox: Inbox, 
     assert processor.stats()["events"]["dropped"] == {"sample_rate": 1}
 
 
-def test_off_there_is_nothing_to_decide_and_nothing_told(inbox: Inbox, attach: Make) -> None:
+def test_off_nothing_is_decided_and_no_rate_is_sent(inbox: Inbox, attach: Make) -> None:
     tracer, processor = attach(sample_rate={"*": 1, "meme": 1.0})
     assert processor.forwarder._pipeline.sampling is None
     ask(tracer, LEFT_OUT)

@@ -123,7 +123,7 @@ def test_the_sdk_switched_off_sends_nothing(inbox: Inbox, tmp_path: Path) -> Non
     assert inbox.events() == []
 
 
-TELLS = """
+PRINTS_BATCHING = """
 from opentelemetry import trace
 
 [processor] = trace.get_tracer_provider()._active_span_processor._span_processors
@@ -138,7 +138,7 @@ def test_batch_settings_of_opentelemetry_are_heeded_and_configure_adds_nothing(
     inbox: Inbox, tmp_path: Path
 ) -> None:
     done = run(
-        TELLS,
+        PRINTS_BATCHING,
         tmp_path,
         OTEL_TRACES_EXPORTER="posthog",
         POSTHOG_API_KEY="phc_test",
