@@ -20,7 +20,7 @@ from otel_posthog.conversion.model_call import (
     Usage,
 )
 from otel_posthog.conversion.readers.attribute_values import count, finish_reason, text
-from otel_posthog.conversion.readers.providers import provider_name
+from otel_posthog.conversion.readers.providers import provider_at, provider_name
 from otel_posthog.conversion.readers.rule_table import Parts, Plan, apply, plan_of
 from otel_posthog.conversion.readers.token_usage import settle
 from otel_posthog.conversion.spans.span_view import SpanView
@@ -83,6 +83,8 @@ def build_call(view: SpanView, kind: Kind, parts: Parts, own: Plan | None) -> Mo
         call["provider"] = provider_name(call["provider"])
     elif kind.is_model_call and view.scope is not None:
         call["provider"] = _provider_of(view.scope)
+    if "base_url" in call and kind.is_model_call:
+        call["provider"] = provider_at(call.get("provider"), call["base_url"])
     if "time_to_first_token" in call:
         call.setdefault("stream", True)
         _settle_first_token(call, view)

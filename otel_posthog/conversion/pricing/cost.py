@@ -132,7 +132,7 @@ class PriceBook:
         import genai_prices.data_snapshot
 
         self._snapshot = genai_prices.data_snapshot.get_snapshot
-        self._snapshot()
+        self._listed_ids = frozenset(provider.id for provider in self._snapshot().providers)
         own = own or {}
         self._exact = {name.lower(): rates for name, rates in own.items() if not is_pattern(name)}
         self._patterns = [(name.lower(), rates) for name, rates in own.items() if is_pattern(name)]
@@ -144,25 +144,35 @@ class PriceBook:
         tier = details.get("service_tier") or call.parameters.get("service_tier")
         for model in (call.response_model, call.request_model):
             if model is not None:
-                tiers = self._tiers(call.provider, model, tier, call.start_ns // _HALF_HOUR_NS)
+                provider = call.provider
+                if provider is None:
+                    url = call.base_url
+                else:  # few calls need the URL, so that it makes few entries of the cache
+                    url = None if _PROVIDERS.get(provider, provider) in self._listed_ids else call.base_url
+                tiers = self._tiers(provider, model, tier, call.start_ns // _HALF_HOUR_NS, url)
                 if tiers:
                     images = 0 if call.error is not None else details.get("image_count") or 0
                     return cost_of(call.usage, tiers, images)
         return None
 
-    def _look_up(self, provider: str | None, model: str, tier: str | None, half_hour: int) -> Tiers:
+    def _look_up(
+        self, provider: str | None, model: str, tier: str | None, half_hour: int, url: str | None
+    ) -> Tiers:
         own = self._own([*_names(model)])
         if own is not None and not own.lacks:
             return ((-1, own),)
-        listed = self._listed_tiers(provider, model, tier, half_hour)
+        provider = _server_of(model) or provider
+        listed = () if provider in _SELF_HOSTED else self._listed_tiers(provider, model, tier, half_hour, url)
         if own is None:
             return listed
         return tuple((start, with_missing_side(own, rates)) for start, rates in listed) or ((-1, own),)
 
-    def _listed_tiers(self, provider: str | None, model: str, tier: str | None, half_hour: int) -> Tiers:
+    def _listed_tiers(
+        self, provider: str | None, model: str, tier: str | None, half_hour: int, url: str | None = None
+    ) -> Tiers:
         moment = datetime.fromtimestamp(min(max(half_hour, 0), _LATEST) * 1800, timezone.utc)
         for name in _names(model):
-            if (price := self._listed(provider, name, tier, moment)) is not None:
+            if (price := self._listed(provider, name, tier, moment, url)) is not None:
                 return tiers_of(price)
         return ()
 
@@ -175,14 +185,20 @@ class PriceBook:
         return any(fnmatch.fnmatchcase(model.id.lower(), pattern) for model in models)
 
     def _listed(
-        self, provider: str | None, model: str, tier: str | None, moment: datetime
+        self, provider: str | None, model: str, tier: str | None, moment: datetime, url: str | None
     ) -> ModelPrice | None:
         snapshot = self._snapshot()
         provider_id = _PROVIDERS.get(provider or "", provider)
         known_id = provider_id if any(listed.id == provider_id for listed in snapshot.providers) else None
-        try:
-            listed_provider, listed_model = snapshot.find_provider_model(model, None, known_id, None)
-        except LookupError:
+        if url is not None and "://" not in url:
+            url = f"https://{url}"
+        for address in dict.fromkeys((url, None)):
+            try:
+                listed_provider, listed_model = snapshot.find_provider_model(model, None, known_id, address)
+                break
+            except LookupError:
+                continue
+        else:
             return None
         # `genai-prices` falls back to another provider's model, for which only standard prices hold.
         is_own_model = any(listed_model is each for each in listed_provider.models)
@@ -197,6 +213,20 @@ class PriceBook:
                 if fnmatch.fnmatchcase(name, pattern):
                     return rates
         return None
+
+
+_SELF_HOSTED = frozenset({"ollama", "vllm", "lmstudio", "sglang"})
+"""Servers that people run themselves: a price of somebody else's for the same model is not theirs."""
+_BEDROCK = re.compile(r"(?:^|/)(?:[a-z]{2,6}(?:-gov)?\.)?[a-z0-9]+\.[a-z][\w.-]*-v\d+(?::\d+\w*)?$")
+_VERTEX = re.compile(r"(?:^|/)publishers/[^/]+/models/")
+
+
+def _server_of(model: str) -> str | None:
+    """Return the provider that the id of the model names: Bedrock's and Vertex AI's are like no others."""
+    name = model.strip().lower()
+    if _BEDROCK.search(name):
+        return "bedrock"
+    return "vertex" if _VERTEX.search(name) else None
 
 
 def _context(tier: str | None) -> dict[str, str] | None:
