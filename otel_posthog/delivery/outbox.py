@@ -222,7 +222,7 @@ class Outbox:
                 "shutdown",
                 "Shut down before PostHog accepted everything (%d spans or events lost): %s set spool_dir.",
                 lost,
-                "mend what PostHog refuses, or" if self._delivery.halted_for() else "raise timeout, or",
+                "mend what PostHog rejects, or" if self._delivery.halted_for() else "raise timeout, or",
             )
         self._delivery.close(abort=True)
         self._backlog.close()

@@ -30,7 +30,7 @@ def test_the_typed_options_are_those_of_the_table_in_its_order(names: list[str])
     assert names == [option.name for option in OPTIONS]
 
 
-def test_every_default_is_what_its_own_reader_makes_of_it() -> None:
+def test_every_default_is_a_value_of_its_own_parser() -> None:
     for option in OPTIONS:
         if option.default is not None:
             assert option.parse(option.default) == option.default
@@ -129,9 +129,9 @@ WRONG: list[tuple[str, Any, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("name", "value", "says"), WRONG)
-def test_a_wrong_argument_raises_and_is_named(name: str, value: Any, says: str) -> None:
-    with pytest.raises(ValueError, match=f"^{name}: .*{says}"):
+@pytest.mark.parametrize(("name", "value", "expected"), WRONG)
+def test_an_invalid_argument_raises_with_its_name(name: str, value: Any, expected: str) -> None:
+    with pytest.raises(ValueError, match=f"^{name}: .*{expected}"):
         resolved({name: value})
 
 
@@ -139,11 +139,11 @@ def test_a_wrong_argument_raises_and_is_named(name: str, value: Any, says: str) 
     ("name", "value"),
     [(n, v) for n, v, _ in WRONG if isinstance(v, str) and v and n not in {"before_send", "client"}],
 )
-def test_a_wrong_environment_value_warns_once_and_what_is_safe_is_used(name: str, value: str) -> None:
-    found, warned = resolved(None, **{PREFIX + name.upper(): value})
+def test_an_invalid_variable_is_reported_once_and_a_safe_value_is_used(name: str, value: str) -> None:
+    config, warned = resolved(None, **{PREFIX + name.upper(): value})
     option = next(option for option in OPTIONS if option.name == name)
     held = option.default if option.fallback is None or name == "endpoint" else option.fallback.value
-    assert getattr(found, name) == held
+    assert getattr(config, name) == held
     assert len(warned) == 1
     assert warned[0].startswith(PREFIX + name.upper())
 
@@ -180,8 +180,8 @@ def test_a_wrong_environment_value_warns_once_and_what_is_safe_is_used(name: str
     ],
 )
 def test_an_environment_value_is_read(name: str, text: str, value: Any) -> None:
-    found, warned = resolved(None, **{PREFIX + name.upper(): text})
-    assert getattr(found, name) == value
+    config, warned = resolved(None, **{PREFIX + name.upper(): text})
+    assert getattr(config, name) == value
     assert warned == []
 
 
@@ -197,8 +197,8 @@ def test_our_own_variable_wins_and_an_argument_wins_over_it() -> None:
 
 
 def test_an_empty_variable_is_an_unset_one() -> None:
-    found, warned = resolved(None, **{PREFIX + "TIMEOUT": "", "POSTHOG_API_KEY": " "})
-    assert (found.timeout, found.api_key, warned) == (10.0, None, [])
+    config, warned = resolved(None, **{PREFIX + "TIMEOUT": "", "POSTHOG_API_KEY": " "})
+    assert (config.timeout, config.api_key, warned) == (10.0, None, [])
 
 
 @pytest.mark.parametrize(
@@ -213,7 +213,7 @@ def test_an_empty_variable_is_an_unset_one() -> None:
         ("", True),
     ],
 )
-def test_opentelemetrys_own_variable_may_say_no_to_content(word: str, captured: bool) -> None:
+def test_opentelemetrys_own_variable_can_turn_content_off(word: str, captured: bool) -> None:
     variable = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
     assert resolved(None, **{variable: word})[0].capture_content is captured
     assert resolved({"capture_content": True}, **{variable: word})[0].capture_content is True
@@ -243,7 +243,7 @@ def test_a_problem_names_the_variable_and_what_an_application_does() -> None:
     assert str(problems[1]) == f"{PREFIX}TIMEOUT {seconds}; it is ignored"
 
 
-def test_an_option_nobody_has_is_refused() -> None:
+def test_an_unknown_option_is_rejected() -> None:
     with pytest.raises(TypeError, match="'api_kee'"):
         resolved({"api_kee": "phc_x"})
 
@@ -255,7 +255,7 @@ def test_a_price_file_may_be_a_path(tmp_path: Path) -> None:
 
 
 def test_a_mistyped_address_sends_nothing_instead_of_sending_elsewhere() -> None:
-    found, [warned] = resolved(None, POSTHOG_HOST="127.0.0.1:8765", POSTHOG_API_KEY="phc_x")
-    assert found.api_key is None
+    config, [warned] = resolved(None, POSTHOG_HOST="127.0.0.1:8765", POSTHOG_API_KEY="phc_x")
+    assert config.api_key is None
     assert "nothing is sent" in warned
     assert resolved({"endpoint": "http://x"}, POSTHOG_HOST="x", POSTHOG_API_KEY="phc_x")[0].api_key == "phc_x"

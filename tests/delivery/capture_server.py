@@ -1,4 +1,4 @@
-"""A loopback server that takes events as PostHog's capture service does: its paths, limits and answers.
+"""A loopback server with the paths, limits and answers of PostHog's capture service.
 
 Source of the limits: PostHog rust/capture, as noted in `routes.py` and `options.py`.
 """
@@ -43,20 +43,20 @@ class Answer:
 
 
 class CaptureServer(ThreadingHTTPServer):
-    """Keeps what it accepted in `events` and every request in `requests`."""
+    """A server that keeps accepted events in `events` and all requests in `requests`."""
 
     daemon_threads = True
 
-    def __init__(self, *, has_ai_lane: bool = True) -> None:
+    def __init__(self, *, has_ai_route: bool = True) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
-        self.has_ai_lane = has_ai_lane
+        self.has_ai_route = has_ai_route
         self.requests: list[Request] = []
         self.events: list[dict[str, Any]] = []
         self.faults: deque[Answer | str | None] = deque()
-        """Answers to give before the server is itself again; None closes the connection without one.
+        """Faults for the next requests, one each: an answer, or None, which closes the connection.
 
-        `reset at once`, `reset in the body`: closes before it has read the request. `reset after taking it`:
-        the events are accepted, but nobody hears of it. `silence`: no answer until the client has gone.
+        `reset at once`, `reset in the body`: close before the request is read. `reset after taking it`:
+        accept the events, but close without an answer. `silence`: no answer until the client is gone.
         """
         self.over = threading.Event()
         self.delay = 0.0
@@ -72,7 +72,7 @@ class CaptureServer(ThreadingHTTPServer):
         return len({request.peer for request in self.requests})
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Let a client hang up without a traceback in the middle of the test run."""
+        """Print no traceback if a client hangs up."""
         if not isinstance(sys.exc_info()[1], ConnectionError):
             super().handle_error(request, client_address)
 
@@ -80,7 +80,7 @@ class CaptureServer(ThreadingHTTPServer):
         if request.path not in ("/batch/", "/i/v0/ai/batch/"):
             return Answer(404)
         is_ai = request.path == "/i/v0/ai/batch/"
-        if is_ai and not self.has_ai_lane:
+        if is_ai and not self.has_ai_route:
             return Answer(404)
         if not request.body.get("api_key"):
             return Answer(401)
@@ -137,7 +137,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_response(answer.status)
         for name, value in answer.headers:
             self.send_header(name, value)
-        # By RFC 9110 a 204 has no body: what is sent nevertheless is taken for the start of the next answer.
+        # By RFC 9110 a 204 has no body: a client would read one as the start of the next answer.
         body = b"" if answer.status == HTTPStatus.NO_CONTENT else answer.body
         if answer.status != HTTPStatus.NO_CONTENT:
             self.send_header("Content-Length", str(len(body)))
@@ -146,7 +146,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _reset(self) -> None:
         self.close_connection = True
-        # With nothing to linger for, closing is a reset.
+        # Without a linger time, closing is a reset.
         self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name
@@ -158,8 +158,8 @@ def _not_json(token: str) -> None:
 
 
 @contextmanager
-def capture_server(*, has_ai_lane: bool = True) -> Iterator[CaptureServer]:
-    with CaptureServer(has_ai_lane=has_ai_lane) as server:
+def capture_server(*, has_ai_route: bool = True) -> Iterator[CaptureServer]:
+    with CaptureServer(has_ai_route=has_ai_route) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
         thread.start()
         try:

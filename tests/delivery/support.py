@@ -1,4 +1,4 @@
-"""A clock that is moved by sleeping, a transport that answers by script, and events."""
+"""A clock that sleeping moves, a scripted transport, and events."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Posted:
 
 
 class ScriptedTransport:
-    """Answers with what the script says, then with `otherwise`; an exception in it is raised."""
+    """Answers by the script, then by `otherwise`. An exception in the script is raised."""
 
     def __init__(
         self,
@@ -59,7 +59,7 @@ class ScriptedTransport:
         self.otherwise = otherwise or (lambda _: answer(200))
         self.posted: list[Posted] = []
         self.accepted: list[Posted] = []
-        """Those that were answered with 200."""
+        """The requests that were answered with 200."""
         self.closed = 0
         self.resets = 0
 
@@ -115,8 +115,8 @@ def send(sent: DeliveryClient, events: Iterable[dict[str, Any]], deadline: float
     return sent.deliver(events, deadline).complete
 
 
-def events_in(items: Iterable[EncodedEvent]) -> list[dict[str, Any]]:
-    return [json.loads(item.uncut) for item in items]
+def events_in(encoded: Iterable[EncodedEvent]) -> list[dict[str, Any]]:
+    return [json.loads(each.uncut) for each in encoded]
 
 
 def event(name: str = "$ai_generation", /, **properties: Any) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Delivery over a transport that answers by script, on a clock that only sleeping moves."""
+"""The delivery client over a scripted transport, on a clock that only sleeping moves."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
-def test_events_go_by_lane_with_the_key_and_the_moment() -> None:
+def test_events_go_by_route_with_the_key_and_the_time() -> None:
     transport = ScriptedTransport()
     ai, other = event(), event("llm_completion_success")
     assert send(delivery(transport, Clock()), [ai, other])
@@ -48,13 +48,13 @@ def test_events_go_by_lane_with_the_key_and_the_moment() -> None:
     assert "Content-Encoding" not in transport.posted[0].headers
 
 
-def test_nothing_to_send_is_sent() -> None:
+def test_no_events_make_no_request() -> None:
     transport = ScriptedTransport()
     assert send(delivery(transport, Clock()), [])
     assert transport.posted == []
 
 
-def test_a_historical_import_says_so() -> None:
+def test_a_historical_import_is_marked() -> None:
     transport = ScriptedTransport()
     send(delivery(transport, Clock(), historical_migration=True), [event()])
     assert transport.posted[0].body["historical_migration"] is True
@@ -63,14 +63,14 @@ def test_a_historical_import_says_so() -> None:
 def test_a_retry_renews_sent_at_and_nothing_else() -> None:
     transport = ScriptedTransport([answer(503), TransportError("ConnectionError")])
     sent = delivery(transport, Clock())
-    made = event()
-    assert send(sent, [made])
+    original = event()
+    assert send(sent, [original])
     assert [posted.body["sent_at"] for posted in transport.posted] == [
         "2026-11-20T12:00:00+00:00",
         "2026-11-20T12:00:01+00:00",
         "2026-11-20T12:00:03+00:00",
     ]
-    assert [posted.body["batch"] for posted in transport.posted] == [[made]] * 3
+    assert [posted.body["batch"] for posted in transport.posted] == [[original]] * 3
     assert sent.stats()["retried"] == {"$ai_generation": 2}
 
 
@@ -84,14 +84,14 @@ def test_back_off_doubles_to_30_seconds_with_full_jitter(random: float, waits: l
     assert clock.slept == waits
 
 
-def test_retry_after_is_the_least_to_wait() -> None:
+def test_retry_after_is_the_shortest_wait() -> None:
     clock = Clock()
     transport = ScriptedTransport([answer(429, retry_after="20"), answer(429, retry_after="20")])
     assert send(delivery(transport, clock, random=0.25), [event()])
     assert clock.slept == [20.25, 20.5]
 
 
-def test_the_deadline_ends_it_and_hands_everything_back() -> None:
+def test_at_the_deadline_everything_is_unsent() -> None:
     clock = Clock()
     transport = ScriptedTransport(otherwise=lambda _: answer(503))
     sent = delivery(transport, clock, max_batch_events=1)
@@ -104,7 +104,7 @@ def test_the_deadline_ends_it_and_hands_everything_back() -> None:
     assert sent.stats()["unsent"] == {"$ai_generation": {"deadline": 2}}
 
 
-def test_without_a_deadline_it_goes_on_for_max_retry_seconds() -> None:
+def test_without_a_deadline_it_retries_for_max_retry_seconds() -> None:
     clock = Clock()
     transport = ScriptedTransport(otherwise=lambda _: answer(503))
     assert not send(delivery(transport, clock, max_retry_seconds=100), [event()])
@@ -113,8 +113,8 @@ def test_without_a_deadline_it_goes_on_for_max_retry_seconds() -> None:
 
 def test_a_deadline_in_the_past_sends_nothing() -> None:
     transport = ScriptedTransport()
-    made = event()
-    assert events_in(delivery(transport, Clock()).deliver([made], 999).unsent) == [made]
+    original = event()
+    assert events_in(delivery(transport, Clock()).deliver([original], 999).unsent) == [original]
     assert transport.posted == []
 
 
@@ -126,7 +126,7 @@ def test_an_attempt_gets_no_more_time_than_is_left() -> None:
     assert [posted.timeout for posted in transport.posted] == [3, 10]
 
 
-def test_a_lane_that_is_down_leaves_time_for_the_other() -> None:
+def test_a_route_that_is_down_leaves_time_for_the_other() -> None:
     transport = ScriptedTransport(otherwise=lambda posted: answer(503 if "/ai/" in posted.url else 200))
     ai, other = event(), event("llm_completion_success")
     clock = Clock()
@@ -137,7 +137,7 @@ def test_a_lane_that_is_down_leaves_time_for_the_other() -> None:
 
 
 @pytest.mark.parametrize("status", [401, 402, 403, 404, 302, 204])
-def test_what_only_a_person_can_mend_stops_sending_and_keeps_the_events(status: int) -> None:
+def test_an_answer_that_only_a_person_can_mend_halts_and_keeps_the_events(status: int) -> None:
     clock = Clock()
     transport = ScriptedTransport([answer(status)])
     sent = delivery(transport, clock)
@@ -154,7 +154,9 @@ def test_what_only_a_person_can_mend_stops_sending_and_keeps_the_events(status: 
 
 
 @given(st.integers(1, 40).flatmap(lambda n: st.tuples(st.just(n), st.sets(st.integers(0, n - 1)))))
-def test_any_poison_is_refused_alone_and_all_others_are_delivered_once(case: tuple[int, set[int]]) -> None:
+def test_any_bad_events_are_rejected_alone_and_all_others_are_delivered_once(
+    case: tuple[int, set[int]],
+) -> None:
     count, poisoned = case
     events = [event() for _ in range(count)]
     poison = {events[at]["uuid"] for at in poisoned}
@@ -169,7 +171,7 @@ def test_any_poison_is_refused_alone_and_all_others_are_delivered_once(case: tup
     sent = delivery(ScriptedTransport(otherwise=serve), Clock())
     report = sent.deliver(events)
     assert accepted == [each for each in events if each["uuid"] not in poison]
-    assert events_in(item for item, _ in report.rejected) == [
+    assert events_in(each for each, _ in report.rejected) == [
         each for each in events if each["uuid"] in poison
     ]
     assert {reason for _, reason in report.rejected} <= {"invalid"}
@@ -178,7 +180,7 @@ def test_any_poison_is_refused_alone_and_all_others_are_delivered_once(case: tup
 
 
 @given(st.integers(1, 40).flatmap(lambda n: st.tuples(st.just(n), st.integers(0, n - 1))))
-def test_an_event_that_the_server_fails_at_costs_no_other(case: tuple[int, int]) -> None:
+def test_an_event_at_which_the_server_fails_costs_no_other(case: tuple[int, int]) -> None:
     count, at = case
     events = [event() for _ in range(count)]
     poison = events.pop(at)
@@ -189,7 +191,7 @@ def test_an_event_that_the_server_fails_at_costs_no_other(case: tuple[int, int])
     report = sent.deliver([*events[:at], poison, *events[at:]])
     assert report.delivered == len(events)
     assert report.unsent == ([] if events else report.unsent)
-    assert events_in(item for item, _ in report.rejected) == ([poison] if events else [])
+    assert events_in(each for each, _ in report.rejected) == ([poison] if events else [])
 
 
 def test_a_server_that_fails_at_everything_costs_nothing() -> None:
@@ -209,25 +211,25 @@ def test_a_lone_event_that_is_too_large_is_halved_until_it_fits() -> None:
     assert sent.stats()["cut"] == {"$ai_generation": 1}
 
 
-def test_a_small_event_that_is_too_large_is_refused() -> None:
+def test_a_small_event_that_is_too_large_is_rejected() -> None:
     transport = ScriptedTransport(otherwise=lambda _: answer(413))
-    made = event(text="x" * 10_000)
-    [(item, reason)] = delivery(transport, Clock()).deliver([made]).rejected
-    assert (events_in([item]), reason) == ([made], "too_large")
+    original = event(text="x" * 10_000)
+    [(rejected, reason)] = delivery(transport, Clock()).deliver([original]).rejected
+    assert (events_in([rejected]), reason) == ([original], "too_large")
     assert len(transport.posted) == 2
 
 
-def test_a_missing_ai_lane_is_asked_again_after_ten_minutes() -> None:
+def test_a_missing_ai_route_is_tried_again_after_ten_minutes() -> None:
     clock = Clock()
-    has_lane = False
+    has_route = False
 
     def serve(posted: Posted) -> Response:
-        return answer(404 if "/ai/" in posted.url and not has_lane else 200)
+        return answer(404 if "/ai/" in posted.url and not has_route else 200)
 
     transport = ScriptedTransport(otherwise=serve)
     sent = delivery(transport, clock, max_batch_events=1)
     assert send(sent, [event(text="x" * 2_000_000), event(text="y" * 2_000_000)])
-    has_lane = True
+    has_route = True
     clock.seconds += 599
     assert send(sent, [event()])
     clock.seconds += 1
@@ -294,31 +296,31 @@ def test_a_forked_child_starts_afresh() -> None:
     assert send(sent, [event()])
 
 
-def test_a_problem_is_said_once_a_minute_and_says_what_to_do(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_problem_is_logged_once_a_minute_with_advice(caplog: pytest.LogCaptureFixture) -> None:
     clock = Clock()
     sent = delivery(ScriptedTransport(otherwise=lambda _: answer(401)), clock)
     for seconds in (0, 59, 300):
         clock.seconds += seconds
         send(sent, [event("llm_completion_failed")])
-    said = (
+    warning = (
         "PostHog at posthog.test takes no events (status_401): check the project API key (phc_...)."
         " Nothing is sent for 5 minutes, then it is tried again."
     )
-    assert [record.getMessage() for record in caplog.records] == [said] * 2
+    assert [record.getMessage() for record in caplog.records] == [warning] * 2
 
 
 def test_a_problem_of_one_of_several_projects_names_it(caplog: pytest.LogCaptureFixture) -> None:
     sent = delivery(ScriptedTransport(otherwise=lambda _: answer(401)), Clock(), project="acme")
     send(sent, [event()])
-    [said] = caplog.messages
-    assert said.startswith("PostHog at posthog.test (project acme) takes no events (status_401): check")
+    [warning] = caplog.messages
+    assert warning.startswith("PostHog at posthog.test (project acme) takes no events (status_401): check")
 
 
 AGAIN = "PostHog at posthog.test takes events again."
 
 
 @pytest.mark.parametrize("status", [401, 503])
-def test_that_events_are_taken_again_is_said_once(status: int, caplog: pytest.LogCaptureFixture) -> None:
+def test_that_events_are_accepted_again_is_logged_once(status: int, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     clock = Clock()
     sent = delivery(ScriptedTransport([answer(200), answer(status), answer(status)]), clock)
@@ -331,7 +333,7 @@ def test_that_events_are_taken_again_is_said_once(status: int, caplog: pytest.Lo
 
 
 @pytest.mark.parametrize("first", [AI.path, EVENTS.path])
-def test_that_one_kind_of_event_is_taken_is_no_news_while_another_is_not(
+def test_recovery_is_logged_only_when_all_routes_accept_events(
     first: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
@@ -380,6 +382,6 @@ def test_the_key_is_not_in_the_repr_of_the_options() -> None:
         ("max_retry_seconds", -1),
     ],
 )
-def test_an_option_that_cannot_work_raises_naming_it(name: str, value: object) -> None:
+def test_an_invalid_option_raises_with_its_name(name: str, value: object) -> None:
     with pytest.raises(ValueError, match=name):
         options(**{name: value})

@@ -22,36 +22,36 @@ def filled(items: Iterable[str], max_bytes: int = 100) -> ByteBoundedQueue[str]:
     return queue
 
 
-def took(queue: ByteBoundedQueue[str], max_items: int, max_bytes: float = float("inf")) -> str:
+def taken_items(queue: ByteBoundedQueue[str], max_items: int, max_bytes: float = float("inf")) -> str:
     return "".join(queued.item for queued in queue.take(max_items, max_bytes))
 
 
 def test_items_come_out_in_order() -> None:
     queue = filled("abc")
     assert (len(queue), queue.bytes) == (3, 30)
-    assert [took(queue, 2), took(queue, 2), took(queue, 2)] == ["ab", "c", ""]
+    assert [taken_items(queue, 2), taken_items(queue, 2), taken_items(queue, 2)] == ["ab", "c", ""]
     assert len(queue) == 0
 
 
-def test_what_is_in_flight_takes_room_until_it_is_done() -> None:
+def test_items_in_flight_take_room_until_they_are_done() -> None:
     queue = filled("abc", max_bytes=30)
     taken = queue.take(2)
     assert (queue.bytes, queue.in_flight) == (30, 20)
     queue.put("d", 10)
-    assert took(queue, 9) == "d"  # "c" made room
+    assert taken_items(queue, 9) == "d"  # "c" made room
     queue.done(taken)
     assert queue.bytes == 10
 
 
-def test_what_is_given_back_is_the_oldest_again() -> None:
+def test_items_given_back_are_the_oldest_again() -> None:
     queue = filled("abc")
     taken = queue.take(2)
     queue.give_back(taken, [("A", 5), ("B", 6), ("X", 7)])
     assert (len(queue), queue.bytes) == (4, 28)
-    assert took(queue, 9) == "ABXc"
+    assert taken_items(queue, 9) == "ABXc"
 
 
-def test_what_is_given_back_is_not_done() -> None:
+def test_items_given_back_are_not_done() -> None:
     queue = filled("a")
     ticket = queue.ticket()
     queue.give_back(queue.take(1), [("A", 5)])
@@ -61,21 +61,21 @@ def test_what_is_given_back_is_not_done() -> None:
     assert queue.wait_done(ticket, 0)
 
 
-def test_what_is_given_back_and_finds_no_room_is_dropped() -> None:
+def test_items_given_back_without_room_are_dropped() -> None:
     queue = filled("ab", max_bytes=20)
     queue.give_back(queue.take(1), [("A", 15)])
-    assert took(queue, 9) == "b"
+    assert taken_items(queue, 9) == "b"
     assert queue.dropped() == {"queue_full": 1}
 
 
-def test_what_cannot_be_spilled_at_this_moment_waits_on() -> None:
+def test_items_that_cannot_be_spilled_at_the_moment_wait_on() -> None:
     answers = iter([None, True])
     queue = ByteBoundedQueue[str](10, spill=lambda _: next(answers))
     for item in "ab":
         queue.put(item, 10)
     assert (len(queue), queue.bytes) == (2, 20)
     queue.put("c", 10)
-    assert took(queue, 9) == "c"
+    assert taken_items(queue, 9) == "c"
     assert queue.dropped() == {}
 
 
@@ -90,24 +90,24 @@ def test_a_drop_is_a_loss_and_has_a_reason() -> None:
 
 def test_take_stops_at_the_bytes_but_takes_one() -> None:
     queue = filled("abc")
-    assert took(queue, 3, max_bytes=25) == "ab"
-    assert took(queue, 3, max_bytes=1) == "c"
+    assert taken_items(queue, 3, max_bytes=25) == "ab"
+    assert taken_items(queue, 3, max_bytes=1) == "c"
 
 
 def test_the_oldest_make_room() -> None:
     queue = filled("abc", max_bytes=20)
-    assert took(queue, 9) == "bc"
+    assert taken_items(queue, 9) == "bc"
     assert queue.dropped() == {"queue_full": 1}
 
 
 def test_an_item_larger_than_the_queue_drops_no_other() -> None:
     queue = filled("ab", max_bytes=20)
     queue.put("huge", 21)
-    assert took(queue, 9) == "ab"
+    assert taken_items(queue, 9) == "ab"
     assert queue.dropped() == {"larger_than_queue": 1}
 
 
-def test_what_is_spilled_is_not_lost() -> None:
+def test_spilled_items_are_not_lost() -> None:
     spilled: list[str] = []
 
     def spill(items: list[str]) -> bool:
@@ -121,7 +121,7 @@ def test_what_is_spilled_is_not_lost() -> None:
     assert queue.dropped() == {"queue_full": 1}
 
 
-def test_what_is_being_spilled_is_not_done_yet() -> None:
+def test_items_are_not_done_while_they_are_spilled() -> None:
     seen: list[bool] = []
 
     def spill(_: list[str]) -> bool:
@@ -146,7 +146,7 @@ def test_a_spill_that_fails_is_a_loss_and_no_error() -> None:
     assert queue.dropped() == {"queue_full": 1}
 
 
-def test_dropping_is_said_once_a_minute(caplog: pytest.LogCaptureFixture) -> None:
+def test_drops_are_logged_once_a_minute(caplog: pytest.LogCaptureFixture) -> None:
     clock = Clock()
     queue = ByteBoundedQueue[str](10, clock=clock)
     for seconds in (0, 0, 30, 29, 2):
@@ -158,12 +158,12 @@ def test_dropping_is_said_once_a_minute(caplog: pytest.LogCaptureFixture) -> Non
     assert "max_queue_bytes" in messages[1]
 
 
-def test_wait_returns_when_something_is_there() -> None:
+def test_wait_returns_when_an_item_is_there() -> None:
     assert filled("a").wait(0)
     assert not filled("").wait(0)
 
 
-def test_wait_can_ask_for_more() -> None:
+def test_wait_can_require_more_bytes() -> None:
     assert not filled("a").wait(0, enough=11)
     assert filled("ab").wait(0, enough=11)
 
@@ -259,7 +259,7 @@ def test_a_forked_child_starts_empty_even_if_the_lock_was_held() -> None:
     held.wait(10)
     queue.reset_after_fork()
     queue.put("x", 1)
-    assert took(queue, 9) == "x"
+    assert taken_items(queue, 9) == "x"
     assert queue.dropped() == {}
     release.set()
     holder.join()

@@ -33,5 +33,5 @@ def test_a_host_is_mapped_as_posthog_maps_it(host: str) -> None:
 
 
 @pytest.mark.parametrize("host", ["https://eu.posthog.com//", "https://eu.posthog.com///"])
-def test_every_slash_at_the_end_goes(host: str) -> None:
+def test_every_slash_at_the_end_is_removed(host: str) -> None:
     assert ingestion_host(host) == "https://eu.i.posthog.com"

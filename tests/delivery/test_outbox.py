@@ -24,7 +24,7 @@ DAY = 86_400.0
 
 
 class Loads:
-    """Converts a load, which is a number, into one event of that number."""
+    """A converter whose loads are numbers: each becomes one event with that number."""
 
     event_kind = EVENT
 
@@ -46,8 +46,8 @@ class Loads:
         return int(entry.body) if entry.body.isdigit() else None
 
 
-class House:
-    """An outbox and all that stands behind it."""
+class Rig:
+    """An outbox with its client, backlog and spool."""
 
     def __init__(
         self,
@@ -113,8 +113,8 @@ class House:
 
     def on_disk(self) -> int:
         assert self.spool is not None
-        found: int = self.spool.stats()["entries"]
-        return found
+        entries: int = self.spool.stats()["entries"]
+        return entries
 
 
 def no_thread(_: object) -> None:
@@ -124,73 +124,73 @@ def no_thread(_: object) -> None:
 DOWN = TransportError("ConnectionError")
 
 
-def test_what_is_handed_over_is_sent_by_a_flush(tmp_path: Path) -> None:
-    house = House(tmp_path)
-    house.enqueue(1, 2, 3)
-    assert house.outbox.flush(10)
-    assert house.arrived == [1, 2, 3]
+def test_a_flush_sends_every_load(tmp_path: Path) -> None:
+    rig = Rig(tmp_path)
+    rig.enqueue(1, 2, 3)
+    assert rig.outbox.flush(10)
+    assert rig.arrived == [1, 2, 3]
     empty = {"waiting": 0, "in_flight": 0, "bytes": 0, "max_bytes": 100_000, "dropped": {}}
-    assert house.outbox.stats()["queue"] == empty
+    assert rig.outbox.stats()["queue"] == empty
 
 
-def test_without_a_spool_what_posthog_does_not_take_waits_in_memory_and_is_converted_once() -> None:
-    house = House(None, [DOWN] * 30)
-    house.enqueue(1, 2)
+def test_without_a_spool_unsent_loads_wait_in_memory_and_are_converted_once() -> None:
+    rig = Rig(None, [DOWN] * 30)
+    rig.enqueue(1, 2)
     for _ in range(20):
-        if house.outbox.flush(100):
+        if rig.outbox.flush(100):
             break
-    assert house.arrived == [1, 2]
-    assert house.loads.converted == 2
+    assert rig.arrived == [1, 2]
+    assert rig.loads.converted == 2
 
 
 @pytest.mark.parametrize("outage", [10.0, 3600.0, 3 * DAY])
 @pytest.mark.parametrize("spooled", [False, True])
 def test_an_outage_of_any_length_loses_nothing(tmp_path: Path, outage: float, spooled: bool) -> None:
-    house = House(tmp_path if spooled else None)
-    over = house.clock.seconds + outage
-    house.transport.otherwise = lambda _: answer(200 if house.clock.seconds >= over else 503)
+    rig = Rig(tmp_path if spooled else None)
+    over = rig.clock.seconds + outage
+    rig.transport.otherwise = lambda _: answer(200 if rig.clock.seconds >= over else 503)
     sent = 0
-    while house.clock.seconds < over:
-        house.enqueue(sent)
+    while rig.clock.seconds < over:
+        rig.enqueue(sent)
         sent += 1
-        house.outbox.flush(10)
-        house.clock.seconds += max(outage / 20, 1.0)
-    house.clock.seconds += LOOK_SECONDS
-    assert house.outbox.flush(1000)
-    house.clock.seconds += LOOK_SECONDS
-    assert house.outbox.flush(1000)
-    assert sorted(house.arrived) == [*range(sent)]
+        rig.outbox.flush(10)
+        rig.clock.seconds += max(outage / 20, 1.0)
+    rig.clock.seconds += LOOK_SECONDS
+    assert rig.outbox.flush(1000)
+    rig.clock.seconds += LOOK_SECONDS
+    assert rig.outbox.flush(1000)
+    assert sorted(rig.arrived) == [*range(sent)]
 
 
-def test_after_max_retry_seconds_it_goes_to_the_spool_and_from_there(tmp_path: Path) -> None:
-    house = House(tmp_path, [DOWN] * 3, max_retry_seconds=2)
-    house.enqueue(1)
-    assert house.outbox.flush(10)
-    assert (house.arrived, house.on_disk()) == ([], 1)
-    house.clock.seconds += LOOK_SECONDS
-    assert house.outbox.flush(10)
-    assert (house.arrived, house.on_disk()) == ([1], 0)
+def test_after_max_retry_seconds_a_load_goes_to_the_spool_and_is_sent_from_there(tmp_path: Path) -> None:
+    rig = Rig(tmp_path, [DOWN] * 3, max_retry_seconds=2)
+    rig.enqueue(1)
+    assert rig.outbox.flush(10)
+    assert (rig.arrived, rig.on_disk()) == ([], 1)
+    rig.clock.seconds += LOOK_SECONDS
+    assert rig.outbox.flush(10)
+    assert (rig.arrived, rig.on_disk()) == ([1], 0)
 
 
-def test_what_finds_no_room_in_memory_goes_to_the_spool(tmp_path: Path) -> None:
-    house = House(tmp_path, max_queue_bytes=1000)
-    house.enqueue(*range(30))
-    assert house.on_disk() == 20
-    assert house.outbox.flush(100)
-    assert sorted(house.arrived) == [*range(30)]
+def test_a_load_without_room_in_memory_goes_to_the_spool(tmp_path: Path) -> None:
+    rig = Rig(tmp_path, max_queue_bytes=1000)
+    rig.enqueue(*range(30))
+    assert rig.on_disk() == 20
+    assert rig.outbox.flush(100)
+    assert sorted(rig.arrived) == [*range(30)]
 
 
-def test_without_a_spool_what_finds_no_room_is_dropped_oldest_first_and_counted() -> None:
-    house = House(None, max_queue_bytes=1000)
-    house.enqueue(*range(30))
-    assert not house.outbox.flush(100) or house.outbox.stats()["queue"]["dropped"]
-    assert house.arrived == [*range(20, 30)]
-    assert house.outbox.stats()["queue"]["dropped"] == {"queue_full": 20}
+def test_without_a_spool_the_oldest_loads_are_dropped_and_counted() -> None:
+    rig = Rig(None, max_queue_bytes=1000)
+    rig.enqueue(*range(30))
+    assert not rig.outbox.flush(100) or rig.outbox.stats()["queue"]["dropped"]
+    assert rig.arrived == [*range(20, 30)]
+    assert rig.outbox.stats()["queue"]["dropped"] == {"queue_full": 20}
 
 
-def test_nobody_waits_for_a_spool_that_is_in_use(tmp_path: Path) -> None:
-    house = House(tmp_path, max_queue_bytes=1000)
-    assert house.spool is not None
+def test_enqueue_does_not_wait_for_a_spool_that_is_in_use(tmp_path: Path) -> None:
+    rig = Rig(tmp_path, max_queue_bytes=1000)
+    assert rig.spool is not None
     entered, leave = threading.Event(), threading.Event()
 
     def use(spool: Spool) -> None:
@@ -198,62 +198,62 @@ def test_nobody_waits_for_a_spool_that_is_in_use(tmp_path: Path) -> None:
             entered.set()
             leave.wait(10)
 
-    user = threading.Thread(target=use, args=(house.spool,))
+    user = threading.Thread(target=use, args=(rig.spool,))
     user.start()
     entered.wait(10)
-    house.enqueue(*range(15))  # returns, though the disk is busy
-    assert house.outbox._queue.bytes == 1500
+    rig.enqueue(*range(15))  # returns, though the disk is busy
+    assert rig.outbox._queue.bytes == 1500
     leave.set()
     user.join()
-    house.enqueue(15)
-    assert house.outbox._queue.bytes <= 1000
-    assert house.outbox.flush(100)
-    assert sorted(house.arrived) == [*range(16)]
+    rig.enqueue(15)
+    assert rig.outbox._queue.bytes <= 1000
+    assert rig.outbox.flush(100)
+    assert sorted(rig.arrived) == [*range(16)]
 
 
-def test_always_is_on_disk_before_it_returns_and_gone_once_accepted(tmp_path: Path) -> None:
-    house = House(tmp_path, always=True)
-    house.enqueue(1, 2)
-    assert house.on_disk() == 2
-    assert len(house.transport.posted) == 0
-    assert house.outbox.flush(10)
-    assert (house.arrived, house.on_disk()) == ([1, 2], 0)
+def test_always_writes_a_load_before_enqueue_returns_and_deletes_it_once_accepted(tmp_path: Path) -> None:
+    rig = Rig(tmp_path, always=True)
+    rig.enqueue(1, 2)
+    assert rig.on_disk() == 2
+    assert len(rig.transport.posted) == 0
+    assert rig.outbox.flush(10)
+    assert (rig.arrived, rig.on_disk()) == ([1, 2], 0)
 
 
-def test_always_falls_back_to_memory_where_the_disk_does_not_take_it(tmp_path: Path) -> None:
+def test_always_falls_back_to_memory_if_the_disk_fails(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
-    house = House(tmp_path / "file" / "spool", always=True)
-    house.enqueue(1, 2)
-    assert house.outbox.flush(10)
-    assert house.arrived == [1, 2]
+    rig = Rig(tmp_path / "file" / "spool", always=True)
+    rig.enqueue(1, 2)
+    assert rig.outbox.flush(10)
+    assert rig.arrived == [1, 2]
 
 
-def test_the_next_process_sends_what_is_there(tmp_path: Path) -> None:
-    ended = House(tmp_path, always=True)
+def test_the_next_process_sends_the_backlog(tmp_path: Path) -> None:
+    ended = Rig(tmp_path, always=True)
     ended.enqueue(1, 2)
     ended.backlog.close()
-    later = House(tmp_path)
+    later = Rig(tmp_path)
     assert later.outbox.flush(10)
     assert later.arrived == [1, 2]
 
 
-def test_closing_sends_then_writes_what_is_left(tmp_path: Path) -> None:
-    house = House(tmp_path, [DOWN] * 100)
-    house.enqueue(1, 2)
-    assert house.outbox.close(5)
-    later = House(tmp_path)
+def test_closing_sends_and_then_writes_the_rest_to_disk(tmp_path: Path) -> None:
+    rig = Rig(tmp_path, [DOWN] * 100)
+    rig.enqueue(1, 2)
+    assert rig.outbox.close(5)
+    later = Rig(tmp_path)
     assert later.outbox.flush(10)
-    assert (house.arrived, later.arrived) == ([], [1, 2])
+    assert (rig.arrived, later.arrived) == ([], [1, 2])
 
 
-def test_closing_that_ctrl_c_ends_waits_for_what_is_between_sending_and_disk(
+def test_closing_that_ctrl_c_ends_waits_for_loads_between_sending_and_disk(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    house = House(tmp_path, [DOWN] * 100, max_retry_seconds=1)
+    rig = Rig(tmp_path, [DOWN] * 100, max_retry_seconds=1)
     given_up, ends, happened = threading.Event(), threading.Event(), list[str]()
-    acknowledge, close, to_disk = house.backlog.acknowledge, house.backlog.close, house.outbox._to_disk
+    acknowledge, close, to_disk = rig.backlog.acknowledge, rig.backlog.close, rig.outbox._to_disk
 
-    def late(*report: Any) -> bool:  # it is neither in the queue nor under way
+    def late(*report: Any) -> bool:  # its loads are neither in the queue nor in flight
         given_up.set()
         assert ends.wait(30)
         safe = acknowledge(*report)
@@ -269,160 +269,160 @@ def test_closing_that_ctrl_c_ends_waits_for_what_is_between_sending_and_disk(
         ends.set()
         return kept
 
-    monkeypatch.setattr(house.backlog, "acknowledge", late)
-    monkeypatch.setattr(house.backlog, "close", closed)
-    monkeypatch.setattr(house.outbox, "_to_disk", written)
-    monkeypatch.setattr(house.outbox, "_flush", _ctrl_c)
-    house.enqueue(1, 2)
-    sending = threading.Thread(target=house.outbox._pass)
+    monkeypatch.setattr(rig.backlog, "acknowledge", late)
+    monkeypatch.setattr(rig.backlog, "close", closed)
+    monkeypatch.setattr(rig.outbox, "_to_disk", written)
+    monkeypatch.setattr(rig.outbox, "_flush", _ctrl_c)
+    rig.enqueue(1, 2)
+    sending = threading.Thread(target=rig.outbox._pass)
     sending.start()
     assert given_up.wait(30)
     with pytest.raises(KeyboardInterrupt):
-        house.outbox.close(5)
+        rig.outbox.close(5)
     sending.join()
     assert happened == ["on disk", "closed"]
-    assert house.on_disk() == 2
+    assert rig.on_disk() == 2
 
 
 def _ctrl_c(*_: Any, **__: Any) -> bool:
     raise KeyboardInterrupt
 
 
-def test_closing_without_a_spool_says_how_much_is_lost(caplog: pytest.LogCaptureFixture) -> None:
-    house = House(None, [DOWN] * 100)
-    house.enqueue(1, 2)
-    assert not house.outbox.close(5)
+def test_closing_without_a_spool_logs_the_number_of_lost_loads(caplog: pytest.LogCaptureFixture) -> None:
+    rig = Rig(None, [DOWN] * 100)
+    rig.enqueue(1, 2)
+    assert not rig.outbox.close(5)
     assert "2 spans or events lost" in caplog.text
-    assert house.outbox.stats()["queue"]["dropped"] == {"shutdown": 2}
+    assert rig.outbox.stats()["queue"]["dropped"] == {"shutdown": 2}
 
 
 def test_closing_twice_is_closing_once(tmp_path: Path) -> None:
-    house = House(tmp_path)
-    house.enqueue(1)
-    assert house.outbox.close(5)
-    assert house.outbox.close(5)
-    assert house.arrived == [1]
+    rig = Rig(tmp_path)
+    rig.enqueue(1)
+    assert rig.outbox.close(5)
+    assert rig.outbox.close(5)
+    assert rig.arrived == [1]
 
 
-def test_what_comes_after_closing_goes_to_disk(tmp_path: Path) -> None:
-    house = House(tmp_path)
-    house.outbox.close(5)
-    house.enqueue(1)
-    assert house.on_disk() == 1
+def test_a_load_after_closing_goes_to_disk(tmp_path: Path) -> None:
+    rig = Rig(tmp_path)
+    rig.outbox.close(5)
+    rig.enqueue(1)
+    assert rig.on_disk() == 1
 
 
-def test_what_comes_after_closing_without_a_spool_is_counted_and_said(
+def test_a_load_after_closing_without_a_spool_is_counted_and_logged(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    house = House(None)
-    house.outbox.close(5)
-    house.enqueue(1, 2)
-    assert house.outbox.stats()["queue"]["dropped"] == {"after_shutdown": 2}
+    rig = Rig(None)
+    rig.outbox.close(5)
+    rig.enqueue(1, 2)
+    assert rig.outbox.stats()["queue"]["dropped"] == {"after_shutdown": 2}
     assert [record.getMessage() for record in caplog.records] == [
         "A span ended after shutdown and is not sent."
     ]
 
 
 def test_a_flush_is_false_without_a_spool_and_true_with_one(tmp_path: Path) -> None:
-    in_memory, on_disk = House(None, [DOWN] * 100), House(tmp_path, [DOWN] * 100)
-    for house in (in_memory, on_disk):
-        house.enqueue(1)
+    in_memory, on_disk = Rig(None, [DOWN] * 100), Rig(tmp_path, [DOWN] * 100)
+    for rig in (in_memory, on_disk):
+        rig.enqueue(1)
     assert not in_memory.outbox.flush(5)
     assert on_disk.outbox.flush(5)
     assert on_disk.on_disk() == 1
 
 
-def test_what_posthog_refuses_is_a_dead_letter_with_the_reason(tmp_path: Path) -> None:
-    house = House(tmp_path)
-    house.transport.otherwise = lambda posted: answer(400 if "uuid-2" in posted.uuids else 200)
-    house.enqueue(1, 2, 3)
-    assert house.outbox.flush(10)
-    assert house.arrived == [1, 3]
-    assert house.spool is not None
-    assert house.spool.stats()["dead_letters"] == 1
-    connection = house.spool._open()
+def test_a_rejected_event_is_a_dead_letter_with_the_reason(tmp_path: Path) -> None:
+    rig = Rig(tmp_path)
+    rig.transport.otherwise = lambda posted: answer(400 if "uuid-2" in posted.uuids else 200)
+    rig.enqueue(1, 2, 3)
+    assert rig.outbox.flush(10)
+    assert rig.arrived == [1, 3]
+    assert rig.spool is not None
+    assert rig.spool.stats()["dead_letters"] == 1
+    connection = rig.spool._open()
     assert connection is not None
     [(reason, body)] = connection.execute("SELECT reason, body FROM dead_letters").fetchall()
     assert (reason, EncodedEvent.of_bytes(body).uuid) == ("invalid", "uuid-2")
 
 
-def test_without_a_spool_what_is_refused_makes_a_flush_false() -> None:
-    house = House(None, [answer(400)])
-    house.enqueue(1)
-    assert not house.outbox.flush(10)
-    assert house.delivery.stats()["refused"] == {"$ai_generation": {"invalid": 1}}
+def test_without_a_spool_a_rejected_event_makes_a_flush_false() -> None:
+    rig = Rig(None, [answer(400)])
+    rig.enqueue(1)
+    assert not rig.outbox.flush(10)
+    assert rig.delivery.stats()["refused"] == {"$ai_generation": {"invalid": 1}}
 
 
-def test_what_is_too_old_or_cannot_be_read_is_buried(tmp_path: Path) -> None:
+def test_an_entry_that_is_too_old_or_unreadable_is_a_dead_letter(tmp_path: Path) -> None:
     clock = Clock()
-    old = House(tmp_path, clock=clock, always=True)
+    old = Rig(tmp_path, clock=clock, always=True)
     assert old.spool is not None
     old.spool.put([Entry("event", b"{broken", clock()), Entry("number", b"x", clock())])
     old.spool.put([Entry("number", b"1", clock() - 3 * DAY), Entry("number", b"2", clock() - DAY)])
     old.spool.leave()
-    house = House(tmp_path, clock=clock, max_age=2 * DAY)
-    assert house.outbox.flush(10)
-    assert house.arrived == [2]
-    stats = house.outbox.stats()["spool"]
+    rig = Rig(tmp_path, clock=clock, max_age=2 * DAY)
+    assert rig.outbox.flush(10)
+    assert rig.arrived == [2]
+    stats = rig.outbox.stats()["spool"]
     assert stats["buried"] == {"unreadable": 2, "too_old": 1}
     assert (stats["entries"], stats["dead_letters"]) == (0, 3)
 
 
-def test_a_halt_keeps_everything_without_asking_again(tmp_path: Path) -> None:
-    house = House(None, [answer(401)])
-    house.enqueue(1)
-    assert not house.outbox.flush(10)
-    house.enqueue(2)
-    assert not house.outbox.flush(10)
-    assert len(house.transport.posted) == 1
-    house.clock.seconds += 300
-    assert house.outbox.flush(10)
-    assert house.arrived == [1, 2]
+def test_a_halt_keeps_everything_without_another_request(tmp_path: Path) -> None:
+    rig = Rig(None, [answer(401)])
+    rig.enqueue(1)
+    assert not rig.outbox.flush(10)
+    rig.enqueue(2)
+    assert not rig.outbox.flush(10)
+    assert len(rig.transport.posted) == 1
+    rig.clock.seconds += 300
+    assert rig.outbox.flush(10)
+    assert rig.arrived == [1, 2]
 
 
-def test_a_synchronous_send_tells_the_truth(tmp_path: Path) -> None:
-    good, bad, disk = House(None), House(None, [DOWN] * 100), House(tmp_path, [DOWN] * 100)
+def test_a_synchronous_send_is_true_only_if_the_event_is_safe(tmp_path: Path) -> None:
+    good, bad, disk = Rig(None), Rig(None, [DOWN] * 100), Rig(tmp_path, [DOWN] * 100)
     assert good.outbox.send_now([event(number=1)], 10)
     assert not bad.outbox.send_now([event(number=1)], 10)
     assert disk.outbox.send_now([event(number=1)], 10)
     assert disk.on_disk() == 1
 
 
-def test_what_a_synchronous_send_could_not_send_is_tried_again() -> None:
-    house = House(None, [DOWN] * 3)
-    assert not house.outbox.send_now([event(number=1)], 2)
-    assert house.outbox.flush(100)
-    assert house.arrived == [1]
+def test_an_event_that_a_synchronous_send_left_unsent_is_retried() -> None:
+    rig = Rig(None, [DOWN] * 3)
+    assert not rig.outbox.send_now([event(number=1)], 2)
+    assert rig.outbox.flush(100)
+    assert rig.arrived == [1]
 
 
-def test_a_synchronous_send_with_always_is_on_disk_while_it_is_under_way(tmp_path: Path) -> None:
-    house = House(tmp_path, always=True)
+def test_with_always_a_synchronous_send_is_on_disk_while_it_is_in_flight(tmp_path: Path) -> None:
+    rig = Rig(tmp_path, always=True)
     seen: list[int] = []
 
     def serve(_: Posted) -> Response:
-        seen.append(house.on_disk())
+        seen.append(rig.on_disk())
         return answer(200)
 
-    house.transport.otherwise = serve
-    assert house.outbox.send_now([event(number=1)], 10)
-    assert (seen, house.on_disk()) == ([1], 0)
+    rig.transport.otherwise = serve
+    assert rig.outbox.send_now([event(number=1)], 10)
+    assert (seen, rig.on_disk()) == ([1], 0)
 
 
-def test_a_flush_writes_what_is_under_way_in_a_request_that_hangs_to_disk(tmp_path: Path) -> None:
-    """And when that request succeeds after all, it is taken out again."""
-    house = House(tmp_path)
-    hanging, let_go = threading.Event(), threading.Event()
+def test_a_flush_writes_the_loads_of_a_request_that_hangs_to_disk(tmp_path: Path) -> None:
+    """Once that request succeeds after all, their entry is deleted."""
+    rig = Rig(tmp_path)
+    hanging, answered = threading.Event(), threading.Event()
 
     def serve(_: Posted) -> Response:
         hanging.set()
-        let_go.wait(10)
+        answered.wait(10)
         return answer(200)
 
-    house.transport.otherwise = serve
+    rig.transport.otherwise = serve
     outbox = Outbox(
-        house.delivery,
-        house.loads,
-        house.backlog,
+        rig.delivery,
+        rig.loads,
+        rig.backlog,
         max_queue_bytes=100_000,
         max_batch_bytes=1_000_000,
         flush_interval=0.0,
@@ -430,18 +430,18 @@ def test_a_flush_writes_what_is_under_way_in_a_request_that_hangs_to_disk(tmp_pa
     outbox.enqueue(1, 100)
     assert hanging.wait(10)
     assert outbox.flush(0.2)
-    assert house.on_disk() == 1
-    let_go.set()
+    assert rig.on_disk() == 1
+    answered.set()
     assert outbox.close(10)
-    assert (house.arrived, house.on_disk()) == ([1], 0)
+    assert (rig.arrived, rig.on_disk()) == ([1], 0)
 
 
-def test_two_on_one_spool_send_everything_once(tmp_path: Path) -> None:
+def test_two_outboxes_on_one_spool_send_everything_once(tmp_path: Path) -> None:
     clock = Clock()
-    one, other = House(tmp_path, clock=clock, always=True), House(tmp_path, clock=clock, always=True)
+    one, other = Rig(tmp_path, clock=clock, always=True), Rig(tmp_path, clock=clock, always=True)
     one.enqueue(*range(0, 1000, 2))
     other.enqueue(*range(1, 1000, 2))
-    threads = [threading.Thread(target=house.outbox.flush, args=(100,)) for house in (one, other)]
+    threads = [threading.Thread(target=rig.outbox.flush, args=(100,)) for rig in (one, other)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -449,12 +449,12 @@ def test_two_on_one_spool_send_everything_once(tmp_path: Path) -> None:
     assert sorted(one.arrived + other.arrived) == [*range(1000)]
 
 
-def test_one_of_two_that_died_in_the_middle_is_taken_over(tmp_path: Path) -> None:
+def test_the_entries_of_an_outbox_that_died_are_sent_by_another(tmp_path: Path) -> None:
     clock = Clock()
-    dead, alive = House(tmp_path, clock=clock, always=True), House(tmp_path, clock=clock, always=True)
+    dead, alive = Rig(tmp_path, clock=clock, always=True), Rig(tmp_path, clock=clock, always=True)
     dead.enqueue(*range(10))
     assert dead.spool is not None
-    dead.spool.lease(5, 10_000)  # and nothing more is heard of it
+    dead.spool.lease(5, 10_000)  # and it never acknowledges them
     assert alive.outbox.flush(10)
     assert alive.arrived == []
     clock.seconds += 60
@@ -462,14 +462,14 @@ def test_one_of_two_that_died_in_the_middle_is_taken_over(tmp_path: Path) -> Non
     assert sorted(alive.arrived) == [*range(10)]
 
 
-def test_what_is_found_to_be_a_dead_process_s_is_sent_at_once(
+def test_the_entries_of_a_process_that_is_known_to_be_dead_are_sent_at_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
-    alive = House(tmp_path)
+    alive = Rig(tmp_path)
     monkeypatch.setattr(spool, "name_of_holder", lambda: f"{socket.gethostname()}:{ended.pid}:0")
-    House(tmp_path, clock=alive.clock, always=True).enqueue(1, 2)
+    Rig(tmp_path, clock=alive.clock, always=True).enqueue(1, 2)
     alive.backlog.drain(threading.Event(), lambda: False)
     assert (alive.arrived, alive.backlog.due_in()) == ([], 0.0)
     alive.backlog.drain(threading.Event(), lambda: False)

@@ -1,6 +1,6 @@
-"""Each row is a fault; delivered, lost and doubled are counted at a server that enforces PostHog's limits.
+"""Faults, one a test: events delivered, lost and doubled, counted at a server with PostHog's limits.
 
-The requests are real; the clock of back-offs and leases is not.
+The requests are real. The clock of back-offs and leases is not.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ COUNT = 100
 
 
 class Names:
-    """Loads are numbers; every third is an event of product analytics, the others are AI events."""
+    """A converter of numbers: every third is an event of product analytics, the others are AI events."""
 
     event_kind = EVENT
 
@@ -98,7 +98,7 @@ class Rig:
 
     @staticmethod
     def no_thread(_: object) -> None:
-        raise RuntimeError("it is flushed by hand")
+        raise RuntimeError("the tests flush by hand")
 
     def enqueue(self, count: int = COUNT) -> None:
         for number in range(count):
@@ -116,7 +116,7 @@ class Rig:
 
 
 def counted(server: CaptureServer, count: int = COUNT) -> tuple[int, int, int]:
-    """Delivered, lost, doubled."""
+    """Return the numbers of delivered, lost and doubled events."""
     copies = Counter(event["properties"]["number"] for event in server.events)
     return len(copies), count - len(copies), copies.total() - len(copies)
 
@@ -132,8 +132,8 @@ A_PERSON = [201, 202, 204, 301, 302, 307, 308, 401, 402, 403, 404, 405, 406, 410
 
 @pytest.mark.parametrize("times", [1, 3])
 @pytest.mark.parametrize("status", [*PASSING, *A_PERSON, 413])
-def test_a_status_that_passes(status: int, times: int, directory: Path | None) -> None:
-    """404 on the AI lane is an older PostHog; on the other path it is a wrong address."""
+def test_a_passing_status_loses_nothing(status: int, times: int, directory: Path | None) -> None:
+    """404 on the AI route means an older PostHog; on the other route it means a wrong address."""
     with capture_server() as server:
         server.faults += [Answer(status)] * times
         rig = Rig(server.url, directory)
@@ -152,7 +152,7 @@ FAULTS: dict[str, str | None] = {
 
 @pytest.mark.parametrize("times", [1, 3])
 @pytest.mark.parametrize("fault", FAULTS)
-def test_a_connection_that_breaks(fault: str, times: int, directory: Path | None) -> None:
+def test_a_broken_connection_loses_nothing(fault: str, times: int, directory: Path | None) -> None:
     with capture_server() as server:
         server.faults += [FAULTS[fault]] * times
         rig = Rig(server.url, directory, timeout=0.2)
@@ -164,7 +164,7 @@ def test_a_connection_that_breaks(fault: str, times: int, directory: Path | None
 def test_a_connection_that_breaks_after_posthog_took_the_events_doubles_them_under_one_uuid(
     directory: Path | None,
 ) -> None:
-    """Nobody can know; PostHog merges what has the same uuid, event, timestamp and distinct id."""
+    """A client cannot know. PostHog merges events with the same uuid, name, timestamp and distinct id."""
     with capture_server() as server:
         server.faults += ["reset after taking it"]
         rig = Rig(server.url, directory)
@@ -177,7 +177,7 @@ def test_a_connection_that_breaks_after_posthog_took_the_events_doubles_them_und
 
 
 @pytest.mark.parametrize("poison", [0, 7, 50, 99])
-def test_one_poison_event_of_a_hundred_is_the_only_one_missing(poison: int, directory: Path | None) -> None:
+def test_one_bad_event_of_a_hundred_is_the_only_one_missing(poison: int, directory: Path | None) -> None:
     with capture_server() as server:
         server.is_poison = lambda event: event["properties"]["number"] == poison
         rig = Rig(server.url, directory)
@@ -203,7 +203,7 @@ def test_one_event_of_20_mb_arrives_cut_and_costs_no_other(number: int, director
 
 
 @pytest.mark.parametrize("reason", ["quota_limited"])
-def test_a_200_that_says_the_quota_is_used_up_is_no_delivery(reason: str, directory: Path | None) -> None:
+def test_a_200_that_reports_the_quota_as_used_up_is_no_delivery(reason: str, directory: Path | None) -> None:
     with capture_server() as server:
         server.faults += [Answer(200, b'{"status":"Ok","quota_limited":["events"]}')] * 2
         rig = Rig(server.url, directory)
@@ -224,8 +224,8 @@ def test_a_web_page_in_place_of_posthog_keeps_everything(directory: Path | None)
         assert counted(server) == (COUNT, 0, 0)
 
 
-def test_without_an_ai_lane_everything_goes_the_other_way(directory: Path | None) -> None:
-    with capture_server(has_ai_lane=False) as server:
+def test_without_an_ai_route_everything_goes_to_the_other(directory: Path | None) -> None:
+    with capture_server(has_ai_route=False) as server:
         rig = Rig(server.url, directory)
         rig.enqueue()
         rig.flush()
@@ -252,10 +252,10 @@ def test_a_wall_clock_that_jumps_changes_nothing(
         assert counted(server) == (COUNT, 0, 0)
 
 
-def test_a_name_that_is_not_found_and_then_is(
+def test_a_host_name_that_resolves_only_later_loses_nothing(
     directory: Path | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    found = socket.getaddrinfo
+    resolve_host = socket.getaddrinfo
     failures = iter(range(3))
 
     def look_up(host: Any, *rest: Any, **named: Any) -> Any:
@@ -263,7 +263,7 @@ def test_a_name_that_is_not_found_and_then_is(
             if next(failures, None) is not None:
                 raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
             host = "127.0.0.1"
-        return found(host, *rest, **named)
+        return resolve_host(host, *rest, **named)
 
     monkeypatch.setattr(socket, "getaddrinfo", look_up)
     with capture_server() as server:
@@ -286,8 +286,8 @@ def test_a_server_that_speaks_no_tls_gets_nothing_and_nothing_is_lost(tmp_path: 
         assert counted(server) == (COUNT, 0, 0)
 
 
-def test_a_certificate_that_nobody_vouches_for_is_not_accepted(tmp_path: Path) -> None:
-    """No prompt goes to a server that is not the one it says it is."""
+def test_an_untrusted_certificate_is_not_accepted(tmp_path: Path) -> None:
+    """No prompt goes to a server whose identity is not proved."""
     certificate, key = tmp_path / "certificate.pem", tmp_path / "key.pem"
     certificate.write_bytes(_self_signed(key))
     with capture_server() as server:
@@ -331,10 +331,10 @@ def _self_signed(key_file: Path) -> bytes:
     return certificate.public_bytes(serialization.Encoding.PEM)
 
 
-def test_a_proxy_that_refuses_and_then_does_not(
+def test_a_proxy_that_refuses_at_first_loses_nothing(
     directory: Path | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """To the client a proxy for http is a server that is asked for whole addresses."""
+    """To the client an HTTP proxy is a server whose requests have whole addresses."""
     with capture_server() as server:
         judge = server.judge
         refusals = iter(range(2))
@@ -355,25 +355,27 @@ def test_a_proxy_that_refuses_and_then_does_not(
 
 
 @pytest.mark.parametrize("seconds", [5.0, 60.0, 3600.0, 86_400.0, 7 * 86_400.0])
-def test_an_outage(seconds: float, directory: Path | None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_outage_loses_nothing(
+    seconds: float, directory: Path | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with capture_server() as server:
         rig = Rig(server.url, directory)
         judge, over = server.judge, rig.clock.seconds + seconds
         monkeypatch.setattr(
             server, "judge", lambda request: judge(request) if rig.clock.seconds >= over else Answer(503)
         )
-        made = 0
+        enqueued = 0
         while rig.clock.seconds < over:
             for _ in range(10):
-                rig.outbox.enqueue(made, 500)
-                made += 1
+                rig.outbox.enqueue(enqueued, 500)
+                enqueued += 1
             rig.outbox.flush(30.0)
             rig.clock.seconds += seconds / 10
         rig.flush()
-        assert counted(server, made) == (made, 0, 0)
+        assert counted(server, enqueued) == (enqueued, 0, 0)
 
 
-def test_20_000_in_a_burst(directory: Path | None) -> None:
+def test_a_burst_of_20_000_loses_nothing(directory: Path | None) -> None:
     with capture_server() as server:
         rig = Rig(server.url, directory, timeout=10.0)
 
@@ -391,8 +393,8 @@ def test_20_000_in_a_burst(directory: Path | None) -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "statvfs"), reason="needs a file system that can be full")
-def test_a_full_disk_in_the_middle_of_an_outage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What does not go to disk waits in memory."""
+def test_a_full_disk_during_an_outage_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Loads that cannot be written to disk wait in memory."""
     from otel_posthog.delivery.spool import spool as module
 
     def small(directory: Path) -> Any:

@@ -41,13 +41,13 @@ Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 @pytest.fixture
 def inbox() -> Iterator[Inbox]:
-    """A PostHog on loopback that got nothing yet."""
-    with Inbox() as found:
-        yield found
+    """An empty PostHog on loopback."""
+    with Inbox() as running:
+        yield running
 
 
 def environment(inbox: Inbox | CaptureServer | None, **options: str) -> dict[str, str]:
-    """What a process of ours is told: AI events only, and where they go."""
+    """Return the environment of a process: AI events only, and their destination."""
     return {
         "PATH": os.environ["PATH"],
         "PYTHONPATH": str(ROOT),
@@ -61,7 +61,7 @@ def environment(inbox: Inbox | CaptureServer | None, **options: str) -> dict[str
 
 @pytest.fixture
 def run(inbox: Inbox) -> Run:
-    """Runs code after `PRELUDE` in a process of its own."""
+    """A function that runs code after `PRELUDE` in a process of its own."""
 
     def run_code(
         code: str, *, returncode: int = 0, to: Inbox | CaptureServer | None = inbox, **options: Any
@@ -81,7 +81,7 @@ def run(inbox: Inbox) -> Run:
 
 
 def arrived(inbox: Inbox) -> dict[str, int]:
-    """How many different spans of whom arrived; each of them once."""
+    """Return how many different spans of each sender arrived; each of them once."""
     events = inbox.events("$ai_generation")
     assert {event["_inbox"]["copies"] for event in events} <= {1}
     return dict(Counter(event["properties"]["who"] for event in events))

@@ -1,4 +1,4 @@
-"""However a process ends, what it made arrives, or waits on disk for the next."""
+"""Ends of a process: its spans arrive, or wait on disk for the next one."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PROVIDER = (
 ALONE = (
     PROVIDER % True + "; provider.add_span_processor(BatchSpanProcessor(PostHogSpanExporter())); spans(50)"
 )
-TOLD = "os.kill(os.getpid(), signal.SIGTERM); time.sleep(60)"
+TERMINATE = "os.kill(os.getpid(), signal.SIGTERM); time.sleep(60)"
 
 ENDS = {
     "its last line": ("configure(); spans(50)", 0),
@@ -35,23 +35,23 @@ ENDS = {
         "configure(); spans(50); [trace.get_tracer_provider().shutdown() for _ in range(2)]",
         0,
     ),
-    "a provider that nobody shuts down": (
+    "a provider that is never shut down": (
         PROVIDER % False + "; provider.add_span_processor(PostHogSpanProcessor()); spans(50)",
         0,
     ),
     "an exporter under OpenTelemetry's own processor": (ALONE, 0),
-    "a flush in time, as where nothing runs after it": (
+    "a flush before os._exit": (
         "handle = configure(); spans(50); assert handle.force_flush(20_000); os._exit(0)",
         0,
     ),
-    "SIGTERM": ("configure(); spans(50); " + TOLD, -15),
-    "SIGTERM with an exporter alone": (ALONE + "; " + TOLD, -15),
+    "SIGTERM": ("configure(); spans(50); " + TERMINATE, -15),
+    "SIGTERM with an exporter alone": (ALONE + "; " + TERMINATE, -15),
     "SIGTERM in a loop that waits for nothing": (
         "configure(); spans(50); os.kill(os.getpid(), signal.SIGTERM)\nwhile True: pass",
         -15,
     ),
     "SIGTERM that the application handles": (
-        "signal.signal(signal.SIGTERM, lambda *_: sys.exit(7)); configure(); spans(50); " + TOLD,
+        "signal.signal(signal.SIGTERM, lambda *_: sys.exit(7)); configure(); spans(50); " + TERMINATE,
         7,
     ),
     "SIGINT": ("configure(); spans(50); os.kill(os.getpid(), signal.SIGINT); time.sleep(60)", -2),
@@ -60,7 +60,7 @@ ENDS = {
 
 
 @pytest.mark.parametrize("end", ENDS)
-def test_everything_arrives_before_the_end_by(end: str, inbox: Inbox, run: Run) -> None:
+def test_everything_arrives_before_a_process_ends_by(end: str, inbox: Inbox, run: Run) -> None:
     code, returncode = ENDS[end]
     run(code, returncode=returncode)
     assert arrived(inbox) == {"main": 50}
@@ -78,7 +78,7 @@ def test_a_slow_posthog_gets_everything_before_the_end(run: Run) -> None:
     ["", "sys.exit(0)", "os.kill(os.getpid(), signal.SIGTERM); time.sleep(60)"],
     ids=["its last line", "sys.exit", "SIGTERM"],
 )
-def test_what_cannot_be_sent_in_time_waits_on_disk_for_the_next_process(
+def test_unsent_spans_wait_on_disk_for_the_next_process(
     end: str, inbox: Inbox, run: Run, tmp_path: Path
 ) -> None:
     returncode = -15 if "SIGTERM" in end else 0
@@ -88,29 +88,27 @@ def test_what_cannot_be_sent_in_time_waits_on_disk_for_the_next_process(
     assert arrived(inbox) == {"main": 50}
 
 
-def test_a_next_process_sends_what_is_there_without_being_asked(
-    inbox: Inbox, run: Run, tmp_path: Path
-) -> None:
+def test_a_next_process_sends_the_backlog_by_itself(inbox: Inbox, run: Run, tmp_path: Path) -> None:
     run("configure(); spans(50)", to=None, spool_dir=str(tmp_path), timeout="1")
     run("configure(); time.sleep(0)", spool_dir=str(tmp_path))
     assert arrived(inbox) == {"main": 50}
 
 
-def test_the_environment_variables_alone_do_it_all(inbox: Inbox, tmp_path: Path) -> None:
+def test_the_environment_variables_alone_survive_kill_9(inbox: Inbox, tmp_path: Path) -> None:
     """`kill -9` right after the last span of the one line, and the next process sends everything."""
     app = tmp_path / "app.py"
     app.write_text(PRELUDE + "spans(50); os.kill(os.getpid(), signal.SIGKILL)")
     line = [str(Path(sys.executable).parent / "opentelemetry-instrument"), sys.executable, str(app)]
-    told = environment(inbox, spool_dir=str(tmp_path / "spool"), durability="always", flush_interval="60")
-    told["OTEL_TRACES_EXPORTER"] = "posthog"
-    assert subprocess.run(line, env=told, check=False, timeout=60).returncode == -signal.SIGKILL
+    environ = environment(inbox, spool_dir=str(tmp_path / "spool"), durability="always", flush_interval="60")
+    environ["OTEL_TRACES_EXPORTER"] = "posthog"
+    assert subprocess.run(line, env=environ, check=False, timeout=60).returncode == -signal.SIGKILL
     assert arrived(inbox) == {}
     app.write_text("")
-    subprocess.run(line, env=told, check=True, timeout=60)
+    subprocess.run(line, env=environ, check=True, timeout=60)
     assert arrived(inbox) == {"main": 50}
 
 
-def test_another_projects_spans_are_left_to_it(inbox: Inbox, run: Run, tmp_path: Path) -> None:
+def test_the_spans_of_another_project_are_left_alone(inbox: Inbox, run: Run, tmp_path: Path) -> None:
     run("configure(); spans(50)", to=None, spool_dir=str(tmp_path), timeout="1", api_key="phc_other")
     run("assert configure().force_flush(20_000)", spool_dir=str(tmp_path))
     assert arrived(inbox) == {}
@@ -134,7 +132,7 @@ def test_a_second_sigterm_ends_it_at_once(tmp_path: Path) -> None:
         assert process.returncode == -signal.SIGTERM
 
 
-def test_nobody_waits_at_the_end_for_a_posthog_that_refuses_the_key(run: Run) -> None:
+def test_the_end_does_not_wait_for_a_posthog_that_rejects_the_key(run: Run) -> None:
     with capture_server() as server:
         server.judge = lambda _: Answer(401)  # type: ignore[assignment,method-assign]
         done = run("configure(timeout=200); spans(5); trace.get_tracer_provider().shutdown()", to=server)
@@ -143,7 +141,7 @@ def test_nobody_waits_at_the_end_for_a_posthog_that_refuses_the_key(run: Run) ->
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_in_the_middle_of_the_end_still_writes_to_disk(
+def test_a_signal_during_the_end_still_writes_to_disk(
     number: signal.Signals, inbox: Inbox, run: Run, tmp_path: Path
 ) -> None:
     code = f"""
@@ -159,9 +157,7 @@ timer.start()
     assert arrived(inbox) == {"main": 50}
 
 
-def test_a_signal_in_the_middle_of_an_export_still_writes_to_disk(
-    inbox: Inbox, run: Run, tmp_path: Path
-) -> None:
+def test_a_signal_during_an_export_still_writes_to_disk(inbox: Inbox, run: Run, tmp_path: Path) -> None:
     code = (
         PROVIDER % True
         + "; from opentelemetry.sdk.trace.export import SimpleSpanProcessor"

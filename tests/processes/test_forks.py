@@ -1,4 +1,4 @@
-"""Processes that fork: everything arrives once, from parent and child, and nobody hangs."""
+"""Processes that fork: every span of parent and child arrives once, and no process hangs."""
 
 from __future__ import annotations
 
@@ -71,27 +71,27 @@ def test_a_fork_under_load_of_eight_threads_loses_and_doubles_nothing(
     code = f"""
 handle = configure(flush_interval=0.01)
 over = threading.Event()
-made = [0] * 8
+counts = [0] * 8
 def load(at):
     while not over.is_set():
         spans(1, f"thread {{at}}")
-        made[at] += 1
+        counts[at] += 1
         time.sleep(0.01)
 threads = [threading.Thread(target=load, args=(at,), daemon=True) for at in range(8)]
 [thread.start() for thread in threads]
 {FORKS[fork]}
 over.set()
 [thread.join() for thread in threads]
-print(made)
+print(counts)
 """
     done = run(QUIET + code, **options)
     run("assert configure().force_flush(20_000)", **options)
-    made = dict(zip((f"thread {at}" for at in range(8)), eval(done.stdout.splitlines()[-1]), strict=True))
+    counts = dict(zip((f"thread {at}" for at in range(8)), eval(done.stdout.splitlines()[-1]), strict=True))
     children = {f"child {child}": 20 for child in range(5)}
-    assert arrived(inbox) == {who: count for who, count in made.items() if count} | children
+    assert arrived(inbox) == {name: count for name, count in counts.items() if count} | children
 
 
-def test_a_child_that_is_terminated_sends_what_it_has(inbox: Inbox, run: Run) -> None:
+def test_a_child_that_is_terminated_sends_its_spans(inbox: Inbox, run: Run) -> None:
     code = """
 import multiprocessing
 def work():
@@ -113,7 +113,7 @@ child.join()
 
 
 def test_nothing_is_imported_by_the_first_request(inbox: Inbox, run: Run) -> None:
-    """An import that a fork cuts in half never ends in the child."""
+    """An import that a fork interrupts never ends in the child."""
     code = """
 handle = configure(flush_interval=60)
 spans(1)
@@ -125,8 +125,8 @@ print(sorted({*sys.modules} - before))
     assert arrived(inbox) == {"main": 1}
 
 
-def test_kill_9_at_any_instant_loses_nothing_that_had_returned(inbox: Inbox, tmp_path: Path) -> None:
-    """Forty children of one process that has loaded everything, each killed at another moment."""
+def test_kill_9_at_any_moment_loses_no_span_whose_end_returned(inbox: Inbox, tmp_path: Path) -> None:
+    """Forty children of one process that has imported everything, each killed at another moment."""
     code = """
 import random
 chance = random.Random(4)
@@ -139,7 +139,7 @@ for child in range(40):
             spans(1, f"{child} {number}")
             os.write(write, b".")
     os.close(write)
-    os.read(read, 1)  # it is at work
+    os.read(read, 1)  # it has begun
     time.sleep(chance.random() * 0.06)
     os.kill(pid, signal.SIGKILL)
     os.waitpid(pid, 0)
@@ -212,30 +212,31 @@ def test_gunicorn_with_preload_and_workers_that_come_and_go(
             sent = {f"/{number}": _get(socket, f"/{number}") for number in range(150)}
         finally:
             server.terminate()
-            _, said = server.communicate(timeout=60)
-    assert server.returncode == 0, said
-    assert all(sent.values()), said
-    found = arrived(inbox)
+            _, errors = server.communicate(timeout=60)
+    assert server.returncode == 0, errors
+    assert all(sent.values()), errors
+    arrivals = arrived(inbox)
     # A worker that is replaced may serve a request and not answer it.
-    assert {url: min(sent[url], count) for url, count in found.items()} == found
-    assert found.keys() == sent.keys()
+    assert {url: min(sent[url], count) for url, count in arrivals.items()} == arrivals
+    assert arrivals.keys() == sent.keys()
 
 
 def _get(path: Path, url: str) -> int:
-    """Ask a server on a socket until it answers; how often it was asked, 0 where it never did."""
+    """Send a GET on a socket until there is an answer. Return the number of requests; 0 without an answer."""
     import http.client
     import socket
 
-    asked = 0
-    for _ in range(200):
+    requests = 0
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
         connection = http.client.HTTPConnection("localhost")
         connection.sock = socket.socket(socket.AF_UNIX)
         connection.sock.settimeout(10)
         try:
             connection.sock.connect(str(path))
             connection.request("GET", url)
-            asked += 1
-            return asked if connection.getresponse().read() == b"ok" else 0
+            requests += 1
+            return requests if connection.getresponse().read() == b"ok" else 0
         except OSError:
             time.sleep(0.05)
         finally:
@@ -264,10 +265,10 @@ def test_celery_with_prefork_workers_that_come_and_go(inbox: Inbox, tmp_path: Pa
     (tmp_path / "tasks.py").write_text(PRELUDE + CELERY)
     folder = tmp_path / "queue"
     (folder / "control").mkdir(parents=True)
-    told = environment(inbox) | {"FOLDER": str(folder), "C_FORCE_ROOT": "1"}
-    told["PYTHONPATH"] += f":{tmp_path}"
+    environ = environment(inbox) | {"FOLDER": str(folder), "C_FORCE_ROOT": "1"}
+    environ["PYTHONPATH"] += f":{tmp_path}"
     send = "import tasks\nfor number in range(30): tasks.task.delay(number)"
-    subprocess.run([sys.executable, "-c", send], env=told, check=True, cwd=tmp_path, timeout=60)
+    subprocess.run([sys.executable, "-c", send], env=environ, check=True, cwd=tmp_path, timeout=60)
     command = [
         sys.executable,
         "-m",
@@ -282,7 +283,7 @@ def test_celery_with_prefork_workers_that_come_and_go(inbox: Inbox, tmp_path: Pa
     ]
     command += ["--without-gossip", "--without-mingle", "--without-heartbeat", "-l", "warning"]
     with subprocess.Popen(
-        command, env=told, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        command, env=environ, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
     ) as worker:
         over = threading.Event()
         for _ in range(600):
@@ -290,8 +291,8 @@ def test_celery_with_prefork_workers_that_come_and_go(inbox: Inbox, tmp_path: Pa
                 break
             over.wait(0.1)
         worker.terminate()
-        _, said = worker.communicate(timeout=60)
-    assert len([*folder.glob("done-*")]) == 30, said
+        _, errors = worker.communicate(timeout=60)
+    assert len([*folder.glob("done-*")]) == 30, errors
     assert arrived(inbox) == {f"task {number}": 1 for number in range(30)}
 
 
@@ -327,16 +328,16 @@ os.waitpid(pid, 0)
     assert arrived(inbox) == {**{f"greenlet {at}": 20 for at in range(5)}, "child": 20}
 
 
-def test_a_process_has_fetched_prices_and_so_has_its_child_with_a_thread_of_its_own(run: Run) -> None:
+def test_a_child_has_the_fetched_prices_of_its_parent_and_a_thread_of_its_own(run: Run) -> None:
     code = """
 from genai_prices.data_snapshot import get_snapshot
 from otel_posthog.forwarder import price_updates
 fetched = threading.Event()
 fetch = price_updates.fetch
-def fetch_and_say(url):
+def fetch_and_signal(url):
     fetch(url)
     fetched.set()
-price_updates.fetch = fetch_and_say
+price_updates.fetch = fetch_and_signal
 configure()
 assert fetched.wait(20)
 parent = price_updates._follower
@@ -347,6 +348,6 @@ if not pid:
 _, status = os.waitpid(pid, 0)
 assert os.waitstatus_to_exitcode(status) == 0
 """
-    with price_server() as (url, asked):
+    with price_server() as (url, requests):
         run(QUIET + code, price_updates=url)
-        assert len(asked) == 1
+        assert len(requests) == 1

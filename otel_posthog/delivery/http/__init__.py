@@ -1,1 +1,1 @@
-"""Requests to PostHog, and what their answers mean."""
+"""Requests to PostHog, and the outcomes of their answers."""

@@ -80,7 +80,7 @@ def test_a_value_is_read_back_as(value: Any, read_back: Any) -> None:
     assert json.loads(encode({"properties": {"it": value}}))["properties"]["it"] == read_back
 
 
-def test_a_circular_reference_is_named() -> None:
+def test_a_circular_reference_becomes_a_note() -> None:
     value: dict[str, Any] = {"list": []}
     value["list"].append(value)
     assert json.loads(encode({"properties": value}))["properties"] == {"list": ["<circular>"]}
@@ -92,7 +92,7 @@ def test_the_same_object_twice_is_not_circular() -> None:
 
 
 @pytest.mark.parametrize("levels", [MAX_DEPTH + 1, 200, 5000])
-def test_what_is_nested_deeper_than_the_server_reads_is_named(levels: int) -> None:
+def test_values_nested_deeper_than_the_server_reads_become_a_note(levels: int) -> None:
     value: Any = "bottom"
     for _ in range(levels):
         value = [value]
@@ -131,7 +131,7 @@ trees = st.recursive(
 
 
 @given(trees)
-def test_anything_encodes_to_json_a_strict_reader_takes(value: Any) -> None:
+def test_anything_encodes_to_json_for_a_strict_reader(value: Any) -> None:
     data = encode({"event": "$ai_span", "properties": value})
 
     def fail(token: str) -> None:

@@ -15,12 +15,12 @@ from tests.delivery.support import event
 LIMIT = 20_000
 
 
-def fitted(made: dict[str, Any], limit: int = LIMIT) -> dict[str, Any]:
-    data = fit(orjson.dumps(made), limit)
+def fitted(original: dict[str, Any], limit: int = LIMIT) -> dict[str, Any]:
+    data = fit(orjson.dumps(original), limit)
     assert len(data) <= limit
     result: dict[str, Any] = json.loads(data)
     for name in ("event", "uuid", "distinct_id", "timestamp"):
-        assert result[name] == made[name]
+        assert result[name] == original[name]
     return result
 
 
@@ -34,7 +34,7 @@ def test_one_byte_more_is_cut() -> None:
     assert len(fit(data, len(data) - 1)) <= len(data) - 1
 
 
-def test_the_longest_string_is_cut_and_says_how_much() -> None:
+def test_the_longest_string_is_cut_with_a_note_of_how_much() -> None:
     result = fitted(event(a="a" * 1000, b="b" * 50_000))["properties"]
     assert result["a"] == "a" * 1000
     start, note = result["b"].split("…")
@@ -58,7 +58,7 @@ def test_a_cut_never_splits_a_character_or_an_escape(character: str) -> None:
         assert note == f"[cut: {1000 - len(start)} characters]"
 
 
-def test_a_list_of_many_small_items_keeps_its_ends_and_says_what_is_gone() -> None:
+def test_a_list_of_many_small_items_keeps_its_ends_and_notes_the_rest() -> None:
     items = fitted(event(items=list(range(100_000))))["properties"]["items"]
     gap = next(at for at, item in enumerate(items) if isinstance(item, str))
     assert items[gap] == f"…[cut: {100_000 - len(items) + 1} items]"
@@ -74,30 +74,30 @@ def test_a_list_of_middling_items_keeps_all_of_them_in_part() -> None:
 
 
 def test_an_object_of_many_small_properties_keeps_those_of_posthog() -> None:
-    made = event(**{f"p{number}": number for number in range(100_000)})
-    made["properties"]["$ai_span_id"] = "the last, and longer than the others"
-    result = fitted(made)["properties"]
+    original = event(**{f"p{number}": number for number in range(100_000)})
+    original["properties"]["$ai_span_id"] = "the last, and longer than the others"
+    result = fitted(original)["properties"]
     assert result["$ai_trace_id"] == "trace-1"
     assert result["$ai_span_id"] == "the last, and longer than the others"
     assert result["…"] == f"[cut: {100_002 - len(result) + 1} items]"
 
 
-def test_a_huge_key_goes_and_is_counted() -> None:
+def test_a_huge_key_is_dropped_and_counted() -> None:
     result = fitted(event(**{"k" * 50_000: 1}))["properties"]
     assert result == {"$ai_trace_id": "trace-1", "…": "[cut: 1 items]"}
 
 
 def test_a_huge_name_is_cut_and_the_ids_stay() -> None:
-    made = event("n" * 50_000)
-    result = json.loads(fit(orjson.dumps(made), MIN_EVENT_BYTES))
-    assert result["uuid"] == made["uuid"]
-    assert result["properties"] == made["properties"]
+    original = event("n" * 50_000)
+    result = json.loads(fit(orjson.dumps(original), MIN_EVENT_BYTES))
+    assert result["uuid"] == original["uuid"]
+    assert result["properties"] == original["properties"]
     assert result["event"].startswith("nnn")
 
 
 def test_properties_that_are_no_object_are_cut_too() -> None:
-    made = {**event(), "properties": "x" * 50_000}
-    assert fitted(made)["properties"].endswith("characters]")
+    original = {**event(), "properties": "x" * 50_000}
+    assert fitted(original)["properties"].endswith("characters]")
 
 
 def test_quotes_count_twice_in_the_message_of_the_server() -> None:
@@ -107,10 +107,10 @@ def test_quotes_count_twice_in_the_message_of_the_server() -> None:
     assert 40_000 < escaped_size(result) <= 50_000
 
 
-def test_what_is_left_may_be_denser_in_quotes_than_what_was_cut() -> None:
-    made = event(quotes=['"' * 200] * 100, text="x" * 1_000_000)
+def test_the_rest_may_have_more_quotes_than_the_part_that_was_cut() -> None:
+    original = event(quotes=['"' * 200] * 100, text="x" * 1_000_000)
     for limit in range(40_000, 120_000, 10_000):
-        result = fit(orjson.dumps(made), limit, escaped_size)
+        result = fit(orjson.dumps(original), limit, escaped_size)
         assert limit // 4 < escaped_size(result) <= limit
 
 
@@ -166,19 +166,19 @@ json_values = st.recursive(
 def test_any_event_ends_within_its_limit_as_valid_json(
     properties: dict[str, Any], distinct_id: str, limit: int, size: Any
 ) -> None:
-    made = {**event(), "distinct_id": distinct_id, "properties": properties}
-    result = fit(orjson.dumps(made), limit, size)
+    original = {**event(), "distinct_id": distinct_id, "properties": properties}
+    result = fit(orjson.dumps(original), limit, size)
     assert size(result) <= limit
-    assert json.loads(result)["uuid"] == made["uuid"]
+    assert json.loads(result)["uuid"] == original["uuid"]
 
 
 def image(size: int) -> str:
     return "data:image/png;base64," + "A" * size
 
 
-def test_an_image_stays_whole_or_goes_whole_the_largest_first() -> None:
-    made = event(text="t" * 1000, images=[image(9_000), image(12_000), image(4_000)])
-    result = fitted(made)["properties"]
+def test_an_image_stays_whole_or_is_dropped_whole_the_largest_first() -> None:
+    original = event(text="t" * 1000, images=[image(9_000), image(12_000), image(4_000)])
+    result = fitted(original)["properties"]
     assert result["text"] == "t" * 1000
     assert result["images"] == [image(9_000), "[image/png: 9000 bytes, cut to fit]", image(4_000)]
 

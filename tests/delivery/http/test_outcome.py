@@ -68,12 +68,12 @@ def test_a_web_page_is_not_posthog() -> None:
         (b"not json", Delivered()),
     ],
 )
-def test_200_with_a_body_that_says_more(body: bytes, outcome: Outcome) -> None:
+def test_200_with_a_body_about_quota_is_dropped(body: bytes, outcome: Outcome) -> None:
     assert judge(answer(200, body), START) == outcome
 
 
 @pytest.mark.parametrize("body", [b'{"status":0}', b'{"status":"Error"}', b'{"status":null}'])
-def test_200_with_a_body_that_says_otherwise(body: bytes) -> None:
+def test_200_with_a_body_that_denies_success_halts(body: bytes) -> None:
     outcome = judge(answer(200, body), START)
     assert isinstance(outcome, Halted)
     assert outcome.reason == "not_accepted"
@@ -111,7 +111,7 @@ def test_v1_answers_for_each_event(body: bytes, outcome: Outcome) -> None:
     assert judge_v1(answer(200, body), START) == outcome
 
 
-def test_v1_says_when_to_send_again() -> None:
+def test_v1_states_the_shortest_wait() -> None:
     outcome = judge_v1(answer(200, results(a={"result": "retry"}), retry_after="1"), START)
     assert isinstance(outcome, Partial)
     assert outcome.after == 1.0

@@ -29,9 +29,9 @@ def server() -> Iterator[CaptureServer]:
 
 @pytest.fixture
 def transport() -> Iterator[RequestsTransport]:
-    made = RequestsTransport()
-    yield made
-    made.close()
+    opened = RequestsTransport()
+    yield opened
+    opened.close()
 
 
 def sending(server: CaptureServer, **changes: Any) -> tuple[DeliveryClient, Clock]:
@@ -58,7 +58,7 @@ def test_several_requests_use_one_connection(server: CaptureServer) -> None:
     assert server.connections == 1
 
 
-def test_a_refusal_keeps_the_connection(server: CaptureServer) -> None:
+def test_a_rejection_keeps_the_connection(server: CaptureServer) -> None:
     server.faults += [Answer(503, b"x" * 1000, (("Retry-After", "9"),)), Answer(400, b"no")]
     sent, clock = sending(server)
     assert not send(sent, [event()])
@@ -68,16 +68,16 @@ def test_a_refusal_keeps_the_connection(server: CaptureServer) -> None:
     assert server.connections == 1
 
 
-def test_a_connection_cut_before_the_answer_is_tried_again(server: CaptureServer) -> None:
+def test_a_connection_cut_before_the_answer_is_retried(server: CaptureServer) -> None:
     server.faults.append(None)
     sent, _ = sending(server)
-    made = event()
-    assert send(sent, [made])
+    original = event()
+    assert send(sent, [original])
     sent.close()
-    assert server.events == [made]
+    assert server.events == [original]
 
 
-def test_an_oversize_event_takes_nothing_else_with_it(server: CaptureServer) -> None:
+def test_an_oversize_event_costs_no_other_event(server: CaptureServer) -> None:
     sent, _ = sending(server, max_batch_bytes=19_000_000)
     for name in ("$ai_generation", "llm_completion_success"):
         events = [event(name, at=at) for at in range(20)]
@@ -87,11 +87,11 @@ def test_an_oversize_event_takes_nothing_else_with_it(server: CaptureServer) -> 
     assert [each["properties"]["at"] for each in server.events] == [*range(20), *range(20)]
     assert sent.stats()["cut"] == {"$ai_generation": 1, "llm_completion_success": 1}
     assert {request.path for request in server.requests} == {"/i/v0/ai/batch/", "/batch/"}
-    assert len(server.requests) == 2  # nothing was found out by a 413
+    assert len(server.requests) == 2  # no 413 was needed to cut it
 
 
-def test_without_an_ai_lane_large_events_go_to_batch_cut() -> None:
-    with capture_server(has_ai_lane=False) as server:
+def test_without_an_ai_route_large_events_go_to_batch_cut() -> None:
+    with capture_server(has_ai_route=False) as server:
         sent, _ = sending(server)
         assert send(sent, [event(text="x" * 2_000_000), event()])
         sent.close()
@@ -103,8 +103,8 @@ def test_a_poison_event_stands_alone(server: CaptureServer) -> None:
     server.is_poison = lambda each: each["properties"].get("poison", False)
     sent, _ = sending(server)
     events = [event(poison=at == 3) for at in range(8)]
-    [(item, reason)] = sent.deliver(events).rejected
-    assert (events_in([item]), reason) == ([events[3]], "invalid")
+    [(rejected, reason)] = sent.deliver(events).rejected
+    assert (events_in([rejected]), reason) == ([events[3]], "invalid")
     sent.close()
     assert server.events == [*events[:3], *events[4:]]
 
@@ -112,8 +112,8 @@ def test_a_poison_event_stands_alone(server: CaptureServer) -> None:
 def test_a_redirect_is_not_followed(server: CaptureServer) -> None:
     server.faults.append(Answer(307, b"", (("Location", "/batch/"),)))
     sent, _ = sending(server)
-    made = event()
-    assert events_in(sent.deliver([made]).unsent) == [made]
+    original = event()
+    assert events_in(sent.deliver([original]).unsent) == [original]
     sent.close()
     assert len(server.requests) == 1
 
@@ -124,7 +124,7 @@ def test_an_endless_answer_is_read_to_a_bound(server: CaptureServer, transport: 
     assert len(answer.body) == MAX_RESPONSE_BYTES
 
 
-def test_a_server_that_says_nothing_is_a_transport_error(transport: RequestsTransport) -> None:
+def test_a_server_that_sends_nothing_is_a_transport_error(transport: RequestsTransport) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"http://127.0.0.1:{silent.getsockname()[1]}"
         with pytest.raises(TransportError, match=r"^ReadTimeoutError$"):
@@ -132,7 +132,7 @@ def test_a_server_that_says_nothing_is_a_transport_error(transport: RequestsTran
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:1", "nonsense", "http://", "http://[", "http://a..b/"])
-def test_no_way_to_a_server_is_a_transport_error_without_address(
+def test_an_unreachable_server_is_a_transport_error_without_its_address(
     transport: RequestsTransport, url: str
 ) -> None:
     with pytest.raises(TransportError, match=r"^[A-Za-z]+$"):
@@ -212,9 +212,7 @@ def test_a_forked_child_opens_its_own_connection(server: CaptureServer) -> None:
     assert server.connections == 2
 
 
-def test_the_key_is_not_logged_by_what_it_uses(
-    server: CaptureServer, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_libraries_do_not_log_the_key(server: CaptureServer, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     server.faults += [None, Answer(503), Answer(401)]
     sent, _ = sending(server, compression="none")

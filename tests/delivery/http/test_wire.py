@@ -1,4 +1,4 @@
-"""Both wires: what is posted, and on v1 what is sent again."""
+"""Both wires: the payload, and on v1 the events to retry."""
 
 from __future__ import annotations
 
@@ -48,8 +48,8 @@ def test_v1_has_the_key_and_the_attempt_in_headers() -> None:
     assert KEY not in json.dumps(first.body)
 
 
-def test_v1_is_for_events_that_are_no_ai_events() -> None:
-    """Its limit for an event is far below that of the AI lane."""
+def test_v1_is_for_events_other_than_ai_events() -> None:
+    """Its limit for an event is far below that of the AI route."""
     transport = ScriptedTransport()
     assert send(v1(transport), [event(), event("llm_completion_success")])
     assert [posted.url.removeprefix("http://posthog.test") for posted in transport.posted] == [
@@ -58,13 +58,13 @@ def test_v1_is_for_events_that_are_no_ai_events() -> None:
     ]
 
 
-def test_v1_takes_ai_events_where_there_is_no_ai_lane() -> None:
+def test_v1_takes_ai_events_if_there_is_no_ai_route() -> None:
     transport = ScriptedTransport(otherwise=lambda posted: answer(404 if "/ai/" in posted.url else 200))
     assert send(v1(transport), [event()])
     assert transport.posted[-1].url.endswith("/i/v1/analytics/events")
 
 
-def test_a_historical_import_says_so_on_v1() -> None:
+def test_a_historical_import_is_marked_on_v1() -> None:
     transport = ScriptedTransport()
     send(v1(transport, historical_migration=True), [event("x")])
     assert transport.posted[0].body["historical_migration"] is True
@@ -88,20 +88,20 @@ def test_a_historical_import_says_so_on_v1() -> None:
         ({"$lib": "otel-posthog", "$lib_version": "1"}, {}, {}, {}),
     ],
 )
-def test_v1_has_beside_the_properties_what_is_no_content(
+def test_v1_has_options_and_session_beside_the_properties(
     properties: dict[str, Any], beside: dict[str, Any], options: dict[str, Any], left: dict[str, Any]
 ) -> None:
     envelope = {"event": "x", "uuid": "u", "distinct_id": "d", "timestamp": "2026-11-20T12:00:00+00:00"}
-    made = json.loads(v1_event(json.dumps({**envelope, "properties": properties}).encode()))
-    assert made == {**envelope, **beside, "options": options, "properties": left}
+    reshaped = json.loads(v1_event(json.dumps({**envelope, "properties": properties}).encode()))
+    assert reshaped == {**envelope, **beside, "options": options, "properties": left}
 
 
 def test_v1_has_person_properties_among_the_properties() -> None:
-    made = json.loads(v1_event(b'{"event":"x","$set":{"a":1},"properties":{"b":2}}'))
-    assert made["properties"] == {"b": 2, "$set": {"a": 1}}
+    reshaped = json.loads(v1_event(b'{"event":"x","$set":{"a":1},"properties":{"b":2}}'))
+    assert reshaped["properties"] == {"b": 2, "$set": {"a": 1}}
 
 
-def test_only_what_is_to_be_sent_again_is_sent_again() -> None:
+def test_only_events_with_the_result_retry_are_retried() -> None:
     events = [{**event("x"), "uuid": name} for name in "abcd"]
     transport = ScriptedTransport(
         [
@@ -116,7 +116,7 @@ def test_only_what_is_to_be_sent_again_is_sent_again() -> None:
     assert [
         (each["uuid"], reason)
         for each, reason in zip(
-            events_in(item for item, _ in report.rejected),
+            events_in(each for each, _ in report.rejected),
             [reason for _, reason in report.rejected],
             strict=True,
         )
@@ -125,7 +125,7 @@ def test_only_what_is_to_be_sent_again_is_sent_again() -> None:
     assert sent.stats()["refused"] == {"x": {"no": 1}}
 
 
-def test_what_is_to_be_sent_again_is_handed_back_at_the_deadline() -> None:
+def test_events_to_retry_are_unsent_at_the_deadline() -> None:
     transport = ScriptedTransport(otherwise=lambda _: results(b={"result": "retry"}))
     report = v1(transport, max_retry_seconds=10).deliver([{**event("x"), "uuid": name} for name in "ab"])
     assert report.delivered == 1
@@ -161,12 +161,12 @@ def test_zstd_is_for_v1_and_gzip_for_the_rest() -> None:
 
 
 @pytest.mark.parametrize("compression", ["none", "gzip", "zstd"])
-def test_an_inbox_that_reads_v1_as_posthog_does_takes_it(compression: str) -> None:
+def test_an_inbox_that_reads_v1_as_posthog_does_accepts_it(compression: str) -> None:
     with Inbox() as inbox:
         sent = DeliveryClient(options(endpoint=inbox.url, capture_mode="v1", compression=compression))
-        made = event("llm_completion_success", **{"$session_id": "s", "$process_person_profile": False})
-        assert send(sent, [made, event()])
+        original = event("llm_completion_success", **{"$session_id": "s", "$process_person_profile": False})
+        assert send(sent, [original, event()])
         sent.close()
-        [found] = inbox.events("llm_completion_success")
-        assert found["uuid"] == made["uuid"]
+        [stored] = inbox.events("llm_completion_success")
+        assert stored["uuid"] == original["uuid"]
         assert len(inbox.events("$ai_generation")) == 1

@@ -1,4 +1,4 @@
-"""The spool on a real disk: leases, bounds, faults of the file, several processes, and a plain model."""
+"""The spool on a real disk: leases, bounds, faults of the file, several processes, and a model."""
 
 from __future__ import annotations
 
@@ -39,24 +39,26 @@ def entries(*bodies: str) -> list[Entry]:
     return [Entry("event", body.encode(), 1.0) for body in bodies]
 
 
-def took(spool: Spool, max_entries: int = 100, max_bytes: int = 10_000) -> str:
+def leased(spool: Spool, max_entries: int = 100, max_bytes: int = 10_000) -> str:
     return "".join(held.entry.body.decode() for held in spool.lease(max_entries, max_bytes))
 
 
-def test_what_is_put_is_taken_in_order(tmp_path: Path) -> None:
+def test_entries_are_leased_in_order(tmp_path: Path) -> None:
     spool = make(tmp_path)
     assert spool.put(entries("a", "b"))
     assert spool.put([Entry("span", b"c", 2.0)])
     assert [held.entry for held in spool.lease(9, 999)] == [*entries("a", "b"), Entry("span", b"c", 2.0)]
 
 
-def test_take_stops_at_entries_and_bytes_but_takes_one(tmp_path: Path) -> None:
+def test_a_lease_stops_at_entries_and_bytes_but_has_one_entry(tmp_path: Path) -> None:
     spool = make(tmp_path)
     spool.put(entries("aaa", "bbb", "ccc", "ddd"))
-    assert [took(spool, 1), took(spool, 9, 7), took(spool, 9, 1)] == ["aaa", "bbbccc", "ddd"]
+    assert [leased(spool, 1), leased(spool, 9, 7), leased(spool, 9, 1)] == ["aaa", "bbbccc", "ddd"]
 
 
-def test_a_spool_that_keeps_its_oldest_refuses_what_finds_no_room_and_takes_it_later(tmp_path: Path) -> None:
+def test_a_spool_that_keeps_its_oldest_rejects_entries_without_room_until_there_is_room(
+    tmp_path: Path,
+) -> None:
     spool = make(tmp_path, max_bytes=1_000_000, drops_oldest=False)
     kept = 0
     while spool.put(entries("x" * 50_000)) is not None:
@@ -65,14 +67,16 @@ def test_a_spool_that_keeps_its_oldest_refuses_what_finds_no_room_and_takes_it_l
     assert spool.is_full()
     assert (spool.stats()["entries"], spool.stats()["dropped"]) == (kept, {})
     held = spool.lease(1, 1)
-    assert spool.acknowledge([each.id for each in held], entries("y" * 40_000))  # in the place of what goes
+    assert spool.acknowledge(
+        [each.id for each in held], entries("y" * 40_000)
+    )  # in the place of the deleted one
     assert not spool.acknowledge((), entries("y" * 60_000))
     spool.acknowledge([each.id for each in spool.lease(5, 250_000)])
     assert not spool.is_full()
     assert spool.put(entries("z" * 50_000))
 
 
-def test_dead_letters_make_room_in_a_spool_that_keeps_its_oldest(tmp_path: Path) -> None:
+def test_dead_letters_make_room_in_a_spool_that_keeps_its_oldest_entries(tmp_path: Path) -> None:
     spool = make(tmp_path, max_bytes=1_000_000, drops_oldest=False)
     for _ in range(40):
         spool.acknowledge((), dead=[DeadLetter(b"x" * 50_000, 1.0, "invalid")])
@@ -85,7 +89,7 @@ def test_dead_letters_make_room_in_a_spool_that_keeps_its_oldest(tmp_path: Path)
 
 
 @pytest.mark.parametrize("number", [1, 2])
-def test_dead_letters_stay_where_they_could_not_make_room_enough(tmp_path: Path, number: int) -> None:
+def test_dead_letters_stay_if_they_could_not_make_enough_room(tmp_path: Path, number: int) -> None:
     spool = make(tmp_path, max_bytes=1_000_000, drops_oldest=False)
     spool.acknowledge((), dead=[DeadLetter(b"x" * 50_000, 1.0, "invalid")] * 4)
     assert spool.put(entries("y" * 1_000_000) * number) is None
@@ -93,7 +97,7 @@ def test_dead_letters_stay_where_they_could_not_make_room_enough(tmp_path: Path,
     assert (spool.stats()["dead_letters"], spool.stats()["dropped"]) == (4, {})
 
 
-def test_a_spool_is_full_though_a_dead_letter_could_go_that_is_too_small(tmp_path: Path) -> None:
+def test_a_spool_is_full_if_dropping_its_dead_letters_is_not_enough(tmp_path: Path) -> None:
     spool = make(tmp_path, max_bytes=1_000_000, drops_oldest=False)
     spool.acknowledge((), dead=[DeadLetter(b"x" * 100, 1.0, "invalid")])
     while spool.put(entries("y" * 50_000)) is not None:
@@ -101,45 +105,45 @@ def test_a_spool_is_full_though_a_dead_letter_could_go_that_is_too_small(tmp_pat
     assert spool.is_full()
 
 
-def test_it_is_there_for_the_next_process(tmp_path: Path) -> None:
+def test_an_entry_is_there_for_the_next_process(tmp_path: Path) -> None:
     spool = make(tmp_path)
     spool.put(entries("a"))
     spool.leave()
     spool.close()
-    assert took(make(tmp_path)) == "a"
+    assert leased(make(tmp_path)) == "a"
 
 
-def test_what_one_has_written_the_other_does_not_get_while_that_one_lives(tmp_path: Path) -> None:
+def test_an_entry_belongs_to_its_writer_until_that_leaves(tmp_path: Path) -> None:
     clock = Clock()
     one, other = make(tmp_path, clock), make(tmp_path, clock)
     one.put(entries("a", "b"))
     other.reclaim()
-    assert (took(one, 1), took(other)) == ("a", "")
+    assert (leased(one, 1), leased(other)) == ("a", "")
     one.leave()
-    assert (took(other), took(one)) == ("b", "")
+    assert (leased(other), leased(one)) == ("b", "")
 
 
 @pytest.mark.parametrize("sending", [False, True])
-def test_what_one_had_that_died_is_the_others(tmp_path: Path, sending: bool) -> None:
+def test_the_entries_of_a_holder_that_died_are_reclaimed(tmp_path: Path, sending: bool) -> None:
     dead: set[str] = set()
     one, other = (make(tmp_path, is_alive=lambda holder: holder.strip("!") not in dead) for _ in range(2))
     one.put(entries("a"), held=sending)
     other.reclaim()
-    assert took(other) == ""
+    assert leased(other) == ""
     dead.add(one._holder)
     other.reclaim()
-    assert took(other) == "a"
+    assert leased(other) == "a"
 
 
 @pytest.mark.parametrize("sending", [False, True])
-def test_the_lease_of_one_of_whom_nothing_is_known_runs_out(tmp_path: Path, sending: bool) -> None:
+def test_the_lease_of_an_unknown_holder_expires(tmp_path: Path, sending: bool) -> None:
     clock = Clock()
     make(tmp_path, clock).put(entries("a"), held=sending)
     other = make(tmp_path, clock)
     clock.seconds += LEASE - 1
-    assert took(other) == ""
+    assert leased(other) == ""
     clock.seconds += 1
-    assert took(other) == "a"
+    assert leased(other) == "a"
 
 
 def test_a_holder_is_alive_if_its_process_is_or_may_be() -> None:
@@ -156,64 +160,64 @@ def test_a_holder_is_alive_if_its_process_is_or_may_be() -> None:
     assert int(number) == os.getpid()
 
 
-def test_a_lease_from_before_the_machine_was_started_anew_is_none(tmp_path: Path) -> None:
+def test_a_lease_from_before_a_restart_of_the_machine_is_void(tmp_path: Path) -> None:
     clock = Clock()
     clock.seconds = 10 * MAX_LEASE_SECONDS
     make(tmp_path, clock).put(entries("a"), held=True)
     clock.seconds = 5.0
-    assert took(make(tmp_path, clock)) == "a"
+    assert leased(make(tmp_path, clock)) == "a"
 
 
-def test_what_is_released_can_be_taken_again(tmp_path: Path) -> None:
+def test_a_released_entry_can_be_leased_again(tmp_path: Path) -> None:
     spool = make(tmp_path)
     spool.put(entries("a"))
     spool.release([held.id for held in spool.lease(9, 99)])
     assert spool.has_leasable()
-    assert took(spool) == "a"
+    assert leased(spool) == "a"
     assert not spool.has_leasable()
 
 
-def test_what_is_put_held_is_nobody_elses(tmp_path: Path) -> None:
+def test_an_entry_that_is_put_held_cannot_be_leased(tmp_path: Path) -> None:
     clock = Clock()
     one, other = make(tmp_path, clock), make(tmp_path, clock)
     ids = one.put(entries("a", "b"), held=True)
     assert ids
-    assert took(other) == ""
-    assert took(one) == ""
+    assert leased(other) == ""
+    assert leased(one) == ""
     assert one.acknowledge(ids)
     clock.seconds += LEASE
-    assert took(other) == ""
+    assert leased(other) == ""
 
 
-def test_settling_takes_out_puts_back_and_buries_in_one(tmp_path: Path) -> None:
+def test_acknowledging_deletes_puts_back_and_dead_letters_at_once(tmp_path: Path) -> None:
     spool = make(tmp_path)
     spool.put(entries("a", "b", "c"))
     held = spool.lease(3, 99)
     assert spool.acknowledge([each.id for each in held], entries("B"), [DeadLetter(b"c", 1.0, "invalid")])
-    assert took(spool) == "B"
+    assert leased(spool) == "B"
     stats = spool.stats()
     assert (stats["entries"], stats["dead_letters"]) == (1, 1)
 
 
-def test_a_worker_whose_lease_ran_out_does_not_take_out_what_another_has(tmp_path: Path) -> None:
+def test_a_worker_whose_lease_expired_does_not_delete_the_entry_of_another(tmp_path: Path) -> None:
     clock = Clock()
     one, other = make(tmp_path, clock), make(tmp_path, clock)
     one.put(entries("a"))
     [held] = one.lease(1, 99)
     clock.seconds += LEASE
-    assert took(other) == "a"
+    assert leased(other) == "a"
     one.acknowledge([held.id])
     assert other.stats()["entries"] == 1
 
 
-def test_each_destination_has_its_own(tmp_path: Path) -> None:
+def test_each_destination_has_its_own_entries(tmp_path: Path) -> None:
     one, other = make(tmp_path, destination="one"), make(tmp_path, destination="other")
     one.put(entries("a"))
-    assert took(other) == ""
-    assert took(one) == "a"
+    assert leased(other) == ""
+    assert leased(one) == "a"
 
 
-def test_a_destination_does_not_tell_the_key() -> None:
+def test_a_destination_does_not_reveal_the_key() -> None:
     assert KEY not in destination_of(KEY)
     assert destination_of(KEY) != destination_of(KEY + "x")
 
@@ -227,7 +231,7 @@ def test_only_the_owner_may_read_it(tmp_path: Path) -> None:
     assert {stat.S_IMODE(file.stat().st_mode) for file in files} == {0o600}
 
 
-def test_the_oldest_go_when_it_is_full_and_that_is_counted_and_said(
+def test_the_oldest_entries_of_a_full_spool_are_dropped_counted_and_logged(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     spool = make(tmp_path, max_bytes=1_000_000)
@@ -257,7 +261,7 @@ def test_a_full_file_stays_within_its_bound(tmp_path: Path) -> None:
 def test_a_fork_waits_for_a_copy_on_a_connection_of_its_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In the child of a fork amid it, nobody would ever let go of SQLite's own mutexes."""
+    """If a process forks during it, no thread of the child ever releases SQLite's own mutexes."""
     spool = make(tmp_path)
     spool.put(entries("a"))
     forked, seen = threading.Event(), []
@@ -286,20 +290,20 @@ def test_a_fork_waits_for_a_copy_on_a_connection_of_its_own(
 
 
 @pytest.mark.parametrize("content", [b"garbage" * 1000, b"SQLite format 3\0" + b"\xff" * 8000])
-def test_a_file_that_is_no_database_is_moved_aside_and_said(
+def test_a_file_that_is_no_database_is_moved_aside_and_logged(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, content: bytes
 ) -> None:
     (tmp_path / FILE_NAME).write_bytes(content)
     spool = make(tmp_path)
     assert spool.put(entries("a"))
-    assert took(spool) == "a"
+    assert leased(spool) == "a"
     [aside] = tmp_path.glob("*.corrupt-*")
     assert aside.read_bytes() == content
     [record] = caplog.records
     assert "moved to" in record.getMessage()
 
 
-def test_a_database_of_somebody_else_is_moved_aside(tmp_path: Path) -> None:
+def test_a_database_of_another_application_is_moved_aside(tmp_path: Path) -> None:
     with sqlite3.connect(tmp_path / FILE_NAME) as other:
         other.execute("CREATE TABLE entries (a)")
     other.close()
@@ -325,7 +329,7 @@ def test_a_file_that_another_process_moved_aside_is_not_written_to(tmp_path: Pat
     assert other.put(entries("b"))
     assert one.put(entries("c"))
     one.leave()
-    assert took(other) == "bc"
+    assert leased(other) == "bc"
 
 
 def test_a_directory_that_vanished_is_made_again(tmp_path: Path) -> None:
@@ -333,10 +337,10 @@ def test_a_directory_that_vanished_is_made_again(tmp_path: Path) -> None:
     spool.put(entries("a"))
     shutil.rmtree(tmp_path / "spool")
     assert spool.put(entries("b"))
-    assert took(spool) == "b"
+    assert leased(spool) == "b"
 
 
-def test_where_no_directory_can_be_made_nothing_is_kept_and_it_is_said_once(
+def test_without_a_directory_nothing_is_kept_and_one_warning_is_logged(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "file").write_text("in the way")
@@ -349,7 +353,7 @@ def test_where_no_directory_can_be_made_nothing_is_kept_and_it_is_said_once(
     assert "memory only" in caplog.text
 
 
-def test_a_place_that_can_be_used_again_is_used_again(tmp_path: Path) -> None:
+def test_a_directory_that_can_be_used_again_is_used_again(tmp_path: Path) -> None:
     (tmp_path / "spool").write_text("in the way")
     clock = Clock()
     spool = make(tmp_path / "spool", clock)
@@ -361,7 +365,7 @@ def test_a_place_that_can_be_used_again_is_used_again(tmp_path: Path) -> None:
     assert spool.put(entries("c"))
 
 
-def test_a_full_disk_keeps_nothing_breaks_nothing_and_is_said(
+def test_a_full_disk_keeps_nothing_breaks_nothing_and_is_logged(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     clock = Clock()
@@ -374,25 +378,25 @@ def test_a_full_disk_keeps_nothing_breaks_nothing_and_is_said(
     assert "full" in caplog.text
     clock.seconds += RETRY_SECONDS
     assert spool.put(entries("b"))
-    assert took(spool) == "ab"
+    assert leased(spool) == "ab"
 
 
 @pytest.mark.skipif(os.name == "nt", reason="permissions of POSIX")
-def test_a_read_only_file_keeps_nothing_and_is_said(
+def test_a_read_only_file_keeps_nothing_and_is_logged(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spool = make(tmp_path)
     spool.put(entries("a"))
     connection = spool._open()
     assert connection is not None
-    # As a disk that was mounted anew, read-only; root may write to all else.
+    # Like a disk that was remounted read-only. Root may write to any other file.
     connection.execute("PRAGMA query_only = 1")
     assert spool.put(entries("b")) is None
     assert "cannot be used" in caplog.text
 
 
 def test_any_page_may_be_broken(tmp_path: Path) -> None:
-    """Whatever bytes of the file are garbage: no error comes out, and new entries find a place."""
+    """Garbage anywhere in the file raises no error, and new entries are kept."""
     chance = random.Random(7)
     good = tmp_path / "good"
     spool = make(good)
@@ -408,30 +412,30 @@ def test_any_page_may_be_broken(tmp_path: Path) -> None:
         directory = tmp_path / str(round_)
         directory.mkdir()
         (directory / FILE_NAME).write_bytes(broken)
-        found = make(directory)
+        reopened = make(directory)
         for _ in range(5):
-            ids = [held.id for held in found.lease(20, 100_000)]
-            found.acknowledge(ids)
-        if found.put(entries("new")) is None:
+            ids = [held.id for held in reopened.lease(20, 100_000)]
+            reopened.acknowledge(ids)
+        if reopened.put(entries("new")) is None:
             pytest.fail(f"round {round_}: nothing can be kept")
-        found.stats()
-        found.close()
+        reopened.stats()
+        reopened.close()
 
 
-def test_a_signal_handler_may_use_it_in_the_middle_of_its_use(tmp_path: Path) -> None:
+def test_a_signal_handler_may_use_a_spool_that_is_in_use(tmp_path: Path) -> None:
     spool = make(tmp_path)
     connection = spool._open()
     assert connection is not None
     connection.execute("BEGIN IMMEDIATE")
     assert spool.put(entries("of the handler"))
-    assert took(spool) == "of the handler"
+    assert leased(spool) == "of the handler"
 
 
 # --- against a model -------------------------------------------------------------------------------------
 
 
 class AgainstAModel(RuleBasedStateMachine):
-    """Two processes on one directory, which may die and be followed by others, beside a plain dict."""
+    """Two processes on one directory, each of which may die and be replaced, compared with a dict."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -440,7 +444,7 @@ class AgainstAModel(RuleBasedStateMachine):
         self.dead: set[str] = set()
         self.spools = [self.begin(), self.begin()]
         self.there: dict[int, list[Any]] = {}
-        """By id: body, the spool it belongs to, whether that sends it, until when."""
+        """By id: body, the holder, whether it is sending, and the end of the lease."""
         self.letters = 0
         self.count = 0
 
@@ -469,19 +473,20 @@ class AgainstAModel(RuleBasedStateMachine):
             if owner is spool and sending
         ]
 
-    @rule(who=st.integers(0, 1), many=st.integers(1, 4), held=st.booleans())
-    def put(self, who: int, many: int, held: bool) -> None:
+    @rule(index=st.integers(0, 1), many=st.integers(1, 4), held=st.booleans())
+    def put(self, index: int, many: int, held: bool) -> None:
         bodies = [f"{self.count + at}" for at in range(many)]
         self.count += many
-        ids = self.spools[who].put(entries(*bodies), held=held)
+        ids = self.spools[index].put(entries(*bodies), held=held)
         assert ids is not None
         self.there |= {
-            each: [body, self.spools[who], held, self.until()] for each, body in zip(ids, bodies, strict=True)
+            each: [body, self.spools[index], held, self.until()]
+            for each, body in zip(ids, bodies, strict=True)
         }
 
-    @rule(who=st.integers(0, 1), many=st.integers(1, 4))
-    def take(self, who: int, many: int) -> None:
-        spool = self.spools[who]
+    @rule(index=st.integers(0, 1), many=st.integers(1, 4))
+    def take(self, index: int, many: int) -> None:
+        spool = self.spools[index]
         expected = self.free(spool)[:many]
         held = spool.lease(many, 10_000)
         assert [(each.id, each.entry.body.decode()) for each in held] == [
@@ -490,44 +495,44 @@ class AgainstAModel(RuleBasedStateMachine):
         for identifier in expected:
             self.there[identifier][1:] = [spool, True, self.until()]
 
-    @rule(who=st.integers(0, 1), back=st.booleans(), bury=st.booleans())
-    def acknowledge(self, who: int, back: bool, bury: bool) -> None:
-        spool = self.spools[who]
+    @rule(index=st.integers(0, 1), back=st.booleans(), dies=st.booleans())
+    def acknowledge(self, index: int, back: bool, dies: bool) -> None:
+        spool = self.spools[index]
         ids = self.sent_by(spool)[:3]
         new = [f"back {self.count}"] if back else []
         self.count += back
         before = {*self.ids()}
-        assert spool.acknowledge(ids, entries(*new), [DeadLetter(b"x", 1.0, "invalid")] if bury else [])
+        assert spool.acknowledge(ids, entries(*new), [DeadLetter(b"x", 1.0, "invalid")] if dies else [])
         for identifier in ids:
             del self.there[identifier]
         self.there |= {each: [new[0], spool, False, self.until()] for each in {*self.ids()} - before}
-        self.letters += bury
+        self.letters += dies
 
-    @rule(who=st.integers(0, 1))
-    def release(self, who: int) -> None:
-        ids = self.sent_by(self.spools[who])
-        self.spools[who].release(ids)
+    @rule(index=st.integers(0, 1))
+    def release(self, index: int) -> None:
+        ids = self.sent_by(self.spools[index])
+        self.spools[index].release(ids)
         for identifier in ids:
             self.there[identifier][1:] = [None, False, 0.0]
 
-    @rule(who=st.integers(0, 1))
-    def leave(self, who: int) -> None:
-        self.spools[who].leave()
+    @rule(index=st.integers(0, 1))
+    def leave(self, index: int) -> None:
+        self.spools[index].leave()
         for each in self.there.values():
-            if each[1] is self.spools[who] and not each[2]:
+            if each[1] is self.spools[index] and not each[2]:
                 each[1:] = [None, False, 0.0]
 
-    @rule(who=st.integers(0, 1), known=st.booleans())
-    def die(self, who: int, known: bool) -> None:
-        """Another process comes in its place, and may see that it died."""
+    @rule(index=st.integers(0, 1), known=st.booleans())
+    def die(self, index: int, known: bool) -> None:
+        """Another process replaces it, and may know that it died."""
         if known:
-            self.dead.add(self.spools[who]._holder)
-        self.spools[who].close()
-        self.spools[who] = self.begin()
+            self.dead.add(self.spools[index]._holder)
+        self.spools[index].close()
+        self.spools[index] = self.begin()
 
-    @rule(who=st.integers(0, 1))
-    def reclaim(self, who: int) -> None:
-        self.spools[who].reclaim()
+    @rule(index=st.integers(0, 1))
+    def reclaim(self, index: int) -> None:
+        self.spools[index].reclaim()
         for each in self.there.values():
             if each[1] is not None and each[1]._holder in self.dead:
                 each[1:] = [None, False, 0.0]
@@ -538,9 +543,9 @@ class AgainstAModel(RuleBasedStateMachine):
 
     def ids(self) -> list[int]:
         with sqlite3.connect(self.directory / FILE_NAME) as connection:
-            found = [row[0] for row in connection.execute("SELECT id FROM entries")]
+            ids = [row[0] for row in connection.execute("SELECT id FROM entries")]
         connection.close()
-        return found
+        return ids
 
     @invariant()
     def it_holds_what_the_model_holds(self) -> None:
@@ -556,22 +561,22 @@ TestAgainstAModel = AgainstAModel.TestCase
 
 @settings(max_examples=30, deadline=None)
 @given(st.lists(st.tuples(st.sampled_from(["event", "span"]), st.binary(max_size=5000)), max_size=20))
-def test_bodies_come_back_as_they_were(found: list[tuple[str, bytes]]) -> None:
+def test_bodies_come_back_as_they_were(stored: list[tuple[str, bytes]]) -> None:
     with tempfile.TemporaryDirectory() as directory:
         spool = make(Path(directory))
-        spool.put([Entry(kind, body, 3.5) for kind, body in found])
-        assert [held.entry for held in spool.lease(99, 10**9)] == [Entry(*each, 3.5) for each in found]
+        spool.put([Entry(kind, body, 3.5) for kind, body in stored])
+        assert [held.entry for held in spool.lease(99, 10**9)] == [Entry(*each, 3.5) for each in stored]
         spool.close()
 
 
-def test_processes_of_different_patience_do_not_take_from_each_other(tmp_path: Path) -> None:
+def test_processes_with_different_leases_do_not_take_from_each_other(tmp_path: Path) -> None:
     clock = Clock()
     patient, other = make(tmp_path, clock, lease_seconds=2400.0), make(tmp_path, clock, lease_seconds=60.0)
     patient.put(entries("a"), held=True)
-    assert took(other) == ""
+    assert leased(other) == ""
 
 
-def test_what_was_sent_and_could_not_be_taken_out_is_not_sent_again(tmp_path: Path) -> None:
+def test_an_entry_that_was_sent_but_could_not_be_deleted_is_not_sent_again(tmp_path: Path) -> None:
     spool = make(tmp_path)
     spool.put(entries("a", "b"))
     ids = [held.id for held in spool.lease(1, 99)]
@@ -580,11 +585,11 @@ def test_what_was_sent_and_could_not_be_taken_out_is_not_sent_again(tmp_path: Pa
         assert not spool.acknowledge(ids)
         other.execute("ROLLBACK")
     other.close()
-    assert took(spool) == "b"
+    assert leased(spool) == "b"
     assert spool.stats()["entries"] == 1
 
 
-def test_a_file_that_another_process_has_for_a_moment_is_tried_again_at_once(tmp_path: Path) -> None:
+def test_a_file_that_another_process_has_locked_is_tried_again_at_once(tmp_path: Path) -> None:
     spool = make(tmp_path)
     spool.put(entries("a"))
     with sqlite3.connect(tmp_path / FILE_NAME, isolation_level=None) as other:

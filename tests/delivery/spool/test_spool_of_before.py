@@ -27,7 +27,7 @@ OF_SENDER = frozenset({"$lib_version", "$ai_lib_version"})
 PRICED = frozenset(
     {"$ai_total_cost_usd", "$ai_input_cost_usd", "$ai_output_cost_usd", "cost_usd", "estimated_cost"}
 )
-"""Prices change: whether there is one is compared, and not the price."""
+"""Prices change: only their presence is compared."""
 CONTENT = frozenset(
     {"$ai_input", "$ai_output_choices", "$ai_tools", "$ai_input_state", "$ai_output_state", "$ai_error"}
     | {"error_message"}
@@ -40,15 +40,15 @@ Event = dict[str, Any]
 
 @pytest.fixture
 def inbox(monkeypatch: pytest.MonkeyPatch) -> Iterator[Inbox]:
-    with Inbox() as made:
+    with Inbox() as running:
         monkeypatch.setenv("POSTHOG_API_KEY", KEY)
-        monkeypatch.setenv("POSTHOG_HOST", made.url)
-        yield made
+        monkeypatch.setenv("POSTHOG_HOST", running.url)
+        yield running
 
 
 @pytest.fixture
 def spool(tmp_path: Path) -> Path:
-    """A copy of the spool of before, written a moment ago: nothing in it is too old, whatever day it is."""
+    """A copy of the earlier spool, dated now: no entry in it is too old, whatever day it is."""
     directory = tmp_path / "spool"
     directory.mkdir()
     shutil.copyfile(BEFORE / FILE_NAME, directory / FILE_NAME)
@@ -63,7 +63,7 @@ def replay(*words: object) -> int:
 
 
 def waits(spool: Path, capsys: pytest.CaptureFixture[str]) -> list[str]:
-    """What `replay list` prints of the spool, its last line left out."""
+    """Return the lines that `replay list` prints of the spool, without the last."""
     capsys.readouterr()
     assert replay("list", "--spool-dir", spool) == 0
     return capsys.readouterr().out.splitlines()[:-1]
@@ -78,7 +78,7 @@ def ids(events: list[Event]) -> list[tuple[str, str]]:
 
 
 def assert_arrived_once(events: list[Event], name: str) -> None:
-    """Compare events with those that the code of before sent."""
+    """Compare events with those that the earlier version sent."""
     assert {event["_inbox"]["copies"] for event in events} == {1}
     comparable = sorted(map(_comparable, events), key=lambda event: (event["uuid"], event["event"]))
     if os.environ.get("UPDATE_GOLDEN"):
@@ -99,7 +99,7 @@ def _comparable(event: Event) -> Event:
 
 
 @pytest.mark.parametrize("front", [PostHogSpanExporter, PostHogSpanProcessor])
-def test_an_application_sends_what_waited_once_and_as_before(
+def test_an_application_sends_the_entries_once_and_as_before(
     spool: Path, inbox: Inbox, front: type[PostHogSpanExporter | PostHogSpanProcessor]
 ) -> None:
     opened = front(spool_dir=spool)
@@ -122,7 +122,7 @@ def test_dead_letters_are_listed_with_their_reasons(spool: Path, capsys: pytest.
     ]
 
 
-def test_the_command_line_sends_all_of_it_and_leaves_nothing(
+def test_the_command_line_sends_every_entry_and_leaves_none(
     spool: Path, inbox: Inbox, capsys: pytest.CaptureFixture[str]
 ) -> None:
     exporter = PostHogSpanExporter(spool_dir=spool)
@@ -137,7 +137,7 @@ def test_the_command_line_sends_all_of_it_and_leaves_nothing(
 
 
 def _texts_of_content() -> frozenset[str]:
-    """Whole sentences in what the code of before sent: prompts, answers, arguments of tools, errors."""
+    """Return whole sentences from earlier events: prompts, answers, arguments of tools, errors."""
     content = [
         value
         for name in ("waiting", "refused")
@@ -164,7 +164,7 @@ def _texts(value: Any) -> Iterator[str]:
         pytest.param({"REDACT": "email"}, {EMAIL}, id="emails"),
     ],
 )
-def test_a_process_that_hides_more_sends_none_of_what_the_spool_shows(
+def test_a_process_that_hides_more_sends_nothing_hidden_out_of_the_spool(
     spool: Path,
     inbox: Inbox,
     environment: Mapping[str, str],
