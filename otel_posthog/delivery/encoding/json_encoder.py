@@ -23,23 +23,23 @@ _LISTS = (list, tuple, set, frozenset, deque)
 def encode(event: Mapping[str, Any]) -> bytes:
     """Return `event` as UTF-8 JSON that PostHog can read.
 
-    A usual event costs one `orjson.dumps`. A foreign value in it (see `plain`) costs a walk over the event.
+    A usual event costs one `orjson.dumps`. A foreign value in it (see `jsonable`) costs a walk over it.
     """
     try:
         data = orjson.dumps(event)
     except TypeError:
-        return orjson.dumps(plain(event))
+        return orjson.dumps(jsonable(event))
     # A NUL is legal JSON, but no database behind PostHog accepts it.
     if b"\\" in data and b"\\u0000" in data:
-        return orjson.dumps(plain(event))
+        return orjson.dumps(jsonable(event))
     # The length after `replace` is three times as fast as `count`, which goes byte by byte.
     brackets = 2 * len(data) - len(data.replace(b"{", b"")) - len(data.replace(b"[", b""))
     if brackets > MAX_DEPTH and _deeper_than(event, MAX_DEPTH):
-        return orjson.dumps(plain(event))
+        return orjson.dumps(jsonable(event))
     return data
 
 
-def plain(value: Any) -> Any:
+def jsonable(value: Any) -> Any:
     """Return `value` as JSON types only.
 
     Lone surrogates and NUL become U+FFFD (a split surrogate pair is joined); whole numbers beyond 64 bits

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from otel_posthog.delivery.encoding.json_encoder import plain
+from otel_posthog.delivery.encoding.json_encoder import jsonable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -58,7 +58,7 @@ def cut_value(value: Any, limit: int) -> Any:
     try:
         data = orjson.dumps(value)
     except TypeError:
-        data = orjson.dumps(plain(value))
+        data = orjson.dumps(jsonable(value))
     if len(data) <= limit:
         return value
     holder = {"value": orjson.loads(data)}

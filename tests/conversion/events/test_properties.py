@@ -38,7 +38,7 @@ from otel_posthog.conversion.spans.sdk_span import view_of_sdk_span
 from otel_posthog.conversion.spans.span_view import ContextSpan, SpanEvent, SpanView
 from otel_posthog.conversion.traces import deduplication, matching
 from otel_posthog.conversion.traces import history as history_module
-from otel_posthog.delivery.encoding.json_encoder import encode, plain
+from otel_posthog.delivery.encoding.json_encoder import encode, jsonable
 from tests.conversion.readers.test_attribute_values import ANYTHING
 from tests.support.otlp_json import otlp_json
 from tests.support.spans import START, make_view, otlp_request, sdk_span
@@ -288,7 +288,7 @@ def test_any_span_becomes_events_that_json_holds(view: SpanView) -> None:
         assert isinstance(event["distinct_id"], str)
         assert 0 < len(event["distinct_id"]) <= 200
         assert isinstance(read["properties"], dict)
-        plain(event)
+        jsonable(event)
 
 
 @thorough
