@@ -126,6 +126,7 @@ class Forwarder:
         self._mask_hook = MaskHook(config.mask) if config.mask is not None else None
         self._pipeline = _build_pipeline(config, own_rates)
         self._converter = _build_converter(config, self._pipeline, self._mask_hook)
+        self.count_spans = self._converter.count_spans  # for every span, so without a call between
         self._client = _build_client(config, transport, project)
         spool = _open_spool(config, drops_oldest=spool_drops_oldest) if self.enabled else None
         self._backlog = _build_backlog(config, spool, self._client, self._converter)
@@ -188,10 +189,6 @@ class Forwarder:
             self._outbox.max_taken = max_spans
 
     # --- spans that end one by one ---
-
-    def count_spans(self, *, seen: int = 0, not_ours: int = 0) -> None:
-        """Count spans for `stats`."""
-        self._converter.count_spans(seen, not_ours)
 
     def start(self, call: CallStart) -> None:
         """Queue a model call that began. With `durability=always` its event is on disk at once."""

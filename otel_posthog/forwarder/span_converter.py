@@ -399,8 +399,8 @@ class SpanConverter:
         with self._lock:
             self._counts[what] += number
 
-    def count_spans(self, seen: int, not_ours: int) -> None:
-        """Count spans, and how many of them are no GenAI spans."""
+    def count_spans(self, *, seen: int = 0, not_ours: int = 0) -> None:
+        """Count spans, and how many of them are no GenAI spans, for `stats`."""
         with self._lock:
             self._counts["seen"] += seen
             self._counts["not ours"] += not_ours

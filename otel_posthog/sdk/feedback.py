@@ -25,8 +25,8 @@ _TRACE_NAME = CONTEXT["trace_name"][0]
 _USER = CONTEXT["distinct_id"][0]
 _NO_TRACE = "%s: no trace is under way: give trace_id=, as current_trace_id() returned it inside of one."
 _NOBODY_SENDS = (
-    "%s: nothing is set up that sends to PostHog: call configure() or attach PostHogSpanProcessor(); where"
-    " that is done, the log says what is wrong with the key or the endpoint."
+    "%s: nothing is set up that sends to PostHog: call configure() or attach PostHogSpanProcessor(). If you"
+    " did, an earlier warning names the problem with the key or the endpoint."
 )
 
 
