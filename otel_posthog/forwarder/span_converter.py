@@ -197,12 +197,12 @@ class SpanConverter:
         except (ValueError, TypeError, LookupError, AttributeError):
             return None
 
-    def stored(self, items: list[EncodedEvent], kind: str) -> list[EncodedEvent]:
+    def stored(self, events: list[EncodedEvent], kind: str) -> list[EncodedEvent]:
         """Return the events of an entry of this kind, as they may leave now."""
         if self._finish.is_done(kind):
-            return items
-        events = [self._finish.again(orjson.loads(item.data), kind) for item in items]
-        return [EncodedEvent.of_event(event) for event in events if event is not None]
+            return events
+        finished = [self._finish.again(orjson.loads(event.data), kind) for event in events]
+        return [EncodedEvent.of_event(event) for event in finished if event is not None]
 
     def decode(self, span: Any, ancestor: Ancestor | None = None) -> DecodedSpan | None:
         """Return a finished span for conversion at once; None if it is no GenAI span."""

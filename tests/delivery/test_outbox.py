@@ -31,8 +31,8 @@ class Loads:
     def __init__(self) -> None:
         self.converted = 0
 
-    def stored(self, items: list[EncodedEvent], kind: str) -> list[EncodedEvent]:  # hides nothing
-        return items
+    def stored(self, events: list[EncodedEvent], kind: str) -> list[EncodedEvent]:  # hides nothing
+        return events
 
     def events(self, loads: Iterable[int]) -> Iterator[dict[str, Any]]:
         for load in loads:

@@ -37,8 +37,8 @@ class Names:
     def __init__(self, content: Callable[[int], Any] = lambda _: "some text") -> None:
         self.content = content
 
-    def stored(self, items: list[EncodedEvent], kind: str) -> list[EncodedEvent]:  # hides nothing
-        return items
+    def stored(self, events: list[EncodedEvent], kind: str) -> list[EncodedEvent]:  # hides nothing
+        return events
 
     def events(self, loads: Iterable[int]) -> Iterator[dict[str, Any]]:
         for load in loads:

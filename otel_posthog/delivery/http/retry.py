@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
 
 from otel_posthog.delivery.http.outcome import Outcome, Retry
 
@@ -32,18 +31,10 @@ class SuspectBatch:
 FinalOutcome = Outcome | GaveUp | SuspectBatch
 
 
-class RetryUntilFinal(Protocol):
-    """`retry_until_final` with its clock, sleep and random bound."""
-
-    def __call__(
-        self,
-        attempt: Callable[[float], Outcome],
-        deadline: float,
-        stop: threading.Event,
-        on_retry: Callable[[Retry], None],
-    ) -> FinalOutcome:
-        """Return the final outcome of `attempt`."""
-        ...
+RetryUntilFinal = Callable[
+    [Callable[[float], Outcome], float, threading.Event, Callable[[Retry], None]], FinalOutcome
+]
+"""`retry_until_final` with its clock, sleep and random bound."""
 
 
 def back_off(failures: int, random: float) -> float:
