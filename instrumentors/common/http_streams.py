@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import weakref
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from instrumentors.common.streams import StreamObserver, follow, follow_async
 
@@ -30,9 +30,23 @@ def observe_close(
     response.stream.note = note
 
 
-def observe_reads(response: Any, observer: StreamObserver) -> None:
-    """Notify `observer` of every piece that is read, however it is read, and of how the reading ended."""
+class PieceFilter(Protocol):
+    """A filter of the pieces of a body on their way to the application."""
+
+    def feed(self, piece: bytes, /) -> bytes:
+        """Return what the application may see by now."""
+
+    def flush(self) -> bytes:
+        """Return the rest at the end."""
+
+
+def observe_reads(response: Any, observer: StreamObserver, hider: PieceFilter | None = None) -> None:
+    """Notify `observer` of every piece that is read, however it is read, and of how the reading ended.
+
+    `hider` takes out of the pieces what the application did not ask for.
+    """
     _replace(response, _ObservedReads, observer)
+    response.stream.hider = hider
 
 
 def _replace(response: Any, kind: Any, observer: Any) -> None:
@@ -105,6 +119,7 @@ class _ObservedReads(_ObservedClose):
     """A byte stream whose pieces are observed as well; `reference` is the observer."""
 
     _read = False
+    hider: PieceFilter | None = None
 
     def _observer(self) -> StreamObserver:
         observer: StreamObserver = self._reference
@@ -117,8 +132,30 @@ class _ObservedReads(_ObservedClose):
 
     def __iter__(self) -> Iterator[bytes]:
         pieces = super().__iter__()
-        return follow(pieces, self._observer()) if self._is_first_read() else pieces
+        if not self._is_first_read():
+            return pieces
+        followed = follow(pieces, self._observer())
+        return followed if self.hider is None else _hidden(followed, self.hider)
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         pieces = super().__aiter__()
-        return follow_async(pieces, self._observer()) if self._is_first_read() else pieces
+        if not self._is_first_read():
+            return pieces
+        followed = follow_async(pieces, self._observer())
+        return followed if self.hider is None else _hidden_async(followed, self.hider)
+
+
+def _hidden(pieces: Iterator[bytes], hider: PieceFilter) -> Iterator[bytes]:
+    for piece in pieces:
+        if shown := hider.feed(piece):
+            yield shown
+    if rest := hider.flush():
+        yield rest
+
+
+async def _hidden_async(pieces: AsyncIterator[bytes], hider: PieceFilter) -> AsyncIterator[bytes]:
+    async for piece in pieces:
+        if shown := hider.feed(piece):
+            yield shown
+    if rest := hider.flush():
+        yield rest

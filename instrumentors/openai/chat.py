@@ -178,8 +178,9 @@ class ChatAccumulator:
     With `hide_usage` the application did not ask for usage: the chunk that brings it is hidden.
     """
 
-    def __init__(self, *, hide_usage: bool = False) -> None:
+    def __init__(self, *, hide_usage: bool = False, choices: int = 1) -> None:
         self._hide = hide_usage
+        self._expected = choices
         self._fields: dict[str, Any] = {}
         self._missing = list(_FIELDS)
         self._usage: Any = None
@@ -205,6 +206,15 @@ class ChatAccumulator:
         for choice in choices:
             read_piece(self._add_choice, choice)
         return True
+
+    @property
+    def finished(self) -> bool:
+        """Whether every choice has its finish reason, and the usage has come."""
+        return (
+            self._usage is not None
+            and len(self._choices) >= self._expected
+            and all(choice.finish_reason is not None for choice in self._choices.values())
+        )
 
     def _add_choice(self, choice: Any) -> None:
         parts = choice.__dict__

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import KeysView
 from typing import Any
 
@@ -23,6 +24,44 @@ class _JsonObject(dict[str, Any]):
     @property
     def __pydantic_fields_set__(self) -> KeysView[str]:
         return self.keys()
+
+
+_NO_USAGE = re.compile(rb',\s*"usage"\s*:\s*null(?=\s*[,}])')
+_END_OF_EVENT = re.compile(rb"\r?\n\r?\n")
+
+
+class UsageHider:
+    """The events of a raw stream without the usage that the application did not ask for."""
+
+    def __init__(self) -> None:
+        self._rest = b""
+
+    def feed(self, piece: bytes) -> bytes:
+        """Return the events that are whole by now."""
+        whole = b""
+        self._rest += piece
+        while (end := _END_OF_EVENT.search(self._rest)) is not None:
+            whole += self._shown(self._rest[: end.end()])
+            self._rest = self._rest[end.end() :]
+        return whole
+
+    def flush(self) -> bytes:
+        """Return what is left at the end."""
+        rest, self._rest = self._rest, b""
+        return rest
+
+    @staticmethod
+    def _shown(event: bytes) -> bytes:
+        if b'"usage"' not in event:
+            return event
+        for data in event_data(event):
+            try:
+                chunk = json.loads(data)
+            except ValueError:
+                return event
+            if isinstance(chunk, dict) and chunk.get("usage") is not None and not chunk.get("choices"):
+                return b""
+        return _NO_USAGE.sub(b"", event)
 
 
 def stream_attributes(

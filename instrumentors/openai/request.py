@@ -27,7 +27,7 @@ from instrumentors.openai.chat import ChatAccumulator
 from instrumentors.openai.endpoints import Endpoint, find_endpoint, normalize_path
 from instrumentors.openai.failures import failure_attributes
 from instrumentors.openai.fields import request_attributes
-from instrumentors.openai.raw_stream import stream_attributes
+from instrumentors.openai.raw_stream import UsageHider, stream_attributes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,7 +36,6 @@ if TYPE_CHECKING:
 
     Send = Callable[..., Any]
 
-_RAW = "x-stainless-raw-response"
 _KEPT_BYTES = 32 << 20
 """The part of a body that we keep to read it, too, if the application reads the body itself."""
 _TEXTS = frozenset({"transcription", "translation"})
@@ -118,6 +117,8 @@ class _OpenAIRequest:
         if callable(self._options.post_parser):
             self._read_before_parsing()
         self._streamed = bool(body.get("stream"))
+        count = body.get("n")
+        self._choices = count if isinstance(count, int) else 1
         self._usage_rejected = False
         self._hides_usage = (
             self._streamed
@@ -144,17 +145,11 @@ class _OpenAIRequest:
         self._replace_options(options)
 
     def _returns_chunks(self) -> bool:
-        """Whether the application gets chunks: nothing can be hidden in a body that it reads itself."""
+        """Whether the application gets chunks, or a raw response whose events we see on their way to it."""
         if not self.kwargs.get("stream"):
             return False
         cast_to = self.args[0] if self.args else self.kwargs.get("cast_to")
-        headers = {
-            name.lower(): value
-            for given in (self._client.default_headers, self._options.headers)
-            for name, value in (given.items() if hasattr(given, "items") else ())
-        }
-        raw = headers.get(_RAW)
-        return not (isinstance(raw, str) and raw) and not hasattr(cast_to, "iter_raw")
+        return not hasattr(cast_to, "iter_raw")
 
     def _add_usage_option(self, body: Mapping[str, Any]) -> bool:
         given = body.get("stream_options") or {}
@@ -218,14 +213,14 @@ class _OpenAIRequest:
             attributes[REQUEST_ID] = request_id
         return attributes, str(attributes.pop("error.message", ""))
 
-    def _accumulator(self) -> StreamAccumulator:
+    def _accumulator(self, *, hide_usage: bool = False) -> StreamAccumulator:
         accumulator = self._endpoint.accumulator
         if accumulator is ChatAccumulator:
-            return ChatAccumulator(hide_usage=self._hides_usage)
+            return ChatAccumulator(hide_usage=hide_usage, choices=self._choices)
         return (accumulator or _UnreadChunks)()
 
     def _follow_stream(self, stream: Any) -> None:
-        accumulator, note = self._accumulator(), None
+        accumulator, note = self._accumulator(hide_usage=self._hides_usage), None
         if "event-stream" not in str(stream.response.headers.get("content-type")):
             whole = _ChunksOrBody(accumulator, _BodyAccumulator(self, stream.response, _KEPT_BYTES))
             accumulator, note = whole, whole.body.add
@@ -236,7 +231,7 @@ class _OpenAIRequest:
         self._set_request_id(stream.response)
         observe_close(stream.response, observer, note)
         # The stream object stays the SDK's; only the iterator inside is ours.
-        stream._iterator = follower(stream._iterator, observer)
+        stream._iterator = follower(_without_cycle(stream), observer)
 
     def _set_request_id(self, http_response: Any) -> None:
         if request_id := http_response.headers.get("x-request-id"):
@@ -250,7 +245,11 @@ class _OpenAIRequest:
         else:
             kept = _KEPT_BYTES if self._endpoint.operation != "speech" else 0
             body = _BodyAccumulator(self, http_response, kept)
-            observe_reads(http_response, StreamObserver(body, call=self.call, timed=self._streamed))
+            hider = None
+            if self._hides_usage and not http_response.headers.get("content-encoding"):
+                hider = UsageHider()
+            observer = StreamObserver(body, call=self.call, timed=self._streamed)
+            observe_reads(http_response, observer, hider)
 
     def body_attributes(self, body: bytes, *, complete: bool) -> tuple[Attributes, str]:
         """Return the attributes of a body in bytes, and the message of its error."""
@@ -270,6 +269,18 @@ class _OpenAIRequest:
 
     def _stream_attributes(self, body: bytes, complete: bool) -> Attributes:
         return stream_attributes(body, self._accumulator(), self.call.content, complete=complete)
+
+
+def _without_cycle(stream: Any) -> Any:
+    """Return the SDK's iterator over a copy of its stream, so that the stream ends when it is let go.
+
+    The SDK's own iterator and its stream hold each other: both stay until the garbage collection comes by.
+    """
+    if not hasattr(stream, "__stream__"):
+        return stream._iterator
+    inner = copy(stream)
+    inner._iterator = None
+    return inner.__stream__()
 
 
 class _UnreadChunks:

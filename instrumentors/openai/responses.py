@@ -252,12 +252,14 @@ def _output_attributes(output: Sequence[Any], reason: str | None) -> Attributes:
 
 
 _FIELDS = ("id", "model", "service_tier", "usage")
+_LAST = frozenset({"response.completed", "response.failed", "response.incomplete", "response.cancelled"})
 
 
 class ResponsesAccumulator:
     """The events of a responses stream; the last one holds the whole response."""
 
     def __init__(self) -> None:
+        self.finished = False
         self._response: Any = None
         self._fields: dict[str, Any] = {}
         self._error: Any = None
@@ -273,6 +275,7 @@ class ResponsesAccumulator:
             self._error = event
         elif (response := fields.get("response")) is not None:
             self._response = response
+            self.finished = kind in _LAST
             self._fields |= {name: value for name in _FIELDS if (value := get(response, name))}
         return True
 

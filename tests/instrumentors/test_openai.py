@@ -26,6 +26,7 @@ from opentelemetry.instrumentation.utils import suppress_instrumentation
 from opentelemetry.trace import StatusCode
 
 from instrumentors import OpenAIInstrumentor
+from instrumentors.common.sse import event_data
 from otel_posthog import ai_context
 from tests.instrumentors.cases.openai import FEW, MESSAGES, MODEL, WEATHER, chunk
 from tests.instrumentors.provider import Provider, ReceivedRequest, ScriptedResponse
@@ -606,16 +607,6 @@ RAW = {"x-stainless-RAW-response": "true"}
 @pytest.mark.parametrize(
     ("run", "options"),
     [
-        (
-            lambda c: c.chat.completions.create(
-                model=MODEL, messages=MESSAGES, stream=True, extra_headers=RAW
-            ),
-            {},
-        ),
-        (
-            lambda c: c.chat.completions.create(model=MODEL, messages=MESSAGES, stream=True),
-            {"default_headers": RAW},
-        ),
         (lambda c: c.post("/chat/completions", body={"model": MODEL, "stream": True}, cast_to=str), {}),
         (
             lambda c: c.chat.completions.create(model=MODEL, messages=MESSAGES, extra_body={"stream": True}),
@@ -651,6 +642,41 @@ def test_usage_is_not_asked_for_where_the_user_reads_the_body(
     span_attributes = attributes(recorder.spans()[0])
     assert span_attributes["gen_ai.request.stream"] is True
     assert span_attributes["gen_ai.response.finish_reasons"] == ("stop",)
+
+
+@pytest.mark.parametrize(
+    ("run", "options"),
+    [
+        (
+            lambda c: c.chat.completions.create(
+                model=MODEL, messages=MESSAGES, stream=True, extra_headers=RAW
+            ),
+            {},
+        ),
+        (
+            lambda c: c.chat.completions.create(model=MODEL, messages=MESSAGES, stream=True),
+            {"default_headers": RAW},
+        ),
+    ],
+)
+def test_usage_that_is_asked_for_is_hidden_in_a_raw_body(
+    run: Case, options: dict[str, Any], recorder: Recorder, instrumented: Callable[..., None]
+) -> None:
+    seen: list[bytes] = []
+    null = {**WORD, "usage": None}
+
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        seen.append(request.content)
+        return unread(events(null, END, USAGE, "[DONE]"), "text/event-stream")(request)
+
+    instrumented()
+    result: Any = run(transport(answer, **options))
+    body = result.http_response.read()
+    assert b"include_usage" in seen[0]
+    assert b"usage" not in body
+    assert next(event_data(body)) == json.dumps(WORD).encode()
+    assert [*event_data(body)][-1] == b"[DONE]"
+    assert attributes(recorder.spans()[0])["gen_ai.usage.input_tokens"] == 7
 
 
 def test_a_response_outlives_its_owner_and_can_be_pickled(
