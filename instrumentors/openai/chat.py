@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from base64 import b64decode, b64encode
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -25,7 +26,7 @@ def chat_request(body: Mapping[str, Any], content: bool) -> Attributes:
     return input_attributes([to_message(message) for message in get_list(body.get("messages"))], content)
 
 
-def chat_response(response: Any, content: bool) -> Attributes:
+def chat_response(response: Any, content: bool, audio_format: str | None = None) -> Attributes:
     """Return the attributes of a completion; each choice is one output message."""
     choices = get_list(get(response, "choices"))
     reasons, calls, cites_web = [], 0, False
@@ -40,17 +41,18 @@ def chat_response(response: Any, content: bool) -> Attributes:
         "gen_ai.response.finish_reasons": reasons or None,
         names.TOOL_CALL_COUNT: calls or None,
         names.WEB_SEARCH_USED: True if cites_web else None,
-        **(read_safely(_output_attributes, choices) if content and choices else {}),
+        **(read_safely(_output_attributes, choices, audio_format) if content and choices else {}),
     }
 
 
-def _output_attributes(choices: Sequence[Any]) -> Attributes:
-    return {"gen_ai.output.messages": dumps([_output_message(choice) for choice in choices])}
+def _output_attributes(choices: Sequence[Any], audio_format: str | None) -> Attributes:
+    messages = [_output_message(choice, audio_format) for choice in choices]
+    return {"gen_ai.output.messages": dumps(messages)}
 
 
-def _output_message(choice: Any) -> Message:
+def _output_message(choice: Any, audio_format: str | None) -> Message:
     answer = get(choice, "message")
-    message = to_message({"content": get(choice, "text")} if answer is None else answer)
+    message = to_message({"content": get(choice, "text")} if answer is None else answer, audio_format)
     if reason := get(choice, "finish_reason"):
         message["finish_reason"] = finish_reason(reason)
     return message
@@ -85,6 +87,14 @@ def _join_arguments(pieces: Sequence[Any]) -> Any:
     return "".join(piece if isinstance(piece, str) else dumps(piece) for piece in pieces)
 
 
+def _join_base64(pieces: Sequence[str]) -> str:
+    """Return the base64 of all bytes: pieces that are padded do not decode if they are joined as text."""
+    try:
+        return b64encode(b"".join(map(b64decode, pieces))).decode()
+    except ValueError:  # the pieces are cuts through one text
+        return "".join(pieces)
+
+
 class _Choice:
     """The deltas of one choice, added up."""
 
@@ -99,6 +109,7 @@ class _Choice:
         "refusal",
         "role",
         "tool_calls",
+        "transcript",
     )
 
     def __init__(self) -> None:
@@ -107,6 +118,7 @@ class _Choice:
         self.reasoning: list[str] = []
         self.refusal: list[str] = []
         self.audio: list[str] = []
+        self.transcript: list[str] = []
         self.annotations: list[Any] = []
         self.tool_calls: list[_ToolCall] = []
         self._open_calls: dict[Any, _ToolCall] = {}
@@ -124,8 +136,10 @@ class _Choice:
             self.reasoning.append(thoughts)
         if refusal := get(delta, "refusal"):
             self.refusal.append(plain_text(refusal))
-        if audio := get(delta, "audio", "data"):
-            self.audio.append(audio)
+        if data := get(delta, "audio", "data"):
+            self.audio.append(data)
+        if words := get(delta, "audio", "transcript"):
+            self.transcript.append(words)
         self.annotations += get_list(get(delta, "annotations"))
         read_pieces(self._add_tool_call, get_list(get(delta, "tool_calls")))
         if (call := get(delta, "function_call")) is not None:
@@ -164,7 +178,7 @@ class _Choice:
             "content": join_content(self.content),
             "reasoning_content": "".join(self.reasoning) or None,
             "refusal": "".join(self.refusal) or None,
-            "audio": {"data": "".join(self.audio)} if self.audio else None,
+            "audio": {"data": _join_base64(self.audio), "transcript": "".join(self.transcript)},
             "annotations": self.annotations,
             "tool_calls": [call.as_response() for call in calls],
         }
@@ -178,8 +192,10 @@ class ChatAccumulator:
     With `hide_usage` the application did not ask for usage: the chunk that brings it is hidden.
     """
 
-    def __init__(self, *, hide_usage: bool = False, choices: int = 1) -> None:
-        self._hide = hide_usage
+    def __init__(
+        self, *, hide_usage: bool = False, choices: int = 1, audio_format: str | None = None
+    ) -> None:
+        self._hide, self._audio_format = hide_usage, audio_format
         self._expected = choices
         self._fields: dict[str, Any] = {}
         self._missing = list(_FIELDS)
@@ -249,4 +265,4 @@ class ChatAccumulator:
             (choice for _, choice in sorted(self._choices.items())),
         )
         errors = [choice.error for choice in self._choices.values()]
-        return chat_response(response, content) | choices_attributes(errors, content)
+        return chat_response(response, content, self._audio_format) | choices_attributes(errors, content)

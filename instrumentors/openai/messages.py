@@ -150,8 +150,8 @@ def _tool_call(call: Any) -> MessagePart:
     return tool_call(get(function, "name"), arguments, get(call, "id"))
 
 
-def to_message(chat_message: Any) -> Message:
-    """Return a chat message as the conventions' message."""
+def to_message(chat_message: Any, audio_format: str | None = None) -> Message:
+    """Return a chat message as the conventions' message; `audio_format` is what the request asked for."""
     role = str(get(chat_message, "role") or "assistant")
     content = get(chat_message, "content")
     parts = to_parts(content)
@@ -165,8 +165,11 @@ def to_message(chat_message: Any) -> Message:
     parts += read_pieces(_tool_call, get_list(get(chat_message, "tool_calls")))
     if call := get(chat_message, "function_call"):
         parts.append(tool_call(get(call, "name"), get(call, "arguments")))
-    if audio := get(chat_message, "audio", "data"):
-        parts.append(blob("audio/wav", audio))
+    if audio := get(chat_message, "audio"):
+        if (words := get(audio, "transcript")) and isinstance(words, str):
+            parts.append(text(words))
+        if data := get(audio, "data"):
+            parts.append(blob(f"audio/{audio_format or 'wav'}", data))
     return {"role": ROLES.get(role, role), "parts": parts}
 
 

@@ -23,10 +23,10 @@ from instrumentors.common.call_span import (
 from instrumentors.common.coexistence import original_stream_class
 from instrumentors.common.http_streams import observe_close, observe_reads
 from instrumentors.common.streams import StreamAccumulator, StreamObserver, follow, follow_async
-from instrumentors.openai.chat import ChatAccumulator
+from instrumentors.openai.chat import ChatAccumulator, chat_response
 from instrumentors.openai.endpoints import Endpoint, find_endpoint, normalize_path
 from instrumentors.openai.failures import failure_attributes
-from instrumentors.openai.fields import request_attributes
+from instrumentors.openai.fields import get, request_attributes
 from instrumentors.openai.raw_stream import UsageHider, stream_attributes
 
 if TYPE_CHECKING:
@@ -117,6 +117,8 @@ class _OpenAIRequest:
         if callable(self._options.post_parser):
             self._read_before_parsing()
         self._streamed = bool(body.get("stream"))
+        audio_format = get(body.get("audio"), "format")
+        self._audio_format = audio_format if isinstance(audio_format, str) else None
         count = body.get("n")
         self._choices = count if isinstance(count, int) else 1
         self._usage_rejected = False
@@ -205,7 +207,10 @@ class _OpenAIRequest:
 
     def _response_attributes(self, response: Any) -> tuple[Attributes, str]:
         """Return the attributes of a response, and the message of its error."""
-        attributes = read_safely(self._endpoint.response, response, self.call.content)
+        reader: Callable[..., Attributes] = self._endpoint.response
+        if reader is chat_response and self._audio_format is not None:
+            reader = partial(chat_response, audio_format=self._audio_format)
+        attributes = read_safely(reader, response, self.call.content)
         if "error.type" not in attributes:
             may_be_text = self._endpoint.operation in _TEXTS
             attributes |= read_safely(failure_attributes, response, self.call.content, may_be_text)
@@ -216,7 +221,9 @@ class _OpenAIRequest:
     def _accumulator(self, *, hide_usage: bool = False) -> StreamAccumulator:
         accumulator = self._endpoint.accumulator
         if accumulator is ChatAccumulator:
-            return ChatAccumulator(hide_usage=hide_usage, choices=self._choices)
+            return ChatAccumulator(
+                hide_usage=hide_usage, choices=self._choices, audio_format=self._audio_format
+            )
         return (accumulator or _UnreadChunks)()
 
     def _follow_stream(self, stream: Any) -> None:

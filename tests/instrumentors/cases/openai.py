@@ -784,6 +784,7 @@ def streamed_with(usage: Any) -> list[ScriptedResponse]:
     return events_of(WORD, chunk("stop"), {**TAIL, "usage": usage})
 
 
+_SPEAK: Any = {"modalities": ["text", "audio"], "audio": {"voice": "alloy", "format": "pcm16"}}
 _PIECES = {
     **{
         f"chat, thoughts as {name}": Use(chat(), one(CHAT, _THOUGHTS["beside"]), [answer(message=message)])
@@ -889,6 +890,53 @@ _PIECES = {
         one("moderation m", {"posthog.prompt.length": 5, "posthog.files.count": 1}),
         [ScriptedResponse({"id": "modr-1", "model": "m", "results": []})],
     ),
+    **{
+        f"{name}, spoken words beside the sound": Use(
+            use,
+            one(
+                CHAT,
+                {
+                    "gen_ai.output.messages": spoken(
+                        {"type": "text", "content": "Good morning"},
+                        {
+                            "type": "blob",
+                            "mime_type": "audio/pcm16",
+                            "modality": "audio",
+                            "content": "AQIDBAUGBwg=",
+                        },
+                    )
+                },
+            ),
+            [response],
+        )
+        for name, use, response in (
+            (
+                "chat",
+                chat(**_SPEAK),
+                answer(
+                    message={
+                        "content": None,
+                        "audio": {
+                            "id": "a",
+                            "data": "AQIDBAUGBwg=",
+                            "expires_at": 1,
+                            "transcript": "Good morning",
+                        },
+                    }
+                ),
+            ),
+            (
+                "chat stream",
+                streamed(**_SPEAK),
+                events_of(
+                    chunk(role="assistant", audio={"id": "a", "transcript": "Good "}),
+                    chunk(audio={"data": "AQIDBA==", "transcript": "morning"}),
+                    chunk(audio={"data": "BQYHCA=="}),
+                    chunk("stop"),
+                )[0],
+            ),
+        )
+    },
     "chat stream, calls that share an index": Use(
         streamed(stream_options={"include_usage": True}),
         one(
