@@ -88,6 +88,9 @@ def to_message(content: Any) -> Message:
     role = str(get(content, "role") or "user")
     if parts and all(part["type"] == "tool_call_response" for part in parts):
         role = "tool"
+    # A function may answer with media beside its JSON.
+    answers = [get_list(get(part, "functionResponse", "parts")) for part in get_list(get(content, "parts"))]
+    parts += read_pieces(to_part, (part for answer in answers for part in answer))
     return {"role": _ROLES.get(role, role), "parts": parts}
 
 

@@ -480,3 +480,14 @@ def test_a_part_that_cannot_be_read_costs_only_itself() -> None:
         (message,) = json.loads(span_attributes["gen_ai.output.messages"])
         assert {"type": "text", "content": "hi"} in message["parts"]
         assert span_attributes["gen_ai.usage.input_tokens"] == 7
+
+
+def test_media_inside_of_a_function_response_are_input() -> None:
+    picture = {"inlineData": {"mimeType": "image/png", "data": "//77"}}
+    answer = {"name": "shot", "response": {"ok": True}, "parts": [picture]}
+    request = {"contents": [{"role": "user", "parts": [{"functionResponse": answer}]}]}
+    span_attributes = generate_content.request_attributes(request, "m", True)
+    (message,) = json.loads(span_attributes["gen_ai.input.messages"])
+    assert message["role"] == "tool"
+    assert [part["type"] for part in message["parts"]] == ["tool_call_response", "blob"]
+    assert span_attributes["posthog.files.count"] == 1
