@@ -31,6 +31,7 @@ from instrumentors.gemini.payload import (
     tokens_by_modality,
     without_none,
 )
+from instrumentors.gemini.streamed_arguments import join_calls
 
 _FINISH = {
     "STOP": "stop",
@@ -284,7 +285,7 @@ class _MergedChunks:
 
     def as_response(self) -> dict[str, Any]:
         candidates = [
-            {**whole, "content": {"role": "model", "parts": join_text(whole["parts"])}}
+            {**whole, "content": {"role": "model", "parts": join_text(join_calls(whole["parts"]))}}
             for _, whole in sorted(self._candidates.items())
         ]
         return {**self._top, "usageMetadata": self._usage, "candidates": candidates}

@@ -491,3 +491,28 @@ def test_media_inside_of_a_function_response_are_input() -> None:
     assert message["role"] == "tool"
     assert [part["type"] for part in message["parts"]] == ["tool_call_response", "blob"]
     assert span_attributes["posthog.files.count"] == 1
+
+
+def test_arguments_of_a_function_that_are_streamed_are_one_call() -> None:
+    calls: list[dict[str, Any]] = [
+        {"name": "f", "willContinue": True},
+        {
+            "partialArgs": [{"jsonPath": "$.city", "stringValue": "Os", "willContinue": True}],
+            "willContinue": True,
+        },
+        {"partialArgs": [{"jsonPath": "$.city", "stringValue": "lo"}], "willContinue": True},
+        {"partialArgs": [{"jsonPath": "$.days[0].n", "numberValue": 2}], "willContinue": True},
+        {},
+        {"name": "g", "args": {"a": 1}},
+    ]
+    accumulator = generate_content.GenerateContentAccumulator()
+    for call in calls:
+        candidate = {"content": {"role": "model", "parts": [{"functionCall": call}]}}
+        accumulator.add(SimpleNamespace(body=json.dumps({"candidates": [candidate]})))
+    span_attributes = accumulator.attributes(True, False)
+    (message,) = json.loads(span_attributes["gen_ai.output.messages"])
+    assert [(part["name"], part["arguments"]) for part in message["parts"]] == [
+        ("f", {"city": "Oslo", "days": [{"n": 2}]}),
+        ("g", {"a": 1}),
+    ]
+    assert span_attributes["posthog.tool_calls.count"] == 2
