@@ -129,7 +129,6 @@ def _environment(cell: Cell, provider: str, outcomes: Path, scenarios: str, *, b
         "HAYSTACK_TELEMETRY_ENABLED": "False",
         "LITELLM_LOCAL_MODEL_COST_MAP": "True",
         "AWS_EC2_METADATA_DISABLED": "true",
-        "AI_SDK_LOG_WARNINGS": "false",
     }
     environment |= cell.way.environment
     if not cell.way.zero_code:

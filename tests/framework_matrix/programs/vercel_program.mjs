@@ -10,7 +10,7 @@ const load = async (name) => import(pathToFileURL(require.resolve(name)));
 const { OTLPTraceExporter } = await load('@opentelemetry/exporter-trace-otlp-proto');
 const { BatchSpanProcessor, NodeTracerProvider } = await load('@opentelemetry/sdk-trace-node');
 const { trace } = await load('@opentelemetry/api');
-const { ToolLoopAgent, embed, generateObject, generateText, registerTelemetry, stepCountIs, streamText, tool } = await load('ai');
+const { Output, ToolLoopAgent, embed, generateText, registerTelemetry, stepCountIs, streamText, tool } = await load('ai');
 const { createGoogleGenerativeAI } = await load('@ai-sdk/google');
 const { createOpenAI } = await load('@ai-sdk/openai');
 const { LegacyOpenTelemetry, OpenTelemetry } = await load('@ai-sdk/otel');
@@ -20,6 +20,7 @@ const provider = new NodeTracerProvider({ spanProcessors: [new BatchSpanProcesso
 provider.register();
 registerTelemetry(process.env.MATRIX_LEGACY ? new LegacyOpenTelemetry() : new OpenTelemetry({ runtimeContext: true }));
 
+globalThis.AI_SDK_LOG_WARNINGS = false;
 const openai = createOpenAI({ baseURL: process.env.OPENAI_BASE_URL });
 const google = createGoogleGenerativeAI({ baseURL: `${process.env.MATRIX_PROVIDER}/v1beta`, apiKey: 'key-of-nobody' });
 const MODEL = openai.chat('gpt-5-mini');
@@ -50,7 +51,7 @@ const scenarios = {
   agent: () => new ToolLoopAgent({ id: 'weather_agent', model: MODEL, tools, ...told('agent') }).generate({ prompt: WEATHER, ...told('agent') }),
   agent_responses: () => generateText({ model: openai('gpt-5-mini'), prompt: WEATHER, ...withTools, ...told('agent_responses') }),
   responses_stream: () => drain(streamText({ model: openai('gpt-5-mini'), prompt: HELLO, ...told('responses_stream') }).textStream),
-  structured: () => generateObject({ model: MODEL, schema: z.object({ name: z.string() }), prompt: HELLO, ...told('structured') }),
+  structured: () => generateText({ model: MODEL, output: Output.object({ schema: z.object({ name: z.string() }) }), prompt: HELLO, ...told('structured') }),
   gemini_chat: () => generateText({ model: google('gemini-2.5-flash'), prompt: HELLO, ...told('gemini_chat') }),
   gemini_stream: () => drain(streamText({ model: google('gemini-2.5-flash'), prompt: HELLO, ...told('gemini_stream') }).textStream),
   agent_below_a_server: () => trace.getTracer('the.application').startActiveSpan('POST /chat', async (span) => {
