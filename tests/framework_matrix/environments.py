@@ -5,6 +5,7 @@ Its versions stand in `constraints/`; the product in it is the checkout that run
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import shutil
@@ -31,6 +32,13 @@ def prepare(framework: Framework, *, newest: bool = False) -> Path:
 
     With `newest` the constraints are left aside, and written anew from what was installed.
     """
+    cache().mkdir(parents=True, exist_ok=True)
+    with (cache() / f"{framework.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # until the file is closed: pytest's workers may want one at once
+        return _prepared(framework, newest=newest)
+
+
+def _prepared(framework: Framework, *, newest: bool) -> Path:
     place = cache() / framework.name
     if newest or not _is_up_to_date(place / ".packages", _packages(framework)):
         shutil.rmtree(place, ignore_errors=True)
@@ -62,7 +70,8 @@ def _packages(framework: Framework) -> str:
 
 
 def _product() -> str:
-    return _digest((ROOT / "pyproject.toml").read_text())
+    """Return what changes with the dependencies and entry points of the product, not with its tools."""
+    return _digest((ROOT / "pyproject.toml").read_text().partition("[dependency-groups]")[0])
 
 
 def _digest(*parts: str) -> str:

@@ -20,6 +20,9 @@ RIGHT = [
     ("langchain", "alone", True),
     ("openai_agents", "alone", True),
     ("openai_agents", "OpenTelemetry", True),
+    ("pydantic_ai", "alone", True),
+    ("haystack", "alone", True),
+    ("instructor", "OpenInference", True),
 ]
 _CHOSEN = os.environ.get("OTEL_POSTHOG_MATRIX", "").split()
 
