@@ -239,10 +239,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         return command.run(args)
     except CommandError as error:
         return _fail(command, str(error))
-    except ModuleNotFoundError as error:
+    except ImportError as error:
         if command.extra is None or (error.name or "").partition(".")[0] == "otel_posthog":
             raise
-        return _fail(command, f"{error.name} is not installed: {install_hint(command.extra)}")
+        if isinstance(error, ModuleNotFoundError):
+            missing = error.name
+        elif error.path is None:  # a namespace, as `google` of protobuf, without the module
+            missing = f"a package in {error.name}"
+        else:
+            raise
+        return _fail(command, f"{missing} is not installed: {install_hint(command.extra)}")
     except KeyboardInterrupt:
         _fail(command, "stopped")
         return _INTERRUPTED

@@ -36,6 +36,9 @@ if TYPE_CHECKING:
 HALT_SECONDS = 300.0
 """Seconds without a request after an answer that only a person can mend, such as 401."""
 
+_RETRY_ADVICE = {"NameResolutionError": ": no such host is known, check the endpoint (POSTHOG_HOST)"}
+"""By the reason of a retry: it may end by itself, but a mistyped address does not."""
+
 _EVENT_AT_FAULT = "the event itself is at fault, others are not affected"
 
 
@@ -232,9 +235,10 @@ class BatchSender:
         self._counters.events("retried", [event.name for event in batch])
         logged = self._log.warn(
             f"retry {retry.reason}",
-            "PostHog at %s cannot take events now (%s); trying again.",
+            "PostHog at %s cannot take events now (%s)%s; trying again.",
             self._host,
             retry.reason,
+            _RETRY_ADVICE.get(retry.reason, ""),
         )
         self._warned(route, logged=logged)
 

@@ -38,7 +38,7 @@ _LOOPBACK = "127.0.0.1,localhost"
 
 _NEXT = """
 Next, your application: OTEL_TRACES_EXPORTER=posthog POSTHOG_API_KEY=phc_... {line} ...
-Every event as it is:   {inbox} local  (it says how to send this demo's events there)"""
+Every event as it is:   {inbox} local  (it prints how to send this demo's events there)"""
 
 
 def _runnable(command: str) -> str:

@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 
 from otel_posthog.config.options import OPTIONS, PREFIX
 from otel_posthog.config.resolve import Config, OptionError, OptionProblem, resolve
+from otel_posthog.config.unknown_variables import unknown_variables
 from otel_posthog.conversion.pricing.cost import PriceBook
 from otel_posthog.conversion.pricing.price_file import read_prices_and_mistakes
 from otel_posthog.delivery import destination_of, ingestion_host
@@ -85,19 +86,23 @@ _OWN_ROWS = frozenset((_PRICES, PREFIX + "PRICE_UPDATES"))
 def _variables(setup: Setup) -> Iterator[Finding]:
     """Check for unusable values and for variables without effect."""
     bad = [says for variable, says in setup.wrong.items() if variable not in _OWN_ROWS]
-    known = {variable: option for option in OPTIONS for variable in option.variables}
-    arguments = {PREFIX + option.name.upper() for option in OPTIONS if option.argument_only}
-    ours = sorted(name for name in setup.environ if name.startswith(PREFIX))
-    for name in ours:
-        if name in arguments:
-            bad.append(f"{name} has no effect: this option can only be passed as an argument")
-        elif name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            bad.append(f"{name} is no option" + (f"; is {near[0]} meant?" if near else " and has no effect"))
+    known = {variable for option in OPTIONS for variable in option.variables}
+    bad += unknown_variables(setup.environ).values()
+    bad += _misspelt_exporter(setup.environ.get(_EXPORTER, ""))
     yield from (Finding(FAILED, says) for says in bad)
     if not bad:
         count = sum(bool(setup.environ[name].strip()) for name in setup.environ if name in known)
         yield Finding(OK, f"{_counted(count, 'option')} set in the environment", {"set": count})
+
+
+_EXPORTER = "OTEL_TRACES_EXPORTER"
+
+
+def _misspelt_exporter(value: str) -> Iterator[str]:
+    """Yield a sentence for each exporter that is almost ours: OpenTelemetry then configures none."""
+    for name in (each.strip() for each in value.split(",")):
+        if name != "posthog" and difflib.get_close_matches(name.lower(), ("posthog",)):
+            yield f"{_EXPORTER} names {name!r}, which is no exporter; is posthog meant?"
 
 
 _PERSONAL = ("phx_", "phs_", "pha_", "phr_")
@@ -120,15 +125,22 @@ def _key(setup: Setup) -> Iterator[Finding]:
         yield Finding(OK, "a project key")
 
 
+_HOSTS = ("us.i.posthog.com", "eu.i.posthog.com", "us.posthog.com", "eu.posthog.com", "app.posthog.com")
+"""PostHog's cloud: an address that is almost one of these is misspelt."""
+
+
 def _endpoint(setup: Setup) -> Iterator[Finding]:
     host = ingestion_host(setup.config.endpoint)
     address, facts = urlsplit(host), {"endpoint": host}
     is_here = address.hostname in ("localhost", "127.0.0.1", "::1")
+    near = difflib.get_close_matches(address.hostname or "", _HOSTS, n=1, cutoff=0.85)
     if address.scheme == "http" and not is_here:
         says = f"{host}: anyone on the way can read prompts and the key; use https://"
         yield Finding(WARNING, says, facts)
     elif address.query or address.fragment:
         yield Finding(FAILED, f"{host}: remove the part from ? or # on", facts)
+    elif near and address.hostname not in _HOSTS:
+        yield Finding(WARNING, f"{host}: is https://{near[0]} meant?", facts)
     else:
         yield Finding(OK, host, facts)
 

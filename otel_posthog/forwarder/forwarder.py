@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from otel_posthog.config.options import OPTIONS
 from otel_posthog.config.resolve import Config, OptionProblem, resolve
+from otel_posthog.config.unknown_variables import unknown_variables
 from otel_posthog.conversion.events import Sampling
 from otel_posthog.conversion.model_call import ModelCall
 from otel_posthog.conversion.pipeline import Pipeline
@@ -74,7 +75,10 @@ def forwarder(
         wrong.append(problem.variable)
         warn_once(problem.variable, "%s", problem)
 
-    config = resolve(arguments, os.environ if environ is None else environ, warn)
+    environ = os.environ if environ is None else environ
+    config = resolve(arguments, environ, warn)
+    for variable, sentence in unknown_variables(environ).items():
+        warn_once(variable, "%s", sentence)
     if config.api_key is None and _ADDRESS.isdisjoint(wrong):  # a bad address was logged already
         warn_once(
             "api_key",

@@ -72,7 +72,9 @@ def _instrument() -> None:
         try:
             instrumentor = by_name[name].load()()
         except ModuleNotFoundError:
-            _log.warning("Nothing is instrumented: %s", install_hint("openai", "gemini"))
+            _log.warning(
+                "Nothing is instrumented, because packages are missing: %s", install_hint("openai", "gemini")
+            )
             return
         if instrumentor.is_instrumented_by_opentelemetry:
             continue

@@ -128,6 +128,34 @@ def test_a_missing_extra_is_named(
     )
 
 
+def test_a_package_that_a_namespace_lacks_is_named_as_a_missing_extra(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """For real: protobuf brings the namespace `google`, whether or not `google.genai` is in it."""
+    (tmp_path / "bare_namespace").mkdir()
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+    def run(_: Any) -> int:
+        exec("from bare_namespace import genai")  # a linter would look for the module
+        return 0
+
+    monkeypatch.setattr(cli, "COMMANDS", [cli.Command("demo", "help", lambda _: None, run, extra="demo")])
+    assert cli.main(["demo"]) == 1
+    assert capsys.readouterr().err == (
+        f"otel-posthog demo: a package in bare_namespace is not installed: {install_hint('demo')}\n"
+    )
+
+
+def test_a_name_that_an_installed_package_lacks_is_no_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    def run(_: Any) -> int:
+        exec("from json import no_such_name")  # as above
+        return 0
+
+    monkeypatch.setattr(cli, "COMMANDS", [cli.Command("demo", "help", lambda _: None, run, extra="demo")])
+    with pytest.raises(ImportError, match="no_such_name"):
+        cli.main(["demo"])
+
+
 def test_the_demo_without_openai_names_its_extra() -> None:
     """For real: an interpreter in which the package cannot be found."""
     code = (

@@ -309,6 +309,14 @@ def test_a_problem_is_logged_once_a_minute_with_advice(caplog: pytest.LogCapture
     assert [record.getMessage() for record in caplog.records] == [warning] * 2
 
 
+def test_a_host_that_is_not_known_is_logged_with_advice(caplog: pytest.LogCaptureFixture) -> None:
+    send(delivery(ScriptedTransport([TransportError("NameResolutionError")]), Clock()), [event()])
+    assert caplog.messages[0] == (
+        "PostHog at posthog.test cannot take events now (NameResolutionError): no such host is known,"
+        " check the endpoint (POSTHOG_HOST); trying again."
+    )
+
+
 def test_a_problem_of_one_of_several_projects_names_it(caplog: pytest.LogCaptureFixture) -> None:
     sent = delivery(ScriptedTransport(otherwise=lambda _: answer(401)), Clock(), project="acme")
     send(sent, [event()])

@@ -200,6 +200,8 @@ def told(check: str, environ: dict[str, str], prices: Path | None = None) -> lis
         ({PREFIX + "Q" * 40: "x"}, "failed", f"{PREFIX}{'Q' * 40} is no option and has no effect"),
         ({PREFIX + "TIMEOUT": "soon"}, "failed", f"{PREFIX}TIMEOUT is not usable: a number of seconds"),
         ({"POSTHOG_HOST": "posthog"}, "failed", "POSTHOG_HOST is not usable: a URL such as"),
+        ({"OTEL_TRACES_EXPORTER": "otlp, postog"}, "failed", "OTEL_TRACES_EXPORTER names 'postog', which"),
+        ({"OTEL_TRACES_EXPORTER": "otlp,posthog,console"}, "ok", "0 options set in the environment"),
     ],
 )
 def test_variables_that_are_not_usable_or_not_known_are_told(
@@ -246,6 +248,8 @@ def test_a_key_that_is_missing_or_of_another_kind_is_told_and_never_shown(
         ("https://eu.posthog.com/", "ok", "https://eu.i.posthog.com"),
         ("http://127.0.0.1:8765", "ok", "http://127.0.0.1:8765"),
         ("http://posthog.example", "warning", "http://posthog.example: anyone on the way"),
+        ("https://eu.posthg.com", "warning", "https://eu.posthg.com: is https://eu.posthog.com meant?"),
+        ("https://posthog.example", "ok", "https://posthog.example"),
         (
             "https://posthog.example/?a=b",
             "failed",

@@ -108,6 +108,17 @@ def test_without_a_key_it_is_off_and_logs_how_to_switch_it_on(caplog: pytest.Log
     assert ["POSTHOG_API_KEY" in record.message for record in caplog.records] == [True]
 
 
+def test_a_misspelt_variable_is_logged_once_with_the_nearest_name(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_POSTHOG_CAPTURE_CONTNT", "false")
+    for _ in range(2):
+        PostHogSpanExporter(api_key="phc_test").shutdown()
+    assert caplog.messages == [
+        "OTEL_EXPORTER_POSTHOG_CAPTURE_CONTNT is no option; is OTEL_EXPORTER_POSTHOG_CAPTURE_CONTENT meant?"
+    ]
+
+
 @pytest.mark.parametrize("events", ["ai", "llm_completion", "llm_generation"])
 def test_events_chooses_the_families(inbox: Inbox, events: str) -> None:
     with exporting(inbox, events=events) as exporter:

@@ -90,7 +90,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="PORT",
         help="port of /metrics for Prometheus (default: not served)",
     )
-    add("--metrics-host", default="127.0.0.1", help="address of /metrics (%(default)s: only this machine)")
+    add(
+        "--metrics-host",
+        metavar="HOST",
+        default="127.0.0.1",
+        help="address of /metrics (%(default)s: only this machine)",
+    )
 
 
 def settings_of(args: argparse.Namespace) -> ConsumeSettings:
