@@ -165,4 +165,5 @@ def test_a_recording_becomes_these_events(name: str) -> None:
     path = GOLDEN / f"{name}.json"
     if os.environ.get("UPDATE_GOLDEN"):
         path.write_text(written, encoding="utf-8")
+    assert path.exists(), f"UPDATE_GOLDEN=1 make test writes tests/golden/dialects/{path.name}"
     assert written == path.read_text(encoding="utf-8")

@@ -22,7 +22,7 @@ def test_the_page_is_that_of_the_code() -> None:
         PAGE.write_text(introduction + mark + expected, encoding="utf-8")
         tables = expected
     assert mark
-    assert tables == expected
+    assert tables == expected, "UPDATE_GOLDEN=1 make test writes the tables of docs/dialects.md anew"
 
 
 @pytest.mark.parametrize("dialect", DIALECTS, ids=lambda dialect: str(dialect.name))

@@ -9,6 +9,7 @@ import openai
 import pytest
 
 from instrumentors.openai.endpoints import ENDPOINTS, find_endpoint, normalize_path
+from tests.instrumentors.cases.openai import CASES
 
 _NO_CALLS = {
     "/agents": "runs agents at OpenAI; the sessions are listed, and their calls are OpenAI's",
@@ -62,7 +63,16 @@ def test_every_path_that_the_sdk_posts_to_is_an_endpoint_or_known_to_be_no_call(
     assert paths >= {"/chat/completions", "/responses", "/embeddings", "/files"}
     known = tuple(_NO_CALLS)
     unknown = {path for path in paths if path not in ENDPOINTS and not path.startswith(known)}
-    assert unknown == set()
+    assert unknown == set(), (
+        f"add {sorted(unknown)} to ENDPOINTS in instrumentors/openai/endpoints.py if it is a call to a "
+        "model, else to _NO_CALLS in tests/instrumentors/test_endpoints.py"
+    )
+
+
+def test_every_operation_has_a_case() -> None:
+    shown = {span.name.partition(" ")[0] for case in CASES.values() for span in case.spans}
+    missing = sorted({endpoint.operation for endpoint in ENDPOINTS.values()} - shown)
+    assert missing == [], f"add a case of {missing} to tests/instrumentors/cases/openai.py"
 
 
 def test_no_endpoint_is_listed_as_no_call() -> None:

@@ -61,7 +61,8 @@ PLACES: Mapping[str, set[str]] = {
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_dialect_is_in_every_place(name: str) -> None:
-    assert [place for place, names in PLACES.items() if name not in names] == []
+    lacking = [place for place, names in PLACES.items() if name not in names]
+    assert lacking == [], f"the dialect {name!r} is not yet in: " + "; ".join(lacking)
 
 
 def test_the_filter_keeps_no_span_of_a_web_server() -> None:
