@@ -166,4 +166,4 @@ def test_a_recording_becomes_these_events(name: str) -> None:
     if os.environ.get("UPDATE_GOLDEN"):
         path.write_text(written, encoding="utf-8")
     assert path.exists(), f"UPDATE_GOLDEN=1 make test writes tests/golden/dialects/{path.name}"
-    assert written == path.read_text(encoding="utf-8")
+    assert written == path.read_text(encoding="utf-8"), "if this is meant: UPDATE_GOLDEN=1 make test"
