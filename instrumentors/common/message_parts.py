@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Iterable
+from enum import Enum
 from typing import Any
 
 import orjson
@@ -17,6 +18,11 @@ Message = dict[str, Any]
 MessagePart = dict[str, Any]
 
 _TEXT = frozenset({"text", "reasoning"})
+
+
+def word(value: Any, default: str) -> str:
+    """Return a role or other word as text, also one that is a member of an enum; `default` for none."""
+    return str(value.value if isinstance(value, Enum) else value or default)
 
 
 def text(content: Any) -> MessagePart:

@@ -19,6 +19,7 @@ from instrumentors.common.message_parts import (
     text_length,
     tool_call,
     tool_result,
+    word,
 )
 from instrumentors.gemini.payload import get, get_list
 
@@ -85,7 +86,7 @@ def to_part(part: Any) -> MessagePart:
 def to_message(content: Any) -> Message:
     """Return a content as the conventions' message."""
     parts = read_pieces(to_part, get_list(get(content, "parts")))
-    role = str(get(content, "role") or "user")
+    role = word(get(content, "role"), "user")
     if parts and all(part["type"] == "tool_call_response" for part in parts):
         role = "tool"
     # A function may answer with media beside its JSON.

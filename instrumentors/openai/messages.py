@@ -19,6 +19,7 @@ from instrumentors.common.message_parts import (
     tool_call,
     tool_result,
     uri,
+    word,
 )
 from instrumentors.openai.fields import get, get_list
 
@@ -152,7 +153,7 @@ def _tool_call(call: Any) -> MessagePart:
 
 def to_message(chat_message: Any, audio_format: str | None = None) -> Message:
     """Return a chat message as the conventions' message; `audio_format` is what the request asked for."""
-    role = str(get(chat_message, "role") or "assistant")
+    role = word(get(chat_message, "role"), "assistant")
     content = get(chat_message, "content")
     parts = to_parts(content)
     if role in {"tool", "function"}:

@@ -16,7 +16,7 @@ from otel_posthog.conversion.context_attributes import PARENT_ID, is_inherited
 from otel_posthog.conversion.dialects import DIALECTS, index_for
 from otel_posthog.conversion.model_call import Kind, ModelCall
 from otel_posthog.conversion.readers.rule_table import Complete, Parts, Plan, apply, plan_of
-from otel_posthog.conversion.spans.genai_detection import SIGNATURES
+from otel_posthog.conversion.spans.genai_detection import NO_SIGNATURE, SIGNATURES
 from otel_posthog.conversion.spans.span_view import SpanView
 
 __all__ = ["read_call"]
@@ -61,7 +61,7 @@ def _reading(scope: str | None, names: tuple[str, ...]) -> _Reading:
         dialect
         for dialect in DIALECTS
         if dialect.name == "genai"
-        or not SIGNATURES[dialect.name].markers.isdisjoint(present)
+        or not SIGNATURES.get(dialect.name, NO_SIGNATURE).markers.isdisjoint(present)
         or _has_scope(dialect.name, scope or "")
     ]
     plan = plan_of(index_for(tuple(dialect.name for dialect in dialects)), names)
@@ -94,5 +94,5 @@ def _holds_more_context(plan: Plan, names: frozenset[str], own: Iterable[str]) -
 
 @lru_cache(maxsize=1024)
 def _has_scope(dialect: str, scope: str) -> bool:
-    pattern = SIGNATURES[dialect].scopes
+    pattern = SIGNATURES.get(dialect, NO_SIGNATURE).scopes
     return pattern is not None and pattern.match(scope) is not None

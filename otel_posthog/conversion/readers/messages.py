@@ -19,6 +19,8 @@ __all__ = ["messages", "system_messages", "tools"]
 MAX_MESSAGES = 20_000
 """Items of a conversation; a longer list is data, such as the ids of tokens, and becomes one text."""
 _SPEAKERS = frozenset({"system", "user", "assistant", "tool"})
+_ENUM = "MessageRole."
+"""The text of a Python enum begins so, in smolagents and LlamaIndex: `MessageRole.USER`."""
 _ROLES = {"model": "assistant", "ai": "assistant", "human": "user", "function": "tool"}
 """Gemini's and LangChain's names of the speakers, in the words of PostHog's pages."""
 
@@ -70,7 +72,12 @@ def _message(item: Any, role: str) -> Message:
     if type(parts) is list:
         if type(own_role) is str and own_role in _SPEAKERS and len(parts) == 1 and is_neutral(parts[0]):
             return item  # nearly always
-        if type(own_role) is str and own_role not in _ROLES and all(map(is_neutral, parts)):
+        if (
+            type(own_role) is str
+            and own_role not in _ROLES
+            and not own_role.startswith(_ENUM)
+            and all(map(is_neutral, parts))
+        ):
             return item
         neutral = [part if is_neutral(part) else part_of(part) for part in parts]
         return {**item, "role": _role(own_role, role), "parts": neutral}
@@ -89,6 +96,8 @@ def _message(item: Any, role: str) -> Message:
 
 def _role(own_role: Any, default: str) -> str:
     role = text(own_role)
+    if role is not None and role.startswith(_ENUM):
+        role = role.removeprefix(_ENUM).lower()
     return default if role is None else _ROLES.get(role, role)
 
 

@@ -16,6 +16,7 @@ from otel_posthog.conversion.operations import MODEL_CALLS
 __all__ = [
     "EVALUATION_EVENT",
     "MARKERS",
+    "NO_SIGNATURE",
     "SIGNATURES",
     "becomes_genai_span",
     "is_genai_span",
@@ -36,6 +37,9 @@ class Signature(NamedTuple):
     scopes: re.Pattern[str] | None = None
     """Scopes whose spans are in the dialect even without a marker."""
 
+
+NO_SIGNATURE = Signature("", frozenset())
+"""The signature of a dialect that has none yet: a test names the place, and no span is in that dialect."""
 
 SIGNATURES: Mapping[str, Signature] = {
     "genai": Signature(
