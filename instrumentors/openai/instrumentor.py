@@ -20,6 +20,7 @@ from instrumentors.common.attributes import RETRY_COUNT
 from instrumentors.common.call_span import logger
 from instrumentors.common.coexistence import has_hidden_wrapper, is_adopted, scope_name
 from instrumentors.common.instrumentor import SdkInstrumentor
+from instrumentors.openai import websockets
 from instrumentors.openai.request import RequestWrappers
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ class OpenAIInstrumentor(SdkInstrumentor):
                 logger.warning("openai has no %s.request any more: such calls give no span", client.__name__)
             if hasattr(client, "_sleep_for_retry"):
                 patches.wrap(client, "_sleep_for_retry", _count_retry)
+        websockets.instrument(patches, tracer, content=content)
 
 
 def _count_retry(wrapped: Callable[..., Any], _: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

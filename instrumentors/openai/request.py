@@ -82,7 +82,7 @@ class RequestWrappers:
             attributes = read_safely(request_attributes, body, options.files, self.content)
             attributes |= read_safely(endpoint.request, body, self.content)
             attributes["gen_ai.operation.name"] = endpoint.operation
-            attributes.update(_server(str(client.base_url), "Azure" in type(client).__name__))
+            attributes.update(server_attributes(str(client.base_url), "Azure" in type(client).__name__))
             call = CallSpan.open(self.tracer, attributes, content=self.content)
             call.suppresses_others = self.suppress_others
             try:
@@ -383,7 +383,8 @@ def _is_reported_by_posthog(client: Any, path: str) -> bool:
 
 
 @lru_cache(maxsize=64)
-def _server(base_url: str, azure: bool) -> Mapping[str, Any]:
+def server_attributes(base_url: str, azure: bool) -> Mapping[str, Any]:
+    """Return the provider, and the address of its server."""
     address = urlsplit(base_url)
     host = address.hostname or ""
     provider = "azure.ai.openai" if azure or host.endswith(_AZURE) else "openai"
