@@ -8,48 +8,41 @@ from __future__ import annotations
 
 import os
 import weakref
-from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
 
 from otel_posthog.config.options import OPTIONS
 from otel_posthog.config.resolve import Config, OptionProblem, resolve
 from otel_posthog.config.unknown_variables import unknown_variables
-from otel_posthog.conversion.events import Sampling
 from otel_posthog.conversion.model_call import ModelCall
-from otel_posthog.conversion.pipeline import Pipeline
-from otel_posthog.conversion.pricing.cost import PriceBook
-from otel_posthog.conversion.pricing.price_file import read_prices
 from otel_posthog.conversion.pricing.rates import Rates
-from otel_posthog.conversion.privacy.media import MediaReplacer, placeholder, storing
-from otel_posthog.conversion.privacy.redaction import Redactor, redactor
 from otel_posthog.conversion.spans.feature_rules import FeatureRules
 from otel_posthog.conversion.spans.packed_span import PackedSpan, pack
 from otel_posthog.conversion.spans.sdk_span import Ancestor
 from otel_posthog.conversion.spans.span_view import ContextSpan, SpanView
 from otel_posthog.delivery import (
-    Backlog,
-    DeliveryClient,
-    DeliveryOptions,
     EncodedEvent,
-    Outbox,
     Transport,
     destination_of,
-    ingestion_host,
 )
 from otel_posthog.forwarder.mask_hook import MaskHook
-from otel_posthog.forwarder.span_converter import CallStart, FinishedSpan, SpanConverter
+from otel_posthog.forwarder.parts import (
+    build_backlog,
+    build_client,
+    build_converter,
+    build_outbox,
+    build_pipeline,
+    open_spool,
+    read_own_prices,
+)
+from otel_posthog.forwarder.span_converter import CallStart, FinishedSpan
 from otel_posthog.runtime.forks import follow_forks
 from otel_posthog.runtime.log import warn_once
 
 __all__ = ["ConvertedSpans", "DeliveryReport", "Forwarder", "active_forwarder", "forwarder"]
 
-if TYPE_CHECKING:
-    from otel_posthog.delivery.spool.spool import Spool
-
 STARTED_BYTES = 300
 """Bytes that a started call takes in the queue, measured on CPython 3.11."""
-MIN_LEASE_SECONDS = 60.0
-"""The shortest lease of an entry of the spool."""
 
 _ADDRESS = frozenset(name for option in OPTIONS if option.name == "endpoint" for name in option.variables)
 
@@ -85,7 +78,7 @@ def forwarder(
             "No PostHog project key, so nothing is sent: set POSTHOG_API_KEY to your key, phc_...",
         )
     try:
-        rates = _read_prices(config)
+        rates = read_own_prices(config)
     except ValueError as error:
         if arguments.get("prices") is not None:
             raise
@@ -128,15 +121,15 @@ class Forwarder:
         """Build the parts. `own_rates` are the application's prices; see `forwarder` for the rest."""
         self._config = config
         self._mask_hook = MaskHook(config.mask) if config.mask is not None else None
-        self._pipeline = _build_pipeline(config, own_rates)
-        self._converter = _build_converter(config, self._pipeline, self._mask_hook)
+        self._pipeline = build_pipeline(config, own_rates)
+        self._converter = build_converter(config, self._pipeline, self._mask_hook)
         self.count_spans = self._converter.count_spans  # for every span, so without a call between
-        self._client = _build_client(config, transport, project)
-        spool = _open_spool(config, drops_oldest=spool_drops_oldest) if self.enabled else None
-        self._backlog = _build_backlog(config, spool, self._client, self._converter)
+        self._client = build_client(config, transport, project)
+        spool = open_spool(config, drops_oldest=spool_drops_oldest) if self.enabled else None
+        self._backlog = build_backlog(config, spool, self._client, self._converter)
         self.durable = config.durability == "always" and spool is not None
         """Whether everything is on disk before the application goes on."""
-        self._outbox = _build_outbox(config, self._client, self._converter, self._backlog, self.durable)
+        self._outbox = build_outbox(config, self._client, self._converter, self._backlog, self.durable)
         self._closed = False
         self._follow_prices(at_once=True)
         follow_forks(self)
@@ -361,143 +354,3 @@ def active_forwarder() -> Forwarder | None:
         if candidate is not None and candidate.enabled and not candidate.closed:
             return candidate
     return None
-
-
-# --- the parts, in the order in which a span passes them ---
-
-
-def _build_pipeline(config: Config, own_rates: Mapping[str, Rates] | None) -> Pipeline:
-    rates = config.sample_rate
-    is_sampled = min(rates.values()) < 1
-    prices = PriceBook(own_rates) if config.cost == "client" or is_sampled else None
-    return Pipeline(
-        families=config.events,
-        content=config.capture_content,
-        private_features=config.private_features,
-        content_sample_rate=config.content_sample_rate,
-        media=_media(config.media),
-        features=FeatureRules(config.features) if config.features else None,
-        pseudonym_key=config.hash_user_ids.encode() if config.hash_user_ids is not None else None,
-        redact=_redact(config.redact),
-        prices=prices if config.cost == "client" else None,
-        sampling=(
-            Sampling(rates=rates, keep_cost=config.sample_keep_cost, prices=prices) if is_sampled else None
-        ),
-    )
-
-
-def _build_converter(config: Config, pipeline: Pipeline, mask: MaskHook | None) -> SpanConverter:
-    hooks = (getattr(config.client, "before_send", None), config.before_send)
-    return SpanConverter(
-        pipeline,
-        super_properties=dict(getattr(config.client, "super_properties", None) or {}),
-        hooks=[hook for hook in hooks if hook is not None],
-        mask=mask,
-        max_field_bytes=config.max_content_bytes,
-    )
-
-
-def _build_client(config: Config, transport: Transport | None, project: str) -> DeliveryClient:
-    return DeliveryClient(
-        DeliveryOptions(
-            api_key=config.api_key or "",
-            endpoint=ingestion_host(config.endpoint),
-            timeout=config.timeout,
-            compression=config.compression,
-            capture_mode=config.capture_mode,
-            max_batch_bytes=config.max_batch_bytes,
-            max_retry_seconds=config.max_retry_seconds,
-            historical_migration=bool(getattr(config.client, "historical_migration", False)),
-            project=project,
-        ),
-        transport=transport,
-    )
-
-
-def _patience(config: Config) -> float:
-    """Return the seconds for one batch: a request on each of two routes."""
-    return 2 * config.timeout
-
-
-def _open_spool(config: Config, *, drops_oldest: bool) -> Spool | None:
-    if config.spool_dir is None:
-        return None
-    from otel_posthog.delivery.spool.spool import Spool
-
-    return Spool(
-        config.spool_dir,
-        destination_of(config.api_key or ""),
-        max_bytes=config.spool_max_bytes,
-        lease_seconds=max(MIN_LEASE_SECONDS, 2 * _patience(config)),
-        drops_oldest=drops_oldest,
-    )
-
-
-def _build_backlog(
-    config: Config, spool: Spool | None, client: DeliveryClient, converter: SpanConverter
-) -> Backlog:
-    return Backlog(
-        spool,
-        client,
-        converter,
-        max_batch_bytes=config.max_batch_bytes,
-        patience=_patience(config),
-        max_age=config.max_age,
-    )
-
-
-def _build_outbox(
-    config: Config,
-    client: DeliveryClient,
-    converter: SpanConverter,
-    backlog: Backlog,
-    durable: bool,
-) -> Outbox:
-    return Outbox(
-        client,
-        converter,
-        backlog,
-        max_queue_bytes=config.max_queue_bytes,
-        max_batch_bytes=config.max_batch_bytes,
-        flush_interval=config.flush_interval,
-        always=durable,
-    )
-
-
-def _media(option: str | Callable[..., Any]) -> MediaReplacer | None:
-    """Return the function behind the option `media`."""
-    if isinstance(option, str):
-        return None if option == "full" else placeholder
-
-    def store(data: bytes, mime_type: str | None) -> str | None:
-        try:
-            url: str | None = option(data, mime_type)
-        except Exception as error:  # noqa: BLE001  # the application's code
-            warn_once("media", "media: the function raised %s: a placeholder is sent.", type(error).__name__)
-            return None
-        return url
-
-    return storing(store)
-
-
-def _redact(kinds: Mapping[str, str | None] | None) -> Redactor | None:
-    """Return the function behind the option `redact`: built-in kinds, and patterns of the application."""
-    if kinds is None:
-        return None
-    own = {name: pattern for name, pattern in kinds.items() if pattern is not None}
-    return redactor(kinds.keys() - own.keys(), own)
-
-
-def _read_prices(config: Config) -> Mapping[str, Rates] | None:
-    """Return the application's own prices.
-
-    Raises:
-        ValueError: the file cannot be read or is wrong; the text says why, and in which line.
-    """
-    if config.prices is None:
-        return None
-    try:
-        text = config.prices.read_text(encoding="utf-8")
-        return read_prices(text, toml=config.prices.suffix.lower() == ".toml")
-    except (OSError, ValueError) as error:
-        raise ValueError(f"prices: {config.prices.name}: {error}") from None
