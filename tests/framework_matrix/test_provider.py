@@ -128,6 +128,8 @@ def test_gemini_calls_a_tool_and_embeds(provider: Provider, gemini: genai.Client
         """Tell the weather of a city."""
         return f"sunny in {city}"
 
+    # On Python 3.10 the SDK does not resolve annotations that are texts.
+    get_weather.__annotations__ = {"city": str, "return": str}
     config = types.GenerateContentConfig(tools=[get_weather])
     answered = gemini.models.generate_content(
         model="gemini-2.5-flash", contents="@call:get_weather", config=config
